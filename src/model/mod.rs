@@ -1,0 +1,11 @@
+//! Plain data that every other part shares. Knows nothing of files, processes, clocks or output:
+//! no function here does I/O, and no type here needs one.
+
+pub mod bytestring;
+pub mod event;
+pub mod finding;
+pub mod id;
+pub mod outcome;
+pub mod plan;
+pub mod task;
+pub mod unit;

@@ -1,0 +1,340 @@
+//! One task of a plan: what to run, after what, within which limits, and why it is there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::bytestring::ByteString;
+use crate::model::id::TaskId;
+use crate::model::unit::{Bytes, Percent, micros};
+
+/// A task as the engine runs it and the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its name, unique in the plan.
+    pub id: TaskId,
+    /// For people; the id where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What an attempt executes.
+    pub run: Run,
+    /// Tasks that end before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<TaskId>,
+    /// Under which outcome of its needs it runs.
+    #[serde(default, skip_serializing_if = "When::is_default")]
+    pub when: When,
+    /// Added to the environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<ByteString, ByteString>,
+    /// Working directory; that of apm where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<ByteString>,
+    /// Globs of files that a recorded pass depends on: `--resume` runs the task again when they changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// Files that exist after a pass; a missing one fails the task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
+    /// Per attempt, for the whole process tree.
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    pub limits: Limits,
+    /// What happens after a failure.
+    #[serde(default, skip_serializing_if = "Retry::is_none")]
+    pub retry: Retry,
+    /// Higher starts first; 0 is normal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Wanted end, counted from the start of the run. Orders the queue; being late is reported, not punished.
+    #[serde(default, rename = "deadline_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+    /// Names held while it runs: two tasks with a lock in common never run at the same time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// Why the task is in the plan, for `--dry-run` and reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Set where the plan already knows that it will not run: it stays visible with its reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<Skip>,
+    /// Set where the task is a check whose output apm reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// What the history of durations and peaks is filed under; the command itself where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_key: Option<String>,
+}
+
+/// What an attempt executes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Run {
+    /// A program and its arguments, executed without a shell.
+    Argv(Vec<ByteString>),
+    /// A script handed to a shell.
+    Script {
+        /// The shell with its options, for instance `["/bin/sh", "-c"]`; the script is appended.
+        shell: Vec<ByteString>,
+        /// The text.
+        script: ByteString,
+    },
+}
+
+/// A condition on the tasks in `needs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// All of them passed (the default).
+    #[default]
+    Success,
+    /// At least one of them failed, timed out, went over a limit or was broken.
+    Failure,
+    /// They ended, no matter how.
+    Always,
+}
+
+/// Limits of one attempt. Each holds for the whole process tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// CPU rate of the tree in percent of one CPU (150 = one and a half); slows down, never kills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Percent>,
+    /// CPU time of the tree, user and system.
+    #[serde(default, rename = "cpu_time_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
+    pub cpu_time: Option<Duration>,
+    /// Processes alive at once in the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Time from start to end.
+    #[serde(default, rename = "timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Time without a byte of output.
+    #[serde(default, rename = "idle_timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    /// Time between TERM and KILL.
+    #[serde(default, rename = "grace_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Duration>,
+    /// Nice level of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// I/O priority of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoPriority>,
+}
+
+/// I/O priority as in ioprio_set(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IoPriority {
+    /// Real time class, level 4; needs CAP_SYS_ADMIN or CAP_SYS_NICE.
+    Realtime,
+    /// Best effort, level 0.
+    High,
+    /// Best effort, level 4 (the kernel's default at nice 0).
+    Normal,
+    /// Best effort, level 7.
+    Low,
+    /// Only when nobody else wants the disk.
+    Idle,
+}
+
+/// Retries of a failed attempt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Attempts after the first.
+    pub max: u32,
+    /// Delay before the first retry; doubles with each, up to `delay_max`, then a random share of it is taken off.
+    #[serde(rename = "delay_us", with = "micros")]
+    pub delay: Duration,
+    /// Bound of the delay.
+    #[serde(rename = "delay_max_us", with = "micros")]
+    pub delay_max: Duration,
+}
+
+/// Why a task does not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skip {
+    /// A need did not end as `when` demands.
+    Need {
+        /// The need that decided.
+        task: TaskId,
+    },
+    /// No need failed and the task only runs on failure.
+    NothingFailed,
+    /// The program is not installed.
+    ToolMissing {
+        /// Its name.
+        tool: String,
+        /// How to get it.
+        install: String,
+    },
+    /// The tool needs the network and there is none.
+    Offline {
+        /// What the tool said.
+        detail: String,
+    },
+    /// Deselected by a flag or the configuration.
+    Deselected {
+        /// Which one.
+        by: String,
+    },
+    /// The tool found nothing to work on.
+    NothingToDo {
+        /// What it said.
+        detail: String,
+    },
+}
+
+/// A check: a task whose output is read into tests and findings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What it looks at.
+    pub category: Category,
+    /// The tool, for instance `clippy`.
+    pub tool: String,
+    /// How its output is read; a name of `workflow::qa::parse`.
+    pub parser: String,
+    /// The project root it belongs to, relative to the repository; empty for the repository itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub root: String,
+    /// Files the tool writes its results to (the placeholder `{results}` of its arguments is their folder).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub writes_results: bool,
+    /// Whether exit code and findings of severity warning fail the check.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict: bool,
+}
+
+/// The categories of checks, in the order of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Formatting.
+    Format,
+    /// Linters.
+    Lint,
+    /// Type checkers.
+    Types,
+    /// Compilation.
+    Build,
+    /// Tests, doctests included.
+    Tests,
+    /// Known vulnerabilities, licences.
+    Audit,
+    /// Documentation.
+    Docs,
+}
+
+impl Category {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 7] =
+        [Self::Format, Self::Lint, Self::Types, Self::Build, Self::Tests, Self::Audit, Self::Docs];
+
+    /// The word used in flags, ids and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Lint => "lint",
+            Self::Types => "types",
+            Self::Build => "build",
+            Self::Tests => "tests",
+            Self::Audit => "audit",
+            Self::Docs => "docs",
+        }
+    }
+}
+
+impl Task {
+    /// A task that runs `run` with every other field at rest.
+    pub fn new(id: TaskId, run: Run) -> Self {
+        Self {
+            id,
+            title: None,
+            run,
+            needs: Vec::new(),
+            when: When::Success,
+            env: BTreeMap::new(),
+            cwd: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            limits: Limits::default(),
+            retry: Retry::default(),
+            priority: 0,
+            deadline: None,
+            locks: Vec::new(),
+            reason: String::new(),
+            skip: None,
+            check: None,
+            history_key: None,
+        }
+    }
+
+    /// The title, or the id where there is none.
+    pub fn name(&self) -> &str {
+        self.title.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
+impl Run {
+    /// The command in one line, for people.
+    pub fn display(&self) -> String {
+        match self {
+            Self::Argv(words) => words.iter().map(|w| quote(&w.to_text())).collect::<Vec<_>>().join(" "),
+            Self::Script { script, .. } => script.to_text().into_owned(),
+        }
+    }
+}
+
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%^".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+impl When {
+    fn is_default(&self) -> bool {
+        *self == Self::Success
+    }
+}
+
+impl Limits {
+    /// No limit is set.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Retry {
+    fn is_none(&self) -> bool {
+        self.max == 0
+    }
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self {
+            category: Category::Lint,
+            tool: String::new(),
+            parser: String::new(),
+            root: String::new(),
+            writes_results: false,
+            strict: false,
+        }
+    }
+}
+
+fn is_zero(value: &i32) -> bool {
+    *value == 0
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
