@@ -15,3 +15,8 @@ mod sys;
 mod text;
 mod ui;
 mod workflow;
+
+/// Runs apm with this command line and says how it went.
+pub fn run(argv: Vec<std::ffi::OsString>) -> std::process::ExitCode {
+    command::main(argv)
+}

@@ -1,1 +1,9 @@
-//! (being written)
+//! Wires the commands: arguments and configuration in, the domain's work, sinks and an exit code out.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line.
+pub(crate) fn main(_argv: Vec<OsString>) -> ExitCode {
+    ExitCode::from(2)
+}

@@ -1,0 +1,241 @@
+//! Words of `apm run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Run a workflow, a plan file, or a command for each of many values
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        apm run qa                                 check this repository\n  \
+        apm run plan.yaml -j 4                     run a plan, four tasks at a time\n  \
+        apm run each -- gzip -k {} ::: *.log       one gzip per file\n  \
+        apm run --resume                           go on with the last run\n  \
+        apm run --replay last --format html        render a report of the last run"
+)]
+pub struct Run {
+    /// What to run; a plan file where absent.
+    #[command(subcommand)]
+    pub what: Option<What>,
+    /// Plan file: YAML, JSON or JSON lines; `-` is standard input
+    #[arg(value_name = "FILE", required_unless_present_any = ["resume", "replay"])]
+    pub file: Option<PathBuf>,
+    /// Go on with a run that was stopped or crashed: what is recorded as passed is not run again
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["file", "replay"])]
+    pub resume: Option<String>,
+    /// Render the report of a recorded run again, in any format
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with = "file")]
+    pub replay: Option<String>,
+    /// Relay the output of tasks to standard output, a whole task at a time
+    #[arg(long)]
+    pub relay: bool,
+    /// Options of every run.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to run.
+#[derive(Subcommand, Debug)]
+pub enum What {
+    /// Find what there is to check in this repository and check it
+    #[command(alias = "/qa-framework", alias = "/parallel-qa-framework", alias = "qa-framework")]
+    Qa(Qa),
+    /// Run a command once for each value, as xargs and GNU parallel do
+    Each(Each),
+    /// List recorded runs, newest first
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Show a recorded run, or the output of one of its tasks
+    Show(Show),
+}
+
+/// Options of every run.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Options {
+    /// Run at most N tasks at once [default: the usable CPUs, or the configuration]
+    #[arg(short = 'j', long, value_name = "N", help_heading = "Limits")]
+    pub agents: Option<u32>,
+    /// Memory ceiling of the whole run, for instance 4GiB
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub memory: Option<String>,
+    /// CPU ceiling of the whole run, in percent of the machine
+    #[arg(long, value_name = "PERCENT", help_heading = "Limits")]
+    pub cpu: Option<f64>,
+    /// Stop an attempt that runs longer, for instance 10m
+    #[arg(long, value_name = "DURATION", help_heading = "Limits")]
+    pub timeout: Option<String>,
+    /// Stop the whole run after this time; exit code 5
+    #[arg(long, value_name = "DURATION", help_heading = "Limits")]
+    pub deadline: Option<String>,
+    /// Repeat a failed task up to N times, with growing delays
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub retries: Option<u32>,
+    /// Start nothing new after the first failure, and stop what runs
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Count skipped and missing tools as incomplete (exit code 3) and warnings as failures
+    #[arg(long)]
+    pub strict: bool,
+    /// Print the plan with the reason for each task, start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep no record: no --resume, no `apm run show`, no learned durations
+    #[arg(long)]
+    pub no_journal: bool,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<Format>,
+    /// Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html
+    #[arg(short, long, value_name = "FORMAT=FILE", help_heading = "Output")]
+    pub output: Vec<OsString>,
+}
+
+/// Formats of a report.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+    /// The event stream, one event a line, as it happens.
+    Ndjson,
+    /// JUnit XML.
+    Junit,
+    /// Markdown.
+    Markdown,
+    /// One self-contained page.
+    Html,
+    /// Trace events for Perfetto.
+    Trace,
+    /// Annotations of GitHub workflows.
+    Github,
+}
+
+impl Format {
+    /// The word on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Ndjson => "ndjson",
+            Self::Junit => "junit",
+            Self::Markdown => "markdown",
+            Self::Html => "html",
+            Self::Trace => "trace",
+            Self::Github => "github",
+        }
+    }
+}
+
+/// Find what there is to check in this repository and check it
+///
+/// Formatters, linters, type checkers, builds, tests (doctests too), audits and documentation of Rust, Python, Node,
+/// Go, shell, Docker, GitHub workflows, YAML, Markdown, C and C++, and the project's own targets. A tool that is
+/// missing is reported with the command that installs it.
+#[derive(Args, Debug)]
+pub struct Qa {
+    /// The repository, or a folder in it
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Only these categories (format, lint, types, build, tests, audit, docs), tools or task ids
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Leave these categories, tools or task ids out
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub skip: Vec<String>,
+    /// Let formatters and linters change files, then check
+    #[arg(long)]
+    pub fix: bool,
+    /// Options of every run.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Run a command once for each value, as xargs and GNU parallel do
+///
+/// Values follow `:::` (several groups are combined), come from files named after `::::`, or are lines of standard
+/// input. Replaced in the command: {} the value, {.} without extension, {/} its base name, {//} its folder,
+/// {/.} base name without extension, {#} sequence number, {%} slot, {1} {2} ... columns or groups, {1.} {2/} and so on.
+/// Without any of them the value is appended. The command is executed directly; --shell hands it to a shell.
+#[derive(Args, Debug)]
+pub struct Each {
+    /// Values are separated by NUL characters, not line breaks
+    #[arg(short = '0', long)]
+    pub null: bool,
+    /// Split each value into columns {1} {2} ... at this text; \t is a tab
+    #[arg(long, value_name = "TEXT")]
+    pub colsep: Option<String>,
+    /// Pass up to N values to each command
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "colsep")]
+    pub max_args: Option<usize>,
+    /// Read values from this file, not from standard input
+    #[arg(short = 'a', long, value_name = "FILE")]
+    pub arg_file: Option<PathBuf>,
+    /// Print outputs in the order of the values
+    #[arg(short, long)]
+    pub keep_order: bool,
+    /// Print output lines as they come, not a whole task at a time
+    #[arg(long, visible_alias = "lb", conflicts_with = "keep_order")]
+    pub line_buffer: bool,
+    /// Put the value and a tab before each line of output
+    #[arg(long)]
+    pub tag: bool,
+    /// When to stop: never, or now|soon,fail|success|done=N or N%
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub halt: String,
+    /// Write a table of what ran, as GNU parallel does
+    #[arg(long, value_name = "FILE")]
+    pub joblog: Option<PathBuf>,
+    /// Print progress and an estimate of the rest, also where standard error is no terminal
+    #[arg(long)]
+    pub eta: bool,
+    /// Hand the command to /bin/sh; values are quoted
+    #[arg(long)]
+    pub shell: bool,
+    /// Options of every run.
+    #[command(flatten)]
+    pub options: Options,
+    /// The command with its placeholders, then `:::` and values
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// List recorded runs, newest first
+#[derive(Args, Debug)]
+pub struct List {
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// Formats of a list.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListFormat {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+}
+
+/// Show a recorded run, or the output of one of its tasks
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The run: its name, the start of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
+    /// Print what this task wrote, both streams, whole
+    #[arg(value_name = "TASK")]
+    pub task: Option<String>,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Write a report to a file as well; repeatable
+    #[arg(short, long, value_name = "FORMAT=FILE")]
+    pub output: Vec<OsString>,
+}
