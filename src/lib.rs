@@ -1,7 +1,7 @@
 //! apm: one static binary that runs checks, plans and agents in parallel with limits.
 
-pub mod cli;
 mod agent;
+pub mod cli;
 mod command;
 mod config;
 mod engine;

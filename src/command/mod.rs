@@ -1,5 +1,7 @@
 //! Wires the commands: arguments and configuration in, the domain's work, sinks and an exit code out.
 
+mod failure;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

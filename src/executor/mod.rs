@@ -1,1 +1,6 @@
-//! (being written)
+//! Where attempts run and where their output is kept. Today: this machine (`local`).
+
+pub(crate) mod capture;
+pub(crate) mod files;
+
+pub(crate) mod store;

@@ -108,7 +108,10 @@ mod tests {
         assert_eq!(TaskId::new(""), Err(IdError::Empty));
         assert_eq!(TaskId::new("a\nb"), Err(IdError::Control('\n')));
         assert_eq!(TaskId::new(&"x".repeat(513)), Err(IdError::TooLong(513)));
-        assert_eq!(TaskId::new("lint:ruff [web]").map(|id| id.to_string()), Ok("lint:ruff [web]".into()));
+        assert_eq!(
+            TaskId::new("lint:ruff [web]").map(|id| id.to_string()),
+            Ok("lint:ruff [web]".into())
+        );
     }
 
     #[test]

@@ -1,1 +1,3 @@
-//! (being written)
+//! Turns what the user asked for into a plan. Pure, but for the readers of files.
+
+pub(crate) mod each;
