@@ -3,21 +3,7 @@
 //! One task is always admitted when nothing runs, whatever the readings: otherwise a run could wait for ever.
 
 use crate::model::unit::{Bytes, Percent};
-
-/// What the machine said last.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Reading {
-    /// Memory that can be had without swapping (MemAvailable, or what is left under the control group of apm).
-    pub(crate) available: Option<Bytes>,
-    /// All memory, for the reserve.
-    pub(crate) total: Option<Bytes>,
-    /// Share of time in which some task waited for memory, last 10 s.
-    pub(crate) memory_pressure: Option<Percent>,
-    /// The same for I/O.
-    pub(crate) io_pressure: Option<Percent>,
-    /// CPU of the whole machine in use.
-    pub(crate) cpu_busy: Option<Percent>,
-}
+use crate::probe::machine::Reading;
 
 /// The bounds.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +87,9 @@ pub(crate) fn hold(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes)
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Load, Reading, hold};
+    use super::{Bounds, Load, hold};
     use crate::model::unit::{Bytes, Percent};
+    use crate::probe::machine::Reading;
 
     const BOUNDS: Bounds = Bounds {
         memory_ceiling: None,

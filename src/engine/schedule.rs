@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::admit::{self, Bounds, Load, Reading};
+use crate::engine::admit::{self, Bounds, Load};
 use crate::engine::graph::{Graph, GraphError, Ix};
 use crate::engine::history::{self, History};
 use crate::engine::pool::{Pool, Resize};
@@ -18,6 +18,7 @@ use crate::model::event::{AttemptFinished, Event, Next, NoteLevel, PoolShape};
 use crate::model::outcome::{Outcome, ResourceLimit, Stop, TimeLimit};
 use crate::model::task::{Skip, Task, When};
 use crate::model::unit::{Bytes, Percent};
+use crate::probe::machine::Reading;
 
 /// Share of the memory ceiling at which the youngest attempt is put back into the queue. The rest is room for what the
 /// others allocate until the next sample.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::admit::{Bounds, Reading};
+use super::admit::Bounds;
 use super::graph::Ix;
 use super::history::History;
 use super::schedule::{
@@ -17,6 +17,7 @@ use crate::model::id::TaskId;
 use crate::model::outcome::{Outcome, Stop};
 use crate::model::task::{Retry, Run, Task, When};
 use crate::model::unit::{Bytes, Percent};
+use crate::probe::machine::Reading;
 
 const TICK: Duration = Duration::from_millis(100);
 

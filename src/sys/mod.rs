@@ -1,1 +1,6 @@
-//! (being written)
+//! System calls behind small safe functions: the only unsafe code of the project. Decides nothing.
+
+pub(crate) mod priority;
+pub(crate) mod process;
+pub(crate) mod signal;
+pub(crate) mod spawn;

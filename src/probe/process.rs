@@ -1,0 +1,175 @@
+//! One look at all processes, and sums over trees of them.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use crate::model::unit::Bytes;
+use crate::probe::Roots;
+
+/// Clock ticks a second in /proc/PID/stat: USER_HZ, 100 on every Linux.
+const TICK: Duration = Duration::from_millis(10);
+/// Page size of x86-64 and of aarch64 as distributions build it.
+const PAGE: u64 = 4096;
+
+/// What /proc/PID/stat says that a tree needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    /// Of itself and of children it waited for.
+    pub(crate) cpu_time: Duration,
+    pub(crate) memory: Bytes,
+}
+
+/// All processes at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    processes: Vec<Process>,
+    children: HashMap<i32, Vec<usize>>,
+}
+
+/// Sums over a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) processes: u32,
+    pub(crate) memory: Bytes,
+    pub(crate) cpu_time: Duration,
+}
+
+/// Reads all processes. A file that vanishes meanwhile is a process that ended.
+pub(crate) fn sweep(roots: &Roots) -> Table {
+    let mut table = Table::default();
+    let Ok(entries) = std::fs::read_dir(&roots.proc) else { return table };
+    let mut text = Vec::with_capacity(512);
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+            continue;
+        }
+        text.clear();
+        let read = File::open(entry.path().join("stat")).and_then(|file| file.take(4096).read_to_end(&mut text));
+        if read.is_ok()
+            && let Some(process) = parse(&text)
+        {
+            table.children.entry(process.parent).or_default().push(table.processes.len());
+            table.processes.push(process);
+        }
+    }
+    table
+}
+
+/// Reads /proc/PID/stat. The name is in parentheses and may contain anything, parentheses too. Ended processes give
+/// nothing: their memory is gone and their time is their parent's.
+fn parse(text: &[u8]) -> Option<Process> {
+    let open = text.iter().position(|byte| *byte == b'(')?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
+    if matches!(*fields.first()?, "Z" | "X") {
+        return None;
+    }
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let ticks = number(11)?.checked_add(number(12)?)?.checked_add(number(13)?)?.checked_add(number(14)?)?;
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        cpu_time: TICK.saturating_mul(u32::try_from(ticks).ok()?),
+        memory: Bytes(number(21)?.checked_mul(PAGE)?),
+    })
+}
+
+impl Table {
+    /// The sum over a process, its descendants, and everything in its group or session, wherever it hangs.
+    pub(crate) fn tree(&self, root: i32) -> Sum {
+        let mut sum = Sum::default();
+        for process in self.members(root) {
+            sum.processes += 1;
+            sum.memory.0 += process.memory.0;
+            sum.cpu_time += process.cpu_time;
+        }
+        sum
+    }
+
+    /// The processes of such a tree.
+    pub(crate) fn members(&self, root: i32) -> Vec<&Process> {
+        let mut taken = vec![false; self.processes.len()];
+        let belongs = |process: &Process| process.pid == root || process.group == root || process.session == root;
+        let mut open: Vec<usize> =
+            self.processes.iter().enumerate().filter(|(_, process)| belongs(process)).map(|(at, _)| at).collect();
+        let mut members = Vec::new();
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut taken[at], true) {
+                continue;
+            }
+            members.push(&self.processes[at]);
+            open.extend(self.children.get(&self.processes[at].pid).into_iter().flatten());
+        }
+        members
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Sum, parse, sweep};
+    use crate::model::unit::Bytes;
+    use crate::probe::Roots;
+
+    fn line(pid: i32, name: &str, state: &str, parent: i32, group: i32, session: i32) -> String {
+        format!(
+            "{pid} ({name}) {state} {parent} {group} {session} 0 -1 4194560 1 2 3 4 100 50 7 3 20 0 1 0 12345 9999 256 18446744073709551615 1\n"
+        )
+    }
+
+    #[test]
+    fn a_tree_is_descendants_group_and_session() {
+        let root = std::env::temp_dir().join(format!("apm-sweep-{}", std::process::id()));
+        let processes = [
+            (10, "job", "S", 1, 10, 10),
+            (11, "a) R 1 (b", "S", 10, 10, 10),
+            (12, "setsid child", "S", 11, 12, 12),
+            (13, "orphan of the group", "S", 1, 10, 10),
+            (14, "ended", "Z", 10, 10, 10),
+            (20, "other", "S", 1, 20, 20),
+        ];
+        for (pid, name, state, parent, group, session) in processes {
+            fs::create_dir_all(root.join(pid.to_string())).expect("a folder");
+            fs::write(root.join(pid.to_string()).join("stat"), line(pid, name, state, parent, group, session))
+                .expect("written");
+        }
+        fs::create_dir_all(root.join("99")).expect("a process that is gone");
+        let roots = Roots { proc: root.clone(), ..Roots::default() };
+        let table = sweep(&roots);
+        let expected =
+            Sum { processes: 4, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };
+        assert_eq!(table.tree(10), expected);
+        assert_eq!(table.tree(99), Sum::default());
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_no_process_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_line_does_not_panic(at in 0usize..120, byte in any::<u8>()) {
+            let mut text = line(10, "job", "S", 1, 10, 10).into_bytes();
+            let at = at % text.len();
+            text[at] = byte;
+            let _ = parse(&text);
+        }
+    }
+}

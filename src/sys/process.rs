@@ -1,0 +1,151 @@
+//! Finds and ends processes: whole trees, orphans that came to apm, leftovers of an apm that was killed.
+//!
+//! Every process of a run carries a mark in its environment (`APM_RUN=ID`, `APM_ATTEMPT=...`), so that one which left
+//! its group, its session and its parent is still known. Before a signal is sent by number the start time is compared,
+//! through a descriptor that keeps the number from being reused.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::sys::{signal, spawn};
+
+/// Rounds of looking for members of a tree: each ends all it finds, a new one appears only by a fork between reading
+/// and killing.
+const ROUNDS_MAX: u32 = 50;
+
+/// A process, safe against reuse of its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: i32,
+    /// Clock ticks since boot.
+    pub(crate) start: u64,
+}
+
+/// From now on orphaned descendants become children of this process, not of init.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: a system call with plain numbers.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Processes that became children of the main thread: attempts are started by other threads, so these are orphans.
+/// Empty where the kernel does not say (no CONFIG_PROC_CHILDREN).
+pub(crate) fn orphans() -> Vec<i32> {
+    let pid = std::process::id();
+    let text = fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Takes an ended orphan out of the process table. True if it had ended.
+pub(crate) fn reap(pid: i32) -> bool {
+    // SAFETY: the status may be null; WNOHANG does not block; a number that is no child of ours is an error, no harm.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == pid }
+}
+
+/// Whether the environment of a process has this variable with this value. No for processes of other users.
+pub(crate) fn carries(pid: i32, name: &str, value: &str) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let wanted = format!("{name}={value}");
+    environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+}
+
+/// Every process of this machine that `wanted` picks by number.
+pub(crate) fn find(mut wanted: impl FnMut(i32) -> bool) -> Vec<Identity> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let own = std::process::id() as i32;
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid > 1 && *pid != own && wanted(*pid))
+        .filter_map(|pid| Some(Identity { pid, start: start_of(pid)? }))
+        .collect()
+}
+
+/// When a process started; nothing if it is gone or has already ended.
+pub(crate) fn start_of(pid: i32) -> Option<u64> {
+    let text = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The name may contain anything; what follows the last parenthesis is numbers.
+    let rest = text.iter().rposition(|byte| *byte == b')').map(|at| &text[at + 1..])?;
+    let mut fields = std::str::from_utf8(rest).ok()?.split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Sends a signal to exactly this process. False if it is gone.
+pub(crate) fn send(process: Identity, signal: i32) -> bool {
+    let Ok(pidfd) = spawn::pidfd_open(process.pid) else { return false };
+    // The number belongs to `pidfd` now: if the start time fits, so does the process.
+    start_of(process.pid) == Some(process.start) && send_by(&pidfd, signal)
+}
+
+fn send_by(pidfd: &OwnedFd, signal: i32) -> bool {
+    // SAFETY: a system call with plain numbers; no information is passed.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) == 0
+    }
+}
+
+/// Kills all processes that `find_members` names, again and again until it names none. Returns how many were killed,
+/// and those that would not go.
+pub(crate) fn end_all(mut find_members: impl FnMut() -> Vec<Identity>) -> (u32, Vec<Identity>) {
+    let mut killed = std::collections::BTreeSet::new();
+    let mut left = Vec::new();
+    for round in 0..ROUNDS_MAX {
+        left = find_members();
+        if left.is_empty() {
+            break;
+        }
+        for process in &left {
+            if send(*process, signal::KILL) {
+                killed.insert((process.pid, process.start));
+            }
+            reap(process.pid);
+        }
+        // Dying takes a moment, freeing much memory longer.
+        std::thread::sleep(Duration::from_millis(u64::from(round.min(20)) + 1));
+    }
+    (killed.len() as u32, left)
+}
+
+/// Waits until none of these exists any more.
+pub(crate) fn wait_gone(processes: &[Identity], at_most: Duration) -> bool {
+    let end = Instant::now() + at_most;
+    while processes.iter().any(|process| start_of(process.pid) == Some(process.start)) {
+        if Instant::now() >= end {
+            return false;
+        }
+        processes.iter().for_each(|process| {
+            reap(process.pid);
+        });
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// The CPU time this process used, and its memory peak in bytes.
+pub(crate) fn own_usage() -> (Duration, u64) {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is valid for writes; rusage is plain data.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec.max(0) as u64, (t.tv_usec.max(0) as u32) * 1000);
+    (time(usage.ru_utime) + time(usage.ru_stime), (usage.ru_maxrss.max(0) as u64) << 10)
+}
+
+/// How many files this process may have open.
+pub(crate) fn open_files_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 1024 }
+}

@@ -1,0 +1,52 @@
+//! Sends signals, looks at dispositions, and leaves by a signal.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Numbers used elsewhere.
+pub(crate) const TERM: i32 = libc::SIGTERM;
+pub(crate) const KILL: i32 = libc::SIGKILL;
+pub(crate) const STOP: i32 = libc::SIGSTOP;
+pub(crate) const CONT: i32 = libc::SIGCONT;
+
+/// Sends a signal to every process of a group. `Ok(false)`: there is none. The caller knows that the group is its own:
+/// its leader has not been waited for.
+pub(crate) fn to_group(group: i32, signal: i32) -> io::Result<bool> {
+    // 0 and 1 would mean our own group and everybody.
+    if group <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: a system call with plain numbers.
+    if unsafe { libc::kill(-group, signal) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        error => Err(error),
+    }
+}
+
+/// Whether a signal was ignored when apm was started, as `nohup` does for SIGHUP.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only; `action` is valid for writes and plain data.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Ends this process by a signal, so that the parent sees what really happened.
+pub(crate) fn die_by(signal: i32) {
+    // SAFETY: the default disposition runs no code of ours; raise sends to this thread; the mask is built before use.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = MaybeUninit::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::raise(signal);
+    }
+}
