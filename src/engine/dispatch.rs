@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::engine::admit::Reading;
 use crate::engine::graph::{GraphError, Ix};
 use crate::engine::schedule::{Action, Figures, Input, Scheduler, Step, Tree};
 use crate::engine::unit::{self, Attempted, Control, Shared};
@@ -17,7 +16,7 @@ use crate::model::event::{Envelope, Event, VERSION};
 use crate::model::id::TaskId;
 use crate::model::outcome::Stop;
 use crate::model::task::Task;
-use crate::probe;
+use crate::probe::machine::{self, Reading};
 
 /// Messages taken from the buffer in one go: bounds the time between two looks at signals.
 const BATCH_MAX: usize = 256;
@@ -279,7 +278,7 @@ impl Loop<'_> {
     }
 
     fn start(&mut self, ix: Ix, attempt: u32, slot: u32) {
-        let control = Arc::new(Control::new(&self.shared, ix, attempt));
+        let control = Arc::new(unit::control(&self.shared, ix, attempt));
         self.controls.insert(ix, Arc::clone(&control));
         let job = unit::Job {
             ix,
@@ -292,9 +291,8 @@ impl Loop<'_> {
         };
         // A failed send means that the loop is gone, and with it everyone who could want the answer.
         tokio::task::spawn_blocking(move || {
-            let sender = job.messages.clone();
-            let attempted = Box::new(unit::run(job));
-            let _ = sender.blocking_send(Message::Finished { ix, attempted });
+            let attempted = Box::new(unit::run(&job));
+            let _ = job.messages.blocking_send(Message::Finished { ix, attempted });
         });
     }
 
@@ -318,7 +316,7 @@ impl Loop<'_> {
         let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
         tokio::task::spawn_blocking(move || {
             let trees = unit::sample(&shared, &old);
-            let reading = probe::machine::reading(&shared.roots, &shared.machine);
+            let reading = machine::read(&shared.roots, &shared.meter);
             let _ = sender.blocking_send(Message::Sampled { trees, reading });
         });
     }

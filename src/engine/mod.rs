@@ -3,6 +3,7 @@
 //! the life of one attempt.
 
 pub(crate) mod admit;
+pub(crate) mod dispatch;
 pub(crate) mod graph;
 pub(crate) mod history;
 pub(crate) mod pool;

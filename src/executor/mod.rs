@@ -2,5 +2,5 @@
 
 pub(crate) mod capture;
 pub(crate) mod files;
-
+pub(crate) mod local;
 pub(crate) mod store;

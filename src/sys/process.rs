@@ -80,6 +80,14 @@ pub(crate) fn start_of(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// The process group of a process that has not ended.
+pub(crate) fn group_of(pid: i32) -> Option<i32> {
+    start_of(pid)?;
+    // SAFETY: a system call with plain numbers.
+    let group = unsafe { libc::getpgid(pid) };
+    (group > 0).then_some(group)
+}
+
 /// Sends a signal to exactly this process. False if it is gone.
 pub(crate) fn send(process: Identity, signal: i32) -> bool {
     let Ok(pidfd) = spawn::pidfd_open(process.pid) else { return false };
