@@ -1,19 +1,18 @@
-//! Consumers of the event stream.
+//! Consumers of the event stream. `fan` has their order and what happens when one fails.
 
 use std::io;
 
-use crate::model::event::{Envelope, Stored};
+use crate::model::event::Envelope;
 use crate::model::id::TaskId;
+use crate::report::ReadStored;
 
-/// One of the two output streams of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-/// Reads bytes that an event refers to: at most `max` of them, from the start. Missing bytes are an empty answer.
-pub(crate) type ReadStored<'a> = &'a dyn Fn(&Stored, usize) -> Vec<u8>;
+pub(crate) mod fan;
+pub(crate) mod file;
+pub(crate) mod joblog;
+pub(crate) mod jsonl;
+pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod relay;
 
 /// A consumer of the event stream. Called from the one loop that owns the run, in order, never concurrently.
 pub(crate) trait Sink {
@@ -24,7 +23,7 @@ pub(crate) trait Sink {
     fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()>;
 
     /// Takes output of a running child as it comes; only called when live output was asked for.
-    fn live(&mut self, _task: &TaskId, _stream: Stream, _bytes: &[u8]) -> io::Result<()> {
+    fn live(&mut self, _task: &TaskId, _stderr: bool, _bytes: &[u8]) -> io::Result<()> {
         Ok(())
     }
 

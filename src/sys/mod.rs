@@ -6,3 +6,4 @@ pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod spawn;
 pub(crate) mod stage;
+pub(crate) mod terminal;

@@ -1,1 +1,91 @@
-//! (being written)
+//! The terminal: the only place that prints, and that looks at what it prints to.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
+
+use crate::sys;
+use crate::text::layout::Layout;
+
+/// Narrowest and widest layout.
+const WIDTHS: std::ops::RangeInclusive<usize> = 20..=200;
+
+/// What decides the look of output, read from the environment by `config`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    /// `Some` from --color always or never.
+    pub(crate) colour: Option<bool>,
+    pub(crate) no_color: bool,
+    pub(crate) dumb_terminal: bool,
+    /// From COLUMNS.
+    pub(crate) columns: Option<usize>,
+    /// Whether the locale is UTF-8.
+    pub(crate) utf8: bool,
+    pub(crate) quiet: bool,
+}
+
+/// The two streams of apm.
+#[derive(Clone, Debug)]
+pub(crate) struct Ui {
+    wishes: Wishes,
+}
+
+impl Ui {
+    /// Takes the wishes.
+    pub(crate) fn new(wishes: Wishes) -> Self {
+        Self { wishes }
+    }
+
+    /// Whether only results and errors are wanted.
+    pub(crate) fn quiet(&self) -> bool {
+        self.wishes.quiet
+    }
+
+    /// Whether progress can be drawn: standard error is a terminal that can move its cursor.
+    pub(crate) fn draws(&self) -> bool {
+        io::stderr().is_terminal() && !self.wishes.dumb_terminal && !self.wishes.quiet
+    }
+
+    /// Whether standard output is a terminal.
+    pub(crate) fn stdout_is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// The layout of standard output.
+    pub(crate) fn stdout_layout(&self) -> Layout {
+        self.layout(io::stdout().is_terminal())
+    }
+
+    /// The layout of standard error.
+    pub(crate) fn stderr_layout(&self) -> Layout {
+        self.layout(io::stderr().is_terminal())
+    }
+
+    fn layout(&self, terminal: bool) -> Layout {
+        let wishes = &self.wishes;
+        let auto = terminal && !wishes.no_color && !wishes.dumb_terminal;
+        let measured = || terminal.then(sys::terminal::width).flatten().map(usize::from);
+        let width = wishes.columns.or_else(measured).unwrap_or(80).clamp(*WIDTHS.start(), *WIDTHS.end());
+        Layout { width, colour: wishes.colour.unwrap_or(auto), unicode: terminal && wishes.utf8 }
+    }
+
+    /// Writes a result. A closed pipe is a quiet end: `Ok(false)`.
+    pub(crate) fn result(&self, bytes: &[u8]) -> io::Result<bool> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says something to the user. Where standard error is closed nobody listens.
+    pub(crate) fn say(&self, text: &str) {
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// Whether a locale name means UTF-8.
+pub(crate) fn is_utf8_locale(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_lowercase();
+    name.contains("utf-8") || name.contains("utf8")
+}

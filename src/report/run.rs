@@ -1,0 +1,253 @@
+//! The report of a run: a fold over its events and nothing else, so that a live run and its replay give the same.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::event::{
+    AttemptFinished, EngineFigures, Envelope, Event, Invalidated, Next, NoteLevel, RunStarted,
+};
+use crate::model::finding::Counts;
+use crate::model::id::{RunId, TaskId};
+use crate::model::outcome::{Outcome, Stop};
+use crate::model::task::{Skip, Task};
+use crate::model::unit::{Bytes, Percent};
+
+/// A run so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RunReport {
+    pub(crate) started: Option<RunStarted>,
+    /// When it started, by the wall clock.
+    pub(crate) at: Option<Timestamp>,
+    /// Time of the last event.
+    pub(crate) elapsed: Duration,
+    pub(crate) rows: Vec<Row>,
+    index: HashMap<TaskId, usize>,
+    /// Size of the pool over time.
+    pub(crate) pool: Vec<(Duration, u32, String)>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) holds: Vec<(Duration, String)>,
+    pub(crate) notes: Vec<(Duration, NoteLevel, String)>,
+    pub(crate) children: Vec<(TaskId, RunId, i32)>,
+    pub(crate) resumed: Vec<(Duration, Vec<Invalidated>)>,
+    pub(crate) stop: Option<Stop>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) engine: EngineFigures,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) task: Task,
+    pub(crate) attempts: Vec<Attempt>,
+    /// How it ended; absent while it has not.
+    pub(crate) outcome: Option<Outcome>,
+    /// Lateness against its deadline: predicted or real.
+    pub(crate) late: Option<(Duration, bool)>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Attempt {
+    pub(crate) number: u32,
+    pub(crate) slot: u32,
+    pub(crate) start: Duration,
+    pub(crate) start_at: Timestamp,
+    /// When it ended and how; absent while it runs, and for ever if apm was killed meanwhile.
+    pub(crate) end: Option<(Duration, AttemptFinished)>,
+}
+
+/// What the run used at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sample {
+    pub(crate) t: Duration,
+    pub(crate) running: u32,
+    pub(crate) queued: u32,
+    pub(crate) memory: Bytes,
+    pub(crate) cpu: Percent,
+    pub(crate) processes: u32,
+}
+
+/// Tasks by their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) tasks: usize,
+    pub(crate) passed: usize,
+    pub(crate) flaky: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
+    pub(crate) cancelled: usize,
+    pub(crate) broken: usize,
+    /// Not ended: running, waiting, or cut off by a crash.
+    pub(crate) open: usize,
+}
+
+impl RunReport {
+    /// Takes the next event.
+    pub(crate) fn apply(&mut self, envelope: &Envelope) {
+        let t = envelope.t;
+        self.elapsed = self.elapsed.max(t);
+        match &envelope.event {
+            Event::RunStarted(started) => {
+                self.at = Some(envelope.at);
+                self.pool.push((t, started.pool.initial, String::new()));
+                self.started = Some((**started).clone());
+            }
+            Event::RunResumed { invalidated, .. } => {
+                self.resumed.push((t, invalidated.clone()));
+                self.stop = None;
+                self.exit_code = None;
+                // What did not pass is open again.
+                for row in &mut self.rows {
+                    let again = invalidated.iter().any(|one| one.task == row.task.id);
+                    if again || !row.outcome.as_ref().is_some_and(Outcome::is_good) {
+                        row.outcome = None;
+                    }
+                }
+            }
+            Event::TasksAdded { tasks } => {
+                for task in tasks {
+                    self.index.insert(task.id.clone(), self.rows.len());
+                    self.rows.push(Row { task: task.clone(), attempts: Vec::new(), outcome: None, late: None });
+                }
+            }
+            Event::AttemptStarted { task, attempt, slot } => {
+                let (number, slot, start_at) = (*attempt, *slot, envelope.at);
+                if let Some(row) = self.row(task) {
+                    row.attempts.push(Attempt { number, slot, start: t, start_at, end: None });
+                }
+            }
+            Event::AttemptFinished(finished) => {
+                if let Some(row) = self.row(&finished.task) {
+                    if let Some(attempt) = row.attempts.iter_mut().rfind(|a| a.number == finished.attempt) {
+                        attempt.end = Some((t, (**finished).clone()));
+                    }
+                    if let Next::Done { outcome } = &finished.next {
+                        row.outcome = Some(outcome.clone());
+                    }
+                }
+            }
+            Event::TaskEnded { task, outcome } => {
+                if let Some(row) = self.row(task) {
+                    row.outcome = Some(outcome.clone());
+                }
+            }
+            Event::PoolResized { to, reason, .. } => self.pool.push((t, *to, reason.clone())),
+            Event::AdmissionChanged { reason } => self.holds.push((t, reason.clone())),
+            Event::DeadlineAtRisk { task, late, missed } => {
+                let value = (*late, *missed);
+                if let Some(row) = self.row(task) {
+                    row.late = Some(value);
+                }
+            }
+            Event::Sampled { running, queued, memory, cpu, processes } => self.samples.push(Sample {
+                t,
+                running: *running,
+                queued: *queued,
+                memory: *memory,
+                cpu: *cpu,
+                processes: *processes,
+            }),
+            Event::Noted { level, text } => self.notes.push((t, *level, text.clone())),
+            Event::ChildRun { task, run, exit_code } => {
+                self.children.push((task.clone(), run.clone(), *exit_code));
+            }
+            Event::Stopping { stop } => self.stop = Some(stop.clone()),
+            Event::RunFinished(finished) => {
+                self.exit_code = Some(finished.exit_code);
+                self.engine = finished.engine;
+            }
+        }
+    }
+
+    fn row(&mut self, task: &TaskId) -> Option<&mut Row> {
+        self.rows.get_mut(*self.index.get(task)?)
+    }
+
+    /// The row of a task.
+    pub(crate) fn find(&self, task: &TaskId) -> Option<&Row> {
+        self.rows.get(*self.index.get(task)?)
+    }
+
+    /// Tasks by their end.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals { tasks: self.rows.len(), ..Totals::default() };
+        for row in &self.rows {
+            let count = match &row.outcome {
+                None => &mut totals.open,
+                Some(Outcome::Passed) => &mut totals.passed,
+                Some(Outcome::Flaky { .. }) => &mut totals.flaky,
+                Some(Outcome::Failed { .. } | Outcome::TimedOut { .. } | Outcome::OverLimit { .. }) => {
+                    &mut totals.failed
+                }
+                Some(Outcome::Skipped { .. }) => &mut totals.skipped,
+                Some(Outcome::Cancelled { .. }) => &mut totals.cancelled,
+                Some(Outcome::Broken { .. }) => &mut totals.broken,
+            };
+            *count += 1;
+        }
+        totals
+    }
+
+    /// Tests and findings of all checks.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for finished in self.rows.iter().filter_map(Row::last_finished) {
+            counts.add(&finished.counts);
+        }
+        counts
+    }
+
+    /// Whether tasks of this run read the output of tools.
+    pub(crate) fn has_checks(&self) -> bool {
+        self.rows.iter().any(|row| row.task.check.is_some())
+    }
+
+    /// The exit code that the ends of the tasks mean.
+    pub(crate) fn exit_code_of_tasks(&self, strict: bool) -> i32 {
+        let totals = self.totals();
+        if totals.failed > 0 {
+            return 1;
+        }
+        match &self.stop {
+            Some(Stop::Signal { signal }) => return 128 + signal,
+            Some(Stop::Deadline) => return 5,
+            Some(Stop::Fault { .. }) => return 3,
+            Some(Stop::Failure) | None => {}
+        }
+        // A check that had nothing to do, or that the user left out, is no gap.
+        let gap = |row: &Row| match &row.outcome {
+            Some(Outcome::Skipped { reason }) => matches!(reason, Skip::ToolMissing { .. } | Skip::Offline { .. }),
+            _ => false,
+        };
+        let incomplete = totals.broken > 0 || (strict && self.rows.iter().any(gap));
+        if incomplete { 3 } else { 0 }
+    }
+}
+
+impl Row {
+    /// The end of its last attempt.
+    pub(crate) fn last_finished(&self) -> Option<&AttemptFinished> {
+        self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref()).map(|(_, finished)| finished)
+    }
+
+    /// Whether an attempt runs, as far as the events say.
+    pub(crate) fn is_running(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| attempt.end.is_none()) && self.outcome.is_none()
+    }
+
+    /// Time spent in its attempts.
+    pub(crate) fn wall(&self) -> Duration {
+        self.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).map(|(_, finished)| finished.usage.wall).sum()
+    }
+
+    /// The word for its end or state.
+    pub(crate) fn word(&self) -> &'static str {
+        match &self.outcome {
+            Some(outcome) => outcome.word(),
+            None if self.is_running() => "interrupted",
+            None => "not run",
+        }
+    }
+}

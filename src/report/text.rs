@@ -1,0 +1,302 @@
+//! The summary for people: failures first with the end of their output, then what was skipped and why, then totals.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, Stored};
+use crate::model::finding::{Finding, Results, Severity, TestStatus};
+use crate::model::outcome::{Cause, Outcome, ResourceLimit, Stop, TimeLimit};
+use crate::model::task::Skip;
+use crate::report::ReadStored;
+use crate::report::run::{Row, RunReport};
+use crate::text::layout::{Layout, Style, pad};
+use crate::text::{number, transcript};
+
+/// Lines of output shown of each failure.
+const TAIL_LINES: usize = 20;
+/// Failed tasks shown in full.
+const FAILURES_MAX: usize = 25;
+/// Findings shown of each check.
+const FINDINGS_MAX: usize = 30;
+/// Failed tests shown of each check.
+const TESTS_MAX: usize = 15;
+/// Bytes read for a tail.
+const TAIL_BYTES: u64 = 64 << 10;
+/// Rows in the table of tasks; a run of thousands is summed up.
+const TABLE_MAX: usize = 60;
+
+/// Writes the summary.
+pub(crate) fn write(
+    report: &RunReport,
+    read: ReadStored<'_>,
+    layout: &Layout,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let is_bad = |row: &&Row| row.outcome.as_ref().is_some_and(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
+    let bad: Vec<&Row> = report.rows.iter().filter(is_bad).collect();
+    for row in bad.iter().take(FAILURES_MAX) {
+        failure(row, read, layout, out)?;
+    }
+    if bad.len() > FAILURES_MAX {
+        writeln!(out, "... and {} more failures\n", bad.len() - FAILURES_MAX)?;
+    }
+    if report.has_checks() {
+        table(report, layout, out)?;
+    }
+    skipped(report, layout, out)?;
+    for (_, level, text) in &report.notes {
+        let word = match level {
+            NoteLevel::Info => layout.paint(Style::Dim, "note"),
+            NoteLevel::Warning => layout.paint(Style::Warn, "warning"),
+            NoteLevel::Error => layout.paint(Style::Bad, "error"),
+        };
+        writeln!(out, "{word}: {}", transcript::line(text))?;
+    }
+    let is_late = |row: &&Row| row.late.is_some_and(|(_, missed)| missed);
+    for row in report.rows.iter().filter(is_late) {
+        if let Some((late, _)) = row.late {
+            writeln!(out, "late: {} by {}", row.task.id, number::duration(late))?;
+        }
+    }
+    limits_line(report, layout, out)?;
+    writeln!(out, "{}", verdict(report, layout))?;
+    if let (Some(started), true) = (&report.started, !bad.is_empty() || report.stop.is_some()) {
+        let resume = if report.totals().open + report.totals().cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
+        let hint = format!("`apm run show {}` shows it again, with a task's name its whole output{resume}", started.run);
+        writeln!(out, "{}", layout.paint(Style::Dim, &hint))?;
+    }
+    Ok(())
+}
+
+/// One line: how it went.
+pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
+    let totals = report.totals();
+    let noun = if report.has_checks() { "check" } else { "task" };
+    let code = report.exit_code.unwrap_or_else(|| report.exit_code_of_tasks(false));
+    let (word, style) = match (code, &report.stop) {
+        (0, _) => ("passed", Style::Good),
+        (1, _) => ("failed", Style::Bad),
+        (_, Some(Stop::Signal { .. })) => ("interrupted", Style::Warn),
+        (4, _) => ("nothing to do", Style::Warn),
+        (5, _) => ("stopped at the deadline", Style::Warn),
+        _ => ("incomplete", Style::Warn),
+    };
+    let mut parts = Vec::new();
+    let parts_of = [
+        (totals.failed, "failed"),
+        (totals.broken, "broken"),
+        (totals.passed, "passed"),
+        (totals.flaky, "flaky"),
+        (totals.skipped, "skipped"),
+        (totals.cancelled, "cancelled"),
+        (totals.open, "not finished"),
+    ];
+    for (count, word) in parts_of {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    let counts = report.counts();
+    let tests = counts.tests_passed + counts.tests_failed;
+    if tests > 0 {
+        parts.push(format!("{} of {} passed", counts.tests_passed, number::count(tests, "test")));
+    }
+    let findings = counts.errors + counts.warnings + counts.notes;
+    if findings > 0 {
+        parts.push(number::count(findings, "finding"));
+    }
+    format!(
+        "{}: {} ({}) in {}",
+        layout.paint(style, word),
+        number::count(totals.tasks as u64, noun),
+        parts.join(", "),
+        number::duration(report.elapsed)
+    )
+}
+
+/// How a task ended, in a few words.
+pub(crate) fn explain(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Passed => "passed".to_owned(),
+        Outcome::Flaky { attempts } => format!("passed at attempt {attempts}"),
+        Outcome::Failed { cause } => match cause {
+            Cause::Exit { code } => format!("exit code {code}"),
+            Cause::Signal { signal } => format!("ended by signal {signal}"),
+            Cause::Results { tests_failed: 0, findings } => number::count(*findings, "finding"),
+            Cause::Results { tests_failed, findings: 0 } => number::count(*tests_failed, "failed test"),
+            Cause::Results { tests_failed, findings } => {
+                format!("{}, {}", number::count(*tests_failed, "failed test"), number::count(*findings, "finding"))
+            }
+            Cause::OutputMissing { output } => format!("`{}` is not there after the end", transcript::line(output)),
+        },
+        Outcome::TimedOut { limit: TimeLimit::Wall { limit } } => {
+            format!("ran longer than its limit of {}", number::duration(*limit))
+        }
+        Outcome::TimedOut { limit: TimeLimit::Idle { limit } } => {
+            format!("printed nothing for {}", number::duration(*limit))
+        }
+        Outcome::OverLimit { limit } => match limit {
+            ResourceLimit::Memory { limit, peak } => format!("memory {peak}, limit {limit}"),
+            ResourceLimit::CpuTime { limit, used } => {
+                format!("CPU time {}, limit {}", number::duration(*used), number::duration(*limit))
+            }
+            ResourceLimit::Processes { limit, peak } => format!("{peak} processes, limit {limit}"),
+        },
+        Outcome::Skipped { reason } => explain_skip(reason),
+        Outcome::Cancelled { by } => match by {
+            Stop::Signal { signal } => format!("signal {signal} ended the run"),
+            Stop::Deadline => "the deadline of the run came".to_owned(),
+            Stop::Failure => "the run was ended by a result".to_owned(),
+            Stop::Fault { error } => transcript::line(error),
+        },
+        Outcome::Broken { error } => transcript::line(error),
+    }
+}
+
+/// Why a task did not run.
+pub(crate) fn explain_skip(reason: &Skip) -> String {
+    match reason {
+        Skip::Need { task } => format!("it needs `{task}`, which did not pass"),
+        Skip::NothingFailed => "it runs only when something failed".to_owned(),
+        Skip::ToolMissing { tool, install } => format!("`{tool}` is not installed; {install}"),
+        Skip::Offline { detail } => format!("no network: {}", transcript::line(detail)),
+        Skip::Deselected { by } => format!("left out by {by}"),
+        Skip::NothingToDo { detail } => transcript::line(detail),
+    }
+}
+
+/// The tests and findings of an attempt.
+pub(crate) fn results(finished: &AttemptFinished, read: ReadStored<'_>) -> Results {
+    let parse = |stored: &Stored| serde_json::from_slice(&read(stored, usize::MAX)).ok();
+    finished.results.as_ref().and_then(parse).unwrap_or_default()
+}
+
+fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let Some(outcome) = &row.outcome else { return Ok(()) };
+    let style = if outcome.is_failure() { Style::Bad } else { Style::Warn };
+    let head = format!("{} {}", layout.paint(style, outcome.word()), layout.paint(Style::Strong, row.task.id.as_str()));
+    writeln!(out, "{head}: {}", explain(outcome))?;
+    let Some(finished) = row.last_finished() else { return writeln!(out) };
+    let found = results(finished, read);
+    let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
+    let tests: Vec<_> = found.tests.iter().filter(|test| failed(test.status)).collect();
+    for test in tests.iter().take(TESTS_MAX) {
+        writeln!(out, "  {} {}", transcript::line(&test.suite), transcript::line(&test.name))?;
+        let (message, _) = transcript::tail(test.message.as_bytes(), 8);
+        for line in message.lines() {
+            writeln!(out, "    {line}")?;
+        }
+    }
+    more(tests.len(), TESTS_MAX, "failed test", out)?;
+    findings(&found.findings, out)?;
+    if tests.is_empty() && found.findings.is_empty() {
+        for output in [&finished.stdout, &finished.stderr] {
+            output_tail(output.stored.as_ref(), read, out)?;
+        }
+    }
+    writeln!(out)
+}
+
+fn findings(all: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+    let mut shown: Vec<&Finding> = all.iter().collect();
+    shown.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
+    for finding in shown.iter().take(FINDINGS_MAX) {
+        let word = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        };
+        let mut place = transcript::line(&finding.file);
+        for number in [finding.line, finding.column].into_iter().take_while(|number| *number > 0) {
+            place += &format!(":{number}");
+        }
+        let rule = if finding.rule.is_empty() { String::new() } else { format!(" [{}]", transcript::line(&finding.rule)) };
+        let place = if place.is_empty() { place } else { format!("{place}: ") };
+        writeln!(out, "  {place}{word}: {}{rule}", transcript::line(&finding.message))?;
+    }
+    more(all.len(), FINDINGS_MAX, "finding", out)
+}
+
+fn more(all: usize, shown: usize, noun: &str, out: &mut dyn Write) -> io::Result<()> {
+    match all.saturating_sub(shown) {
+        0 => Ok(()),
+        rest => writeln!(out, "  ... and {} more", number::count(rest as u64, noun)),
+    }
+}
+
+fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(stored) = stored else { return Ok(()) };
+    let skipped = stored.len.saturating_sub(TAIL_BYTES);
+    let end = Stored { offset: stored.offset + skipped, len: stored.len - skipped, ..stored.clone() };
+    let (text, dropped) = transcript::tail(&read(&end, TAIL_BYTES as usize), TAIL_LINES);
+    if dropped > 0 || skipped > 0 {
+        writeln!(out, "  ...")?;
+    }
+    for line in text.lines() {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(())
+}
+
+fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let name_width = report.rows.iter().map(|row| row.task.id.as_str().chars().count()).max().unwrap_or(0);
+    let name_width = name_width.min(layout.width.saturating_sub(24).max(8));
+    for row in report.rows.iter().filter(|row| !matches!(row.outcome, Some(Outcome::Skipped { .. }))).take(TABLE_MAX) {
+        let style = match &row.outcome {
+            Some(outcome) if outcome.is_good() => Style::Good,
+            Some(outcome) if outcome.is_failure() => Style::Bad,
+            _ => Style::Warn,
+        };
+        let mut line = layout.paint(style, &pad(row.word(), 11));
+        line += &pad(&layout.cut(row.task.id.as_str(), name_width), name_width + 1);
+        line += &format!("{:>8}", number::duration(row.wall()));
+        if let Some(finished) = row.last_finished()
+            && layout.width >= 60
+        {
+            line += &format!("  {:>9}", finished.usage.memory_peak.to_string());
+            let counts = &finished.counts;
+            let tests = counts.tests_passed + counts.tests_failed + counts.tests_skipped;
+            let findings = counts.errors + counts.warnings + counts.notes;
+            if tests > 0 {
+                line += &format!("  {}", number::count(tests, "test"));
+            }
+            if findings > 0 {
+                line += &format!("  {}", number::count(findings, "finding"));
+            }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    more(report.rows.len(), TABLE_MAX, "task", out)
+}
+
+fn skipped(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for row in &report.rows {
+        if let Some(Outcome::Skipped { reason }) = &row.outcome {
+            by_reason.entry(explain_skip(reason)).or_default().push(row.task.id.as_str());
+        }
+    }
+    for (reason, tasks) in by_reason {
+        let names = if tasks.len() > 4 { format!("{} and {} more", tasks[..3].join(", "), tasks.len() - 3) } else { tasks.join(", ") };
+        writeln!(out, "{} {names}: {reason}", layout.paint(Style::Warn, "skipped"))?;
+    }
+    Ok(())
+}
+
+/// How limits were kept, where any were set.
+fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let Some(started) = &report.started else { return Ok(()) };
+    let limited = |row: &Row| {
+        let limits = &row.task.limits;
+        limits.memory.is_some() || limits.cpu.is_some() || limits.processes.is_some()
+    };
+    let ceilings = started.ceilings;
+    if ceilings.memory.is_none() && ceilings.cpu.is_none() && !report.rows.iter().any(limited) {
+        return Ok(());
+    }
+    let enforcement = &started.enforcement;
+    let by = |what: &str, mechanism: Mechanism| format!("{what} by {}", mechanism.as_str());
+    let parts =
+        [by("memory", enforcement.memory), by("CPU", enforcement.cpu), by("processes", enforcement.processes)];
+    writeln!(out, "{}", layout.paint(Style::Dim, &format!("limits: {}", parts.join(", "))))
+}

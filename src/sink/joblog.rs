@@ -1,0 +1,73 @@
+//! The table of what ran that GNU parallel's `--joblog` writes: tab-separated, one line a job, as jobs end.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::model::event::{Envelope, Event, Exit, Next};
+use crate::model::id::TaskId;
+use crate::report::ReadStored;
+use crate::sink::Sink;
+
+/// An open log.
+#[derive(Debug)]
+pub(crate) struct Joblog {
+    name: String,
+    file: File,
+    commands: HashMap<TaskId, (u64, String)>,
+    starts: HashMap<TaskId, f64>,
+    next: u64,
+}
+
+impl Joblog {
+    /// Creates the file and its head line.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        file.write_all(b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")?;
+        let name = format!("joblog {}", path.display());
+        Ok(Self { name, file, commands: HashMap::new(), starts: HashMap::new(), next: 0 })
+    }
+}
+
+impl Sink for Joblog {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn event(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        match &envelope.event {
+            Event::TasksAdded { tasks } => {
+                for task in tasks {
+                    self.next += 1;
+                    let command = task.run.display().replace(['\t', '\n', '\r'], " ");
+                    self.commands.insert(task.id.clone(), (self.next, command));
+                }
+            }
+            Event::AttemptStarted { task, .. } => {
+                self.starts.insert(task.clone(), envelope.at.as_microsecond() as f64 / 1e6);
+            }
+            Event::AttemptFinished(finished) if matches!(finished.next, Next::Done { .. }) => {
+                let start = self.starts.remove(&finished.task).unwrap_or_default();
+                let Some((seq, command)) = self.commands.remove(&finished.task) else { return Ok(()) };
+                let (code, signal) = match finished.exit {
+                    Some(Exit::Code(code)) => (code, 0),
+                    Some(Exit::Signal(signal)) => (-1, signal),
+                    // As a shell says of a command it cannot find.
+                    None => (127, 0),
+                };
+                let (runtime, bytes) = (finished.usage.wall.as_secs_f64(), finished.stdout.bytes);
+                writeln!(
+                    self.file,
+                    "{seq}\t:\t{start:.3}\t{runtime:>10.3}\t0\t{bytes}\t{code}\t{signal}\t{command}"
+                )?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {
+        self.file.flush()
+    }
+}

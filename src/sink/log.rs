@@ -1,0 +1,105 @@
+//! Plain lines for a place that is no terminal: what ended and how, notes, changes of the pool.
+
+use std::io::{self, Write};
+
+use crate::model::event::{Envelope, Event, Next, NoteLevel};
+use crate::model::outcome::Outcome;
+use crate::report::{ReadStored, text};
+use crate::sink::Sink;
+use crate::text::{number, transcript};
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Failures, warnings.
+    Failures,
+    /// Every end of a task.
+    Ends,
+    /// Also starts, the pool, admission.
+    All,
+}
+
+/// Writes lines to standard error.
+#[derive(Debug)]
+pub(crate) struct Log {
+    detail: Detail,
+}
+
+impl Log {
+    /// With so much detail.
+    pub(crate) fn new(detail: Detail) -> Self {
+        Self { detail }
+    }
+}
+
+/// The line for an event, if it is worth one.
+pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
+    let t = number::duration(envelope.t);
+    let all = detail == Detail::All;
+    let end = |task: &str, outcome: &Outcome, wall: Option<std::time::Duration>| {
+        let took = wall.map(|wall| format!(" ({})", number::duration(wall))).unwrap_or_default();
+        let why = if outcome.is_good() { String::new() } else { format!(": {}", text::explain(outcome)) };
+        format!("{t:>7}  {:<10} {task}{took}{why}", outcome.word())
+    };
+    match &envelope.event {
+        Event::AttemptStarted { task, attempt, slot } if all => {
+            Some(format!("{t:>7}  {:<10} {task} (attempt {attempt}, slot {slot})", "started"))
+        }
+        Event::AttemptFinished(finished) => match &finished.next {
+            Next::Done { outcome } => {
+                let bad = !outcome.is_good();
+                (bad || detail != Detail::Failures)
+                    .then(|| end(finished.task.as_str(), outcome, Some(finished.usage.wall)))
+            }
+            Next::Retry { delay } => Some(format!(
+                "{t:>7}  {:<10} {} in {}: {}",
+                "retry",
+                finished.task,
+                number::duration(*delay),
+                text::explain(&finished.outcome)
+            )),
+            Next::Requeue { reason } => Some(format!("{t:>7}  {:<10} {}: {reason}", "put back", finished.task)),
+        },
+        Event::TaskEnded { task, outcome } => {
+            let bad = matches!(outcome, Outcome::Broken { .. });
+            (bad || detail != Detail::Failures).then(|| end(task.as_str(), outcome, None))
+        }
+        Event::PoolResized { from, to, reason } if all => {
+            Some(format!("{t:>7}  {:<10} {from} to {to} slots: {reason}", "pool"))
+        }
+        Event::AdmissionChanged { reason } if all => {
+            let text = if reason.is_empty() { "tasks start again" } else { reason };
+            Some(format!("{t:>7}  {:<10} {text}", "admission"))
+        }
+        Event::DeadlineAtRisk { task, late, missed } => {
+            let word = if *missed { "missed" } else { "will miss" };
+            Some(format!("{t:>7}  {:<10} {task} {word} its deadline by {}", "late", number::duration(*late)))
+        }
+        // Warnings stand in the summary; here only where all is wanted.
+        Event::Noted { level, text } if all && *level != NoteLevel::Info => {
+            Some(format!("{t:>7}  {:<10} {}", "warning", transcript::line(text)))
+        }
+        Event::Stopping { stop } => {
+            let by = text::explain(&Outcome::Cancelled { by: stop.clone() });
+            Some(format!("{t:>7}  {:<10} {by}; a second Ctrl-C ends everything at once", "stopping"))
+        }
+        _ => None,
+    }
+}
+
+impl Sink for Log {
+    fn name(&self) -> String {
+        "log".to_owned()
+    }
+
+    fn event(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        match line(envelope, self.detail) {
+            Some(line) => writeln!(io::stderr().lock(), "{line}"),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {
+        Ok(())
+    }
+}

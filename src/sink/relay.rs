@@ -1,0 +1,174 @@
+//! Passes the output of tasks on to standard output and error, as xargs and GNU parallel do: a whole task at a time when
+//! it ends, in the order of the plan, or line by line as it comes.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
+
+use crate::model::event::{Envelope, Event, Next, Output, Stored};
+use crate::model::id::TaskId;
+use crate::report::ReadStored;
+use crate::sink::Sink;
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+/// Longest line held back for its end when lines are passed on as they come.
+const LINE_MAX: usize = 64 << 10;
+
+/// When and how output is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As tasks end.
+    Grouped,
+    /// In plan order.
+    Kept,
+    /// Lines as they come.
+    Live,
+}
+
+/// Passes output on.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    order: Order,
+    /// Put the task's name and a tab before each line.
+    tag: bool,
+    /// For `Kept`: tasks not yet passed on, in plan order, and the outputs that wait.
+    waiting: VecDeque<TaskId>,
+    ended: HashMap<TaskId, (Output, Output)>,
+    /// For `Live`: unfinished lines of each task and stream.
+    open: HashMap<(TaskId, bool), Vec<u8>>,
+}
+
+impl Relay {
+    /// In this order.
+    pub(crate) fn new(order: Order, tag: bool) -> Self {
+        Self { order, tag, waiting: VecDeque::new(), ended: HashMap::new(), open: HashMap::new() }
+    }
+
+    fn pass(&self, task: &TaskId, outputs: &(Output, Output), read: ReadStored<'_>) -> io::Result<()> {
+        let label = tag_of(task);
+        let tag = self.tag.then_some(label.as_slice());
+        for (output, stderr) in [(&outputs.0, false), (&outputs.1, true)] {
+            if let Some(stored) = &output.stored {
+                if stderr {
+                    copy(stored, read, tag, &mut io::stderr().lock())?;
+                } else {
+                    copy(stored, read, tag, &mut io::stdout().lock())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_ended(&mut self, read: ReadStored<'_>) -> io::Result<()> {
+        while let Some(outputs) = self.waiting.front().and_then(|task| self.ended.remove(task)) {
+            if let Some(task) = self.waiting.pop_front() {
+                self.pass(&task, &outputs, read)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, task: &TaskId, outputs: (Output, Output), read: ReadStored<'_>) -> io::Result<()> {
+        match self.order {
+            Order::Grouped => self.pass(task, &outputs, read),
+            Order::Kept => {
+                self.ended.insert(task.clone(), outputs);
+                self.pass_ended(read)
+            }
+            Order::Live => {
+                for stderr in [false, true] {
+                    if let Some(mut rest) = self.open.remove(&(task.clone(), stderr)).filter(|rest| !rest.is_empty()) {
+                        rest.push(b'\n');
+                        self.write_lines(task, stderr, &rest)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn write_lines(&self, task: &TaskId, stderr: bool, lines: &[u8]) -> io::Result<()> {
+        let label = tag_of(task);
+        let tag = self.tag.then_some(label.as_slice());
+        let mut out: Box<dyn Write> =
+            if stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+        tagged(lines, tag, &mut true, &mut out)?;
+        out.flush()
+    }
+}
+
+/// The value of an `each` task without its number, or the id.
+fn tag_of(task: &TaskId) -> Vec<u8> {
+    let text = task.as_str();
+    let value = text.split_once(": ").filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()));
+    value.map_or(text, |(_, value)| value).as_bytes().to_vec()
+}
+
+fn copy(stored: &Stored, read: ReadStored<'_>, tag: Option<&[u8]>, out: &mut dyn Write) -> io::Result<()> {
+    let mut at_start = true;
+    let mut done = 0;
+    while done < stored.len {
+        let rest = Stored { offset: stored.offset + done, len: stored.len - done, ..stored.clone() };
+        let bytes = read(&rest, CHUNK);
+        if bytes.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a kept output is gone"));
+        }
+        done += bytes.len() as u64;
+        tagged(&bytes, tag, &mut at_start, out)?;
+    }
+    if tag.is_some() && !at_start {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+fn tagged(bytes: &[u8], tag: Option<&[u8]>, at_start: &mut bool, out: &mut dyn Write) -> io::Result<()> {
+    let Some(tag) = tag else { return out.write_all(bytes) };
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if *at_start {
+            out.write_all(tag)?;
+            out.write_all(b"\t")?;
+        }
+        out.write_all(line)?;
+        *at_start = line.ends_with(b"\n");
+    }
+    Ok(())
+}
+
+impl Sink for Relay {
+    fn name(&self) -> String {
+        "standard output".to_owned()
+    }
+
+    fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
+        match &envelope.event {
+            Event::TasksAdded { tasks } if self.order == Order::Kept => {
+                self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
+                Ok(())
+            }
+            Event::AttemptFinished(finished) if matches!(finished.next, Next::Done { .. }) => {
+                self.ended(&finished.task, (finished.stdout.clone(), finished.stderr.clone()), read)
+            }
+            Event::TaskEnded { task, .. } => self.ended(task, Default::default(), read),
+            _ => Ok(()),
+        }
+    }
+
+    fn live(&mut self, task: &TaskId, stderr: bool, bytes: &[u8]) -> io::Result<()> {
+        if self.order != Order::Live {
+            return Ok(());
+        }
+        let mut held = self.open.remove(&(task.clone(), stderr)).unwrap_or_default();
+        held.extend_from_slice(bytes);
+        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = if whole == 0 && held.len() > LINE_MAX { held.len() } else { whole };
+        self.write_lines(task, stderr, &held[..whole])?;
+        held.drain(..whole);
+        self.open.insert((task.clone(), stderr), held);
+        Ok(())
+    }
+
+    fn finish(&mut self, read: ReadStored<'_>) -> io::Result<()> {
+        self.pass_ended(read)
+    }
+}
