@@ -5,3 +5,5 @@ pub(crate) mod number;
 pub(crate) mod suggest;
 pub(crate) mod transcript;
 pub(crate) mod layout;
+pub(crate) mod snippet;
+pub(crate) mod yaml;
