@@ -1,11 +1,123 @@
 //! Wires the commands: arguments and configuration in, the domain's work, sinks and an exit code out.
 
-mod failure;
-
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command, When};
+use crate::command::failure::{EXIT_CODES, Exit, Failure};
+use crate::config::environment::Environment;
+use crate::sys;
+use crate::ui::{self, Ui, Wishes};
+
+mod config;
+mod each;
+mod failure;
+mod output;
+mod plan;
+mod qa;
+mod recorded;
+mod run;
+
+/// What every command gets.
+pub(crate) struct Context {
+    pub(crate) environment: Environment,
+    pub(crate) ui: Ui,
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) global: crate::cli::Global,
+}
+
 /// Runs the command line.
-pub(crate) fn main(_argv: Vec<OsString>) -> ExitCode {
-    ExitCode::from(2)
+pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
+    if let Some(code) = sys::stage::entry(&argv) {
+        return exit_code(code);
+    }
+    // Where even this fails, every later open fails too and says so.
+    let _ = sys::spawn::fill_standard_descriptors();
+    let exit = match std::panic::catch_unwind(|| parse_and_run(argv)) {
+        Ok(exit) => exit,
+        // The panic hook has printed what and where.
+        Err(_) => Exit::Bug,
+    };
+    if let Exit::Signal(signal) = exit {
+        sys::signal::die_by(signal);
+    }
+    exit_code(exit.code())
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn parse_and_run(argv: Vec<OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(&argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell where the streams are closed.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Good };
+        }
+    };
+    let environment = match Environment::capture() {
+        Ok(environment) => environment,
+        Err(error) => {
+            let failure = Failure::machine(anyhow::Error::new(error).context("find the working folder"))
+                .hint("it may have been removed; `cd` to one that exists");
+            Ui::new(Wishes::default()).say(&failure.render());
+            return failure.exit;
+        }
+    };
+    let ui = Ui::new(wishes(&environment, &cli));
+    let Cli { global, command } = cli;
+    let context = Context { environment, ui, argv, global };
+    let result = match command {
+        Command::Run(run) => run::main(&context, run),
+        Command::Config(words) => config::main(&context, words),
+        Command::Help { words } => help(&context, &words),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            context.ui.say(&failure.render());
+            failure.exit
+        }
+    }
+}
+
+fn wishes(environment: &Environment, cli: &Cli) -> Wishes {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| environment.get(name));
+    Wishes {
+        colour: match cli.global.color {
+            When::Auto => None,
+            When::Always => Some(true),
+            When::Never => Some(false),
+        },
+        no_color: environment.get("NO_COLOR").is_some(),
+        dumb_terminal: environment.get("TERM").is_some_and(|term| term == "dumb"),
+        columns: environment.get("COLUMNS").and_then(|columns| columns.to_str()?.parse().ok()),
+        utf8: locale.is_some_and(ui::is_utf8_locale),
+        quiet: cli.global.quiet,
+    }
+}
+
+fn help(context: &Context, words: &[String]) -> Result<Exit, Failure> {
+    let text = if words.first().is_some_and(|word| word == "exit-codes") {
+        EXIT_CODES.to_owned()
+    } else {
+        let mut command = Cli::command();
+        command.build();
+        let mut found = &mut command;
+        for word in words {
+            found = found.find_subcommand_mut(word).ok_or_else(|| {
+                Failure::usage(anyhow::anyhow!("there is no command or topic `{word}`"))
+                    .hint("`apm help` lists the commands; the topics are: exit-codes")
+            })?;
+        }
+        found.render_long_help().to_string()
+    };
+    match context.ui.result(text.as_bytes()) {
+        Ok(_) => Ok(Exit::Good),
+        Err(error) => Err(Failure::machine(error)),
+    }
 }

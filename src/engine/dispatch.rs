@@ -139,6 +139,7 @@ pub(crate) async fn run(order: Order, observer: &mut dyn Observer) -> std::io::R
                 Some(tasks) => lop.add(tasks),
                 None => {
                     source = Source::Fixed;
+                    lop.emit(vec![Event::TasksClosed {}]);
                     lop.feed(Input::Closed);
                 }
             },

@@ -16,6 +16,8 @@ pub(crate) struct Outstanding {
     pub(crate) tasks: Vec<Task>,
     /// For each task, in the same order: attempts made, and its end if that still counts.
     pub(crate) done: Vec<(u32, Option<Outcome>)>,
+    /// The plan is whole: its source had come to its end.
+    pub(crate) closed: bool,
     /// Passes that do not count any more.
     pub(crate) invalidated: Vec<Invalidated>,
 }
@@ -40,6 +42,7 @@ pub(crate) fn outstanding(
                     digests.push(String::new());
                 }
             }
+            Event::TasksClosed {} => result.closed = true,
             Event::AttemptStarted { task, attempt, .. } => {
                 if let Some(at) = index.get(task) {
                     result.done[*at] = (*attempt, None);

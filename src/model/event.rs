@@ -50,6 +50,8 @@ pub enum Event {
         /// They, in plan order.
         tasks: Vec<Task>,
     },
+    /// The source of tasks came to its end: the plan is whole.
+    TasksClosed {},
     /// An attempt is about to start; written before it does.
     AttemptStarted {
         /// Of which task.

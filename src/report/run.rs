@@ -23,6 +23,8 @@ pub(crate) struct RunReport {
     /// Time of the last event.
     pub(crate) elapsed: Duration,
     pub(crate) rows: Vec<Row>,
+    /// No more tasks will come.
+    pub(crate) closed: bool,
     index: HashMap<TaskId, usize>,
     /// Size of the pool over time.
     pub(crate) pool: Vec<(Duration, u32, String)>,
@@ -112,6 +114,7 @@ impl RunReport {
                     self.rows.push(Row { task: task.clone(), attempts: Vec::new(), outcome: None, late: None });
                 }
             }
+            Event::TasksClosed {} => self.closed = true,
             Event::AttemptStarted { task, attempt, slot } => {
                 let (number, slot, start_at) = (*attempt, *slot, envelope.at);
                 if let Some(row) = self.row(task) {

@@ -2,7 +2,7 @@
 //! with the tick, not with each event: thousands of tasks a second cost nothing.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -27,16 +27,16 @@ pub(crate) struct Progress {
     detail: Detail,
     done: u64,
     total: u64,
-    /// Work done and slots used, for the estimate.
-    work: Duration,
     started: Instant,
     waiting: Vec<String>,
     hold: String,
+    /// For plain lines: when the last one was written.
+    lines: Option<Instant>,
 }
 
 impl Progress {
-    /// Draws on standard error.
-    pub(crate) fn new(detail: Detail) -> Self {
+    /// Draws on standard error; as plain lines, one a second, where that is no terminal.
+    pub(crate) fn new(detail: Detail, lines: bool) -> Self {
         let bars = MultiProgress::new();
         let bar = bars.add(ProgressBar::new(0));
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -49,10 +49,10 @@ impl Progress {
             detail,
             done: 0,
             total: 0,
-            work: Duration::ZERO,
             started: Instant::now(),
             waiting: Vec::new(),
             hold: String::new(),
+            lines: lines.then(Instant::now),
         }
     }
 
@@ -63,7 +63,27 @@ impl Progress {
         Some(Duration::from_secs_f64((pace * rest as f64).min(1e9)))
     }
 
-    fn draw(&mut self) -> io::Result<()> {
+    /// Plain lines: what happened, and once a second how far it is.
+    fn write_lines(&mut self, written: Instant, last: bool) -> io::Result<()> {
+        let mut err = io::stderr().lock();
+        for line in self.waiting.drain(..) {
+            writeln!(err, "{line}")?;
+        }
+        if last || written.elapsed() >= Duration::from_secs(1) {
+            let left = self.left().filter(|_| self.done < self.total);
+            let left = left.map(|left| format!(", about {} left", number::duration(left))).unwrap_or_default();
+            let running = self.running.len();
+            let spent = number::duration(self.started.elapsed());
+            writeln!(err, "{}/{} done, {running} running, {spent}{left}", self.done, self.total)?;
+            self.lines = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, last: bool) -> io::Result<()> {
+        if let Some(written) = self.lines {
+            return self.write_lines(written, last);
+        }
         if !self.waiting.is_empty() {
             self.bars.println(self.waiting.join("\n"))?;
             self.waiting.clear();
@@ -118,7 +138,6 @@ impl Sink for Progress {
             }
             Event::AttemptFinished(finished) => {
                 self.running.remove(&finished.task);
-                self.work += finished.usage.wall;
                 if matches!(finished.next, Next::Done { .. }) {
                     self.done += 1;
                 }
@@ -131,16 +150,12 @@ impl Sink for Progress {
         Ok(())
     }
 
-    fn live(&mut self, _task: &TaskId, _stderr: bool, _bytes: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-
     fn tick(&mut self) -> io::Result<()> {
-        self.draw()
+        self.draw(false)
     }
 
     fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {
-        self.draw()?;
+        self.draw(true)?;
         self.bars.clear()
     }
 }

@@ -139,16 +139,26 @@ impl Cgroups {
         }
     }
 
-    /// Ends what lives in the groups of a crashed run, and removes them. Returns how many processes were ended.
-    pub(crate) fn sweep(&self, run: &str) -> u32 {
+    /// Ends what lives in the groups of a crashed run, wherever this process could have made them, and removes them.
+    /// Returns how many processes were ended.
+    pub(crate) fn sweep(proc: &Path, run: &str) -> u32 {
+        let mounts = fs::read_to_string(proc.join("self/mountinfo")).unwrap_or_default();
+        let own = fs::read_to_string(proc.join("self/cgroup")).unwrap_or_default();
         let mut ended = 0;
-        for place in &self.places {
-            let Some(parent) = place.folder.parent() else { continue };
-            let folder = parent.join(format!("{PREFIX}{run}"));
-            if folder.is_dir() {
-                ended += kill_tree(&folder);
-                // Where it stays, the next run tries again.
-                let _ = remove_tree(&folder);
+        for line in mounts.lines() {
+            let v1 = Controller::ALL.iter().find_map(|c| mount_point(line, "cgroup", Some(c.name())));
+            let Some(mount) = v1.or_else(|| mount_point(line, "cgroup2", None)) else { continue };
+            // The run may have been started from a sibling of our group: look at it and at all above.
+            let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+            for path in paths {
+                for place in own_folder(&mount, path).ancestors().take_while(|place| place.starts_with(&mount.0)) {
+                    let folder = place.join(format!("{PREFIX}{run}"));
+                    if folder.is_dir() {
+                        ended += kill_tree(&folder);
+                        // Where it stays, nothing lives in it any more.
+                        let _ = remove_tree(&folder);
+                    }
+                }
             }
         }
         ended

@@ -1,0 +1,100 @@
+//! Where reports go: `--format` to standard output, `-o FORMAT=FILE` to files, and the renderer of each format.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::cli::run::Format;
+use crate::command::failure::Failure;
+use crate::report::run::RunReport;
+use crate::report::{ReadStored, github, html, json, junit, markdown, text, trace};
+use crate::sink::Sink;
+use crate::sink::file::{Render, ReportFile};
+use crate::sink::jsonl::JsonLines;
+use crate::text::layout::Layout;
+use crate::text::suggest;
+
+/// Renders a report in a format. `Ndjson` is no report: it is the stream itself.
+pub(crate) fn render(
+    format: Format,
+    report: &RunReport,
+    read: ReadStored<'_>,
+    layout: &Layout,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        Format::Text => text::write(report, read, layout, out),
+        Format::Json | Format::Ndjson => json::write(report, read, out),
+        Format::Junit => junit::write(report, read, out),
+        Format::Markdown => markdown::write(report, read, out),
+        Format::Html => html::write(report, read, out),
+        Format::Trace => trace::write(report, out),
+        Format::Github => github::write(report, read, out),
+    }
+}
+
+fn renderer(format: Format, layout: Layout) -> Render {
+    Box::new(move |report, read, out| render(format, report, read, &layout, out))
+}
+
+/// A file asked for by `-o`.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    format: Format,
+    path: PathBuf,
+}
+
+/// Reads `-o FORMAT=FILE`.
+pub(crate) fn parse(values: &[OsString]) -> Result<Vec<Wanted>, Failure> {
+    values.iter().map(|value| parse_one(value)).collect()
+}
+
+fn parse_one(value: &OsString) -> Result<Wanted, Failure> {
+    let shown = value.to_string_lossy();
+    let bytes = value.as_bytes();
+    let known = || Format::value_variants().iter().map(|format| format.as_str());
+    let usage = |text: String| {
+        Failure::usage(anyhow::anyhow!("-o {shown}: {text}"))
+            .hint(format!("formats are {}; for instance `-o junit=report.xml`", known().collect::<Vec<_>>().join(", ")))
+    };
+    let split = bytes.iter().position(|byte| *byte == b'=').ok_or_else(|| usage("expected FORMAT=FILE".to_owned()))?;
+    let name = String::from_utf8_lossy(&bytes[..split]).into_owned();
+    let format = Format::value_variants().iter().copied().find(|format| format.as_str() == name).ok_or_else(|| {
+        let likely = suggest::likely(&name, known()).map(|word| format!("; did you mean `{word}`?"));
+        usage(format!("`{name}` is not a format{}", likely.unwrap_or_default()))
+    })?;
+    let path = PathBuf::from(OsString::from_vec(bytes[split + 1..].to_vec()));
+    if path.as_os_str().is_empty() {
+        return Err(usage("the file is missing".to_owned()));
+    }
+    Ok(Wanted { format, path })
+}
+
+/// A sink for a file. Fails now if the file cannot be created.
+pub(crate) fn file(wanted: &Wanted) -> Result<Box<dyn Sink>, Failure> {
+    let name = format!("{}={}", wanted.format.as_str(), wanted.path.display());
+    let fail = |error: io::Error| {
+        Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {name}`")))
+    };
+    if wanted.path == Path::new("-") {
+        return Ok(stdout(wanted.format, Layout::PLAIN));
+    }
+    if wanted.format == Format::Ndjson {
+        let file = std::fs::File::create(&wanted.path).map_err(fail)?;
+        return Ok(Box::new(JsonLines::new(name, Box::new(file))));
+    }
+    let render = renderer(wanted.format, Layout { width: 100, ..Layout::PLAIN });
+    Ok(Box::new(ReportFile::create(name, &wanted.path, render).map_err(fail)?))
+}
+
+/// A sink for standard output.
+pub(crate) fn stdout(format: Format, layout: Layout) -> Box<dyn Sink> {
+    let name = format!("{} on standard output", format.as_str());
+    match format {
+        Format::Ndjson => Box::new(JsonLines::new(name, Box::new(io::stdout()))),
+        _ => Box::new(ReportFile::stdout(name, renderer(format, layout))),
+    }
+}
