@@ -41,11 +41,7 @@ pub struct Run {
 #[derive(Subcommand, Debug)]
 pub enum What {
     /// Find what there is to check in this repository and check it
-    #[command(
-        alias = "/qa-framework",
-        alias = "/parallel-qa-framework",
-        alias = "qa-framework"
-    )]
+    #[command(alias = "/qa-framework", alias = "/parallel-qa-framework", alias = "qa-framework")]
     Qa(Qa),
     /// Run a command once for each value, as xargs and GNU parallel do
     Each(Each),
@@ -203,12 +199,7 @@ pub struct Each {
     #[command(flatten)]
     pub options: Options,
     /// The command with its placeholders, then `:::` and values
-    #[arg(
-        value_name = "COMMAND",
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true
-    )]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     pub command: Vec<OsString>,
 }
 

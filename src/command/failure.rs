@@ -71,29 +71,17 @@ pub(crate) struct Failure {
 impl Failure {
     /// Wrong words or configuration.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit: Exit::Usage,
-            error: error.into(),
-            hints: Vec::new(),
-        }
+        Self { exit: Exit::Usage, error: error.into(), hints: Vec::new() }
     }
 
     /// The machine could not.
     pub(crate) fn machine(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            exit: Exit::Incomplete,
-            error: error.into(),
-            hints: Vec::new(),
-        }
+        Self { exit: Exit::Incomplete, error: error.into(), hints: Vec::new() }
     }
 
     /// Nothing to do.
     pub(crate) fn nothing(text: impl Display) -> Self {
-        Self {
-            exit: Exit::Nothing,
-            error: anyhow::anyhow!("{text}"),
-            hints: Vec::new(),
-        }
+        Self { exit: Exit::Nothing, error: anyhow::anyhow!("{text}"), hints: Vec::new() }
     }
 
     /// Adds the next thing to try.
@@ -123,9 +111,7 @@ mod tests {
 
     #[test]
     fn the_message_has_causes_and_hints() {
-        let error = Err::<(), _>(std::io::Error::from_raw_os_error(13))
-            .context("read `/x`")
-            .expect_err("an error");
+        let error = Err::<(), _>(std::io::Error::from_raw_os_error(13)).context("read `/x`").expect_err("an error");
         let failure = Failure::machine(error).hint("try `sudo`");
         assert_eq!(failure.exit.code(), 3);
         assert_eq!(

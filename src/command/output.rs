@@ -49,7 +49,7 @@ pub(crate) struct Wanted {
 
 /// Reads `-o FORMAT=FILE`.
 pub(crate) fn parse(values: &[OsString]) -> Result<Vec<Wanted>, Failure> {
-    values.iter().map(|value| parse_one(value)).collect()
+    values.iter().map(parse_one).collect()
 }
 
 fn parse_one(value: &OsString) -> Result<Wanted, Failure> {
@@ -76,8 +76,9 @@ fn parse_one(value: &OsString) -> Result<Wanted, Failure> {
 /// A sink for a file. Fails now if the file cannot be created.
 pub(crate) fn file(wanted: &Wanted) -> Result<Box<dyn Sink>, Failure> {
     let name = format!("{}={}", wanted.format.as_str(), wanted.path.display());
+    let shown = name.clone();
     let fail = |error: io::Error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {name}`")))
+        Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {shown}`")))
     };
     if wanted.path == Path::new("-") {
         return Ok(stdout(wanted.format, Layout::PLAIN));

@@ -31,8 +31,8 @@ use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Stop;
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, Percent, parse_duration};
-use crate::probe::machine::{self, Meter};
 use crate::probe::Roots;
+use crate::probe::machine::{self, Meter};
 use crate::report::run::RunReport;
 use crate::report::{dry_run, markdown};
 use crate::sink::fan::{Fan, Importance};
@@ -59,12 +59,14 @@ const MEMORY_PRESSURE_MAX: Percent = Percent(20.0);
 /// What is to be run.
 pub(crate) struct Work {
     pub(crate) title: String,
+    /// Folder that the folders of tasks are relative to.
+    pub(crate) cwd: PathBuf,
     /// Root of the repository: paths of findings are relative to it.
     pub(crate) root: PathBuf,
     pub(crate) tasks: Vec<Task>,
     /// Where more come from.
     pub(crate) source: Source,
-    /// Limits that tasks of the source will have, so that control groups are made for them.
+    /// When results end the run early; else as `--fail-fast` says.
     pub(crate) halt: Option<Halt>,
     pub(crate) relay: Option<(relay::Order, bool)>,
     /// Sinks of its own.
@@ -78,6 +80,7 @@ pub(crate) struct Work {
 }
 
 /// The settings of one run: the configuration with its flags.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) settings: Settings,
     pub(crate) warnings: Vec<String>,
@@ -120,8 +123,8 @@ pub(crate) fn request(context: &Context, options: Options) -> Result<Request, Fa
     flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
     flag("--agents", "performance.resource_allocation.max_concurrent_agents", options.agents.map(|n| n.to_string()));
     flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
-    let Loaded { mut settings, merged } = settings::load(&context.environment, context.global.config.clone(), flags)
-        .map_err(Failure::usage)?;
+    let Loaded { mut settings, merged } =
+        settings::load(&context.environment, context.global.config.clone(), flags).map_err(Failure::usage)?;
     if options.agents.is_some() {
         // A number on the command line is meant as it stands, from the first moment on.
         (settings.pool_initial, settings.pool_max) = (None, None);
@@ -274,7 +277,7 @@ pub(crate) fn execute(
     scheduler.add(work.tasks.clone()).map_err(Failure::usage)?;
 
     let roots = Roots::default();
-    let machine = machine(context, &request, &id, depth, shape, cgroups);
+    let machine = machine(context, &request, &id, depth, shape, cgroups, work.cwd.clone());
     if request.settings.preload {
         warm_up(&machine, &work.tasks, &mut notes);
     }
@@ -300,7 +303,7 @@ pub(crate) fn execute(
                 apm: env!("CARGO_PKG_VERSION").to_owned(),
                 title: work.title.clone(),
                 argv: context.argv.iter().cloned().map(Into::into).collect(),
-                cwd: context.environment.cwd.clone().into(),
+                cwd: work.cwd.clone().into(),
                 root: work.root.clone().into(),
                 host: machine::host(),
                 pool: shape,
@@ -373,7 +376,8 @@ impl Folder {
         let random = now.timestamp().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 7);
         if request.options.no_journal && resumed.is_none() {
             let name = format!("{}-{:06x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xff_ffff);
-            let id = RunId::new(&name).ok_or_else(|| Failure::machine(anyhow::anyhow!("`{name}` is no name of a run")))?;
+            let id =
+                RunId::new(&name).ok_or_else(|| Failure::machine(anyhow::anyhow!("`{name}` is no name of a run")))?;
             let path = std::env::temp_dir().join(format!("apm-{}-{name}", std::process::id()));
             let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
             made.with_context(|| format!("create `{}`", path.display())).map_err(Failure::machine)?;
@@ -383,19 +387,17 @@ impl Folder {
             Failure::machine(anyhow::Error::new(error).context(what))
                 .hint("`APM_STATE_DIR=DIR` uses another place, `--no-journal` keeps no record")
         };
-        let dir = context
-            .environment
-            .state_dir()
-            .map_err(|error| fail(error, "find the state directory".to_owned()))?;
-        let state = State::open(&dir).map_err(|error| fail(error, format!("open the state directory `{}`", dir.display())))?;
+        let dir =
+            context.environment.state_dir().map_err(|error| fail(error, "find the state directory".to_owned()))?;
+        let state =
+            State::open(&dir).map_err(|error| fail(error, format!("open the state directory `{}`", dir.display())))?;
         if resumed.is_some() {
             return Ok(Self { state: Some(state), run: resumed, temporary: None });
         }
         sweep_crashed(&state, notes);
         collect_garbage(&state, request, notes);
-        let run = state
-            .create(&now, random)
-            .map_err(|error| fail(error, format!("create a run in `{}`", dir.display())))?;
+        let run =
+            state.create(&now, random).map_err(|error| fail(error, format!("create a run in `{}`", dir.display())))?;
         Ok(Self { state: Some(state), run: Some(run), temporary: None })
     }
 
@@ -473,12 +475,7 @@ fn cgroups(request: &Request, work: &Work, id: &RunId, ceilings: &Ceilings) -> C
     Cgroups::detect(&Roots::default().proc, id.as_str(), ceilings)
 }
 
-fn setup(
-    request: &Request,
-    work: &Work,
-    shape: PoolShape,
-    enforcement: &crate::model::event::Enforcement,
-) -> Setup {
+fn setup(request: &Request, work: &Work, shape: PoolShape, enforcement: &crate::model::event::Enforcement) -> Setup {
     let settings = &request.settings;
     let polled = |mechanism: Mechanism| mechanism == Mechanism::Polling;
     let cpus = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
@@ -513,6 +510,7 @@ fn machine(
     depth: u32,
     shape: PoolShape,
     cgroups: Cgroups,
+    cwd: PathBuf,
 ) -> Machine {
     let own = [
         (RUN.into(), id.as_str().into()),
@@ -521,7 +519,6 @@ fn machine(
         (SLOTS.into(), shape.max.div_ceil(2).to_string().into()),
     ];
     let env = spawn::Environment::new(context.environment.variables.iter().cloned().chain(own));
-    let cwd = context.environment.cwd.clone();
     Machine::new(env, context.environment.path(), cwd, request.settings.buffer, cgroups)
 }
 
@@ -585,10 +582,8 @@ fn runtime(settings: &Settings, shape: PoolShape) -> Result<tokio::runtime::Runt
         });
     if let Some(threads) = settings.computing_threads {
         // Set once for the process; a second run in it does not happen.
-        let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|n| format!("apm-cpu-{n}"))
-            .build_global();
+        let _ =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|n| format!("apm-cpu-{n}")).build_global();
     }
     builder.build().context("start the runtime").map_err(Failure::machine)
 }
@@ -737,12 +732,7 @@ fn summary(
 }
 
 /// Appends to the summary of the step that GitHub shows.
-fn github_summary(
-    context: &Context,
-    report: &RunReport,
-    read: crate::report::ReadStored<'_>,
-    lost: &mut Vec<String>,
-) {
+fn github_summary(context: &Context, report: &RunReport, read: crate::report::ReadStored<'_>, lost: &mut Vec<String>) {
     let Some(path) = context.environment.get("GITHUB_STEP_SUMMARY") else { return };
     let mut text = Vec::new();
     let written = markdown::write(report, read, &mut text).and_then(|()| {

@@ -73,7 +73,11 @@ impl Environment {
     /// The nearest `apm.yaml`, up to the root of the repository and not beyond: a file further up belongs to somebody else.
     fn project_file(&self) -> Option<PathBuf> {
         let root = repository_root(&self.cwd).unwrap_or(&self.cwd);
-        self.cwd.ancestors().take_while(|folder| folder.starts_with(root)).map(|folder| folder.join("apm.yaml")).find(|path| path.exists())
+        self.cwd
+            .ancestors()
+            .take_while(|folder| folder.starts_with(root))
+            .map(|folder| folder.join("apm.yaml"))
+            .find(|path| path.exists())
     }
 
     /// Where runs are recorded: `APM_STATE_DIR`, the XDG state directory, or without a home a private folder of this
@@ -85,6 +89,14 @@ impl Environment {
         match dirs().and_then(|dirs| Some(dirs.state_dir()?.to_owned())) {
             Some(dir) => Ok(dir),
             None => private_folder(&std::env::temp_dir()),
+        }
+    }
+
+    /// The XDG cache directory, or a folder beside the state where there is no home.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        match dirs() {
+            Some(dirs) => dirs.cache_dir().to_owned(),
+            None => std::env::temp_dir().join("apm-cache"),
         }
     }
 }

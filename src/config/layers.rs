@@ -238,8 +238,7 @@ impl Merged {
 
 /// Variables by which apm talks to itself and to its tests.
 fn is_own(name: &str) -> bool {
-    const OWN: [&str; 7] =
-        ["APM_RUN", "APM_TASK", "APM_ATTEMPT", "APM_SLOT", "APM_TRY", "APM_DEPTH", "APM_STATE_DIR"];
+    const OWN: [&str; 7] = ["APM_RUN", "APM_TASK", "APM_ATTEMPT", "APM_SLOT", "APM_TRY", "APM_DEPTH", "APM_STATE_DIR"];
     OWN.contains(&name) || name.starts_with("APM_RUN_") || name.starts_with("APM_BENCH") || name == "APM_RELEASE_BIN"
 }
 
@@ -296,7 +295,6 @@ fn value_of(info: &KeyInfo, node: &Node) -> Result<Value, Fault> {
             let hint = suggest::likely(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
             Err(wrong().hint(hint))
         }
-        Takes::Text => node.text().map(|text| Value::Text(text.to_owned())).map_err(|_| wrong()),
         Takes::Texts => node.texts().map(Value::Texts).map_err(|_| wrong()),
         Takes::Anything => Ok(Value::Opaque),
     }
@@ -347,7 +345,10 @@ mod tests {
         }
         let tests = include_str!("../../tests/data/config/spec_performance_tests.yaml");
         let merged = file("tests", tests.as_bytes()).expect("accepted");
-        assert_eq!(merged.warnings, ["performance_tests has no effect yet: their systems come later (`apm config keys`)"]);
+        assert_eq!(
+            merged.warnings,
+            ["performance_tests has no effect yet: their systems come later (`apm config keys`)"]
+        );
         let metrics = include_str!("../../tests/data/config/spec_metrics.yaml");
         assert!(file("metrics", metrics.as_bytes()).is_ok());
         let resources = file("one", BLOCKS[0].as_bytes()).expect("accepted");

@@ -48,11 +48,7 @@ pub(crate) fn hold(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes)
     }
     if let (Some(available), Some(total)) = (reading.available, reading.total) {
         let reserve = Bytes((total.0 as f64 * bounds.reserve.0 / 100.0) as u64);
-        let to_come = load
-            .committed
-            .0
-            .saturating_sub(load.measured.0)
-            .saturating_add(need.0);
+        let to_come = load.committed.0.saturating_sub(load.measured.0).saturating_add(need.0);
         if available.0 < reserve.0.saturating_add(to_come) {
             return Some(format!(
                 "memory: {available} available, {} still expected, {reserve} kept in reserve",
@@ -66,21 +62,15 @@ pub(crate) fn hold(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes)
             return Some(format!("memory: {} in use, threshold {max}", Percent(used)));
         }
     }
-    let over = |value: Option<Percent>, max: Option<Percent>| {
-        Some((value?, max?)).filter(|(v, m)| v.0 > m.0)
-    };
+    let over = |value: Option<Percent>, max: Option<Percent>| Some((value?, max?)).filter(|(v, m)| v.0 > m.0);
     if let Some((value, max)) = over(reading.memory_pressure, Some(bounds.memory_pressure_max)) {
-        return Some(format!(
-            "memory pressure: {value} of the time stalled, threshold {max}"
-        ));
+        return Some(format!("memory pressure: {value} of the time stalled, threshold {max}"));
     }
     if let Some((value, max)) = over(reading.cpu_busy, bounds.cpu_max) {
         return Some(format!("cpu: {value} of the machine busy, threshold {max}"));
     }
     if let Some((value, max)) = over(reading.io_pressure, bounds.io_max) {
-        return Some(format!(
-            "I/O pressure: {value} of the time stalled, threshold {max}"
-        ));
+        return Some(format!("I/O pressure: {value} of the time stalled, threshold {max}"));
     }
     None
 }
@@ -101,31 +91,17 @@ mod tests {
     };
 
     fn busy(running: u32, committed: u64, measured: u64) -> Load {
-        Load {
-            running,
-            committed: Bytes::gib(committed),
-            measured: Bytes::gib(measured),
-        }
+        Load { running, committed: Bytes::gib(committed), measured: Bytes::gib(measured) }
     }
 
     #[test]
     fn the_ceiling_counts_what_running_tasks_will_still_take() {
-        let bounds = Bounds {
-            memory_ceiling: Some(Bytes::gib(4)),
-            ..BOUNDS
-        };
+        let bounds = Bounds { memory_ceiling: Some(Bytes::gib(4)), ..BOUNDS };
         let none = Reading::default();
         assert_eq!(hold(&bounds, &none, &busy(3, 3, 1), Bytes::gib(1)), None);
         let why = hold(&bounds, &none, &busy(4, 4, 1), Bytes::gib(1)).expect("five do not fit");
-        assert_eq!(
-            why,
-            "memory: 4 GiB expected by what runs and 1 GiB by the next task pass the ceiling of 4 GiB"
-        );
-        assert_eq!(
-            hold(&bounds, &none, &busy(0, 0, 0), Bytes::gib(9)),
-            None,
-            "one always starts"
-        );
+        assert_eq!(why, "memory: 4 GiB expected by what runs and 1 GiB by the next task pass the ceiling of 4 GiB");
+        assert_eq!(hold(&bounds, &none, &busy(0, 0, 0), Bytes::gib(9)), None, "one always starts");
     }
 
     #[test]
@@ -135,10 +111,7 @@ mod tests {
             total: Some(Bytes::gib(20)),
             ..Reading::default()
         };
-        assert_eq!(
-            hold(&BOUNDS, &reading(6), &busy(1, 2, 0), Bytes::gib(2)),
-            None
-        );
+        assert_eq!(hold(&BOUNDS, &reading(6), &busy(1, 2, 0), Bytes::gib(2)), None);
         assert!(hold(&BOUNDS, &reading(5), &busy(1, 2, 0), Bytes::gib(2)).is_some());
     }
 
@@ -151,18 +124,12 @@ mod tests {
             ..Reading::default()
         };
         assert_eq!(hold(&BOUNDS, &reading, &busy(1, 0, 0), Bytes(0)), None);
-        let cpu = Bounds {
-            cpu_max: Some(Percent(80.0)),
-            ..BOUNDS
-        };
+        let cpu = Bounds { cpu_max: Some(Percent(80.0)), ..BOUNDS };
         assert_eq!(
             hold(&cpu, &reading, &busy(1, 0, 0), Bytes(0)).as_deref(),
             Some("cpu: 90% of the machine busy, threshold 80%")
         );
-        let io = Bounds {
-            io_max: Some(Percent(40.0)),
-            ..BOUNDS
-        };
+        let io = Bounds { io_max: Some(Percent(40.0)), ..BOUNDS };
         assert!(hold(&io, &reading, &busy(1, 0, 0), Bytes(0)).is_some());
     }
 }

@@ -40,11 +40,8 @@ impl Graph {
         }
         let mut edges = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let found: Result<Vec<Ix>, _> = task
-                .needs
-                .iter()
-                .map(|need| self.index.get(need).copied().ok_or_else(|| need.clone()))
-                .collect();
+            let found: Result<Vec<Ix>, _> =
+                task.needs.iter().map(|need| self.index.get(need).copied().ok_or_else(|| need.clone())).collect();
             match found {
                 Ok(mut needs) => {
                     needs.sort_unstable();
@@ -53,24 +50,15 @@ impl Graph {
                 }
                 Err(need) => {
                     self.index.retain(|_, at| *at < first);
-                    return Err(GraphError::Missing {
-                        task: task.id.clone(),
-                        need,
-                    });
+                    return Err(GraphError::Missing { task: task.id.clone(), need });
                 }
             }
         }
         if let Some(cycle) = find_cycle(&edges, first) {
             self.index.retain(|_, at| *at < first);
-            return Err(GraphError::Cycle(
-                cycle
-                    .iter()
-                    .map(|ix| tasks[(ix - first) as usize].id.clone())
-                    .collect(),
-            ));
+            return Err(GraphError::Cycle(cycle.iter().map(|ix| tasks[(ix - first) as usize].id.clone()).collect()));
         }
-        self.dependents
-            .resize_with(self.needs.len() + tasks.len(), Vec::new);
+        self.dependents.resize_with(self.needs.len() + tasks.len(), Vec::new);
         for (offset, needs) in edges.into_iter().enumerate() {
             for need in &needs {
                 self.dependents[*need as usize].push(first + offset as Ix);
@@ -90,27 +78,15 @@ impl Graph {
         &self.dependents[ix as usize]
     }
 
-    /// The index of a name.
-    pub(crate) fn find(&self, id: &TaskId) -> Option<Ix> {
-        self.index.get(id).copied()
-    }
-
     /// The upward rank of each task: the longest way from its start to the end of the run, in the unit of `cost`.
     /// Starting the highest rank first is "critical path first".
     pub(crate) fn ranks(&self, cost: impl Fn(Ix) -> u64) -> Vec<u64> {
         let count = self.needs.len();
         let mut ranks = vec![0u64; count];
         let mut open: Vec<u32> = self.dependents.iter().map(|d| d.len() as u32).collect();
-        let mut stack: Vec<Ix> = (0..count as Ix)
-            .filter(|ix| open[*ix as usize] == 0)
-            .collect();
+        let mut stack: Vec<Ix> = (0..count as Ix).filter(|ix| open[*ix as usize] == 0).collect();
         while let Some(ix) = stack.pop() {
-            let longest = self
-                .dependents(ix)
-                .iter()
-                .map(|d| ranks[*d as usize])
-                .max()
-                .unwrap_or(0);
+            let longest = self.dependents(ix).iter().map(|d| ranks[*d as usize]).max().unwrap_or(0);
             ranks[ix as usize] = longest.saturating_add(cost(ix));
             for need in self.needs(ix) {
                 open[*need as usize] -= 1;
@@ -153,10 +129,7 @@ fn find_cycle(edges: &[Vec<Ix>], first: Ix) -> Option<Vec<Ix>> {
                 }
                 OPEN => {
                     let from = path.iter().position(|(node, _)| *node == need).unwrap_or(0);
-                    let mut cycle: Vec<Ix> = path[from..]
-                        .iter()
-                        .map(|(node, _)| *node as Ix + first)
-                        .collect();
+                    let mut cycle: Vec<Ix> = path[from..].iter().map(|(node, _)| *node as Ix + first).collect();
                     cycle.push(need as Ix + first);
                     return Some(cycle);
                 }
@@ -169,7 +142,7 @@ fn find_cycle(edges: &[Vec<Ix>], first: Ix) -> Option<Vec<Ix>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Graph, GraphError};
+    use super::Graph;
     use crate::model::id::TaskId;
     use crate::model::task::{Run, Task};
 
@@ -189,21 +162,11 @@ mod tests {
         let mut graph = Graph::default();
         graph.add(&tasks(&[("a", &[])])).expect("one task");
         let errors = [
-            graph
-                .add(&tasks(&[("b", &[]), ("b", &[])]))
-                .expect_err("a double"),
-            graph
-                .add(&tasks(&[("a", &[])]))
-                .expect_err("a double of an older task"),
-            graph
-                .add(&tasks(&[("b", &["x"])]))
-                .expect_err("a missing need"),
-            graph
-                .add(&tasks(&[("b", &["d"]), ("c", &["b"]), ("d", &["c"])]))
-                .expect_err("a circle"),
-            graph
-                .add(&tasks(&[("b", &["b"])]))
-                .expect_err("a task that needs itself"),
+            graph.add(&tasks(&[("b", &[]), ("b", &[])])).expect_err("a double"),
+            graph.add(&tasks(&[("a", &[])])).expect_err("a double of an older task"),
+            graph.add(&tasks(&[("b", &["x"])])).expect_err("a missing need"),
+            graph.add(&tasks(&[("b", &["d"]), ("c", &["b"]), ("d", &["c"])])).expect_err("a circle"),
+            graph.add(&tasks(&[("b", &["b"])])).expect_err("a task that needs itself"),
         ];
         assert_eq!(
             errors.map(|e| e.to_string()),
@@ -217,27 +180,12 @@ mod tests {
         );
         assert_eq!(graph.add(&tasks(&[("b", &["a", "a"])])), Ok(1..2));
         assert_eq!(graph.needs(1), [0]);
-        assert!(!matches!(
-            graph.find(&TaskId::new("c").expect("good")),
-            Some(_)
-        ));
-        assert_ne!(
-            Err(GraphError::Duplicate(TaskId::new("a").expect("good"))),
-            Ok(())
-        );
     }
 
     #[test]
     fn the_rank_is_the_longest_way_to_the_end() {
         let mut graph = Graph::default();
-        graph
-            .add(&tasks(&[
-                ("a", &[]),
-                ("b", &["a"]),
-                ("c", &["a"]),
-                ("d", &["b", "c"]),
-            ]))
-            .expect("a diamond");
+        graph.add(&tasks(&[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).expect("a diamond");
         let costs = [1, 10, 2, 5];
         assert_eq!(graph.ranks(|ix| costs[ix as usize]), [16, 15, 7, 5]);
     }

@@ -40,17 +40,12 @@ pub(crate) struct Entry {
 impl History {
     /// The typical duration.
     pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
-        self.entries
-            .get(key)
-            .map(|entry| Duration::from_micros(entry.log_us.exp() as u64))
+        self.entries.get(key).map(|entry| Duration::from_micros(entry.log_us.exp() as u64))
     }
 
     /// The memory to expect.
     pub(crate) fn peak(&self, key: &str) -> Option<Bytes> {
-        self.entries
-            .get(key)
-            .map(|entry| Bytes(entry.peak))
-            .filter(|peak| peak.0 > 0)
+        self.entries.get(key).map(|entry| Bytes(entry.peak)).filter(|peak| peak.0 > 0)
     }
 
     /// Learns from an attempt that ran to its own end.
@@ -61,9 +56,7 @@ impl History {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.log_us += ALPHA * (log_us - entry.log_us);
             // Up at once, down slowly: an estimate that is too low ends in an out-of-memory kill.
-            entry.peak = peak
-                .0
-                .max((entry.peak as f64 + ALPHA * (peak.0 as f64 - entry.peak as f64)) as u64);
+            entry.peak = peak.0.max((entry.peak as f64 + ALPHA * (peak.0 as f64 - entry.peak as f64)) as u64);
             entry.count = entry.count.saturating_add(1);
             entry.updated = clock;
             return;
@@ -71,15 +64,7 @@ impl History {
         if self.entries.len() >= ENTRIES_MAX {
             self.forget_oldest();
         }
-        self.entries.insert(
-            key.to_owned(),
-            Entry {
-                log_us,
-                peak: peak.0,
-                count: 1,
-                updated: clock,
-            },
-        );
+        self.entries.insert(key.to_owned(), Entry { log_us, peak: peak.0, count: 1, updated: clock });
     }
 
     /// Raises the expected memory without an end: an attempt was seen to use this much.
@@ -124,21 +109,13 @@ pub(crate) fn key_of(task: &Task) -> String {
         hasher.update(bytes);
     };
     match &task.run {
-        Run::Argv(words) => words
-            .iter()
-            .for_each(|word| field(word.as_os_str().as_encoded_bytes())),
+        Run::Argv(words) => words.iter().for_each(|word| field(word.as_os_str().as_encoded_bytes())),
         Run::Script { shell, script } => {
-            shell
-                .iter()
-                .for_each(|word| field(word.as_os_str().as_encoded_bytes()));
+            shell.iter().for_each(|word| field(word.as_os_str().as_encoded_bytes()));
             field(script.as_os_str().as_encoded_bytes());
         }
     }
-    field(
-        task.cwd
-            .as_ref()
-            .map_or(&[], |cwd| cwd.as_os_str().as_encoded_bytes()),
-    );
+    field(task.cwd.as_ref().map_or(&[], |cwd| cwd.as_os_str().as_encoded_bytes()));
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
@@ -153,10 +130,7 @@ mod tests {
     fn it_follows_durations_and_raises_peaks_at_once() {
         let mut history = History::default();
         history.learn("k", Duration::from_secs(10), Bytes::mib(100));
-        assert_eq!(
-            history.duration("k").map(|d| d.as_secs_f64().round()),
-            Some(10.0)
-        );
+        assert_eq!(history.duration("k").map(|d| d.as_secs_f64().round()), Some(10.0));
         history.learn("k", Duration::from_secs(10), Bytes::mib(500));
         assert_eq!(history.peak("k"), Some(Bytes::mib(500)));
         history.learn("k", Duration::from_secs(10), Bytes::mib(100));

@@ -38,6 +38,7 @@ impl Pool {
     }
 
     /// Slots that exist.
+    #[cfg(test)]
     pub(crate) fn size(&self) -> u32 {
         self.size
     }
@@ -62,12 +63,7 @@ impl Pool {
 
     /// Grows by the factor while work waits and no slot is free; at most once per `interval`, so that a burst of
     /// short tasks does not blow the pool up to its bound.
-    pub(crate) fn grow(
-        &mut self,
-        now: Duration,
-        waiting: usize,
-        interval: Duration,
-    ) -> Option<Resize> {
+    pub(crate) fn grow(&mut self, now: Duration, waiting: usize, interval: Duration) -> Option<Resize> {
         let recently = self.grown_at.is_some_and(|at| now < at + interval);
         if waiting == 0 || self.has_room() || self.size >= self.shape.max || recently {
             return None;
@@ -81,16 +77,8 @@ impl Pool {
         }
         self.size = to;
         self.grown_at = Some(now);
-        let tasks = if waiting == 1 {
-            "task waits"
-        } else {
-            "tasks wait"
-        };
-        Some(Resize {
-            from,
-            to,
-            reason: format!("{waiting} {tasks}, no slot is free"),
-        })
+        let tasks = if waiting == 1 { "task waits" } else { "tasks wait" };
+        Some(Resize { from, to, reason: format!("{waiting} {tasks}, no slot is free") })
     }
 
     /// Drops the highest slots while they have been unused for the idle timeout, down to the initial size.
@@ -98,20 +86,14 @@ impl Pool {
         let from = self.size;
         while self.size > self.shape.initial.max(1) {
             let top = self.size - 1;
-            if !self.free.contains(&top)
-                || now < self.unused_since[top as usize] + self.shape.idle_timeout
-            {
+            if !self.free.contains(&top) || now < self.unused_since[top as usize] + self.shape.idle_timeout {
                 break;
             }
             self.free.remove(&top);
             self.size = top;
         }
         let idle = self.shape.idle_timeout.as_secs_f64();
-        (self.size < from).then(|| Resize {
-            from,
-            to: self.size,
-            reason: format!("unused for {idle} s"),
-        })
+        (self.size < from).then(|| Resize { from, to: self.size, reason: format!("unused for {idle} s") })
     }
 
     /// When `shrink` could next do something.
@@ -133,12 +115,7 @@ mod tests {
 
     fn pool(initial: u32, max: u32, factor: f64) -> Pool {
         let idle_timeout = Duration::from_secs(5);
-        Pool::new(PoolShape {
-            initial,
-            max,
-            scale_factor: factor,
-            idle_timeout,
-        })
+        Pool::new(PoolShape { initial, max, scale_factor: factor, idle_timeout })
     }
 
     #[test]
@@ -159,10 +136,7 @@ mod tests {
         }
         assert_eq!(pool.next_shrink(), Some(Duration::from_secs(6)));
         assert_eq!(pool.shrink(Duration::from_secs(5)), None);
-        assert_eq!(
-            pool.shrink(Duration::from_secs(6)).map(|r| (r.from, r.to)),
-            Some((7, 2))
-        );
+        assert_eq!(pool.shrink(Duration::from_secs(6)).map(|r| (r.from, r.to)), Some((7, 2)));
         assert_eq!(pool.next_shrink(), None);
     }
 
@@ -172,10 +146,7 @@ mod tests {
         assert_eq!(pool.grow(TICK, 5, TICK), None, "a slot is free");
         pool.take();
         assert_eq!(pool.grow(TICK, 0, TICK), None, "nothing waits");
-        assert_eq!(
-            pool.grow(TICK, 1, TICK).map(|r| r.reason),
-            Some("1 task waits, no slot is free".to_owned())
-        );
+        assert_eq!(pool.grow(TICK, 1, TICK).map(|r| r.reason), Some("1 task waits, no slot is free".to_owned()));
         while pool.take().is_some() {}
         assert_eq!(pool.grow(TICK, 5, TICK), None, "it just grew");
     }

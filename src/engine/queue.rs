@@ -38,8 +38,7 @@ impl Queue {
         if self.queued.insert(ix) {
             self.by_rank.push((rank.priority, rank.path, Reverse(ix)));
             if let Some(latest) = rank.latest_start {
-                self.by_deadline
-                    .push((Reverse(latest), Reverse(ix), rank.priority));
+                self.by_deadline.push((Reverse(latest), Reverse(ix), rank.priority));
             }
         }
     }
@@ -51,9 +50,7 @@ impl Queue {
         let pressing = self
             .by_deadline
             .peek()
-            .filter(|(Reverse(latest), _, their_priority)| {
-                *latest <= now && *their_priority >= priority
-            })
+            .filter(|(Reverse(latest), _, their_priority)| *latest <= now && *their_priority >= priority)
             .map(|(_, Reverse(ix), _)| *ix);
         let ix = pressing.unwrap_or(first);
         self.queued.remove(&ix);
@@ -70,18 +67,10 @@ impl Queue {
     }
 
     fn drop_stale(&mut self) {
-        while self
-            .by_rank
-            .peek()
-            .is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix))
-        {
+        while self.by_rank.peek().is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix)) {
             self.by_rank.pop();
         }
-        while self
-            .by_deadline
-            .peek()
-            .is_some_and(|(_, Reverse(ix), _)| !self.queued.contains(ix))
-        {
+        while self.by_deadline.peek().is_some_and(|(_, Reverse(ix), _)| !self.queued.contains(ix)) {
             self.by_deadline.pop();
         }
     }
@@ -97,48 +86,22 @@ mod tests {
         let mut queue = Queue::default();
         for (ix, (priority, path, latest)) in tasks.iter().enumerate() {
             let latest_start = latest.map(Duration::from_secs);
-            queue.push(
-                ix as u32,
-                Rank {
-                    priority: *priority,
-                    path: *path,
-                    latest_start,
-                },
-            );
+            queue.push(ix as u32, Rank { priority: *priority, path: *path, latest_start });
         }
         std::iter::from_fn(|| queue.pop(Duration::from_secs(now))).collect()
     }
 
     #[test]
     fn priority_then_pressing_deadline_then_critical_path_then_plan_order() {
-        let tasks = [
-            (0, 5, None),
-            (0, 9, None),
-            (0, 5, None),
-            (1, 1, None),
-            (0, 1, Some(10)),
-            (0, 1, Some(5)),
-        ];
-        assert_eq!(
-            order(0, &tasks),
-            [3, 1, 0, 2, 4, 5],
-            "no deadline presses yet"
-        );
-        assert_eq!(
-            order(20, &tasks),
-            [3, 5, 4, 1, 0, 2],
-            "earliest pressing deadline first, but after priority"
-        );
+        let tasks = [(0, 5, None), (0, 9, None), (0, 5, None), (1, 1, None), (0, 1, Some(10)), (0, 1, Some(5))];
+        assert_eq!(order(0, &tasks), [3, 1, 0, 2, 4, 5], "no deadline presses yet");
+        assert_eq!(order(20, &tasks), [3, 5, 4, 1, 0, 2], "earliest pressing deadline first, but after priority");
     }
 
     #[test]
     fn a_task_is_queued_once_and_can_come_back() {
         let mut queue = Queue::default();
-        let rank = Rank {
-            priority: 0,
-            path: 1,
-            latest_start: Some(Duration::ZERO),
-        };
+        let rank = Rank { priority: 0, path: 1, latest_start: Some(Duration::ZERO) };
         queue.push(7, rank);
         queue.push(7, rank);
         assert_eq!(queue.len(), 1);

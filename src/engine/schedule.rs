@@ -91,10 +91,7 @@ pub(crate) enum Input {
     /// An attempt ended.
     Finished(Ix, Box<Attempted>),
     /// Running attempts and the machine were looked at.
-    Sampled {
-        trees: Vec<(Ix, Tree)>,
-        reading: Reading,
-    },
+    Sampled { trees: Vec<(Ix, Tree)>, reading: Reading },
     /// The run is to end: what runs gets TERM, then KILL.
     Stop(Stop),
     /// The run is to end at once.
@@ -279,11 +276,7 @@ impl Scheduler {
                 .graph
                 .needs(ix)
                 .iter()
-                .filter(|need| {
-                    self.nodes
-                        .get(**need as usize)
-                        .is_none_or(|n| !matches!(n.state, State::Done(_)))
-                })
+                .filter(|need| self.nodes.get(**need as usize).is_none_or(|n| !matches!(n.state, State::Done(_))))
                 .count() as u32;
             self.nodes.push(Node {
                 task: Arc::new(task),
@@ -297,9 +290,7 @@ impl Scheduler {
             });
         }
         if linked {
-            let ranks = self
-                .graph
-                .ranks(|ix| self.estimate_us(&self.nodes[ix as usize].key));
+            let ranks = self.graph.ranks(|ix| self.estimate_us(&self.nodes[ix as usize].key));
             for (node, rank) in self.nodes.iter_mut().zip(ranks) {
                 node.path_us = rank;
             }
@@ -311,12 +302,7 @@ impl Scheduler {
 
     /// Takes over what an earlier part of the run recorded. Call after `add`, before the first input.
     pub(crate) fn restore(&mut self, restored: Vec<Restored>) {
-        for Restored {
-            ix,
-            attempts,
-            outcome,
-        } in restored
-        {
+        for Restored { ix, attempts, outcome } in restored {
             self.nodes[ix as usize].attempts = attempts;
             if let Some(outcome) = outcome {
                 self.mark_done(ix, outcome);
@@ -336,9 +322,7 @@ impl Scheduler {
                 self.begin_stop(now, stop.clone(), false, out);
                 for &ix in &self.running {
                     if let State::Running(running) = &mut self.nodes[ix as usize].state {
-                        running
-                            .verdict
-                            .get_or_insert(Verdict::Cancelled(stop.clone()));
+                        running.verdict.get_or_insert(Verdict::Cancelled(stop.clone()));
                     }
                     out.actions.push(Action::Kill(ix));
                 }
@@ -393,11 +377,6 @@ impl Scheduler {
         self.stop.as_ref()
     }
 
-    /// The tasks' ends, counted by word.
-    pub(crate) fn tally(&self) -> &BTreeMap<&'static str, u64> {
-        &self.tally
-    }
-
     /// Numbers for the report.
     pub(crate) fn figures(&self) -> Figures {
         self.figures
@@ -405,33 +384,20 @@ impl Scheduler {
 
     fn estimate_us(&self, key: &str) -> u64 {
         // A task never seen counts one second: between the extremes, so that neither it nor the known ones always wait.
-        self.history
-            .duration(key)
-            .map_or(1_000_000, |d| d.as_micros() as u64)
+        self.history.duration(key).map_or(1_000_000, |d| d.as_micros() as u64)
     }
 
     /// Memory to set aside for a task: what it took before, else its limit, else its share of the ceiling.
     fn expected_memory(&self, ix: Ix) -> Bytes {
         let node = &self.nodes[ix as usize];
         let limit = node.task.limits.memory;
-        let learned = self
-            .history
-            .peak(&node.key)
-            .map(|peak| limit.map_or(peak, |limit| peak.min(limit)));
-        let share = || {
-            self.setup
-                .bounds
-                .memory_ceiling
-                .map(|c| Bytes(c.0 / u64::from(self.setup.shape.max.max(1))))
-        };
+        let learned = self.history.peak(&node.key).map(|peak| limit.map_or(peak, |limit| peak.min(limit)));
+        let share = || self.setup.bounds.memory_ceiling.map(|c| Bytes(c.0 / u64::from(self.setup.shape.max.max(1))));
         learned.or(limit).or_else(share).unwrap_or_default()
     }
 
     fn load(&self) -> Load {
-        let mut load = Load {
-            running: self.running.len() as u32,
-            ..Load::default()
-        };
+        let mut load = Load { running: self.running.len() as u32, ..Load::default() };
         for &ix in &self.running {
             if let State::Running(running) = &self.nodes[ix as usize].state {
                 load.measured.0 += running.tree.memory.0;
@@ -491,9 +457,7 @@ impl Scheduler {
             }
             if self.held {
                 self.held = false;
-                out.events.push(Event::AdmissionChanged {
-                    reason: String::new(),
-                });
+                out.events.push(Event::AdmissionChanged { reason: String::new() });
             }
             self.start(now, ix, out);
         }
@@ -501,19 +465,12 @@ impl Scheduler {
 
     fn hold(&self, ix: Ix) -> Option<String> {
         if self.memory_settles && !self.running.is_empty() {
-            return Some(
-                "memory: waiting for a running task to end after others were put back".to_owned(),
-            );
+            return Some("memory: waiting for a running task to end after others were put back".to_owned());
         }
         if self.running.is_empty() {
             return None;
         }
-        admit::hold(
-            &self.setup.bounds,
-            &self.reading,
-            &self.load(),
-            self.expected_memory(ix),
-        )
+        admit::hold(&self.setup.bounds, &self.reading, &self.load(), self.expected_memory(ix))
     }
 
     fn start(&mut self, now: Duration, ix: Ix, out: &mut Step) {
@@ -538,41 +495,26 @@ impl Scheduler {
             self.locks.entry(lock.clone()).or_default();
         }
         if let Some(timeout) = node.task.limits.timeout {
-            self.timers
-                .push(Reverse((now + timeout, Timer::Wall(ix, attempt))));
+            self.timers.push(Reverse((now + timeout, Timer::Wall(ix, attempt))));
         }
         let task = node.task.id.clone();
         self.running.push(ix);
         self.figures.running_max = self.figures.running_max.max(self.running.len() as u32);
-        out.events.push(Event::AttemptStarted {
-            task,
-            attempt,
-            slot,
-        });
+        out.events.push(Event::AttemptStarted { task, attempt, slot });
         out.actions.push(Action::Start { ix, attempt, slot });
     }
 
     fn held_lock(&self, ix: Ix) -> Option<String> {
-        self.nodes[ix as usize]
-            .task
-            .locks
-            .iter()
-            .find(|lock| self.locks.contains_key(*lock))
-            .cloned()
+        self.nodes[ix as usize].task.locks.iter().find(|lock| self.locks.contains_key(*lock)).cloned()
     }
 
     fn rank(&self, ix: Ix) -> Rank {
         let node = &self.nodes[ix as usize];
         let latest_start = node.task.deadline.map(|deadline| {
             let needed = Duration::from_micros(self.estimate_us(&node.key));
-            deadline
-                .saturating_sub(needed.mul_f64(1.0 + self.setup.deadline_buffer.0.max(0.0) / 100.0))
+            deadline.saturating_sub(needed.mul_f64(1.0 + self.setup.deadline_buffer.0.max(0.0) / 100.0))
         });
-        Rank {
-            priority: node.task.priority,
-            path: node.path_us,
-            latest_start,
-        }
+        Rank { priority: node.task.priority, path: node.path_us, latest_start }
     }
 
     /// Queues a task whose needs have ended, or ends it.
@@ -584,27 +526,16 @@ impl Scheduler {
         };
         let needs = self.graph.needs(ix);
         let verdict = match node.task.when {
-            When::Success => match needs
-                .iter()
-                .filter_map(ended)
-                .find(|(_, outcome)| !outcome.is_good())
-            {
-                Some((need, _)) => Some(Skip::Need {
-                    task: self.nodes[need as usize].task.id.clone(),
-                }),
+            When::Success => match needs.iter().filter_map(ended).find(|(_, outcome)| !outcome.is_good()) {
+                Some((need, _)) => Some(Skip::Need { task: self.nodes[need as usize].task.id.clone() }),
                 None if node.open > 0 => return,
                 None => None,
             },
             _ if node.open > 0 => return,
             When::Always => None,
             When::Failure => {
-                let bad = |outcome: &Outcome| {
-                    outcome.is_failure() || matches!(outcome, Outcome::Broken { .. })
-                };
-                let failed = needs
-                    .iter()
-                    .filter_map(ended)
-                    .any(|(_, outcome)| bad(outcome));
+                let bad = |outcome: &Outcome| outcome.is_failure() || matches!(outcome, Outcome::Broken { .. });
+                let failed = needs.iter().filter_map(ended).any(|(_, outcome)| bad(outcome));
                 (!failed).then_some(Skip::NothingFailed)
             }
         };
@@ -619,28 +550,19 @@ impl Scheduler {
 
     fn warn_of_lateness(&self, now: Duration, ix: Ix, out: &mut Step) {
         let node = &self.nodes[ix as usize];
-        let (Some(deadline), Some(expected)) =
-            (node.task.deadline, self.history.duration(&node.key))
-        else {
+        let (Some(deadline), Some(expected)) = (node.task.deadline, self.history.duration(&node.key)) else {
             return;
         };
         if now + expected > deadline {
             let late = now + expected - deadline;
-            out.events.push(Event::DeadlineAtRisk {
-                task: node.task.id.clone(),
-                late,
-                missed: false,
-            });
+            out.events.push(Event::DeadlineAtRisk { task: node.task.id.clone(), late, missed: false });
         }
     }
 
     /// Ends a task that has no attempt running.
     fn end(&mut self, ix: Ix, outcome: Outcome, out: &mut Step) {
         let task = self.nodes[ix as usize].task.id.clone();
-        out.events.push(Event::TaskEnded {
-            task,
-            outcome: outcome.clone(),
-        });
+        out.events.push(Event::TaskEnded { task, outcome: outcome.clone() });
         self.mark_done(ix, outcome);
         self.release_dependents(ix);
     }
@@ -681,19 +603,9 @@ impl Scheduler {
         usage.processes_peak = usage.processes_peak.max(running.processes_peak);
         let node = &mut self.nodes[ix as usize];
         let ceiling = self.setup.bounds.memory_ceiling;
-        let (outcome, requeue) = conclude(
-            running.verdict,
-            &attempted,
-            &node.task,
-            ceiling,
-            self.running.is_empty(),
-        );
-        if requeue.is_none()
-            && attempted.exit.is_some()
-            && !matches!(outcome, Outcome::Cancelled { .. })
-        {
-            self.history
-                .learn(&node.key, attempted.usage.wall, attempted.usage.memory_peak);
+        let (outcome, requeue) = conclude(running.verdict, &attempted, &node.task, ceiling, self.running.is_empty());
+        if requeue.is_none() && attempted.exit.is_some() && !matches!(outcome, Outcome::Cancelled { .. }) {
+            self.history.learn(&node.key, attempted.usage.wall, attempted.usage.memory_peak);
         }
 
         let next = if let Some(reason) = requeue.filter(|_| self.stop.is_none()) {
@@ -708,37 +620,29 @@ impl Scheduler {
             let random = (self.seed >> 11) as f64 / (1u64 << 53) as f64;
             match retry::next_delay(&node.task.retry, node.failures, &outcome, random) {
                 Some(delay) if self.stop.is_none() => Next::Retry { delay },
-                _ if outcome.is_good() && node.failures > 0 => Next::Done {
-                    outcome: Outcome::Flaky {
-                        attempts: node.failures + 1,
-                    },
-                },
-                _ => Next::Done {
-                    outcome: outcome.clone(),
-                },
+                _ if outcome.is_good() && node.failures > 0 => {
+                    Next::Done { outcome: Outcome::Flaky { attempts: node.failures + 1 } }
+                }
+                _ => Next::Done { outcome: outcome.clone() },
             }
         };
         let task = node.task.clone();
-        out.events
-            .push(Event::AttemptFinished(Box::new(AttemptFinished {
-                task: task.id.clone(),
-                attempt: running.attempt,
-                outcome,
-                next: next.clone(),
-                exit: attempted.exit,
-                usage: attempted.usage,
-                stdout: attempted.stdout,
-                stderr: attempted.stderr,
-                counts: attempted.counts,
-                results: attempted.results,
-                leaked: attempted.leaked,
-                inputs_digest: attempted.inputs_digest,
-            })));
+        out.events.push(Event::AttemptFinished(Box::new(AttemptFinished {
+            task: task.id.clone(),
+            attempt: running.attempt,
+            outcome,
+            next: next.clone(),
+            exit: attempted.exit,
+            usage: attempted.usage,
+            stdout: attempted.stdout,
+            stderr: attempted.stderr,
+            counts: attempted.counts,
+            results: attempted.results,
+            leaked: attempted.leaked,
+            inputs_digest: attempted.inputs_digest,
+        })));
         for text in attempted.notes {
-            out.events.push(Event::Noted {
-                level: NoteLevel::Warning,
-                text,
-            });
+            out.events.push(Event::Noted { level: NoteLevel::Warning, text });
         }
         self.release_locks(&task);
         match next {
@@ -751,16 +655,8 @@ impl Scheduler {
                 self.timers.push(Reverse((now + delay, Timer::Retry(ix))));
             }
             Next::Done { outcome } => {
-                if let Some(late) = task
-                    .deadline
-                    .and_then(|d| now.checked_sub(d))
-                    .filter(|late| !late.is_zero())
-                {
-                    out.events.push(Event::DeadlineAtRisk {
-                        task: task.id.clone(),
-                        late,
-                        missed: true,
-                    });
+                if let Some(late) = task.deadline.and_then(|d| now.checked_sub(d)).filter(|late| !late.is_zero()) {
+                    out.events.push(Event::DeadlineAtRisk { task: task.id.clone(), late, missed: true });
                 }
                 self.mark_done(ix, outcome);
                 self.release_dependents(ix);
@@ -780,12 +676,7 @@ impl Scheduler {
 
     fn check_halt(&mut self, now: Duration, out: &mut Step) {
         let Some(halt) = self.setup.halt else { return };
-        let count = |words: &[&str]| {
-            words
-                .iter()
-                .filter_map(|word| self.tally.get(word))
-                .sum::<u64>()
-        };
+        let count = |words: &[&str]| words.iter().filter_map(|word| self.tally.get(word)).sum::<u64>();
         let failed = count(&["failed", "timed out", "over limit", "broken"]);
         let passed = count(&["passed", "flaky"]);
         let reached = match halt.on {
@@ -813,10 +704,7 @@ impl Scheduler {
             self.queue.drain();
             self.locks.values_mut().for_each(Vec::clear);
             for ix in 0..self.nodes.len() as Ix {
-                if !matches!(
-                    self.nodes[ix as usize].state,
-                    State::Running(_) | State::Done(_)
-                ) {
+                if !matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done(_)) {
                     self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
                 }
             }
@@ -829,19 +717,8 @@ impl Scheduler {
     }
 
     /// Ends a running attempt for a reason; the first reason stands.
-    fn end_attempt(
-        &mut self,
-        now: Duration,
-        ix: Ix,
-        verdict: Verdict,
-        gently: bool,
-        out: &mut Step,
-    ) {
-        let grace = self.nodes[ix as usize]
-            .task
-            .limits
-            .grace
-            .unwrap_or(self.setup.grace);
+    fn end_attempt(&mut self, now: Duration, ix: Ix, verdict: Verdict, gently: bool, out: &mut Step) {
+        let grace = self.nodes[ix as usize].task.limits.grace.unwrap_or(self.setup.grace);
         let State::Running(running) = &mut self.nodes[ix as usize].state else {
             return;
         };
@@ -855,8 +732,7 @@ impl Scheduler {
         }
         if gently && !grace.is_zero() {
             out.actions.push(Action::Term(ix));
-            self.timers
-                .push(Reverse((now + grace, Timer::Kill(ix, running.attempt))));
+            self.timers.push(Reverse((now + grace, Timer::Kill(ix, running.attempt))));
         } else {
             out.actions.push(Action::Kill(ix));
         }
@@ -870,22 +746,10 @@ impl Scheduler {
             self.timers.pop();
             match timer {
                 Timer::Wall(ix, attempt) if self.is_running(ix, attempt) => {
-                    let limit = self.nodes[ix as usize]
-                        .task
-                        .limits
-                        .timeout
-                        .unwrap_or_default();
-                    self.end_attempt(
-                        now,
-                        ix,
-                        Verdict::TimedOut(TimeLimit::Wall { limit }),
-                        true,
-                        out,
-                    );
+                    let limit = self.nodes[ix as usize].task.limits.timeout.unwrap_or_default();
+                    self.end_attempt(now, ix, Verdict::TimedOut(TimeLimit::Wall { limit }), true, out);
                 }
-                Timer::Kill(ix, attempt) if self.is_running(ix, attempt) => {
-                    out.actions.push(Action::Kill(ix))
-                }
+                Timer::Kill(ix, attempt) if self.is_running(ix, attempt) => out.actions.push(Action::Kill(ix)),
                 Timer::Retry(ix) if matches!(self.nodes[ix as usize].state, State::Delayed) => {
                     self.nodes[ix as usize].state = State::Queued;
                     self.queue.push(ix, self.rank(ix));
@@ -959,11 +823,7 @@ impl Scheduler {
             let pause = running.verdict.is_none() && (self.all_paused || running.cpu_credit_us < 0);
             if pause != running.paused {
                 running.paused = pause;
-                out.actions.push(if pause {
-                    Action::Pause(ix)
-                } else {
-                    Action::Resume(ix)
-                });
+                out.actions.push(if pause { Action::Pause(ix) } else { Action::Resume(ix) });
             }
         }
     }
@@ -980,30 +840,21 @@ impl Scheduler {
             .running
             .iter()
             .filter_map(|ix| match &self.nodes[*ix as usize].state {
-                State::Running(running) if running.verdict.is_none() => {
-                    Some((running.started, *ix))
-                }
+                State::Running(running) if running.verdict.is_none() => Some((running.started, *ix)),
                 _ => None,
             })
             .collect();
         alive.sort_unstable();
         // What is being ended will free its memory.
-        let ending: u64 = self
-            .running
-            .iter()
-            .filter(|ix| !alive.iter().any(|(_, a)| a == *ix))
-            .map(|ix| self.memory_of(*ix))
-            .sum();
+        let ending: u64 =
+            self.running.iter().filter(|ix| !alive.iter().any(|(_, a)| a == *ix)).map(|ix| self.memory_of(*ix)).sum();
         memory = memory.saturating_sub(ending);
         while memory > act_at && alive.len() > 1 {
             let Some((_, ix)) = alive.pop() else { break };
             if self.nodes[ix as usize].requeues >= REQUEUES_MAX {
                 continue;
             }
-            let reason = format!(
-                "memory: {} used by the run, ceiling {ceiling}",
-                Bytes(memory)
-            );
+            let reason = format!("memory: {} used by the run, ceiling {ceiling}", Bytes(memory));
             memory = memory.saturating_sub(self.memory_of(ix));
             self.memory_settles = true;
             self.end_attempt(now, ix, Verdict::Requeued(reason), false, out);
@@ -1011,10 +862,7 @@ impl Scheduler {
         if memory > ceiling.0
             && let [(_, ix)] = alive[..]
         {
-            let limit = ResourceLimit::Memory {
-                limit: ceiling,
-                peak: Bytes(memory),
-            };
+            let limit = ResourceLimit::Memory { limit: ceiling, peak: Bytes(memory) };
             self.end_attempt(now, ix, Verdict::Over(limit), false, out);
         }
     }
@@ -1028,11 +876,7 @@ impl Scheduler {
 }
 
 fn resized(resize: Resize) -> Event {
-    Event::PoolResized {
-        from: resize.from,
-        to: resize.to,
-        reason: resize.reason,
-    }
+    Event::PoolResized { from: resize.from, to: resize.to, reason: resize.reason }
 }
 
 /// A token bucket in microseconds of CPU time.
@@ -1040,43 +884,22 @@ fn refill(credit_us: i64, limit: Percent, elapsed: Duration, spent: Duration) ->
     let rate = limit.0 / 100.0;
     let earned = (elapsed.as_micros() as f64 * rate) as i64;
     let burst = (CPU_BURST.as_micros() as f64 * rate) as i64;
-    credit_us
-        .saturating_add(earned)
-        .saturating_sub(spent.as_micros() as i64)
-        .min(burst)
+    credit_us.saturating_add(earned).saturating_sub(spent.as_micros() as i64).min(burst)
 }
 
 fn over_limit(task: &Task, running: &Running, polled: Polled) -> Option<Verdict> {
     let limits = &task.limits;
     let tree = &running.tree;
-    if let Some(limit) = limits
-        .memory
-        .filter(|limit| polled.memory && tree.memory > *limit)
-    {
-        return Some(Verdict::Over(ResourceLimit::Memory {
-            limit,
-            peak: tree.memory,
-        }));
+    if let Some(limit) = limits.memory.filter(|limit| polled.memory && tree.memory > *limit) {
+        return Some(Verdict::Over(ResourceLimit::Memory { limit, peak: tree.memory }));
     }
-    if let Some(limit) = limits
-        .processes
-        .filter(|limit| polled.processes && u64::from(tree.processes) > *limit)
-    {
-        return Some(Verdict::Over(ResourceLimit::Processes {
-            limit,
-            peak: u64::from(tree.processes),
-        }));
+    if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.processes) > *limit) {
+        return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.processes) }));
     }
     if let Some(limit) = limits.cpu_time.filter(|limit| tree.cpu_time > *limit) {
-        return Some(Verdict::Over(ResourceLimit::CpuTime {
-            limit,
-            used: tree.cpu_time,
-        }));
+        return Some(Verdict::Over(ResourceLimit::CpuTime { limit, used: tree.cpu_time }));
     }
-    if let Some(limit) = limits
-        .idle_timeout
-        .filter(|limit| tree.silent > *limit && !running.paused)
-    {
+    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent > *limit && !running.paused) {
         return Some(Verdict::TimedOut(TimeLimit::Idle { limit }));
     }
     None
@@ -1096,66 +919,30 @@ fn conclude(
         Some(Verdict::Over(limit)) => return (Outcome::OverLimit { limit }, None),
         Some(Verdict::Cancelled(by)) => return (Outcome::Cancelled { by }, None),
         // It may have ended by itself before the signal came: then its own result stands.
-        Some(Verdict::Requeued(reason))
-            if !matches!(attempted.exit, Some(crate::model::event::Exit::Code(_))) =>
-        {
-            return (
-                Outcome::Cancelled {
-                    by: Stop::Fault {
-                        error: reason.clone(),
-                    },
-                },
-                Some(reason),
-            );
+        Some(Verdict::Requeued(reason)) if !matches!(attempted.exit, Some(crate::model::event::Exit::Code(_))) => {
+            return (Outcome::Cancelled { by: Stop::Fault { error: reason.clone() } }, Some(reason));
         }
         Some(Verdict::Requeued(_)) | None => {}
     }
     if let Some(error) = &attempted.broken {
-        return (
-            Outcome::Broken {
-                error: error.clone(),
-            },
-            None,
-        );
+        return (Outcome::Broken { error: error.clone() }, None);
     }
     let failed = attempted.exit.is_some_and(|exit| !exit.outcome().is_good());
     if failed && attempted.oom_kills > 0 {
         return match (task.limits.memory, ceiling) {
-            (Some(limit), _) => (
-                Outcome::OverLimit {
-                    limit: ResourceLimit::Memory { limit, peak },
-                },
-                None,
-            ),
-            (None, Some(limit)) if was_alone => (
-                Outcome::OverLimit {
-                    limit: ResourceLimit::Memory { limit, peak },
-                },
-                None,
-            ),
+            (Some(limit), _) => (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None),
+            (None, Some(limit)) if was_alone => {
+                (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None)
+            }
             (None, Some(limit)) => {
                 let reason = format!("memory: the kernel ended it at the ceiling of {limit}");
-                (
-                    Outcome::Cancelled {
-                        by: Stop::Fault {
-                            error: reason.clone(),
-                        },
-                    },
-                    Some(reason),
-                )
+                (Outcome::Cancelled { by: Stop::Fault { error: reason.clone() } }, Some(reason))
             }
             (None, None) => (attempted.judged(), None),
         };
     }
-    if let Some(limit) = task
-        .limits
-        .processes
-        .filter(|_| failed && attempted.forks_refused > 0)
-    {
-        let limit = ResourceLimit::Processes {
-            limit,
-            peak: limit.saturating_add(attempted.forks_refused),
-        };
+    if let Some(limit) = task.limits.processes.filter(|_| failed && attempted.forks_refused > 0) {
+        let limit = ResourceLimit::Processes { limit, peak: limit.saturating_add(attempted.forks_refused) };
         return (Outcome::OverLimit { limit }, None);
     }
     (attempted.judged(), None)

@@ -8,9 +8,7 @@ use proptest::prelude::*;
 use super::admit::Bounds;
 use super::graph::Ix;
 use super::history::History;
-use super::schedule::{
-    Action, Halt, HaltCount, HaltOn, Input, Polled, Restored, Scheduler, Setup, Step, Tree,
-};
+use super::schedule::{Action, Halt, HaltCount, HaltOn, Input, Polled, Restored, Scheduler, Setup, Step, Tree};
 use super::unit::Attempted;
 use crate::model::event::{Event, Exit, Next, PoolShape, Usage};
 use crate::model::id::TaskId;
@@ -37,23 +35,12 @@ fn fake(name: &str) -> Fake {
     let id = TaskId::new(name).expect("a good id");
     let mut task = Task::new(id, Run::Argv(vec![name.into()]));
     task.history_key = Some(name.to_owned());
-    Fake {
-        task,
-        duration: Duration::from_secs(1),
-        exits: vec![0],
-        memory: Bytes(0),
-        stubborn: false,
-    }
+    Fake { task, duration: Duration::from_secs(1), exits: vec![0], memory: Bytes(0), stubborn: false }
 }
 
 fn setup(slots: u32) -> Setup {
     Setup {
-        shape: PoolShape {
-            initial: slots,
-            max: slots,
-            scale_factor: 2.0,
-            idle_timeout: Duration::from_secs(300),
-        },
+        shape: PoolShape { initial: slots, max: slots, scale_factor: 2.0, idle_timeout: Duration::from_secs(300) },
         bounds: Bounds {
             memory_ceiling: None,
             reserve: Percent(10.0),
@@ -63,11 +50,7 @@ fn setup(slots: u32) -> Setup {
             io_max: None,
         },
         cpu_ceiling_polled: None,
-        polled: Polled {
-            memory: true,
-            cpu: true,
-            processes: true,
-        },
+        polled: Polled { memory: true, cpu: true, processes: true },
         interval: TICK,
         grace: Duration::from_secs(5),
         halt: None,
@@ -89,23 +72,12 @@ struct Trace {
 }
 
 /// Runs to the end and checks the laws after every step.
-fn simulate(
-    fakes: &[Fake],
-    setup: Setup,
-    restored: Vec<Restored>,
-    stop_at: Option<Duration>,
-) -> Trace {
+fn simulate(fakes: &[Fake], setup: Setup, restored: Vec<Restored>, stop_at: Option<Duration>) -> Trace {
     let by_id: HashMap<String, &Fake> = fakes.iter().map(|f| (f.task.id.to_string(), f)).collect();
     let slots = setup.shape.max as usize;
     let mut scheduler = Scheduler::new(setup, History::default(), 1);
-    scheduler
-        .add(fakes.iter().map(|f| f.task.clone()).collect())
-        .expect("a good graph");
-    let done_before: HashSet<Ix> = restored
-        .iter()
-        .filter(|r| r.outcome.is_some())
-        .map(|r| r.ix)
-        .collect();
+    scheduler.add(fakes.iter().map(|f| f.task.clone()).collect()).expect("a good graph");
+    let done_before: HashSet<Ix> = restored.iter().filter(|r| r.outcome.is_some()).map(|r| r.ix).collect();
     scheduler.restore(restored);
     let mut trace = Trace::default();
     let mut now = Duration::ZERO;
@@ -123,19 +95,12 @@ fn simulate(
                 Event::AttemptStarted { task, .. } => {
                     let fake = by_id[task.as_str()];
                     for need in &fake.task.needs {
-                        let ix = fakes
-                            .iter()
-                            .position(|f| f.task.id == *need)
-                            .expect("in the plan") as Ix;
-                        let ended =
-                            trace.ends.contains_key(need.as_str()) || done_before.contains(&ix);
+                        let ix = fakes.iter().position(|f| f.task.id == *need).expect("in the plan") as Ix;
+                        let ended = trace.ends.contains_key(need.as_str()) || done_before.contains(&ix);
                         assert!(ended, "`{task}` started before `{need}` ended");
                     }
                     for lock in &fake.task.locks {
-                        assert!(
-                            locks.insert(lock.clone()),
-                            "lock `{lock}` was held when `{task}` started"
-                        );
+                        assert!(locks.insert(lock.clone()), "lock `{lock}` was held when `{task}` started");
                     }
                     trace.starts.push(task.to_string());
                 }
@@ -145,9 +110,7 @@ fn simulate(
                     }
                     match &finished.next {
                         Next::Done { outcome } => {
-                            let before = trace
-                                .ends
-                                .insert(finished.task.to_string(), outcome.clone());
+                            let before = trace.ends.insert(finished.task.to_string(), outcome.clone());
                             assert_eq!(before, None, "`{}` ended twice", finished.task);
                         }
                         Next::Requeue { .. } => trace.requeues += 1,
@@ -155,11 +118,7 @@ fn simulate(
                     }
                 }
                 Event::TaskEnded { task, outcome } => {
-                    assert_eq!(
-                        trace.ends.insert(task.to_string(), outcome.clone()),
-                        None,
-                        "`{task}` ended twice"
-                    );
+                    assert_eq!(trace.ends.insert(task.to_string(), outcome.clone()), None, "`{task}` ended twice");
                 }
                 _ => {}
             }
@@ -174,18 +133,10 @@ fn simulate(
         for action in std::mem::take(&mut step.actions) {
             match action {
                 Action::Start { ix, attempt, slot } => {
-                    assert!(
-                        !used_slots.values().any(|used| *used == slot),
-                        "slot {slot} is taken"
-                    );
+                    assert!(!used_slots.values().any(|used| *used == slot), "slot {slot} is taken");
                     used_slots.insert(ix, slot);
                     let duration = fakes[ix as usize].duration;
-                    assert!(
-                        running
-                            .insert(ix, (now, now + duration, attempt, false))
-                            .is_none(),
-                        "it ran already"
-                    );
+                    assert!(running.insert(ix, (now, now + duration, attempt, false)).is_none(), "it ran already");
                 }
                 Action::Term(ix) if !fakes[ix as usize].stubborn => {
                     running.entry(ix).and_modify(|r| (r.1, r.3) = (now, true));
@@ -196,11 +147,7 @@ fn simulate(
                 Action::Term(_) | Action::Pause(_) | Action::Resume(_) => {}
             }
         }
-        assert!(
-            running.len() <= slots,
-            "{} attempts on {slots} slots",
-            running.len()
-        );
+        assert!(running.len() <= slots, "{} attempts on {slots} slots", running.len());
         trace.running_max = trace.running_max.max(running.len());
         if scheduler.is_over() {
             trace.end = now;
@@ -210,12 +157,7 @@ fn simulate(
         let next_end = running.iter().map(|(ix, (_, end, _, _))| (*end, *ix)).min();
         let wake = scheduler.next_wake().filter(|at| *at > now);
         let candidates = [next_end.map(|(at, _)| at), wake, stop_at, Some(tick_at)];
-        now = candidates
-            .into_iter()
-            .flatten()
-            .min()
-            .expect("ticks go on")
-            .max(now);
+        now = candidates.into_iter().flatten().min().expect("ticks go on").max(now);
         if stop_at.is_some_and(|at| at <= now) {
             stop_at = None;
             scheduler.step(now, Input::Stop(Stop::Signal { signal: 2 }), &mut step);
@@ -224,21 +166,9 @@ fn simulate(
             used_slots.remove(&ix);
             let fake = &fakes[ix as usize];
             let code = fake.exits[(attempt as usize - 1).min(fake.exits.len() - 1)];
-            let exit = if signalled {
-                Exit::Signal(15)
-            } else {
-                Exit::Code(code)
-            };
-            let usage = Usage {
-                wall: now - start,
-                memory_peak: fake.memory,
-                ..Usage::default()
-            };
-            let attempted = Attempted {
-                exit: Some(exit),
-                usage,
-                ..Attempted::default()
-            };
+            let exit = if signalled { Exit::Signal(15) } else { Exit::Code(code) };
+            let usage = Usage { wall: now - start, memory_peak: fake.memory, ..Usage::default() };
+            let attempted = Attempted { exit: Some(exit), usage, ..Attempted::default() };
             scheduler.step(now, Input::Finished(ix, Box::new(attempted)), &mut step);
         } else if now >= tick_at {
             tick_at = now + TICK;
@@ -248,20 +178,10 @@ fn simulate(
                 .map(|(ix, (start, end, _, _))| {
                     // Memory grows evenly over the first half of a task.
                     let fake = &fakes[*ix as usize];
-                    let share = ((now - *start).as_secs_f64()
-                        / (*end - *start).as_secs_f64().max(0.1)
-                        * 2.0)
-                        .min(1.0);
+                    let share = ((now - *start).as_secs_f64() / (*end - *start).as_secs_f64().max(0.1) * 2.0).min(1.0);
                     let memory = Bytes((fake.memory.0 as f64 * share) as u64);
                     total += memory.0;
-                    (
-                        *ix,
-                        Tree {
-                            memory,
-                            processes: 1,
-                            ..Tree::default()
-                        },
-                    )
+                    (*ix, Tree { memory, processes: 1, ..Tree::default() })
                 })
                 .collect();
             trace.memory_max = trace.memory_max.max(total);
@@ -275,10 +195,7 @@ fn simulate(
 }
 
 fn needs(fake: &mut Fake, names: &[String]) {
-    fake.task.needs = names
-        .iter()
-        .map(|name| TaskId::new(name).expect("a good id"))
-        .collect();
+    fake.task.needs = names.iter().map(|name| TaskId::new(name).expect("a good id")).collect();
 }
 
 /// A random run: graph, durations, exit codes, retries, locks, priorities, conditions.
@@ -292,49 +209,35 @@ fn any_run() -> impl Strategy<Value = (Vec<Fake>, u32, Option<u64>)> {
         -2i32..3,
         any::<bool>(),
     );
-    (
-        prop::collection::vec(one, 1..40),
-        1u32..6,
-        prop::option::of(0u64..20_000),
-    )
-        .prop_map(|(specs, slots, stop)| {
-            let names: Vec<String> = (0..specs.len()).map(|n| format!("t{n}")).collect();
-            let fakes = specs
-                .into_iter()
-                .enumerate()
-                .map(
-                    |(at, (millis, exits, retries, picks, kind, priority, stubborn))| {
-                        let mut fake = fake(&names[at]);
-                        fake.duration = Duration::from_millis(millis);
-                        fake.exits = exits;
-                        fake.stubborn = stubborn;
-                        fake.task.retry = Retry {
-                            max: retries,
-                            delay: TICK,
-                            delay_max: TICK * 8,
-                        };
-                        fake.task.priority = priority;
-                        if at > 0 {
-                            let chosen: Vec<String> = picks
-                                .iter()
-                                .map(|pick| names[pick.index(at)].clone())
-                                .collect();
-                            needs(&mut fake, &chosen);
-                        }
-                        match kind {
-                            0 | 1 => fake.task.locks = vec![format!("lock{kind}")],
-                            2 => fake.task.locks = vec!["lock0".to_owned(), "lock1".to_owned()],
-                            3 => fake.task.when = When::Always,
-                            4 => fake.task.when = When::Failure,
-                            5 => fake.task.limits.timeout = Some(Duration::from_millis(700)),
-                            _ => {}
-                        }
-                        fake
-                    },
-                )
-                .collect();
-            (fakes, slots, stop)
-        })
+    (prop::collection::vec(one, 1..40), 1u32..6, prop::option::of(0u64..20_000)).prop_map(|(specs, slots, stop)| {
+        let names: Vec<String> = (0..specs.len()).map(|n| format!("t{n}")).collect();
+        let fakes = specs
+            .into_iter()
+            .enumerate()
+            .map(|(at, (millis, exits, retries, picks, kind, priority, stubborn))| {
+                let mut fake = fake(&names[at]);
+                fake.duration = Duration::from_millis(millis);
+                fake.exits = exits;
+                fake.stubborn = stubborn;
+                fake.task.retry = Retry { max: retries, delay: TICK, delay_max: TICK * 8 };
+                fake.task.priority = priority;
+                if at > 0 {
+                    let chosen: Vec<String> = picks.iter().map(|pick| names[pick.index(at)].clone()).collect();
+                    needs(&mut fake, &chosen);
+                }
+                match kind {
+                    0 | 1 => fake.task.locks = vec![format!("lock{kind}")],
+                    2 => fake.task.locks = vec!["lock0".to_owned(), "lock1".to_owned()],
+                    3 => fake.task.when = When::Always,
+                    4 => fake.task.when = When::Failure,
+                    5 => fake.task.limits.timeout = Some(Duration::from_millis(700)),
+                    _ => {}
+                }
+                fake
+            })
+            .collect();
+        (fakes, slots, stop)
+    })
 }
 
 proptest! {
@@ -380,12 +283,7 @@ fn higher_priority_and_the_longer_path_start_first() {
     needs(&mut chain, &["first".to_owned()]);
     let mut urgent = fake("urgent");
     urgent.task.priority = 1;
-    let trace = simulate(
-        &[fake("plain"), fake("first"), chain, urgent],
-        setup(1),
-        Vec::new(),
-        None,
-    );
+    let trace = simulate(&[fake("plain"), fake("first"), chain, urgent], setup(1), Vec::new(), None);
     assert_eq!(trace.starts, ["urgent", "first", "plain", "after"]);
 }
 
@@ -403,15 +301,8 @@ fn ten_tasks_of_one_gigabyte_finish_under_a_ceiling_of_four() {
     let mut setup = setup(10);
     setup.bounds.memory_ceiling = Some(Bytes::gib(4));
     let trace = simulate(&fakes, setup, Vec::new(), None);
-    assert!(
-        trace.ends.values().all(|end| *end == Outcome::Passed),
-        "{trace:?}"
-    );
-    assert!(
-        trace.memory_max <= Bytes::gib(4).0,
-        "{}",
-        Bytes(trace.memory_max)
-    );
+    assert!(trace.ends.values().all(|end| *end == Outcome::Passed), "{trace:?}");
+    assert!(trace.memory_max <= Bytes::gib(4).0, "{}", Bytes(trace.memory_max));
     assert!(trace.requeues > 0, "unknown memory is found out by trying");
 }
 
@@ -429,11 +320,7 @@ fn the_pool_grows_while_work_waits() {
 fn a_flaky_task_is_named_so_and_a_failure_ends_what_needs_it() {
     let mut flaky = fake("flaky");
     flaky.exits = vec![1, 0];
-    flaky.task.retry = Retry {
-        max: 2,
-        delay: TICK,
-        delay_max: TICK,
-    };
+    flaky.task.retry = Retry { max: 2, delay: TICK, delay_max: TICK };
     let mut bad = fake("bad");
     bad.exits = vec![3];
     let mut after = fake("after");
@@ -442,20 +329,8 @@ fn a_flaky_task_is_named_so_and_a_failure_ends_what_needs_it() {
     needs(&mut cleanup, &["bad".to_owned()]);
     cleanup.task.when = When::Failure;
     let trace = simulate(&[flaky, bad, after, cleanup], setup(2), Vec::new(), None);
-    let words: Vec<String> = trace
-        .ends
-        .iter()
-        .map(|(id, end)| format!("{id} {}", end.word()))
-        .collect();
-    assert_eq!(
-        words,
-        [
-            "after skipped",
-            "bad failed",
-            "cleanup passed",
-            "flaky flaky"
-        ]
-    );
+    let words: Vec<String> = trace.ends.iter().map(|(id, end)| format!("{id} {}", end.word())).collect();
+    assert_eq!(words, ["after skipped", "bad failed", "cleanup passed", "flaky flaky"]);
     assert_eq!(trace.ends["flaky"], Outcome::Flaky { attempts: 2 });
 }
 
@@ -470,11 +345,7 @@ fn halting_soon_lets_running_tasks_end_and_halting_now_does_not() {
     };
     let run = |now: bool| {
         let mut setup = setup(2);
-        setup.halt = Some(Halt {
-            now,
-            on: HaltOn::Fail,
-            count: HaltCount::Number(1),
-        });
+        setup.halt = Some(Halt { now, on: HaltOn::Fail, count: HaltCount::Number(1) });
         let trace = simulate(&fakes(), setup, Vec::new(), None);
         trace.ends.values().map(Outcome::word).collect::<Vec<_>>()
     };
@@ -487,16 +358,8 @@ fn a_restored_pass_is_not_run_again_and_attempts_go_on_counting() {
     let mut second = fake("second");
     needs(&mut second, &["first".to_owned()]);
     let restored = vec![
-        Restored {
-            ix: 0,
-            attempts: 1,
-            outcome: Some(Outcome::Passed),
-        },
-        Restored {
-            ix: 1,
-            attempts: 3,
-            outcome: None,
-        },
+        Restored { ix: 0, attempts: 1, outcome: Some(Outcome::Passed) },
+        Restored { ix: 1, attempts: 3, outcome: None },
     ];
     let trace = simulate(&[fake("first"), second], setup(1), restored, None);
     assert_eq!(trace.starts, ["second"]);

@@ -53,12 +53,8 @@ pub(crate) struct Attempted {
 impl Attempted {
     /// The outcome by its own result.
     pub(crate) fn judged(&self) -> Outcome {
-        let unknown = || Outcome::Broken {
-            error: "it did not start".to_owned(),
-        };
-        self.judgement
-            .clone()
-            .unwrap_or_else(|| self.exit.map_or_else(unknown, Exit::outcome))
+        let unknown = || Outcome::Broken { error: "it did not start".to_owned() };
+        self.judgement.clone().unwrap_or_else(|| self.exit.map_or_else(unknown, Exit::outcome))
     }
 }
 
@@ -170,11 +166,7 @@ pub(crate) fn run(job: &Job) -> Attempted {
     attempted
 }
 
-fn execute(
-    job: &Job,
-    scratch: Option<&Path>,
-    on_output: &mut dyn FnMut(bool, &[u8]),
-) -> Result<Executed, String> {
+fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[u8])) -> Result<Executed, String> {
     let Job { task, shared, control, .. } = job;
     let replaced: Vec<OsString>;
     let mut words = local::words(&task.run);
@@ -231,12 +223,7 @@ pub(crate) fn sample(shared: &Shared, running: &[(Ix, Arc<Control>)]) -> Vec<(Ix
         control.with_running(|pid, group| {
             let sum = table.tree(pid);
             let memory = group.and_then(Group::memory_now).unwrap_or(sum.memory);
-            let tree = Tree {
-                memory,
-                cpu_time: sum.cpu_time,
-                processes: sum.processes,
-                silent: control.silent_for(),
-            };
+            let tree = Tree { memory, cpu_time: sum.cpu_time, processes: sum.processes, silent: control.silent_for() };
             (*ix, tree)
         })
     };

@@ -51,14 +51,7 @@ impl Spill {
 impl Capture {
     /// An empty stream.
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            bytes: 0,
-            head: Vec::new(),
-            spill: None,
-            tail: Vec::new(),
-            error: None,
-        }
+        Self { bounds, bytes: 0, head: Vec::new(), spill: None, tail: Vec::new(), error: None }
     }
 
     /// Takes the next bytes. `name` names the file should one be needed.
@@ -77,8 +70,7 @@ impl Capture {
             }
         }
         let Some(spill) = &mut self.spill else { return };
-        let room =
-            usize::try_from(self.bounds.disk.saturating_sub(spill.written)).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.bounds.disk.saturating_sub(spill.written)).unwrap_or(usize::MAX);
         let (kept, rest) = bytes.split_at(bytes.len().min(room));
         if let Err(error) = spill.write(kept) {
             self.error = Some(error);
@@ -88,11 +80,6 @@ impl Capture {
         }
     }
 
-    /// Everything captured so far, when it is all in memory.
-    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
-        (self.spill.is_none() && self.error.is_none()).then_some(&self.head)
-    }
-
     /// Ends the stream and says where it is; with a sentence about what was lost, if anything was.
     pub(crate) fn finish(mut self, store: &Store) -> (Output, Option<String>) {
         if self.bytes == 0 {
@@ -100,14 +87,7 @@ impl Capture {
         }
         if self.spill.is_none() && self.error.is_none() {
             return match store.append(&self.head) {
-                Ok(stored) => (
-                    Output {
-                        bytes: self.bytes,
-                        stored: Some(stored),
-                        truncated: false,
-                    },
-                    None,
-                ),
+                Ok(stored) => (Output { bytes: self.bytes, stored: Some(stored), truncated: false }, None),
                 Err(error) => self.lost(&error),
             };
         }
@@ -122,38 +102,18 @@ impl Capture {
             let tail = &self.tail[self.tail.len().saturating_sub(self.bounds.tail)..];
             let omitted = self.bytes - spill.written - tail.len() as u64;
             let mark = format!("\n[{omitted} bytes not kept]\n");
-            if let Err(error) = spill
-                .write(mark.as_bytes())
-                .and_then(|()| spill.write(tail))
-            {
+            if let Err(error) = spill.write(mark.as_bytes()).and_then(|()| spill.write(tail)) {
                 return self.lost(&error);
             }
         }
         let digest = spill.hasher.finalize().to_hex().to_string();
-        let stored = Stored {
-            file: spill.name,
-            offset: 0,
-            len: spill.written,
-            digest,
-        };
-        (
-            Output {
-                bytes: self.bytes,
-                stored: Some(stored),
-                truncated,
-            },
-            None,
-        )
+        let stored = Stored { file: spill.name, offset: 0, len: spill.written, digest };
+        (Output { bytes: self.bytes, stored: Some(stored), truncated }, None)
     }
 
     fn open_spill(&mut self, store: &Store, name: String) -> io::Result<()> {
         let file = store.create(&name)?;
-        let mut spill = Spill {
-            name,
-            file,
-            written: 0,
-            hasher: blake3::Hasher::new(),
-        };
+        let mut spill = Spill { name, file, written: 0, hasher: blake3::Hasher::new() };
         spill.write(&self.head)?;
         self.head = Vec::new();
         self.spill = Some(spill);
@@ -170,18 +130,8 @@ impl Capture {
     }
 
     fn lost(&self, error: &io::Error) -> (Output, Option<String>) {
-        let output = Output {
-            bytes: self.bytes,
-            stored: None,
-            truncated: true,
-        };
-        (
-            output,
-            Some(format!(
-                "{} bytes of output could not be kept: {error}",
-                self.bytes
-            )),
-        )
+        let output = Output { bytes: self.bytes, stored: None, truncated: true };
+        (output, Some(format!("{} bytes of output could not be kept: {error}", self.bytes)))
     }
 }
 
@@ -194,25 +144,16 @@ mod tests {
     use crate::model::event::Output;
 
     fn capture(name: &str, chunks: &[&[u8]]) -> (Output, Vec<u8>) {
-        let folder: PathBuf =
-            std::env::temp_dir().join(format!("apm-capture-{name}-{}", std::process::id()));
+        let folder: PathBuf = std::env::temp_dir().join(format!("apm-capture-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let store = Store::open(&folder).expect("a store");
-        let mut capture = Capture::new(Bounds {
-            memory: 8,
-            disk: 16,
-            tail: 4,
-        });
+        let mut capture = Capture::new(Bounds { memory: 8, disk: 16, tail: 4 });
         for chunk in chunks {
             capture.push(chunk, &store, || "t.1.out".to_owned());
         }
         let (output, lost) = capture.finish(&store);
         assert_eq!(lost, None);
-        let kept = output
-            .stored
-            .as_ref()
-            .map(|stored| read(&folder, stored, 999).expect("kept"))
-            .unwrap_or_default();
+        let kept = output.stored.as_ref().map(|stored| read(&folder, stored, 999).expect("kept")).unwrap_or_default();
         std::fs::remove_dir_all(&folder).expect("removed");
         (output, kept)
     }
@@ -222,10 +163,7 @@ mod tests {
         assert_eq!(capture("none", &[]).0, Output::default());
         assert_eq!(capture("small", &[b"abc", b"de"]).1, b"abcde");
         let (output, kept) = capture("middling", &[b"abcdef", b"ghijkl"]);
-        assert_eq!(
-            (output.bytes, output.truncated, kept.as_slice()),
-            (12, false, b"abcdefghijkl".as_slice())
-        );
+        assert_eq!((output.bytes, output.truncated, kept.as_slice()), (12, false, b"abcdefghijkl".as_slice()));
     }
 
     #[test]

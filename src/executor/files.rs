@@ -21,9 +21,7 @@ pub(crate) fn digest(patterns: &[String], base: &Path) -> Result<String, String>
         })
         .map_err(|error| format!("inputs `{pattern}`: {error}"))?;
         if files.len() >= FILES_MAX {
-            return Err(format!(
-                "inputs `{pattern}`: more than {FILES_MAX} files match"
-            ));
+            return Err(format!("inputs `{pattern}`: more than {FILES_MAX} files match"));
         }
     }
     files.sort_unstable();
@@ -32,19 +30,14 @@ pub(crate) fn digest(patterns: &[String], base: &Path) -> Result<String, String>
         .par_iter()
         .map(|path| {
             let mut hasher = blake3::Hasher::new();
-            let file =
-                std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+            let file = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
             file.map_err(|error| format!("inputs: read `{}`: {error}", path.display()))?;
             Ok(hasher.finalize())
         })
         .collect();
     let mut all = blake3::Hasher::new();
     for (path, digest) in files.iter().zip(digests?) {
-        let name = path
-            .strip_prefix(base)
-            .unwrap_or(path)
-            .as_os_str()
-            .as_bytes();
+        let name = path.strip_prefix(base).unwrap_or(path).as_os_str().as_bytes();
         all.update(&(name.len() as u64).to_le_bytes());
         all.update(name);
         all.update(digest.as_bytes());
@@ -62,10 +55,7 @@ pub(crate) fn missing<'a>(patterns: &'a [String], base: &Path) -> Option<&'a str
         });
         walked.is_ok() && found
     };
-    patterns
-        .iter()
-        .map(String::as_str)
-        .find(|pattern| !exists(pattern))
+    patterns.iter().map(String::as_str).find(|pattern| !exists(pattern))
 }
 
 /// Calls `take` for each file until it says no. A pattern without glob characters is a path; a folder among the inputs
@@ -85,9 +75,7 @@ fn matching(pattern: &str, base: &Path, take: &mut dyn FnMut(PathBuf) -> bool) -
         };
     };
     // Walk from the last folder before the first glob character, not from the root of the project.
-    let fixed = pattern[..magic]
-        .rfind('/')
-        .map_or("", |slash| &pattern[..=slash]);
+    let fixed = pattern[..magic].rfind('/').map_or("", |slash| &pattern[..=slash]);
     let whole = base.join(pattern);
     let glob = GlobBuilder::new(&whole.to_string_lossy())
         .literal_separator(true)
@@ -97,15 +85,8 @@ fn matching(pattern: &str, base: &Path, take: &mut dyn FnMut(PathBuf) -> bool) -
     walk(&base.join(fixed), Some(&glob), take)
 }
 
-fn walk(
-    from: &Path,
-    glob: Option<&GlobMatcher>,
-    take: &mut dyn FnMut(PathBuf) -> bool,
-) -> io::Result<()> {
-    for entry in ignore::WalkBuilder::new(from)
-        .standard_filters(false)
-        .build()
-    {
+fn walk(from: &Path, glob: Option<&GlobMatcher>, take: &mut dyn FnMut(PathBuf) -> bool) -> io::Result<()> {
+    for entry in ignore::WalkBuilder::new(from).standard_filters(false).build() {
         match entry {
             Ok(entry) if entry.file_type().is_some_and(|kind| !kind.is_dir()) => {
                 if glob.is_none_or(|glob| glob.is_match(entry.path())) && !take(entry.into_path()) {
@@ -113,10 +94,7 @@ fn walk(
                 }
             }
             Ok(_) => {}
-            Err(error)
-                if error
-                    .io_error()
-                    .is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
+            Err(error) if error.io_error().is_some_and(|e| e.kind() == io::ErrorKind::NotFound) => {}
             Err(error) => return Err(io::Error::other(error.to_string())),
         }
     }
@@ -136,39 +114,18 @@ mod tests {
         fs::write(base.join("src/a.c"), "a").expect("written");
         fs::write(base.join("src/deep/b.c"), "b").expect("written");
         fs::write(base.join("src/deep/b.h"), "h").expect("written");
-        let of = |patterns: &[&str]| {
-            digest(
-                &patterns.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                &base,
-            )
-        };
+        let of = |patterns: &[&str]| digest(&patterns.iter().map(ToString::to_string).collect::<Vec<_>>(), &base);
         let before = of(&["src/**/*.c"]).expect("a digest");
         fs::write(base.join("src/deep/b.h"), "other").expect("written");
-        assert_eq!(
-            of(&["src/**/*.c"]),
-            Ok(before.clone()),
-            "a header does not match"
-        );
-        assert_ne!(
-            of(&["src"]),
-            Ok(before.clone()),
-            "a folder is everything in it"
-        );
+        assert_eq!(of(&["src/**/*.c"]), Ok(before.clone()), "a header does not match");
+        assert_ne!(of(&["src"]), Ok(before.clone()), "a folder is everything in it");
         fs::write(base.join("src/deep/b.c"), "changed").expect("written");
         assert_ne!(of(&["src/**/*.c"]), Ok(before));
         assert_eq!(of(&["none/*.c"]), of(&["nor/this"]), "nothing is nothing");
-        let outputs = [
-            "src/*.c".to_owned(),
-            "src/deep".to_owned(),
-            "gone.o".to_owned(),
-        ];
+        let outputs = ["src/*.c".to_owned(), "src/deep".to_owned(), "gone.o".to_owned()];
         assert_eq!(missing(&outputs, &base), Some("gone.o"));
         assert_eq!(missing(&outputs[..2], &base), None);
-        assert!(
-            of(&["src/[a.c"])
-                .expect_err("refused")
-                .starts_with("inputs `src/[a.c`: ")
-        );
+        assert!(of(&["src/[a.c"]).expect_err("refused").starts_with("inputs `src/[a.c`: "));
         fs::remove_dir_all(base).expect("removed");
     }
 }

@@ -57,8 +57,14 @@ pub(crate) struct Control {
 #[derive(Debug)]
 enum Phase {
     /// Not yet a process; a signal is kept for it.
-    Starting { pending: Option<i32> },
-    Running { pid: i32, group: Option<cgroup::Group>, killed: Option<Instant> },
+    Starting {
+        pending: Option<i32>,
+    },
+    Running {
+        pid: i32,
+        group: Option<cgroup::Group>,
+        killed: Option<Instant>,
+    },
     Ended,
 }
 
@@ -78,13 +84,7 @@ pub(crate) type OnOutput<'a> = &'a mut dyn FnMut(bool, &[u8]);
 
 impl Machine {
     /// Nothing has been looked up yet.
-    pub(crate) fn new(
-        env: Environment,
-        path: OsString,
-        cwd: PathBuf,
-        buffer: usize,
-        cgroups: cgroup::Cgroups,
-    ) -> Self {
+    pub(crate) fn new(env: Environment, path: OsString, cwd: PathBuf, buffer: usize, cgroups: cgroup::Cgroups) -> Self {
         Self { env, path, cwd, buffer, cgroups, programs: Mutex::default(), started: Instant::now() }
     }
 
@@ -413,8 +413,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
 
 /// Kills the group and whatever else carries the mark.
 fn end_members(pid: i32, mark: &str) -> u32 {
-    let belongs =
-        |other: i32| process::group_of(other) == Some(pid) || process::carries(other, "APM_ATTEMPT", mark);
+    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, "APM_ATTEMPT", mark);
     let (killed, _left): (u32, Vec<Identity>) = process::end_all(|| process::find(belongs));
     killed
 }
@@ -426,12 +425,12 @@ fn finish_output(machine: &Machine, control: &Control, mut streams: [Option<RawF
     }
     let mut buffer = vec![0; machine.buffer];
     let end = Instant::now() + LEAK_WAIT;
-    for at in 0..2 {
-        while streams[at].is_some() && Instant::now() < end {
+    for (at, stream) in streams.iter_mut().enumerate() {
+        while stream.is_some() && Instant::now() < end {
             let wait = end.saturating_duration_since(Instant::now());
-            let ready = spawn::poll([streams[at]], Some(wait)).is_ok_and(|[ready]| ready);
+            let ready = spawn::poll([*stream], Some(wait)).is_ok_and(|[ready]| ready);
             // An error here ends the reading as the end of the stream would.
-            if !ready || read_once(control, &mut streams[at], at == 1, &mut buffer, on_output).is_err() {
+            if !ready || read_once(control, stream, at == 1, &mut buffer, on_output).is_err() {
                 break;
             }
         }

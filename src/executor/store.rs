@@ -31,11 +31,7 @@ impl Store {
             .mode(0o600)
             .open(folder.join(SHARED))?;
         let end = AtomicU64::new(shared.metadata()?.len());
-        Ok(Self {
-            folder: folder.to_owned(),
-            shared,
-            end,
-        })
+        Ok(Self { folder: folder.to_owned(), shared, end })
     }
 
     /// Keeps a small output.
@@ -52,12 +48,7 @@ impl Store {
 
     /// Creates the file of a large output.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(self.folder.join(name))
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join(name))
     }
 
     /// A new empty folder for the files a tool writes its results to.
@@ -74,10 +65,7 @@ impl Store {
 /// Reads at most `max` bytes of what an event refers to. A name that leaves the folder is refused: journals are input.
 pub(crate) fn read(folder: &Path, stored: &Stored, max: usize) -> io::Result<Vec<u8>> {
     if stored.file.contains('/') || stored.file.starts_with('.') {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("`{}` is not a file of a run", stored.file),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not a file of a run", stored.file)));
     }
     let file = File::open(folder.join(&stored.file))?;
     let available = file.metadata()?.len().saturating_sub(stored.offset);
@@ -96,23 +84,13 @@ mod tests {
     fn outputs_come_back_also_after_the_store_was_opened_again() {
         let folder = std::env::temp_dir().join(format!("apm-store-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
-        let one = Store::open(&folder)
-            .and_then(|store| store.append(b"one"))
-            .expect("written");
-        let two = Store::open(&folder)
-            .and_then(|store| store.append(b"second"))
-            .expect("written");
+        let one = Store::open(&folder).and_then(|store| store.append(b"one")).expect("written");
+        let two = Store::open(&folder).and_then(|store| store.append(b"second")).expect("written");
         assert_eq!(read(&folder, &one, 99).expect("read"), b"one");
         assert_eq!(read(&folder, &two, 3).expect("read"), b"sec");
-        let escape = Stored {
-            file: "../passwd".to_owned(),
-            ..one.clone()
-        };
+        let escape = Stored { file: "../passwd".to_owned(), ..one.clone() };
         assert!(read(&folder, &escape, 9).is_err());
-        let wild = Stored {
-            offset: u64::MAX,
-            ..one
-        };
+        let wild = Stored { offset: u64::MAX, ..one };
         assert_eq!(read(&folder, &wild, 9).expect("an empty answer"), b"");
         std::fs::remove_dir_all(&folder).expect("removed");
     }

@@ -45,21 +45,14 @@ impl State {
     /// Opens the state directory and creates it where it is missing.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         for folder in [root.join("runs"), root.join("active")] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        Ok(Self {
-            root: root.to_owned(),
-        })
+        Ok(Self { root: root.to_owned() })
     }
 
     /// The state directory as it is, for reading; nothing is created.
     pub(crate) fn existing(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     /// The directory itself.
@@ -76,34 +69,19 @@ impl State {
     pub(crate) fn create(&self, now: &Zoned, random: u64) -> io::Result<RunFolder> {
         let mut random = random;
         for _ in 0..64 {
-            let name = format!(
-                "{}-{:06x}",
-                now.strftime("%Y%m%d-%H%M%S"),
-                random & 0xff_ffff
-            );
+            let name = format!("{}-{:06x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xff_ffff);
             random = random.rotate_right(24).wrapping_add(1);
-            let id = RunId::new(&name)
-                .ok_or_else(|| io::Error::other(format!("`{name}` is no name of a run")))?;
+            let id = RunId::new(&name).ok_or_else(|| io::Error::other(format!("`{name}` is no name of a run")))?;
             let path = self.path_of(&id);
             // The marker comes first: a run folder without a marker would look like a finished run.
             let marker = self.root.join("active").join(id.as_str());
-            let lock = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&marker)?;
+            let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
             if lock.try_lock().is_err() {
                 continue;
             }
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
-                    return Ok(RunFolder {
-                        id,
-                        path,
-                        marker,
-                        _lock: lock,
-                    });
+                    return Ok(RunFolder { id, path, marker, _lock: lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
@@ -119,19 +97,9 @@ impl State {
     /// Takes over a recorded run, unless its apm is alive.
     pub(crate) fn take_over(&self, id: &RunId) -> io::Result<Option<RunFolder>> {
         let marker = self.root.join("active").join(id.as_str());
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&marker)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(RunFolder {
-                id: id.clone(),
-                path: self.path_of(id),
-                marker,
-                _lock: lock,
-            })),
+            Ok(()) => Ok(Some(RunFolder { id: id.clone(), path: self.path_of(id), marker, _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -144,9 +112,7 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut ids: Vec<RunId> = entries
-            .filter_map(|entry| RunId::new(entry.ok()?.file_name().to_str()?))
-            .collect();
+        let mut ids: Vec<RunId> = entries.filter_map(|entry| RunId::new(entry.ok()?.file_name().to_str()?)).collect();
         ids.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ids)
     }
@@ -154,18 +120,11 @@ impl State {
     /// The run that a name means: `last`, a whole name, or the start of exactly one.
     pub(crate) fn find(&self, name: &str) -> Result<RunId, FindError> {
         let ids = self.list()?;
-        let last = || {
-            ids.first()
-                .cloned()
-                .ok_or_else(|| FindError::Empty(self.root.clone()))
-        };
+        let last = || ids.first().cloned().ok_or_else(|| FindError::Empty(self.root.clone()));
         if name == "last" || ids.is_empty() {
             return last();
         }
-        let matching: Vec<&RunId> = ids
-            .iter()
-            .filter(|id| id.as_str().starts_with(name))
-            .collect();
+        let matching: Vec<&RunId> = ids.iter().filter(|id| id.as_str().starts_with(name)).collect();
         match matching[..] {
             [] => Err(FindError::Unknown(name.to_owned())),
             [id] => Ok(id.clone()),
@@ -235,12 +194,7 @@ impl RunFolder {
             text.push(b'\n');
         }
         let path = self.path.join("environments.ndjson");
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?
-            .write_all(&text)
+        OpenOptions::new().append(true).create(true).mode(0o600).open(path)?.write_all(&text)
     }
 
     /// Gives tasks from the journal the values of their environments back.
@@ -289,9 +243,7 @@ mod tests {
         let state = State::open(&root).expect("a state directory");
         let now = Zoned::now();
         let first = state.create(&now, 1).expect("a run");
-        let second = state
-            .create(&now, 1)
-            .expect("another of the same moment and number");
+        let second = state.create(&now, 1).expect("another of the same moment and number");
         let (first_id, second_id) = (first.id.clone(), second.id.clone());
         assert_ne!(first_id, second_id);
         assert!(state.is_alive(&first_id));
@@ -305,17 +257,8 @@ mod tests {
         assert_eq!(state.crashed(), []);
         assert_eq!(state.find(second_id.as_str()).expect("found"), second_id);
         let common = &first_id.as_str()[..15];
-        assert!(
-            state
-                .find(common)
-                .expect_err("both match")
-                .to_string()
-                .contains("several runs")
-        );
-        assert_eq!(
-            state.find("1999").expect_err("none").to_string(),
-            "no recorded run starts with `1999`"
-        );
+        assert!(state.find(common).expect_err("both match").to_string().contains("several runs"));
+        assert_eq!(state.find("1999").expect_err("none").to_string(), "no recorded run starts with `1999`");
         assert_eq!(state.prune(1).expect("pruned"), 1);
         assert_eq!(state.list().expect("listed").len(), 1);
         std::fs::remove_dir_all(root).expect("removed");

@@ -26,19 +26,10 @@ pub(crate) fn load<T: DeserializeOwned + Default>(state: &Path) -> T {
 /// Writes it beside and renames: another apm sees the old or the new file, never half of one.
 pub(crate) fn save<T: Serialize>(state: &Path, learned: &T) -> io::Result<()> {
     let beside = state.join(format!("learned.{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    let written = serde_json::to_vec(learned)
-        .map_err(io::Error::other)
-        .and_then(|text| file.write_all(&text));
-    written
-        .and_then(|()| std::fs::rename(&beside, path(state)))
-        .inspect_err(|_| {
-            // The error that matters is already on its way.
-            let _ = std::fs::remove_file(&beside);
-        })
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let written = serde_json::to_vec(learned).map_err(io::Error::other).and_then(|text| file.write_all(&text));
+    written.and_then(|()| std::fs::rename(&beside, path(state))).inspect_err(|_| {
+        // The error that matters is already on its way.
+        let _ = std::fs::remove_file(&beside);
+    })
 }

@@ -26,9 +26,7 @@ pub(crate) struct Recorded {
 pub(crate) enum ReadError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error(
-        "record {seq} has version {found}, this apm reads up to {VERSION}; use the apm that wrote it"
-    )]
+    #[error("record {seq} has version {found}, this apm reads up to {VERSION}; use the apm that wrote it")]
     Newer { seq: u64, found: u32 },
     #[error("line {line} is damaged: {why}")]
     Damaged { line: u64, why: String },
@@ -61,20 +59,14 @@ fn parse(mut reader: impl BufRead) -> Result<Recorded, ReadError> {
         }
         number += 1;
         let last = line.last() != Some(&b'\n');
-        match (
-            serde_json::from_slice::<Frame>(&line),
-            serde_json::from_slice::<Envelope>(&line),
-        ) {
+        match (serde_json::from_slice::<Frame>(&line), serde_json::from_slice::<Envelope>(&line)) {
             // Without its line break a record may be a prefix that happens to parse: it does not count.
             _ if last => {
                 recorded.torn_len = len;
                 return Ok(recorded);
             }
             (Ok(frame), _) if frame.v > VERSION => {
-                return Err(ReadError::Newer {
-                    seq: frame.seq,
-                    found: frame.v,
-                });
+                return Err(ReadError::Newer { seq: frame.seq, found: frame.v });
             }
             (Ok(frame), _) if frame.seq != recorded.next_seq => {
                 let why = format!("record {} where {} belongs", frame.seq, recorded.next_seq);
@@ -90,10 +82,7 @@ fn parse(mut reader: impl BufRead) -> Result<Recorded, ReadError> {
                     recorded.torn_len = len;
                     return Ok(recorded);
                 }
-                return Err(ReadError::Damaged {
-                    line: number,
-                    why: error.to_string(),
-                });
+                return Err(ReadError::Damaged { line: number, why: error.to_string() });
             }
         }
         recorded.next_seq += 1;
@@ -115,17 +104,8 @@ mod tests {
     use crate::model::event::{Envelope, Event, NoteLevel, VERSION};
 
     fn line(seq: u64, text: &str) -> String {
-        let event = Event::Noted {
-            level: NoteLevel::Info,
-            text: text.to_owned(),
-        };
-        let envelope = Envelope {
-            v: VERSION,
-            seq,
-            at: Timestamp::UNIX_EPOCH,
-            t: Duration::from_micros(seq),
-            event,
-        };
+        let event = Event::Noted { level: NoteLevel::Info, text: text.to_owned() };
+        let envelope = Envelope { v: VERSION, seq, at: Timestamp::UNIX_EPOCH, t: Duration::from_micros(seq), event };
         serde_json::to_string(&envelope).expect("an envelope serialises") + "\n"
     }
 
@@ -144,22 +124,13 @@ mod tests {
     #[test]
     fn damage_in_the_middle_is_said_and_unknown_kinds_are_skipped() {
         let bad = line(0, "one") + "{\"v\":1,garbage\n" + &line(2, "three");
-        assert!(matches!(
-            parse(bad.as_bytes()),
-            Err(ReadError::Damaged { line: 2, .. })
-        ));
+        assert!(matches!(parse(bad.as_bytes()), Err(ReadError::Damaged { line: 2, .. })));
         let gap = line(0, "one") + &line(2, "three") + &line(3, "four");
-        assert!(matches!(
-            parse(gap.as_bytes()),
-            Err(ReadError::Damaged { line: 2, .. })
-        ));
+        assert!(matches!(parse(gap.as_bytes()), Err(ReadError::Damaged { line: 2, .. })));
         let unknown = line(0, "one").replace("noted", "sung") + &line(1, "two");
         let recorded = parse(unknown.as_bytes()).expect("readable");
         assert_eq!((recorded.envelopes.len(), recorded.next_seq), (1, 2));
         let newer = line(0, "one").replace("{\"v\":1", "{\"v\":2");
-        assert!(matches!(
-            parse(newer.as_bytes()),
-            Err(ReadError::Newer { seq: 0, found: 2 })
-        ));
+        assert!(matches!(parse(newer.as_bytes()), Err(ReadError::Newer { seq: 0, found: 2 })));
     }
 }

@@ -74,10 +74,7 @@ pub(crate) fn outstanding(
             && let Some(reason) = changed(task, &digests[at])
         {
             again[at] = true;
-            result.invalidated.push(Invalidated {
-                task: task.id.clone(),
-                reason,
-            });
+            result.invalidated.push(Invalidated { task: task.id.clone(), reason });
         }
     }
     // What needs a task that runs again runs again, at any distance.
@@ -92,10 +89,7 @@ pub(crate) fn outstanding(
         for &at in dependents.get(&need).map_or(&[][..], Vec::as_slice) {
             if !std::mem::replace(&mut again[at], true) {
                 let reason = format!("it needs `{}`, which runs again", result.tasks[need].id);
-                result.invalidated.push(Invalidated {
-                    task: result.tasks[at].id.clone(),
-                    reason,
-                });
+                result.invalidated.push(Invalidated { task: result.tasks[at].id.clone(), reason });
                 spread.push(at);
             }
         }
@@ -115,9 +109,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::outstanding;
-    use crate::model::event::{
-        AttemptFinished, Envelope, Event, Exit, Next, Output, Usage, VERSION,
-    };
+    use crate::model::event::{AttemptFinished, Envelope, Event, Exit, Next, Output, Usage, VERSION};
     use crate::model::finding::Counts;
     use crate::model::id::TaskId;
     use crate::model::outcome::Outcome;
@@ -162,44 +154,18 @@ mod tests {
     }
 
     fn passed(name: &str) -> Event {
-        finished(
-            name,
-            Outcome::Passed,
-            Next::Done {
-                outcome: Outcome::Passed,
-            },
-        )
+        finished(name, Outcome::Passed, Next::Done { outcome: Outcome::Passed })
     }
 
     #[test]
     fn only_recorded_passes_count() {
         let failed = Exit::Code(1).outcome();
         let events = log(vec![
-            Event::TasksAdded {
-                tasks: ["a", "b", "c", "d", "e"]
-                    .map(|name| task(name, &[]))
-                    .to_vec(),
-            },
+            Event::TasksAdded { tasks: ["a", "b", "c", "d", "e"].map(|name| task(name, &[])).to_vec() },
             passed("a"),
-            finished(
-                "b",
-                failed.clone(),
-                Next::Done {
-                    outcome: failed.clone(),
-                },
-            ),
-            finished(
-                "c",
-                failed,
-                Next::Retry {
-                    delay: Duration::ZERO,
-                },
-            ),
-            Event::AttemptStarted {
-                task: id("d"),
-                attempt: 1,
-                slot: 0,
-            },
+            finished("b", failed.clone(), Next::Done { outcome: failed.clone() }),
+            finished("c", failed, Next::Retry { delay: Duration::ZERO }),
+            Event::AttemptStarted { task: id("d"), attempt: 1, slot: 0 },
         ]);
         let result = outstanding(&events, |_, _| None);
         let counts: Vec<bool> = result.done.iter().map(|(_, end)| end.is_some()).collect();
@@ -210,14 +176,7 @@ mod tests {
     #[test]
     fn changed_inputs_and_what_needs_them_run_again() {
         let events = log(vec![
-            Event::TasksAdded {
-                tasks: vec![
-                    task("c", &["b"]),
-                    task("b", &["a"]),
-                    task("a", &[]),
-                    task("x", &[]),
-                ],
-            },
+            Event::TasksAdded { tasks: vec![task("c", &["b"]), task("b", &["a"]), task("a", &[]), task("x", &[])] },
             passed("a"),
             passed("b"),
             passed("c"),
@@ -227,18 +186,10 @@ mod tests {
             assert_eq!(digest, "d");
             (task.id.as_str() == "a").then(|| "its inputs changed".to_owned())
         });
-        let again: Vec<String> = result
-            .invalidated
-            .iter()
-            .map(|i| format!("{}: {}", i.task, i.reason))
-            .collect();
+        let again: Vec<String> = result.invalidated.iter().map(|i| format!("{}: {}", i.task, i.reason)).collect();
         assert_eq!(
             again,
-            [
-                "a: its inputs changed",
-                "b: it needs `a`, which runs again",
-                "c: it needs `b`, which runs again"
-            ]
+            ["a: its inputs changed", "b: it needs `a`, which runs again", "c: it needs `b`, which runs again"]
         );
         assert!(result.done[3].1.is_some());
     }

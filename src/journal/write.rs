@@ -27,10 +27,7 @@ enum Sync {
     /// With every batch, before its actions.
     Each { syncs: u64 },
     /// By a thread of its own, each interval in which something was written.
-    Grouped {
-        shared: Arc<Grouped>,
-        thread: Option<JoinHandle<()>>,
-    },
+    Grouped { shared: Arc<Grouped>, thread: Option<JoinHandle<()>> },
 }
 
 #[derive(Debug, Default)]
@@ -45,12 +42,7 @@ impl Journal {
     /// Opens the journal to append behind its first `keep` bytes; what follows them is the torn record of a crash.
     /// `interval` of `None` syncs every batch.
     pub(crate) fn open(path: &Path, keep: u64, interval: Option<Duration>) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.set_len(keep)?;
         file.seek(SeekFrom::End(0))?;
         let file = Arc::new(file);
@@ -62,18 +54,10 @@ impl Journal {
                 let thread = std::thread::Builder::new()
                     .name("apm-journal".to_owned())
                     .spawn(move || sync_loop(&ours, &its_file, interval))?;
-                Sync::Grouped {
-                    shared,
-                    thread: Some(thread),
-                }
+                Sync::Grouped { shared, thread: Some(thread) }
             }
         };
-        Ok(Self {
-            file,
-            buffer: Vec::new(),
-            sync,
-            writes: 0,
-        })
+        Ok(Self { file, buffer: Vec::new(), sync, writes: 0 })
     }
 
     /// Appends a batch.

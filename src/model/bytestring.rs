@@ -68,9 +68,7 @@ impl ByteString {
 impl Serialize for ByteString {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0.to_str() {
-            Some(text) if !text.contains(|c| ESCAPES.contains(&c)) => {
-                serializer.serialize_str(text)
-            }
+            Some(text) if !text.contains(|c| ESCAPES.contains(&c)) => serializer.serialize_str(text),
             _ => serializer.serialize_str(&self.encode()),
         }
     }

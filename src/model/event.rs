@@ -419,12 +419,8 @@ impl Exit {
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Code(0) => Outcome::Passed,
-            Self::Code(code) => Outcome::Failed {
-                cause: Cause::Exit { code },
-            },
-            Self::Signal(signal) => Outcome::Failed {
-                cause: Cause::Signal { signal },
-            },
+            Self::Code(code) => Outcome::Failed { cause: Cause::Exit { code } },
+            Self::Signal(signal) => Outcome::Failed { cause: Cause::Signal { signal } },
         }
     }
 }

@@ -27,12 +27,7 @@ pub struct Test {
     /// How it ended.
     pub status: TestStatus,
     /// How long it took, where the tool says.
-    #[serde(
-        default,
-        rename = "duration_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "duration_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
     /// What the tool printed about a failure or a skip.
     #[serde(default, skip_serializing_if = "String::is_empty")]

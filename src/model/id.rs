@@ -81,9 +81,7 @@ pub struct RunId(String);
 impl RunId {
     /// Takes a text that is safe as a folder name: ASCII letters, digits and `-`.
     pub fn new(text: &str) -> Option<Self> {
-        let fits = !text.is_empty()
-            && text.len() <= 64
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        let fits = !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -108,10 +106,7 @@ mod tests {
         assert_eq!(TaskId::new(""), Err(IdError::Empty));
         assert_eq!(TaskId::new("a\nb"), Err(IdError::Control('\n')));
         assert_eq!(TaskId::new(&"x".repeat(513)), Err(IdError::TooLong(513)));
-        assert_eq!(
-            TaskId::new("lint:ruff [web]").map(|id| id.to_string()),
-            Ok("lint:ruff [web]".into())
-        );
+        assert_eq!(TaskId::new("lint:ruff [web]").map(|id| id.to_string()), Ok("lint:ruff [web]".into()));
     }
 
     #[test]

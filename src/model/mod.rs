@@ -6,6 +6,5 @@ pub mod event;
 pub mod finding;
 pub mod id;
 pub mod outcome;
-pub mod plan;
 pub mod task;
 pub mod unit;

@@ -153,10 +153,7 @@ impl Outcome {
 
     /// Whether the work itself said no (exit code 1): failed, timed out, over a limit.
     pub const fn is_failure(&self) -> bool {
-        matches!(
-            self,
-            Self::Failed { .. } | Self::TimedOut { .. } | Self::OverLimit { .. }
-        )
+        matches!(self, Self::Failed { .. } | Self::TimedOut { .. } | Self::OverLimit { .. })
     }
 
     /// The word for tables and machine formats.

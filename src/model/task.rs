@@ -47,12 +47,7 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
     /// Wanted end, counted from the start of the run. Orders the queue; being late is reported, not punished.
-    #[serde(
-        default,
-        rename = "deadline_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "deadline_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Duration>,
     /// Names held while it runs: two tasks with a lock in common never run at the same time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,39 +104,19 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Percent>,
     /// CPU time of the tree, user and system.
-    #[serde(
-        default,
-        rename = "cpu_time_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "cpu_time_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub cpu_time: Option<Duration>,
     /// Processes alive at once in the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
     /// Time from start to end.
-    #[serde(
-        default,
-        rename = "timeout_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// Time without a byte of output.
-    #[serde(
-        default,
-        rename = "idle_timeout_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "idle_timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
     /// Time between TERM and KILL.
-    #[serde(
-        default,
-        rename = "grace_us",
-        with = "micros::option",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "grace_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub grace: Option<Duration>,
     /// Nice level of the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,15 +232,8 @@ pub enum Category {
 
 impl Category {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 7] = [
-        Self::Format,
-        Self::Lint,
-        Self::Types,
-        Self::Build,
-        Self::Tests,
-        Self::Audit,
-        Self::Docs,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Format, Self::Lint, Self::Types, Self::Build, Self::Tests, Self::Audit, Self::Docs];
 
     /// The word used in flags, ids and reports.
     pub const fn as_str(self) -> &'static str {
@@ -305,22 +273,13 @@ impl Task {
             history_key: None,
         }
     }
-
-    /// The title, or the id where there is none.
-    pub fn name(&self) -> &str {
-        self.title.as_deref().unwrap_or(self.id.as_str())
-    }
 }
 
 impl Run {
     /// The command in one line, for people.
     pub fn display(&self) -> String {
         match self {
-            Self::Argv(words) => words
-                .iter()
-                .map(|w| quote(&w.to_text()))
-                .collect::<Vec<_>>()
-                .join(" "),
+            Self::Argv(words) => words.iter().map(|w| quote(&w.to_text())).collect::<Vec<_>>().join(" "),
             Self::Script { script, .. } => script.to_text().into_owned(),
         }
     }

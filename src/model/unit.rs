@@ -29,21 +29,17 @@ impl Bytes {
         Self(count << 20)
     }
 
-    /// Gibibytes, the unit of every spec key ending in `_gb`.
+    /// Gibibytes.
+    #[cfg(test)]
     pub const fn gib(count: u64) -> Self {
         Self(count << 30)
     }
 
     /// Reads `512MiB`, `1.5G`, `2GB`, `4096`.
     pub fn parse(text: &str) -> Result<Self, UnitError> {
-        let fail = || UnitError {
-            text: text.to_owned(),
-            wanted: "a size such as `512MiB`, `2GB` or `4096`",
-        };
+        let fail = || UnitError { text: text.to_owned(), wanted: "a size such as `512MiB`, `2GB` or `4096`" };
         let trimmed = text.trim();
-        let split = trimmed
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .unwrap_or(trimmed.len());
+        let split = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 1.0,
@@ -118,24 +114,17 @@ impl fmt::Display for Percent {
 
 /// Reads a duration as people write it: `30s`, `1m30s`, `250ms`, `2h`, `1d`, or a plain number of seconds.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, UnitError> {
-    let fail = || UnitError {
-        text: text.to_owned(),
-        wanted: "a duration such as `30s`, `1m30s` or `250ms`",
-    };
+    let fail = || UnitError { text: text.to_owned(), wanted: "a duration such as `30s`, `1m30s` or `250ms`" };
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(fail());
     }
     let mut total = 0.0;
     while !rest.is_empty() {
-        let split = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .unwrap_or(rest.len());
+        let split = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         let value: f64 = rest[..split].parse().map_err(|_| fail())?;
         rest = &rest[split..];
-        let end = rest
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
         let factor = match rest[..end].trim() {
             "" | "s" | "sec" => 1.0,
             "ms" => 1e-3,
@@ -178,10 +167,7 @@ pub mod micros {
         use serde::{Deserialize, Deserializer, Serializer};
 
         /// Writes microseconds or null.
-        pub fn serialize<S: Serializer>(
-            value: &Option<Duration>,
-            serializer: S,
-        ) -> Result<S::Ok, S::Error> {
+        pub fn serialize<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
             match value {
                 Some(value) => super::serialize(value, serializer),
                 None => serializer.serialize_none(),
@@ -189,9 +175,7 @@ pub mod micros {
         }
 
         /// Reads microseconds or null.
-        pub fn deserialize<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Option<Duration>, D::Error> {
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
             Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_micros))
         }
     }
@@ -205,44 +189,22 @@ mod tests {
 
     #[test]
     fn sizes_read_and_print() {
-        let cases = [
-            ("4096", 4096),
-            ("512MiB", 512 << 20),
-            ("2GB", 2_000_000_000),
-            ("1.5G", 3 << 29),
-            ("10k", 10240),
-        ];
+        let cases = [("4096", 4096), ("512MiB", 512 << 20), ("2GB", 2_000_000_000), ("1.5G", 3 << 29), ("10k", 10240)];
         for (text, bytes) in cases {
             assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
         }
         for bad in ["", "MB", "12 parsecs", "-1", "1e30", "99999999T"] {
             assert!(Bytes::parse(bad).is_err(), "{bad:?}");
         }
-        let shown =
-            [0, 1023, 1024, 1536, 1 << 20, 4 << 30, 5_000_000_000].map(|b| Bytes(b).to_string());
-        assert_eq!(
-            shown,
-            [
-                "0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "4 GiB", "4.7 GiB"
-            ]
-        );
+        let shown = [0, 1023, 1024, 1536, 1 << 20, 4 << 30, 5_000_000_000].map(|b| Bytes(b).to_string());
+        assert_eq!(shown, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "4 GiB", "4.7 GiB"]);
     }
 
     #[test]
     fn durations_read() {
-        let cases = [
-            ("30", 30_000),
-            ("250ms", 250),
-            ("1m30s", 90_000),
-            ("1.5h", 5_400_000),
-            ("1d", 86_400_000),
-        ];
+        let cases = [("30", 30_000), ("250ms", 250), ("1m30s", 90_000), ("1.5h", 5_400_000), ("1d", 86_400_000)];
         for (text, ms) in cases {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(ms)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for bad in ["", "s", "-1s", "1 fortnight", "1e9d", "5x"] {
             assert!(parse_duration(bad).is_err(), "{bad:?}");

@@ -9,11 +9,10 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub(crate) struct Roots {
     pub(crate) proc: PathBuf,
-    pub(crate) cgroup: PathBuf,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into() }
+        Self { proc: "/proc".into() }
     }
 }

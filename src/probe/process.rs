@@ -149,10 +149,9 @@ mod tests {
                 .expect("written");
         }
         fs::create_dir_all(root.join("99")).expect("a process that is gone");
-        let roots = Roots { proc: root.clone(), ..Roots::default() };
+        let roots = Roots { proc: root.clone() };
         let table = sweep(&roots);
-        let expected =
-            Sum { processes: 4, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };
+        let expected = Sum { processes: 4, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };
         assert_eq!(table.tree(10), expected);
         assert_eq!(table.tree(99), Sum::default());
         fs::remove_dir_all(root).expect("removed");

@@ -26,6 +26,7 @@ pub(crate) fn text(tasks: &[Task], layout: &Layout, out: &mut dyn Write) -> io::
 
 fn details(task: &Task) -> Vec<String> {
     let mut details = Vec::new();
+    details.extend(task.title.as_deref().map(|title| format!("title: {}", transcript::line(title))));
     if !task.reason.is_empty() {
         details.push(format!("why: {}", transcript::line(&task.reason)));
     }

@@ -54,8 +54,12 @@ fn plain(title: &str, message: &str) -> String {
 
 fn placed(title: &str, finding: &Finding) -> String {
     let mut out = format!("file={}", github_property(&finding.file));
-    let numbers =
-        [("line", finding.line), ("endLine", finding.line_end), ("col", finding.column), ("endColumn", finding.column_end)];
+    let numbers = [
+        ("line", finding.line),
+        ("endLine", finding.line_end),
+        ("col", finding.column),
+        ("endColumn", finding.column_end),
+    ];
     for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
         out += &format!(",{name}={number}");
     }

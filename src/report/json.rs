@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::model::event::{Ceilings, EngineFigures, Enforcement, Exit, Host, NoteLevel, Parent, PoolShape, Usage};
+use crate::model::event::{Ceilings, Enforcement, EngineFigures, Exit, Host, NoteLevel, Parent, PoolShape, Usage};
 use crate::model::finding::{Counts, Results};
 use crate::model::outcome::{Outcome, Stop};
 use crate::model::task::{Check, Limits};

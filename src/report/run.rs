@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::event::{
-    AttemptFinished, EngineFigures, Envelope, Event, Invalidated, Next, NoteLevel, RunStarted,
-};
+use crate::model::event::{AttemptFinished, EngineFigures, Envelope, Event, Invalidated, Next, NoteLevel, RunStarted};
 use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Outcome, Stop};

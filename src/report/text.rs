@@ -26,13 +26,9 @@ const TAIL_BYTES: u64 = 64 << 10;
 const TABLE_MAX: usize = 60;
 
 /// Writes the summary.
-pub(crate) fn write(
-    report: &RunReport,
-    read: ReadStored<'_>,
-    layout: &Layout,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let is_bad = |row: &&Row| row.outcome.as_ref().is_some_and(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
+pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let is_bad =
+        |row: &&Row| row.outcome.as_ref().is_some_and(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
     let bad: Vec<&Row> = report.rows.iter().filter(is_bad).collect();
     for row in bad.iter().take(FAILURES_MAX) {
         failure(row, read, layout, out)?;
@@ -61,8 +57,10 @@ pub(crate) fn write(
     limits_line(report, layout, out)?;
     writeln!(out, "{}", verdict(report, layout))?;
     if let (Some(started), true) = (&report.started, !bad.is_empty() || report.stop.is_some()) {
-        let resume = if report.totals().open + report.totals().cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
-        let hint = format!("`apm run show {}` shows it again, with a task's name its whole output{resume}", started.run);
+        let resume =
+            if report.totals().open + report.totals().cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
+        let hint =
+            format!("`apm run show {}` shows it again, with a task's name its whole output{resume}", started.run);
         writeln!(out, "{}", layout.paint(Style::Dim, &hint))?;
     }
     Ok(())
@@ -175,7 +173,7 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     let Some(outcome) = &row.outcome else { return Ok(()) };
     let style = if outcome.is_failure() { Style::Bad } else { Style::Warn };
     let head = format!("{} {}", layout.paint(style, outcome.word()), layout.paint(Style::Strong, row.task.id.as_str()));
-    writeln!(out, "{head}: {}", explain(outcome))?;
+    writeln!(out, "{head}{}: {}", title(row), explain(outcome))?;
     let Some(finished) = row.last_finished() else { return writeln!(out) };
     let found = results(finished, read);
     let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
@@ -197,6 +195,11 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     writeln!(out)
 }
 
+/// The title in brackets, where the task has one.
+pub(crate) fn title(row: &Row) -> String {
+    row.task.title.as_deref().map(|title| format!(" ({})", transcript::line(title))).unwrap_or_default()
+}
+
 fn findings(all: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     let mut shown: Vec<&Finding> = all.iter().collect();
     shown.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
@@ -210,7 +213,8 @@ fn findings(all: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         for number in [finding.line, finding.column].into_iter().take_while(|number| *number > 0) {
             place += &format!(":{number}");
         }
-        let rule = if finding.rule.is_empty() { String::new() } else { format!(" [{}]", transcript::line(&finding.rule)) };
+        let rule =
+            if finding.rule.is_empty() { String::new() } else { format!(" [{}]", transcript::line(&finding.rule)) };
         let place = if place.is_empty() { place } else { format!("{place}: ") };
         writeln!(out, "  {place}{word}: {}{rule}", transcript::line(&finding.message))?;
     }
@@ -277,7 +281,11 @@ fn skipped(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Resu
         }
     }
     for (reason, tasks) in by_reason {
-        let names = if tasks.len() > 4 { format!("{} and {} more", tasks[..3].join(", "), tasks.len() - 3) } else { tasks.join(", ") };
+        let names = if tasks.len() > 4 {
+            format!("{} and {} more", tasks[..3].join(", "), tasks.len() - 3)
+        } else {
+            tasks.join(", ")
+        };
         writeln!(out, "{} {names}: {reason}", layout.paint(Style::Warn, "skipped"))?;
     }
     Ok(())
@@ -296,7 +304,6 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
     }
     let enforcement = &started.enforcement;
     let by = |what: &str, mechanism: Mechanism| format!("{what} by {}", mechanism.as_str());
-    let parts =
-        [by("memory", enforcement.memory), by("CPU", enforcement.cpu), by("processes", enforcement.processes)];
+    let parts = [by("memory", enforcement.memory), by("CPU", enforcement.cpu), by("processes", enforcement.processes)];
     writeln!(out, "{}", layout.paint(Style::Dim, &format!("limits: {}", parts.join(", "))))
 }

@@ -19,18 +19,21 @@ pub(crate) enum Importance {
     Display,
 }
 
+/// Fetches bytes that an event refers to.
+pub(crate) type Reader = Box<dyn Fn(&Stored, usize) -> Vec<u8>>;
+
 /// All consumers of a run.
 pub(crate) struct Fan {
     journal: Option<Journal>,
     sinks: Vec<(Importance, Box<dyn Sink>)>,
     report: RunReport,
-    read: Box<dyn Fn(&Stored, usize) -> Vec<u8>>,
+    read: Reader,
     lost: Vec<String>,
 }
 
 impl Fan {
     /// A fan with a journal, or without one, and its way to read stored bytes.
-    pub(crate) fn new(journal: Option<Journal>, read: Box<dyn Fn(&Stored, usize) -> Vec<u8>>) -> Self {
+    pub(crate) fn new(journal: Option<Journal>, read: Reader) -> Self {
         Self { journal, sinks: Vec::new(), report: RunReport::default(), read, lost: Vec::new() }
     }
 

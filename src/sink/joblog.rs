@@ -57,10 +57,7 @@ impl Sink for Joblog {
                     None => (127, 0),
                 };
                 let (runtime, bytes) = (finished.usage.wall.as_secs_f64(), finished.stdout.bytes);
-                writeln!(
-                    self.file,
-                    "{seq}\t:\t{start:.3}\t{runtime:>10.3}\t0\t{bytes}\t{code}\t{signal}\t{command}"
-                )?;
+                writeln!(self.file, "{seq}\t:\t{start:.3}\t{runtime:>10.3}\t0\t{bytes}\t{code}\t{signal}\t{command}")?;
             }
             _ => {}
         }

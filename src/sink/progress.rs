@@ -39,7 +39,8 @@ impl Progress {
     pub(crate) fn new(detail: Detail, lines: bool) -> Self {
         let bars = MultiProgress::new();
         let bar = bars.add(ProgressBar::new(0));
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         Self {
             bars,
@@ -109,7 +110,9 @@ impl Progress {
         }
         while self.rows.len() < lines.len() {
             let row = self.bars.add(ProgressBar::new_spinner());
-            row.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            row.set_style(
+                ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
             self.rows.push(row);
         }
         while self.rows.len() > lines.len() {

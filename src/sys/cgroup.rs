@@ -361,12 +361,7 @@ fn own_folder((mount, root): &(PathBuf, String), path: &str) -> PathBuf {
     if folder.is_dir() { folder } else { mount.clone() }
 }
 
-fn place_v1(
-    mount: &(PathBuf, String),
-    own: &str,
-    controller: Controller,
-    name: &str,
-) -> Result<Place, String> {
+fn place_v1(mount: &(PathBuf, String), own: &str, controller: Controller, name: &str) -> Result<Place, String> {
     let path = own
         .lines()
         .find_map(|line| {
@@ -410,9 +405,8 @@ fn try_v2(place: &Path, name: &str) -> Result<Place, String> {
         let enabled = fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
         for controller in &controllers {
             if !enabled.split_ascii_whitespace().any(|word| word == controller.name()) {
-                fs::write(folder.join("cgroup.subtree_control"), format!("+{}", controller.name())).map_err(|error| {
-                    format!("enable `{}` in `{}`: {error}", controller.name(), folder.display())
-                })?;
+                fs::write(folder.join("cgroup.subtree_control"), format!("+{}", controller.name()))
+                    .map_err(|error| format!("enable `{}` in `{}`: {error}", controller.name(), folder.display()))?;
             }
         }
         Ok(())

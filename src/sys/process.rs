@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::sys::{signal, spawn};
 
@@ -98,7 +98,8 @@ pub(crate) fn send(process: Identity, signal: i32) -> bool {
 fn send_by(pidfd: &OwnedFd, signal: i32) -> bool {
     // SAFETY: a system call with plain numbers; no information is passed.
     unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0) == 0
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+            == 0
     }
 }
 
@@ -122,21 +123,6 @@ pub(crate) fn end_all(mut find_members: impl FnMut() -> Vec<Identity>) -> (u32, 
         std::thread::sleep(Duration::from_millis(u64::from(round.min(20)) + 1));
     }
     (killed.len() as u32, left)
-}
-
-/// Waits until none of these exists any more.
-pub(crate) fn wait_gone(processes: &[Identity], at_most: Duration) -> bool {
-    let end = Instant::now() + at_most;
-    while processes.iter().any(|process| start_of(process.pid) == Some(process.start)) {
-        if Instant::now() >= end {
-            return false;
-        }
-        processes.iter().for_each(|process| {
-            reap(process.pid);
-        });
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    true
 }
 
 /// The CPU time this process used, and its memory peak in bytes.

@@ -1,9 +1,9 @@
 //! Pure text: one way to write a duration, a count, an explanation; child output made safe; escapes of formats.
 
 pub(crate) mod escape;
+pub(crate) mod layout;
 pub(crate) mod number;
+pub(crate) mod snippet;
 pub(crate) mod suggest;
 pub(crate) mod transcript;
-pub(crate) mod layout;
-pub(crate) mod snippet;
 pub(crate) mod yaml;

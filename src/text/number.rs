@@ -27,7 +27,8 @@ mod tests {
 
     #[test]
     fn durations_have_no_more_digits_than_the_noise_allows() {
-        let shown = [0.0012, 0.05, 0.9994, 1.25, 59.9, 61.0, 3599.0, 7500.0].map(|s| duration(Duration::from_secs_f64(s)));
+        let shown =
+            [0.0012, 0.05, 0.9994, 1.25, 59.9, 61.0, 3599.0, 7500.0].map(|s| duration(Duration::from_secs_f64(s)));
         assert_eq!(shown, ["1.2ms", "50ms", "999ms", "1.2s", "59.9s", "1m 1s", "59m 59s", "2h 5m"]);
         assert_eq!((count(1, "task"), count(0, "task")), ("1 task".to_owned(), "0 tasks".to_owned()));
     }

@@ -55,11 +55,6 @@ impl Ui {
         self.layout(io::stdout().is_terminal())
     }
 
-    /// The layout of standard error.
-    pub(crate) fn stderr_layout(&self) -> Layout {
-        self.layout(io::stderr().is_terminal())
-    }
-
     fn layout(&self, terminal: bool) -> Layout {
         let wishes = &self.wishes;
         let auto = terminal && !wishes.no_color && !wishes.dumb_terminal;
@@ -80,7 +75,12 @@ impl Ui {
 
     /// Says something to the user. Where standard error is closed nobody listens.
     pub(crate) fn say(&self, text: &str) {
-        let _ = io::stderr().lock().write_all(text.as_bytes());
+        self.say_bytes(text.as_bytes());
+    }
+
+    /// Passes bytes of a task on.
+    pub(crate) fn say_bytes(&self, bytes: &[u8]) {
+        let _ = io::stderr().lock().write_all(bytes);
     }
 }
 

@@ -46,14 +46,8 @@ pub(crate) enum TemplateError {
     #[error("there is no command before the values")]
     Empty,
     #[error("value {sequence} has {have} columns, the command asks for {{{want}}}")]
-    MissingColumn {
-        sequence: u64,
-        have: usize,
-        want: usize,
-    },
-    #[error(
-        "value {sequence} contains a NUL byte, which no argument can carry; `-0` separates values at NUL"
-    )]
+    MissingColumn { sequence: u64, have: usize, want: usize },
+    #[error("value {sequence} contains a NUL byte, which no argument can carry; `-0` separates values at NUL")]
     Nul { sequence: u64 },
     #[error("`{{%}}` (the slot) needs --shell: it is known when a task starts, not before")]
     SlotWithoutShell,
@@ -71,10 +65,7 @@ impl Template {
         let mut pieces: Vec<Vec<Piece>> = words.iter().map(|word| split(word.as_bytes())).collect();
         let takes_value = |piece: &Piece| matches!(piece, Piece::Value { .. });
         if !pieces.iter().flatten().any(takes_value) {
-            pieces.push(vec![Piece::Value {
-                column: None,
-                part: Part::Whole,
-            }]);
+            pieces.push(vec![Piece::Value { column: None, part: Part::Whole }]);
         }
         if !shell && pieces.iter().flatten().any(|piece| *piece == Piece::Slot) {
             return Err(TemplateError::SlotWithoutShell);
@@ -84,11 +75,7 @@ impl Template {
             hasher.update(&(word.len() as u64).to_le_bytes());
             hasher.update(word.as_bytes());
         }
-        Ok(Self {
-            words: pieces,
-            shell,
-            key: format!("each:{}", &hasher.finalize().to_hex()[..16]),
-        })
+        Ok(Self { words: pieces, shell, key: format!("each:{}", &hasher.finalize().to_hex()[..16]) })
     }
 
     /// The task for one value. `columns` holds the value in one piece, or its columns, or one value of each group.
@@ -112,50 +99,25 @@ impl Template {
             words.push(word);
         }
         let run = if self.shell {
-            Run::Script {
-                shell: vec!["/bin/sh".into(), "-c".into()],
-                script: words.join(&b' ').into(),
-            }
+            Run::Script { shell: vec!["/bin/sh".into(), "-c".into()], script: words.join(&b' ').into() }
         } else {
-            Run::Argv(
-                words
-                    .into_iter()
-                    .map(|word| OsString::from_vec(word).into())
-                    .collect(),
-            )
+            Run::Argv(words.into_iter().map(|word| OsString::from_vec(word).into()).collect())
         };
         let mut task = Task::new(name(sequence, columns), run);
         task.history_key = Some(self.key.clone());
         Ok(task)
     }
 
-    fn fill(
-        &self,
-        out: &mut Vec<u8>,
-        piece: &Piece,
-        sequence: u64,
-        columns: &[Vec<u8>],
-    ) -> Result<(), TemplateError> {
+    fn fill(&self, out: &mut Vec<u8>, piece: &Piece, sequence: u64, columns: &[Vec<u8>]) -> Result<(), TemplateError> {
         let quote = |out: &mut Vec<u8>, bytes: &[u8]| {
-            if self.shell {
-                quoted(out, bytes)
-            } else {
-                out.extend(bytes)
-            }
+            if self.shell { quoted(out, bytes) } else { out.extend(bytes) }
         };
         match piece {
             Piece::Text(text) => out.extend(text),
             Piece::Sequence => out.extend(sequence.to_string().bytes()),
             Piece::Slot => out.extend(b"\"$APM_SLOT\""),
-            Piece::Value {
-                column: Some(number),
-                part,
-            } => {
-                let missing = TemplateError::MissingColumn {
-                    sequence,
-                    have: columns.len(),
-                    want: *number,
-                };
+            Piece::Value { column: Some(number), part } => {
+                let missing = TemplateError::MissingColumn { sequence, have: columns.len(), want: *number };
                 let column = columns.get(number - 1).ok_or(missing)?;
                 quote(out, view(column, *part));
             }
@@ -175,11 +137,7 @@ impl Template {
 /// `17: the value`, unique by its number; what could break a line is shown as `?`.
 fn name(sequence: u64, columns: &[Vec<u8>]) -> TaskId {
     let value = String::from_utf8_lossy(&columns.join(&b' ')).into_owned();
-    let mut shown: String = value
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(NAME_MAX)
-        .collect();
+    let mut shown: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).take(NAME_MAX).collect();
     while shown.len() > NAME_MAX {
         shown.pop();
     }
@@ -193,9 +151,7 @@ fn split(word: &[u8]) -> Vec<Piece> {
     let mut text = Vec::new();
     let mut at = 0;
     while at < word.len() {
-        let close = (word[at] == b'{')
-            .then(|| word[at..].iter().position(|b| *b == b'}'))
-            .flatten();
+        let close = (word[at] == b'{').then(|| word[at..].iter().position(|b| *b == b'}')).flatten();
         if let Some(piece) = close.and_then(|close| placeholder(&word[at + 1..at + close])) {
             if !text.is_empty() {
                 pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -278,17 +234,11 @@ pub(crate) fn separate(words: &[OsString]) -> (&[OsString], Vec<(Group, &[OsStri
         b"::::" => Some(Group::Files),
         _ => None,
     };
-    let first = words
-        .iter()
-        .position(|word| group(word).is_some())
-        .unwrap_or(words.len());
+    let first = words.iter().position(|word| group(word).is_some()).unwrap_or(words.len());
     let mut groups = Vec::new();
     let mut at = first;
     while let Some(kind) = words.get(at).and_then(|word| group(word)) {
-        let end = words[at + 1..]
-            .iter()
-            .position(|word| group(word).is_some())
-            .map_or(words.len(), |n| at + 1 + n);
+        let end = words[at + 1..].iter().position(|word| group(word).is_some()).map_or(words.len(), |n| at + 1 + n);
         groups.push((kind, &words[at + 1..end]));
         at = end;
     }
@@ -306,13 +256,7 @@ pub(crate) enum Group {
 
 /// The words of a command line as one task's display.
 pub(crate) fn shown(words: &[OsString]) -> String {
-    Run::Argv(
-        words
-            .iter()
-            .map(|word| ByteString::from(word.clone()))
-            .collect(),
-    )
-    .display()
+    Run::Argv(words.iter().map(|word| ByteString::from(word.clone())).collect()).display()
 }
 
 #[cfg(test)]
@@ -325,10 +269,7 @@ mod tests {
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let columns: Vec<Vec<u8>> = columns.iter().map(|c| c.as_bytes().to_vec()).collect();
         let template = Template::new(&words, shell).map_err(|e| e.to_string())?;
-        template
-            .task(7, &columns)
-            .map(|task| task.run.display())
-            .map_err(|e| e.to_string())
+        template.task(7, &columns).map(|task| task.run.display()).map_err(|e| e.to_string())
     }
 
     fn ok(words: &[&str], columns: &[&str]) -> String {
@@ -338,20 +279,11 @@ mod tests {
     #[test]
     fn placeholders_mean_what_users_of_parallel_expect() {
         let parts = ["x", "{}", "{.}", "{/}", "{//}", "{/.}", "{#}"];
-        assert_eq!(
-            ok(&parts, &["a.d/b.tar.gz"]),
-            "x a.d/b.tar.gz a.d/b.tar b.tar.gz a.d b.tar 7"
-        );
-        assert_eq!(
-            ok(&parts, &["/.profile"]),
-            "x /.profile /.profile .profile / .profile 7"
-        );
+        assert_eq!(ok(&parts, &["a.d/b.tar.gz"]), "x a.d/b.tar.gz a.d/b.tar b.tar.gz a.d b.tar 7");
+        assert_eq!(ok(&parts, &["/.profile"]), "x /.profile /.profile .profile / .profile 7");
         assert_eq!(ok(&parts, &["plain"]), "x plain plain plain . plain 7");
         assert_eq!(ok(&["x", "{2}-{1.}"], &["a.c", "b"]), "x b-a");
-        assert_eq!(
-            ok(&["x", "{nope}", "{", "}"], &["v"]),
-            "x '{nope}' '{' '}' v"
-        );
+        assert_eq!(ok(&["x", "{nope}", "{", "}"], &["v"]), "x '{nope}' '{' '}' v");
     }
 
     #[test]
@@ -363,12 +295,8 @@ mod tests {
 
     #[test]
     fn a_shell_gets_its_values_quoted() {
-        let shell =
-            |words: &[&str], value: &str| run(words, true, &[value]).expect("a good template");
-        assert_eq!(
-            shell(&["echo {} | wc -c"], "it's $HOME; rm *"),
-            r"echo 'it'\''s $HOME; rm *' | wc -c"
-        );
+        let shell = |words: &[&str], value: &str| run(words, true, &[value]).expect("a good template");
+        assert_eq!(shell(&["echo {} | wc -c"], "it's $HOME; rm *"), r"echo 'it'\''s $HOME; rm *' | wc -c");
         assert_eq!(shell(&["echo", "{%}"], "v"), "echo \"$APM_SLOT\" v");
     }
 
@@ -378,34 +306,17 @@ mod tests {
             run(&["x", "{3}"], false, &["a"]),
             Err("value 7 has 1 columns, the command asks for {3}".to_owned())
         );
-        assert!(
-            run(&["x"], false, &["a\0b"])
-                .expect_err("refused")
-                .contains("NUL")
-        );
-        assert!(
-            run(&["x", "{%}"], false, &["a"])
-                .expect_err("refused")
-                .contains("--shell")
-        );
+        assert!(run(&["x"], false, &["a\0b"]).expect_err("refused").contains("NUL"));
+        assert!(run(&["x", "{%}"], false, &["a"]).expect_err("refused").contains("--shell"));
         assert!(run(&[], false, &["a"]).is_err());
     }
 
     #[test]
     fn the_command_ends_at_the_first_separator() {
-        let words: Vec<OsString> = ["c", "-x", ":::", "a", "b", "::::", "f", ":::"]
-            .iter()
-            .map(Into::into)
-            .collect();
+        let words: Vec<OsString> = ["c", "-x", ":::", "a", "b", "::::", "f", ":::"].iter().map(Into::into).collect();
         let (command, groups) = separate(&words);
         assert_eq!(command, ["c", "-x"]);
-        let kinds: Vec<(Group, usize)> = groups
-            .iter()
-            .map(|(kind, words)| (*kind, words.len()))
-            .collect();
-        assert_eq!(
-            kinds,
-            [(Group::Values, 2), (Group::Files, 1), (Group::Values, 0)]
-        );
+        let kinds: Vec<(Group, usize)> = groups.iter().map(|(kind, words)| (*kind, words.len())).collect();
+        assert_eq!(kinds, [(Group::Values, 2), (Group::Files, 1), (Group::Values, 0)]);
     }
 }

@@ -1,0 +1,256 @@
+//! `apm run each`: a command for each of many values. Values on the command line are a plan known before it starts;
+//! standard input and `-a` are read at the pace the queue has room for, so that an endless input needs no endless memory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::mpsc;
+
+use crate::cli::run::Each;
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::command::run::{self, Request, Work};
+use crate::engine::dispatch::Source;
+use crate::engine::schedule::{Halt, HaltCount, HaltOn};
+use crate::model::task::Task;
+use crate::model::unit::Percent;
+use crate::sink::fan::Importance;
+use crate::sink::joblog::Joblog;
+use crate::sink::relay::Order;
+use crate::workflow::each::template::{self, Group, Template};
+use crate::workflow::each::values::{self, Cut, Values};
+
+/// Values of the command line beyond which they are not one plan but a source.
+const FIXED_MAX: usize = 100_000;
+/// Tasks handed over at once by a source.
+const BATCH: usize = 64;
+/// Batches that may wait between the reader and the queue.
+const BATCHES: usize = 2;
+
+/// `apm run each ...`
+pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
+    let (command, groups) = template::separate(&words.command);
+    let template = Template::new(command, words.shell).map_err(|error| {
+        Failure::usage(error)
+            .hint("for instance: `apm run each -- gzip -k {} ::: a.log b.log`, or values on standard input")
+    })?;
+    let halt = halt(&words.halt)?;
+    let cut =
+        Cut { null: words.null, colsep: words.colsep.as_deref().map(separator), max_args: words.max_args.unwrap_or(1) };
+    if words.max_args == Some(0) {
+        return Err(Failure::usage(anyhow!("--max-args 0: at least one value goes into each command")));
+    }
+    if words.arg_file.is_some() && !groups.is_empty() {
+        return Err(Failure::usage(anyhow!("values come from `:::` or from --arg-file, not from both")));
+    }
+    let request = run::request(context, words.options.clone())?;
+    let title = format!("each {}", template::shown(command));
+    let from_command_line = !groups.is_empty();
+    let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0 };
+
+    let mut first = Vec::new();
+    let mut over = false;
+    let enough = if words.options.dry_run { usize::MAX } else { FIXED_MAX };
+    while (from_command_line || words.options.dry_run) && !over && first.len() < enough {
+        let more;
+        (more, over) = tasks.take(BATCH).map_err(Failure::usage)?;
+        first.extend(more);
+    }
+    let (source, fault) = if over || words.options.dry_run {
+        (Source::Fixed, Arc::default())
+    } else {
+        let first = std::mem::take(&mut first);
+        stream(first, tasks, request.clone())
+    };
+    let mut sinks: Vec<(Importance, Box<dyn crate::sink::Sink>)> = Vec::new();
+    if let Some(path) = words.joblog.as_deref().filter(|_| !words.options.dry_run) {
+        let joblog = Joblog::create(path).with_context(|| format!("create the job log `{}`", path.display()));
+        sinks.push((Importance::Requested, Box::new(joblog.map_err(Failure::usage)?)));
+    }
+    let work = Work {
+        title,
+        cwd: context.environment.cwd.clone(),
+        root: run::root_of(context),
+        tasks: first,
+        source,
+        halt,
+        relay: Some(relay(&words)),
+        sinks,
+        eta: words.eta,
+        silent: true,
+        may_be_empty: true,
+    };
+    let exit = run::execute(context, request, work, None)?;
+    let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(error) = fault {
+        context.ui.say(&format!("apm: error: {error}\n  hint: what came before it was run, nothing after it\n"));
+        return Ok(if exit == Exit::Good { Exit::Incomplete } else { exit });
+    }
+    Ok(exit)
+}
+
+/// When and how outputs are passed on.
+pub(crate) fn relay(words: &Each) -> (Order, bool) {
+    let order = match (words.keep_order, words.line_buffer) {
+        (true, _) => Order::Kept,
+        (_, true) => Order::Live,
+        _ => Order::Grouped,
+    };
+    (order, words.tag)
+}
+
+/// The tasks of the values, one after the other.
+struct Tasks {
+    values: Values,
+    template: Template,
+    sequence: u64,
+}
+
+impl Tasks {
+    /// What can be had without waiting, at least one and at most so many; and whether that was all.
+    fn take(&mut self, max: usize) -> anyhow::Result<(Vec<Task>, bool)> {
+        let mut tasks = Vec::new();
+        while tasks.is_empty() || (tasks.len() < max && self.values.is_at_hand()) {
+            let Some(columns) = self.values.next()? else { return Ok((tasks, true)) };
+            self.sequence += 1;
+            tasks.push(self.template.task(self.sequence, &columns)?);
+        }
+        Ok((tasks, false))
+    }
+}
+
+/// What ended the reading of values before their end.
+type Fault = Arc<Mutex<Option<String>>>;
+
+/// Reads on in a thread of its own. A read that blocks keeps nobody from leaving: the thread is not waited for.
+fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> (Source, Fault) {
+    let (sender, receiver) = mpsc::channel(BATCHES);
+    let fault: Fault = Arc::default();
+    let told = Arc::clone(&fault);
+    let queue_max = request.settings.queue_max;
+    let batch = BATCH.min(queue_max);
+    std::thread::spawn(move || {
+        let mut next = first;
+        let mut over = false;
+        loop {
+            next.iter_mut().for_each(|task| request.complete(task));
+            for chunk in next.chunks(batch) {
+                // Nobody takes them any more when the run was stopped.
+                if sender.blocking_send(chunk.to_vec()).is_err() {
+                    return;
+                }
+            }
+            if over {
+                return;
+            }
+            match tasks.take(batch) {
+                Ok(more) => (next, over) = more,
+                Err(error) => {
+                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
+                    return;
+                }
+            }
+        }
+    });
+    (Source::Stream { tasks: receiver, queue_max }, fault)
+}
+
+fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], cut: Cut) -> Result<Values, Failure> {
+    let open = |path: &Path| -> Result<Box<dyn Read + Send>, Failure> {
+        if path == Path::new("-") {
+            return Ok(Box::new(io::stdin()));
+        }
+        let file = File::open(path).with_context(|| format!("read values from `{}`", path.display()));
+        Ok(Box::new(file.map_err(Failure::usage)?))
+    };
+    if let Some(path) = &words.arg_file {
+        return Ok(Values::stream(open(path)?, cut));
+    }
+    if groups.is_empty() {
+        if io::stdin().is_terminal() && !context.ui.quiet() {
+            context.ui.say(
+                "apm: reads values from the terminal, one a line, until Ctrl-D; `::: VALUE ...` gives them directly\n",
+            );
+        }
+        return Ok(Values::stream(open(Path::new("-"))?, cut));
+    }
+    let mut lists = Vec::new();
+    for (kind, items) in groups {
+        match kind {
+            Group::Values => lists.push(items.iter().map(|word| word.as_bytes().to_vec()).collect()),
+            Group::Files => {
+                for path in *items {
+                    let path = Path::new(path);
+                    let list = values::all(BufReader::new(open(path)?), cut.null);
+                    lists.push(list.with_context(|| format!("`{}`", path.display())).map_err(Failure::usage)?);
+                }
+            }
+        }
+    }
+    Ok(Values::product(lists, cut))
+}
+
+/// The text between columns: `\t` and `\n` are written as in C.
+fn separator(text: &str) -> Vec<u8> {
+    text.replace("\\t", "\t").replace("\\n", "\n").into_bytes()
+}
+
+/// Reads `now,fail=1`, `soon,success=3`, `now,done=10%`, `never`; 0, 1 and 2 as GNU parallel's users know them.
+fn halt(text: &str) -> Result<Option<Halt>, Failure> {
+    let wrong = || {
+        Failure::usage(anyhow!(
+            "--halt {text}: expected `never`, or `now` or `soon`, a comma, and fail, success or done with `=N` or `=N%`"
+        ))
+        .hint("for instance `--halt now,fail=1`: stop what runs at the first failure")
+    };
+    let text = match text {
+        "0" | "never" => return Ok(None),
+        "1" => "soon,fail=1",
+        "2" => "now,fail=1",
+        text => text,
+    };
+    let (when, condition) = text.split_once(',').ok_or_else(wrong)?;
+    let now = match when {
+        "now" => true,
+        "soon" => false,
+        _ => return Err(wrong()),
+    };
+    let (on, count) = condition.split_once('=').unwrap_or((condition, "1"));
+    let on = match on {
+        "fail" => HaltOn::Fail,
+        "success" => HaltOn::Success,
+        "done" => HaltOn::Done,
+        _ => return Err(wrong()),
+    };
+    let count = match count.strip_suffix('%') {
+        Some(share) => {
+            share.parse().ok().filter(|share| (0.0..=100.0).contains(share)).map(|s| HaltCount::Share(Percent(s)))
+        }
+        None => count.parse().ok().filter(|count| *count > 0).map(HaltCount::Number),
+    };
+    Ok(Some(Halt { now, on, count: count.ok_or_else(wrong)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::halt;
+    use crate::engine::schedule::{Halt, HaltCount, HaltOn};
+    use crate::model::unit::Percent;
+
+    #[test]
+    fn halt_is_read_as_gnu_parallel_reads_it() {
+        let good = |text: &str| halt(text).unwrap_or_else(|failure| panic!("{text}: {}", failure.render()));
+        assert_eq!(good("never"), None);
+        assert_eq!(good("2"), Some(Halt { now: true, on: HaltOn::Fail, count: HaltCount::Number(1) }));
+        let soon = Halt { now: false, on: HaltOn::Success, count: HaltCount::Share(Percent(20.0)) };
+        assert_eq!(good("soon,success=20%"), Some(soon));
+        for bad in ["", "now", "later,fail=1", "now,fail=0", "now,fail=x", "now,flop=1", "now,fail=101%"] {
+            assert!(halt(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `apm run qa`: everything there is to check in a repository.
+
+use anyhow::{Context as _, anyhow};
+
+use crate::cli::run::Qa;
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::command::run::{self, Work};
+use crate::config::environment::repository_root;
+use crate::engine::dispatch::Source;
+use crate::workflow::qa::facts::{FILES_MAX, Facts};
+use crate::workflow::qa::{self, Wanted};
+
+/// `apm run qa`
+pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
+    let dir = context.environment.cwd.join(&words.dir);
+    let dir = dir
+        .canonicalize()
+        .with_context(|| format!("open the folder `{}`", words.dir.display()))
+        .map_err(Failure::usage)?;
+    if !dir.is_dir() {
+        return Err(Failure::usage(anyhow!("`{}` is not a folder", words.dir.display())));
+    }
+    // Inside a repository its root; a folder named explicitly is taken as it is.
+    let root =
+        if words.dir == std::path::Path::new(".") { repository_root(&dir).unwrap_or(&dir).to_owned() } else { dir };
+    let mut request = run::request(context, words.options)?;
+    let settings = &request.settings;
+    let said =
+        |flag: &str, key: &str, words: &[String]| if words.is_empty() { key.to_owned() } else { flag.to_owned() };
+    let wanted = Wanted {
+        only_by: said("--only", "qa.only", &words.only),
+        skip_by: said("--skip", "qa.skip", &words.skip),
+        only: if words.only.is_empty() { settings.qa_only.clone() } else { words.only },
+        skip: if words.skip.is_empty() { settings.qa_skip.clone() } else { words.skip },
+        fix: words.fix,
+        strict: request.options.strict || settings.qa_strict,
+        build_dir: context.environment.cache_dir().join("build").display().to_string(),
+    };
+    request.options.fail_fast |= settings.qa_fail_fast;
+    request.options.strict |= settings.qa_strict;
+    let facts = Facts::read(&root, context.environment.path()).map_err(|error| Failure::machine(anyhow!(error)))?;
+    let tasks = qa::plan(&facts, &wanted)
+        .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
+    if facts.cut_off {
+        request.warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
+    }
+    if tasks.is_empty() {
+        let what = if wanted.only.is_empty() { String::new() } else { format!(" by {}", wanted.only_by) };
+        return Err(Failure::nothing(format!("nothing to check{what} in `{}`", root.display())).hint(
+            "it looks for Cargo.toml, pyproject.toml, package.json, go.mod, shell scripts and more: `apm help run qa`",
+        ));
+    }
+    let work = Work {
+        title: "qa".to_owned(),
+        cwd: context.environment.cwd.clone(),
+        root,
+        tasks,
+        source: Source::Fixed,
+        halt: None,
+        relay: None,
+        sinks: Vec::new(),
+        eta: false,
+        silent: false,
+        may_be_empty: false,
+    };
+    run::execute(context, request, work, None)
+}

@@ -1,0 +1,428 @@
+//! One self-contained page: verdict, failures with their output first, findings, timeline by slot, resource use over
+//! time and by task. No script, nothing loaded; light and dark; prints well. Bounded however large the run is.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::model::event::{NoteLevel, Stored};
+use crate::model::finding::{Severity, TestStatus};
+use crate::model::outcome::Outcome;
+use crate::report::run::{Row, RunReport};
+use crate::report::{ReadStored, text};
+use crate::text::escape::xml;
+use crate::text::layout::Layout;
+use crate::text::{number, transcript};
+
+/// Failures shown with their output.
+const FAILURES_MAX: usize = 100;
+/// Lines of each output.
+const LINES_MAX: usize = 200;
+const OUTPUT_MAX: u64 = 256 << 10;
+/// Findings and failed tests of one task.
+const ITEMS_MAX: usize = 200;
+/// Rows of the table of tasks; failures come first, so what is cut passed.
+const ROWS_MAX: usize = 2_000;
+/// Bars of the timeline; beyond them the longest are shown.
+const BARS_MAX: usize = 3_000;
+/// Width of the pictures, in their own unit.
+const WIDTH: f64 = 1_000.0;
+/// Points of a curve.
+const POINTS_MAX: usize = 500;
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1c2430;--dim:#5c6773;--line:#d7dde4;--back:#fff;--panel:#f5f7f9;\
+--good:#1a7f4b;--bad:#c62f3b;--warn:#9a6700;--skip:#7b8794;--curve:#2f6fd0}\
+@media(prefers-color-scheme:dark){:root{--ink:#e4e9ef;--dim:#98a4b0;--line:#38424d;--back:#14191f;--panel:#1d242c;\
+--good:#4cc38a;--bad:#ff7b83;--warn:#e3b341;--skip:#8b96a2;--curve:#79aef5}}\
+*{box-sizing:border-box}body{margin:0 auto;max-width:72rem;padding:1.5rem;background:var(--back);color:var(--ink);\
+font:15px/1.5 system-ui,sans-serif}h1{font-size:1.4rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .6rem}\
+pre,code,.mono{font-family:ui-monospace,monospace;font-size:13px}pre{background:var(--panel);padding:.7rem;overflow:auto;\
+max-height:32rem;border-radius:4px;margin:.4rem 0;white-space:pre-wrap;overflow-wrap:anywhere}\
+table{border-collapse:collapse;width:100%}th{text-align:left;color:var(--dim);font-weight:500}\
+td,th{padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}\
+td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\
+.passed,.flaky{color:var(--good)}.failed,.timed-out,.over-limit{color:var(--bad)}\
+.broken,.cancelled,.interrupted{color:var(--warn)}.skipped,.not-run{color:var(--skip)}.dim{color:var(--dim)}\
+.verdict{font-size:1.15rem;margin:.3rem 0 0}.card{border:1px solid var(--line);border-left:4px solid var(--bad);border-radius:4px;\
+padding:.6rem .9rem;margin:.7rem 0}.card.warn{border-left-color:var(--warn)}ul{margin:.3rem 0;padding-left:1.2rem}\
+svg{width:100%;height:auto;display:block;background:var(--panel);border-radius:4px}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
+svg .passed,svg .flaky{fill:var(--good)}svg .failed,svg .timed-out,svg .over-limit{fill:var(--bad)}\
+svg .broken,svg .cancelled,svg .interrupted{fill:var(--warn)}svg .skipped,svg .not-run{fill:var(--skip)}\
+svg .grid{stroke:var(--line)}svg .curve{fill:none;stroke:var(--curve);stroke-width:1.5}\
+@media print{body{max-width:none}pre{max-height:none}}";
+
+/// Writes the page.
+pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let title = report.started.as_ref().map_or("apm", |started| started.title.as_str());
+    let run = report.started.as_ref().map_or("", |started| started.run.as_str());
+    writeln!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{} - apm run {}</title><style>{STYLE}</style></head>\n<body>",
+        xml(&text::verdict(report, &Layout::PLAIN)),
+        xml(title)
+    )?;
+    let class = match report.exit_code.unwrap_or_else(|| report.exit_code_of_tasks(false)) {
+        0 => "passed",
+        1 => "failed",
+        _ => "broken",
+    };
+    writeln!(out, "<h1>apm run {}</h1>", xml(&transcript::line(title)))?;
+    writeln!(out, "<p class=\"verdict {class}\">{}</p>", xml(&text::verdict(report, &Layout::PLAIN)))?;
+    let at = report.at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default();
+    writeln!(out, "<p class=\"dim\">run <span class=\"mono\">{}</span>, {at}{}</p>", xml(run), xml(&machine(report)))?;
+    failures(report, read, out)?;
+    findings(report, read, out)?;
+    timeline(report, out)?;
+    curves(report, out)?;
+    tasks(report, out)?;
+    notes(report, out)?;
+    engine(report, out)?;
+    writeln!(out, "</body></html>")
+}
+
+fn class(word: &str) -> String {
+    word.replace(' ', "-")
+}
+
+fn machine(report: &RunReport) -> String {
+    let Some(started) = &report.started else { return String::new() };
+    let host = &started.host;
+    format!(", {} slots, {} CPUs, {} memory, Linux {}", started.pool.max, host.cpus, host.memory, host.kernel)
+}
+
+fn is_bad(row: &Row) -> bool {
+    row.outcome.as_ref().is_some_and(|outcome| outcome.is_failure() || matches!(outcome, Outcome::Broken { .. }))
+}
+
+fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let bad: Vec<&Row> = report.rows.iter().filter(|row| is_bad(row)).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<h2>Failures</h2>")?;
+    for row in bad.iter().take(FAILURES_MAX) {
+        let Some(outcome) = &row.outcome else { continue };
+        let card = if outcome.is_failure() { "card" } else { "card warn" };
+        let word = outcome.word();
+        writeln!(
+            out,
+            "<div class=\"{card}\"><strong class=\"{}\">{word}</strong> <strong>{}</strong>{}: {}<div class=\"dim mono\">{}</div>",
+            class(word),
+            xml(row.task.id.as_str()),
+            xml(&text::title(row)),
+            xml(&text::explain(outcome)),
+            xml(&transcript::line(&row.task.run.display()))
+        )?;
+        if let Some(finished) = row.last_finished() {
+            let found = text::results(finished, read);
+            let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
+            for test in found.tests.iter().filter(|test| failed(test.status)).take(ITEMS_MAX) {
+                writeln!(out, "<div><strong>{} {}</strong></div>", xml(&test.suite), xml(&test.name))?;
+                let (message, _) = transcript::tail(test.message.as_bytes(), LINES_MAX);
+                if !message.is_empty() {
+                    writeln!(out, "<pre>{}</pre>", xml(&message))?;
+                }
+            }
+            if found.tests.is_empty() && found.findings.is_empty() {
+                output("standard output", finished.stdout.stored.as_ref(), read, out)?;
+                output("standard error", finished.stderr.stored.as_ref(), read, out)?;
+            }
+        }
+        writeln!(out, "</div>")?;
+    }
+    if bad.len() > FAILURES_MAX {
+        writeln!(out, "<p class=\"dim\">... and {} more failures, in the table below</p>", bad.len() - FAILURES_MAX)?;
+    }
+    Ok(())
+}
+
+fn output(name: &str, stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(stored) = stored else { return Ok(()) };
+    let skipped = stored.len.saturating_sub(OUTPUT_MAX);
+    let end = Stored { offset: stored.offset + skipped, len: stored.len - skipped, ..stored.clone() };
+    let (shown, dropped) = transcript::tail(&read(&end, OUTPUT_MAX as usize), LINES_MAX);
+    let cut = if dropped > 0 || skipped > 0 { ", its end" } else { "" };
+    writeln!(out, "<div class=\"dim\">{name}{cut}</div><pre>{}</pre>", xml(&shown))
+}
+
+fn findings(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut head = false;
+    for row in &report.rows {
+        let Some(finished) = row.last_finished().filter(|finished| finished.results.is_some()) else { continue };
+        let mut found = text::results(finished, read).findings;
+        if found.is_empty() {
+            continue;
+        }
+        if !std::mem::replace(&mut head, true) {
+            writeln!(out, "<h2>Findings</h2>")?;
+        }
+        found.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
+        writeln!(out, "<h3>{} ({})</h3><table>", xml(row.task.id.as_str()), found.len())?;
+        for one in found.iter().take(ITEMS_MAX) {
+            let (word, class) = match one.severity {
+                Severity::Error => ("error", "failed"),
+                Severity::Warning => ("warning", "broken"),
+                Severity::Note => ("note", "dim"),
+            };
+            let mut place = one.file.clone();
+            for number in [one.line, one.column].into_iter().take_while(|number| *number > 0) {
+                let _ = write!(place, ":{number}");
+            }
+            let rule = if one.url.starts_with("https://") {
+                format!("<a href=\"{}\">{}</a>", xml(&one.url), xml(&one.rule))
+            } else {
+                xml(&one.rule)
+            };
+            writeln!(
+                out,
+                "<tr><td class=\"{class}\">{word}</td><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{rule}</td></tr>",
+                xml(&place),
+                xml(&transcript::line(&one.message))
+            )?;
+        }
+        writeln!(out, "</table>")?;
+        if found.len() > ITEMS_MAX {
+            writeln!(out, "<p class=\"dim\">... and {} more</p>", found.len() - ITEMS_MAX)?;
+        }
+    }
+    Ok(())
+}
+
+/// A round distance of marks so that there are at most ten.
+fn step(total: f64) -> f64 {
+    let rough = total / 10.0;
+    let power = 10f64.powf(rough.max(1e-6).log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * power).find(|step| *step >= rough).unwrap_or(rough)
+}
+
+/// Lines and times across a picture.
+fn grid(total: f64, height: f64, out: &mut String) {
+    let distance = step(total);
+    let mut at = 0.0;
+    while at <= total + 1e-9 {
+        let x = 40.0 + at / total * (WIDTH - 50.0);
+        let label = if at == 0.0 { "0".to_owned() } else { number::duration(Duration::from_secs_f64(at)) };
+        let _ = write!(out, "<line class=\"grid\" x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{:.0}\"/>", height - 16.0);
+        let _ = write!(out, "<text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{label}</text>", height - 4.0);
+        at += distance;
+    }
+}
+
+fn timeline(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+    let total = report.elapsed.as_secs_f64();
+    let mut bars = Vec::new();
+    for row in &report.rows {
+        for attempt in &row.attempts {
+            let (end, word) = match &attempt.end {
+                Some((end, finished)) => (*end, finished.outcome.word()),
+                None => (report.elapsed, "interrupted"),
+            };
+            bars.push((
+                attempt.slot,
+                attempt.start.as_secs_f64(),
+                end.as_secs_f64(),
+                word,
+                row.task.id.as_str(),
+                attempt.number,
+            ));
+        }
+    }
+    if bars.is_empty() || total <= 0.0 {
+        return Ok(());
+    }
+    let all = bars.len();
+    bars.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
+    bars.truncate(BARS_MAX);
+    let slots = bars.iter().map(|bar| bar.0 + 1).max().unwrap_or(1);
+    let row_height = if slots > 40 { 8.0 } else { 20.0 };
+    let height = f64::from(slots) * row_height + 20.0;
+    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"timeline by slot\">");
+    grid(total, height, &mut svg);
+    if row_height > 10.0 {
+        for slot in 0..slots {
+            let _ = write!(svg, "<text x=\"4\" y=\"{:.0}\">{slot}</text>", f64::from(slot) * row_height + 14.0);
+        }
+    }
+    for (slot, start, end, word, name, attempt) in &bars {
+        let x = 40.0 + start / total * (WIDTH - 50.0);
+        let width = ((end - start) / total * (WIDTH - 50.0)).max(0.6);
+        let y = f64::from(*slot) * row_height + 2.0;
+        let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        let took = number::duration(Duration::from_secs_f64((end - start).max(0.0)));
+        let _ = write!(
+            svg,
+            "<rect class=\"{}\" x=\"{x:.2}\" y=\"{y:.0}\" width=\"{width:.2}\" height=\"{:.0}\" rx=\"1\"><title>{}{again}: {word}, {took}</title></rect>",
+            class(word),
+            row_height - 4.0,
+            xml(name)
+        );
+        // About six units a letter.
+        let letters = ((width - 6.0) / 6.0) as usize;
+        if row_height > 10.0 && letters >= 4 {
+            let label = Layout::PLAIN.cut(name, letters);
+            let _ = write!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{:.0}\" style=\"fill:#fff\">{}</text>",
+                x + 3.0,
+                y + 12.0,
+                xml(&label)
+            );
+        }
+    }
+    svg.push_str("</svg>");
+    let cut = if all > BARS_MAX { format!(", the {BARS_MAX} longest of {all} attempts") } else { String::new() };
+    writeln!(out, "<h2>Timeline by slot{cut}</h2>\n{svg}")
+}
+
+/// A name, how its values are written, and they.
+type Series = (&'static str, fn(f64) -> String, Vec<f64>);
+
+fn curves(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+    let total = report.elapsed.as_secs_f64();
+    if report.samples.len() < 2 || total <= 0.0 {
+        return Ok(());
+    }
+    let series: [Series; 3] = [
+        (
+            "Memory of all tasks",
+            |value| crate::model::unit::Bytes(value as u64).to_string(),
+            report.samples.iter().map(|sample| sample.memory.0 as f64).collect(),
+        ),
+        (
+            "CPU of all tasks, in percent of one",
+            |value| format!("{value:.0}%"),
+            report.samples.iter().map(|s| s.cpu.0).collect(),
+        ),
+        ("Running tasks", |value| format!("{value:.0}"), report.samples.iter().map(|s| f64::from(s.running)).collect()),
+    ];
+    let times: Vec<f64> = report.samples.iter().map(|sample| sample.t.as_secs_f64()).collect();
+    for (name, show, values) in series {
+        let max = values.iter().copied().fold(0.0, f64::max);
+        if max <= 0.0 {
+            continue;
+        }
+        let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} 120\" role=\"img\" aria-label=\"{name}\">");
+        grid(total, 120.0, &mut svg);
+        let mut points = String::new();
+        let bucket = values.len().div_ceil(POINTS_MAX).max(1);
+        // The highest value of each bucket: a peak must not disappear.
+        for (times, values) in times.chunks(bucket).zip(values.chunks(bucket)) {
+            let value = values.iter().copied().fold(0.0, f64::max);
+            let x = 40.0 + times[0] / total * (WIDTH - 50.0);
+            let _ = write!(points, "{x:.1},{:.1} ", 104.0 - value / max * 92.0);
+        }
+        let _ = write!(
+            svg,
+            "<polyline class=\"curve\" points=\"{}\"/><text x=\"2\" y=\"12\">{}</text></svg>",
+            points.trim_end(),
+            show(max)
+        );
+        writeln!(out, "<h2>{name}</h2>\n{svg}")?;
+    }
+    Ok(())
+}
+
+fn tasks(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+    let mut rows: Vec<&Row> = report.rows.iter().collect();
+    rows.sort_by_key(|row| (!is_bad(row), row.outcome.as_ref().is_some_and(Outcome::is_good)));
+    writeln!(
+        out,
+        "<h2>Tasks</h2><table><tr><th>end</th><th>task</th><th class=\"n\">time</th><th class=\"n\">CPU</th><th class=\"n\">memory</th>\
+         <th class=\"n\">attempts</th><th>why</th></tr>"
+    )?;
+    for row in rows.iter().take(ROWS_MAX) {
+        let (mut cpu, mut memory) = (Duration::ZERO, 0);
+        for (_, finished) in row.attempts.iter().filter_map(|attempt| attempt.end.as_ref()) {
+            cpu += finished.usage.user + finished.usage.system;
+            memory = memory.max(finished.usage.memory_peak.0);
+        }
+        let why = row.outcome.as_ref().filter(|o| !matches!(o, Outcome::Passed)).map(text::explain).unwrap_or_default();
+        let late =
+            row.late.filter(|(_, missed)| *missed).map(|(late, _)| format!(" late by {}", number::duration(late)));
+        let ran = !row.attempts.is_empty();
+        let show = |text: String| if ran { text } else { String::new() };
+        writeln!(
+            out,
+            "<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}{}</td></tr>",
+            class(row.word()),
+            row.word(),
+            xml(row.task.id.as_str()),
+            show(number::duration(row.wall())),
+            show(number::duration(cpu)),
+            show(crate::model::unit::Bytes(memory).to_string()),
+            show(row.attempts.len().to_string()),
+            xml(&why),
+            late.unwrap_or_default()
+        )?;
+    }
+    writeln!(out, "</table>")?;
+    if rows.len() > ROWS_MAX {
+        writeln!(out, "<p class=\"dim\">... and {} more tasks</p>", rows.len() - ROWS_MAX)?;
+    }
+    Ok(())
+}
+
+fn notes(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines: Vec<(Duration, &str, String)> = Vec::new();
+    for (t, level, text) in &report.notes {
+        let class = match level {
+            NoteLevel::Info => "dim",
+            NoteLevel::Warning => "broken",
+            NoteLevel::Error => "failed",
+        };
+        lines.push((*t, class, transcript::line(text)));
+    }
+    for (t, size, reason) in report.pool.iter().filter(|(_, _, reason)| !reason.is_empty()) {
+        lines.push((*t, "dim", format!("{size} slots: {reason}")));
+    }
+    for (t, reason) in &report.holds {
+        let text =
+            if reason.is_empty() { "tasks start again".to_owned() } else { format!("no more tasks for now: {reason}") };
+        lines.push((*t, "dim", text));
+    }
+    for (t, again) in &report.resumed {
+        lines.push((*t, "dim", format!("resumed; {} passes did not count any more", again.len())));
+    }
+    for (task, run, code) in &report.children {
+        lines.push((report.elapsed, "dim", format!("`{task}` ran apm itself: run {run}, exit code {code}")));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    lines.sort_by_key(|(t, ..)| *t);
+    writeln!(out, "<h2>What happened besides</h2><table>")?;
+    for (t, class, text) in lines.iter().take(ROWS_MAX) {
+        writeln!(
+            out,
+            "<tr><td class=\"n\">{}</td><td class=\"{class}\">{}</td></tr>",
+            number::duration(*t),
+            xml(text)
+        )?;
+    }
+    writeln!(out, "</table>")
+}
+
+fn engine(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
+    let Some(started) = &report.started else { return Ok(()) };
+    let (engine, by) = (&report.engine, &started.enforcement);
+    writeln!(
+        out,
+        "<h2>Engine</h2><p class=\"dim\">at most {} running and {} waiting; {} journal writes, {} forced to the disk; apm itself used {} CPU and {} \
+         memory; limits kept by {} (memory), {} (CPU), {} (processes)</p>",
+        engine.running_max,
+        engine.queue_max,
+        engine.journal_writes,
+        engine.journal_syncs,
+        number::duration(engine.own_cpu),
+        engine.own_memory_peak,
+        by.memory.as_str(),
+        by.cpu.as_str(),
+        by.processes.as_str()
+    )?;
+    for note in &by.notes {
+        writeln!(out, "<p class=\"dim\">{}</p>", xml(note))?;
+    }
+    Ok(())
+}

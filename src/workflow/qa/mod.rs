@@ -1,0 +1,362 @@
+//! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository, `project` finds
+//! its projects, `tools` and `targets` say what can be done with them, `parse` reads what came of it.
+
+pub(crate) mod facts;
+pub(crate) mod parse;
+mod project;
+mod targets;
+mod tools;
+
+use std::collections::BTreeSet;
+
+use crate::model::id::TaskId;
+use crate::model::task::{Category, Check, Run, Skip, Task, When};
+use crate::text::suggest;
+use facts::Facts;
+use parse::Parser;
+use project::{Project, Toolchain};
+use tools::{TOOLS, Tool};
+
+/// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
+const FILES_PER_CALL: usize = 1_000;
+const BYTES_PER_CALL: usize = 100_000;
+
+/// What is wanted of the plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) only: Vec<String>,
+    pub(crate) skip: Vec<String>,
+    /// Where `only` and `skip` were said.
+    pub(crate) only_by: String,
+    pub(crate) skip_by: String,
+    pub(crate) fix: bool,
+    pub(crate) strict: bool,
+    /// Folder for build trees outside the repository.
+    pub(crate) build_dir: String,
+}
+
+/// A word of `--only` or `--skip` that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{by} {word}: no category, toolchain, tool or check of this repository has that name{}", .likely.as_ref().map(|word| format!("; did you mean `{word}`?")).unwrap_or_default())]
+pub(crate) struct UnknownName {
+    by: String,
+    word: String,
+    likely: Option<String>,
+}
+
+/// Plans the checks of a repository.
+pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
+    let projects = project::all(facts);
+    let mut planned: Vec<Planned> = Vec::new();
+    for project in &projects {
+        for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
+            if let Some(reason) = (tool.wants)(project) {
+                planned.extend(of_tool(project, tool, &reason, wanted));
+            }
+        }
+    }
+    let covered: BTreeSet<(String, Category)> =
+        planned.iter().filter(|one| one.task.skip.is_none()).map(|one| (one.dir.clone(), one.category)).collect();
+    planned.extend(of_targets(facts, &projects, &covered, wanted));
+    check_names(&planned, &wanted.only, &wanted.only_by)?;
+    check_names(&planned, &wanted.skip, &wanted.skip_by)?;
+    let mut tasks = Vec::new();
+    for mut one in planned {
+        let named = |words: &[String]| words.iter().any(|word| one.names().any(|name| name == word));
+        if !wanted.only.is_empty() && !named(&wanted.only) {
+            continue;
+        }
+        if named(&wanted.skip) {
+            one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() });
+            one.fix = None;
+        }
+        tasks.push(one);
+    }
+    tasks.sort_by_key(|one| one.category);
+    Ok(with_fixes(tasks))
+}
+
+/// A check on its way into the plan.
+struct Planned {
+    task: Task,
+    fix: Option<Task>,
+    dir: String,
+    category: Category,
+    toolchain: Option<Toolchain>,
+    tool: &'static str,
+}
+
+impl Planned {
+    /// Every word that `--only` and `--skip` may use for it.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let toolchain = self.toolchain.map(Toolchain::as_str);
+        [self.category.as_str(), self.tool, self.task.id.as_str()].into_iter().chain(toolchain)
+    }
+}
+
+fn check_names(planned: &[Planned], words: &[String], by: &str) -> Result<(), UnknownName> {
+    let mut known: BTreeSet<&str> = planned.iter().flat_map(Planned::names).collect();
+    known.extend(Category::ALL.iter().map(|category| category.as_str()));
+    known.extend(Toolchain::ALL.iter().map(|toolchain| toolchain.as_str()));
+    known.extend(TOOLS.iter().map(|tool| tool.name));
+    known.extend(["make", "just", "task", "npm", "tox", "pre-commit"]);
+    match words.iter().find(|word| !known.contains(word.as_str())) {
+        None => Ok(()),
+        Some(word) => Err(UnknownName {
+            by: by.to_owned(),
+            word: word.clone(),
+            likely: suggest::likely(word, known).map(str::to_owned),
+        }),
+    }
+}
+
+fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
+    let mut text = name.to_owned();
+    if !dir.is_empty() {
+        text += &format!(" ({dir})");
+    }
+    if let Some(part) = part {
+        text += &format!(" {part}");
+    }
+    // Folders with control characters or very long paths keep a name that is unique enough to be found.
+    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(120).collect();
+    TaskId::new(&clean).unwrap_or_else(|_| TaskId::new(name).expect("names in the table are ids"))
+}
+
+/// The checks of a tool in a project: one, or several where it takes files and there are many.
+fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wanted) -> Vec<Planned> {
+    let takes_files = tool.args.contains(&"{files}");
+    let files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    if takes_files && files.is_empty() {
+        return Vec::new();
+    }
+    let calls: Vec<&[&str]> = if takes_files { chunks(&files) } else { vec![&[]] };
+    let several = calls.len() > 1;
+    let program = project.facts.program(&project.dir, tool.program);
+    let unprepared = project.toolchain == Toolchain::Node
+        && tool.program != "npm"
+        && program.is_none()
+        && !project.facts.has_node_modules(&project.dir);
+    calls
+        .iter()
+        .enumerate()
+        .map(|(at, files)| {
+            let part = several.then_some(at + 1);
+            let make = |args: &[&str], name: &str| {
+                let mut task = Task::new(id(name, &project.dir, part), words(project, tool, args, files, wanted));
+                task.reason = reason.to_owned();
+                task.cwd = Some(project.facts.root.join(&project.dir).into());
+                task.history_key = Some(format!("qa:{}:{name}:{}", project.facts.root.display(), task.id));
+                if tool.exclusive {
+                    task.locks = vec![format!(
+                        "{} build in {}",
+                        tool.toolchain.as_str(),
+                        if project.dir.is_empty() { "." } else { &project.dir }
+                    )];
+                }
+                environment(project, &mut task);
+                task
+            };
+            let mut task = make(tool.args, tool.name);
+            task.check = Some(Check {
+                category: tool.category,
+                tool: tool.name.to_owned(),
+                parser: tool.parser.as_str().to_owned(),
+                root: project.dir.clone(),
+                writes_results: tool.args.iter().any(|word| word.contains("{results}")),
+                strict: wanted.strict,
+            });
+            if tool.name == "ctest" {
+                task.needs = vec![id("cmake", &project.dir, None)];
+            }
+            if program.is_none() {
+                let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
+                task.skip = Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() });
+            }
+            let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
+            let fix = fixes.then(|| {
+                let mut fix = make(tool.fix, &format!("{} --fix", tool.name));
+                fix.check =
+                    task.check.clone().map(|check| Check { parser: Parser::Fixer.as_str().to_owned(), ..check });
+                fix
+            });
+            let (dir, category, toolchain) = (project.dir.clone(), tool.category, Some(tool.toolchain));
+            Planned { task, fix, dir, category, toolchain, tool: tool.name }
+        })
+        .collect()
+}
+
+fn files_of<'a>(project: &Project<'a>, tool: &Tool) -> Vec<&'a str> {
+    let endings: &[&str] = match tool.toolchain {
+        Toolchain::Go => &[".go"],
+        Toolchain::C if tool.category == Category::Format => &[".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"],
+        Toolchain::C => &[".c", ".cc", ".cpp", ".cxx"],
+        _ => &[""],
+    };
+    project.files.iter().filter(|file| endings.iter().any(|ending| file.ends_with(ending))).copied().collect()
+}
+
+fn chunks<'a, 'b>(files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
+    let mut chunks = Vec::new();
+    let mut from = 0;
+    let mut bytes = 0;
+    for (at, file) in files.iter().enumerate() {
+        if at > from && (at - from >= FILES_PER_CALL || bytes + file.len() > BYTES_PER_CALL) {
+            chunks.push(&files[from..at]);
+            (from, bytes) = (at, 0);
+        }
+        bytes += file.len() + 1;
+    }
+    chunks.push(&files[from..]);
+    chunks
+}
+
+fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], wanted: &Wanted) -> Run {
+    let mut words: Vec<String> = Vec::new();
+    for (at, word) in args.iter().enumerate() {
+        match *word {
+            // A name that starts with a dash must not be taken for an option.
+            "{files}" => words.extend(
+                files.iter().map(|file| if file.starts_with('-') { format!("./{file}") } else { (*file).to_owned() }),
+            ),
+            "{script}" => {
+                let runner = if tool.name == "mocha" { "mocha" } else { "node --test" };
+                words.extend(project.node_test_arguments(runner).unwrap_or_default());
+            }
+            // Without files in its configuration mypy wants to be told.
+            "{mypy}" => {
+                let configured = ["mypy.ini", ".mypy.ini", "setup.cfg", "pyproject.toml"].iter().any(|file| {
+                    project.text(file).lines().any(|line| {
+                        let key = line.split('=').next().unwrap_or_default().trim();
+                        ["files", "packages", "modules"].contains(&key)
+                    })
+                });
+                if !configured {
+                    words.push(".".to_owned());
+                }
+            }
+            "{yamllint}" => {
+                if project.config(&[".yamllint", ".yamllint.yaml", ".yamllint.yml"]).is_none() {
+                    words.extend(["-d".to_owned(), "{extends: relaxed, rules: {line-length: disable}}".to_owned()]);
+                }
+            }
+            word if at == 0 => {
+                let called = project.facts.program(&project.dir, word);
+                words.push(called.unwrap_or_else(|| word.to_owned()));
+            }
+            word => words.push(word.replace("{build}", &build_dir(project, wanted))),
+        }
+    }
+    Run::Argv(words.into_iter().map(Into::into).collect())
+}
+
+fn build_dir(project: &Project<'_>, wanted: &Wanted) -> String {
+    let path = project.facts.root.join(&project.dir);
+    let digest = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{}/{}", wanted.build_dir, &digest[..16])
+}
+
+/// A package in `src/` is found by its tests also where it is not installed.
+fn environment(project: &Project<'_>, task: &mut Task) {
+    let has_package = project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py"));
+    if project.toolchain == Toolchain::Python && has_package && task.id.as_str().starts_with("pytest") {
+        let path = project.facts.root.join(&project.dir).join("src");
+        task.env.insert("PYTHONPATH".into(), path.into());
+    }
+}
+
+/// The project's own targets. Where tools of the table already look at the same, they stand back.
+fn of_targets(
+    facts: &Facts,
+    projects: &[Project<'_>],
+    covered: &BTreeSet<(String, Category)>,
+    wanted: &Wanted,
+) -> Vec<Planned> {
+    let root =
+        Project { facts, toolchain: Toolchain::Shell, dir: String::new(), files: Vec::new(), reason: String::new() };
+    let mut seen = BTreeSet::new();
+    let mut planned = Vec::new();
+    let of_files = [Toolchain::Shell, Toolchain::Docker, Toolchain::Workflows, Toolchain::Yaml, Toolchain::Markdown];
+    let folders = projects.iter().filter(|project| !of_files.contains(&project.toolchain)).chain([&root]);
+    for folder in folders {
+        for target in targets::of(folder) {
+            let name = format!("{} {}", target.runner, target.words.last().map_or("", String::as_str));
+            let id = id(&name, &folder.dir, None);
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            let mut task = Task::new(id.clone(), Run::Argv(target.words.iter().cloned().map(Into::into).collect()));
+            task.reason = target.reason;
+            task.cwd = Some(facts.root.join(&folder.dir).into());
+            task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
+            task.check = Some(Check {
+                category: target.category,
+                tool: target.runner.to_owned(),
+                parser: Parser::Exit.as_str().to_owned(),
+                root: folder.dir.clone(),
+                writes_results: false,
+                strict: wanted.strict,
+            });
+            // Targets of one file build into the same places.
+            task.locks =
+                vec![format!("{} in {}", target.runner, if folder.dir.is_empty() { "." } else { &folder.dir })];
+            let asked = wanted.only.iter().any(|word| word == target.runner || word == id.as_str());
+            if covered.contains(&(folder.dir.clone(), target.category)) && !asked {
+                let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
+                task.skip = Some(Skip::Deselected { by });
+            } else if facts.program(&folder.dir, target.runner).is_none() {
+                let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
+                task.skip = Some(Skip::ToolMissing { tool, install });
+            } else if target.runner == "npm" && !facts.has_node_modules(&folder.dir) {
+                let tool = "node_modules".to_owned();
+                task.skip =
+                    Some(Skip::ToolMissing { tool, install: "`npm ci` installs the project's packages".to_owned() });
+            }
+            planned.push(Planned {
+                task,
+                fix: None,
+                dir: folder.dir.clone(),
+                category: target.category,
+                toolchain: None,
+                tool: target.runner,
+            });
+        }
+    }
+    planned
+}
+
+fn install(runner: &str) -> &'static str {
+    match runner {
+        "make" => "`apt install make` installs it",
+        "just" => "`cargo install just` installs it",
+        "task" => "`pip install go-task-bin` installs it",
+        "tox" => "`pip install tox` installs it",
+        "pre-commit" => "`pip install pre-commit` installs it",
+        _ => "see https://nodejs.org",
+    }
+}
+
+/// Fixers go first, one after the other; every check waits for all of them.
+fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
+    let mut fixes: Vec<Task> = Vec::new();
+    for one in &mut planned {
+        if let Some(mut fix) = one.fix.take() {
+            fix.needs.extend(fixes.last().map(|before| before.id.clone()));
+            fix.when = When::Always;
+            fixes.push(fix);
+        }
+    }
+    let last = fixes.last().map(|fix| fix.id.clone());
+    let known: BTreeSet<TaskId> = planned.iter().map(|one| one.task.id.clone()).collect();
+    let checks = planned.into_iter().map(|one| {
+        let mut task = one.task;
+        task.needs.retain(|need| known.contains(need));
+        if let Some(last) = &last {
+            // The condition of its own needs, if any, is kept: a build that failed makes its tests fail, not disappear.
+            task.needs.push(last.clone());
+            task.when = When::Always;
+        }
+        task
+    });
+    fixes.into_iter().chain(checks).collect()
+}

@@ -1,0 +1,417 @@
+//! What linters, type checkers and auditors print, one reader a dialect.
+
+use serde_json::Value;
+
+use super::tests::go_place;
+use super::{Printed, Read, finding, json, json_lines, text};
+use crate::model::finding::{Finding, Results, Severity};
+
+fn string<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u32 {
+    value.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}
+
+fn list(value: &Value) -> Result<&[Value], String> {
+    value.as_array().map(Vec::as_slice).ok_or_else(|| "not the list it promised".to_owned())
+}
+
+fn of(findings: Vec<Finding>) -> Read {
+    Ok(Results { tests: Vec::new(), findings })
+}
+
+fn unformatted(file: String) -> Finding {
+    Finding { file, ..finding(Severity::Error, "format", "not formatted") }
+}
+
+/// A file a line: those that are not formatted.
+pub(super) fn paths(printed: &Printed<'_>) -> Read {
+    let lines = text(printed.stdout);
+    of(lines
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|line| unformatted(printed.place.file(line)))
+        .collect())
+}
+
+/// `Would reformat: a.py`.
+pub(super) fn ruff_format(printed: &Printed<'_>) -> Read {
+    let lines = text(printed.stdout);
+    let files = lines.lines().filter_map(|line| line.strip_prefix("Would reformat: "));
+    of(files.map(|file| unformatted(printed.place.file(file.trim()))).collect())
+}
+
+/// `would reformat /x/a.py`, on standard error.
+pub(super) fn black(printed: &Printed<'_>) -> Read {
+    let lines = text(printed.stderr);
+    let files = lines.lines().filter_map(|line| line.strip_prefix("would reformat "));
+    of(files.map(|file| unformatted(printed.place.file(file.trim()))).collect())
+}
+
+/// `file:line:column: severity: message [rule]`, on either stream.
+pub(super) fn gcc(printed: &Printed<'_>) -> Read {
+    let mut findings: Vec<Finding> = Vec::new();
+    for stream in [printed.stdout, printed.stderr] {
+        for line in text(stream).lines() {
+            if let Some(found) = gcc_line(line, printed)
+                && !findings.contains(&found)
+            {
+                findings.push(found);
+            }
+        }
+    }
+    of(findings)
+}
+
+fn gcc_line(line: &str, printed: &Printed<'_>) -> Option<Finding> {
+    // From the right of the first ": ", so that a colon in a file's name does no harm.
+    let (place, rest) = line.split_once(": ")?;
+    let (severity, message) = rest.split_once(": ")?;
+    let severity = match severity.trim() {
+        "error" | "fatal error" => Severity::Error,
+        "warning" => Severity::Warning,
+        "note" | "style" | "performance" | "portability" | "information" => Severity::Note,
+        _ => return None,
+    };
+    let (head, last) = place.rsplit_once(':')?;
+    let (file, at, column) = match head.rsplit_once(':') {
+        Some((file, at)) if at.parse::<u32>().is_ok() => (file, at.parse().ok()?, last.parse().ok()?),
+        _ => (head, last.parse().ok()?, 0),
+    };
+    let (message, rule) = match message.strip_suffix(']').and_then(|text| text.rsplit_once(" [")) {
+        Some((message, rule)) => (message, rule),
+        None => (message, ""),
+    };
+    Some(Finding { file: printed.place.file(file), line: at, column, ..finding(severity, rule, message) })
+}
+
+/// `ruff check --output-format json`.
+pub(super) fn ruff(printed: &Printed<'_>) -> Read {
+    let rows: Value = json(printed.stdout)?;
+    let findings = list(&rows)?.iter().map(|row| {
+        let (start, end) =
+            (row.get("location").unwrap_or(&Value::Null), row.get("end_location").unwrap_or(&Value::Null));
+        // A syntax error has no code.
+        let rule = if string(row, "code").is_empty() { "syntax-error" } else { string(row, "code") };
+        Finding {
+            file: printed.place.file(string(row, "filename")),
+            line: number(start, "row"),
+            column: number(start, "column"),
+            line_end: number(end, "row"),
+            column_end: number(end, "column"),
+            url: string(row, "url").to_owned(),
+            ..finding(Severity::Error, rule, string(row, "message"))
+        }
+    });
+    of(findings.collect())
+}
+
+/// `mypy --output json`: columns count from 0.
+pub(super) fn mypy(printed: &Printed<'_>) -> Read {
+    let findings: Vec<Finding> = json_lines(printed.stdout)
+        .map(|row| {
+            let severity = if string(&row, "severity") == "error" { Severity::Error } else { Severity::Note };
+            let column =
+                row.get("column").and_then(Value::as_i64).map_or(0, |column| u32::try_from(column + 1).unwrap_or(0));
+            Finding {
+                file: printed.place.file(string(&row, "file")),
+                line: number(&row, "line"),
+                column,
+                line_end: number(&row, "end_line"),
+                column_end: row.get("end_column").and_then(Value::as_u64).map_or(0, |column| column as u32 + 1),
+                ..finding(severity, string(&row, "code"), string(&row, "message"))
+            }
+        })
+        .collect();
+    if findings.is_empty() && !text(printed.stdout).trim().is_empty() {
+        return Err("not the JSON it promised".to_owned());
+    }
+    of(findings)
+}
+
+/// `pip-audit -f json`.
+pub(super) fn pip_audit(printed: &Printed<'_>) -> Read {
+    let report: Value = json(printed.stdout)?;
+    let packages = list(report.get("dependencies").unwrap_or(&report))?;
+    let findings = packages.iter().flat_map(|package| {
+        let all = package.get("vulns").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        all.iter().map(|one| {
+            let fixed =
+                one.get("fix_versions").and_then(Value::as_array).and_then(|all| all.first()).and_then(Value::as_str);
+            let fixed = fixed.map_or_else(|| "no fix yet".to_owned(), |version| format!("fixed in {version}"));
+            let message = format!("{} {}: {fixed}", string(package, "name"), string(package, "version"));
+            Finding {
+                file: printed.place.file("requirements.txt"),
+                ..finding(Severity::Error, string(one, "id"), &message)
+            }
+        })
+    });
+    of(findings.collect())
+}
+
+/// `eslint -f json`.
+pub(super) fn eslint(printed: &Printed<'_>) -> Read {
+    let files: Value = json(printed.stdout)?;
+    let findings = list(&files)?.iter().flat_map(|file| {
+        let messages = file.get("messages").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        messages.iter().map(|message| {
+            let severity = if number(message, "severity") >= 2 { Severity::Error } else { Severity::Warning };
+            Finding {
+                file: printed.place.file(string(file, "filePath")),
+                line: number(message, "line"),
+                column: number(message, "column"),
+                line_end: number(message, "endLine"),
+                column_end: number(message, "endColumn"),
+                ..finding(severity, string(message, "ruleId"), string(message, "message"))
+            }
+        })
+    });
+    of(findings.collect())
+}
+
+/// `file(line,column): error TS2322: message`.
+pub(super) fn tsc(printed: &Printed<'_>) -> Read {
+    let lines = text(printed.stdout);
+    let parse = |line: &str| {
+        let (place, rest) = line.split_once("): ")?;
+        let (file, numbers) = place.rsplit_once('(')?;
+        let (at, column) = numbers.split_once(',')?;
+        let (severity, rest) = rest.split_once(' ')?;
+        let (rule, message) = rest.split_once(": ")?;
+        let severity = if severity == "error" { Severity::Error } else { Severity::Warning };
+        Some(Finding {
+            file: printed.place.file(file),
+            line: at.parse().ok()?,
+            column: column.parse().ok()?,
+            ..finding(severity, rule, message)
+        })
+    };
+    // Errors of the configuration have no place.
+    let general = |line: &str| {
+        let (rule, message) = line.strip_prefix("error ")?.split_once(": ")?;
+        Some(finding(Severity::Error, rule, message))
+    };
+    of(lines.lines().filter_map(|line| parse(line).or_else(|| general(line))).collect())
+}
+
+/// `npm audit --json`. A registry that cannot be reached is JSON too, with the same exit code.
+pub(super) fn npm_audit(printed: &Printed<'_>) -> Read {
+    let report: Value = json(printed.stdout)?;
+    let all = report.get("vulnerabilities").and_then(Value::as_object).ok_or("no `vulnerabilities` in it")?;
+    let findings = all.iter().map(|(name, one)| {
+        let severity = match string(one, "severity") {
+            "critical" | "high" => Severity::Error,
+            "moderate" => Severity::Warning,
+            _ => Severity::Note,
+        };
+        let title = one.get("via").and_then(Value::as_array).and_then(|via| via.iter().find(|one| one.is_object()));
+        let message = format!(
+            "{name} {}: {}",
+            string(one, "range"),
+            title.map_or("a dependency of it", |one| string(one, "title"))
+        );
+        let url = title.map_or("", |one| string(one, "url")).to_owned();
+        Finding {
+            file: printed.place.file("package-lock.json"),
+            url,
+            ..finding(severity, string(one, "severity"), &message)
+        }
+    });
+    of(findings.collect())
+}
+
+/// `shellcheck -f json1`.
+pub(super) fn shellcheck(printed: &Printed<'_>) -> Read {
+    let report: Value = json(printed.stdout)?;
+    let comments = list(report.get("comments").unwrap_or(&Value::Null))?;
+    let findings = comments.iter().map(|comment| {
+        let code = format!("SC{}", number(comment, "code"));
+        Finding {
+            file: printed.place.file(string(comment, "file")),
+            line: number(comment, "line"),
+            column: number(comment, "column"),
+            line_end: number(comment, "endLine"),
+            column_end: number(comment, "endColumn"),
+            url: format!("https://www.shellcheck.net/wiki/{code}"),
+            ..finding(level(string(comment, "level")), &code, string(comment, "message"))
+        }
+    });
+    of(findings.collect())
+}
+
+fn level(word: &str) -> Severity {
+    match word {
+        "error" => Severity::Error,
+        "warning" => Severity::Warning,
+        _ => Severity::Note,
+    }
+}
+
+/// `hadolint -f json`.
+pub(super) fn hadolint(printed: &Printed<'_>) -> Read {
+    let rows: Value = json(printed.stdout)?;
+    let findings = list(&rows)?.iter().map(|row| Finding {
+        file: printed.place.file(string(row, "file")),
+        line: number(row, "line"),
+        column: number(row, "column"),
+        ..finding(level(string(row, "level")), string(row, "code"), string(row, "message"))
+    });
+    of(findings.collect())
+}
+
+/// `actionlint -format '{{json .}}'`.
+pub(super) fn actionlint(printed: &Printed<'_>) -> Read {
+    let rows: Value = json(printed.stdout)?;
+    let findings = list(&rows)?.iter().map(|row| Finding {
+        file: printed.place.file(string(row, "filepath")),
+        line: number(row, "line"),
+        column: number(row, "column"),
+        column_end: number(row, "end_column"),
+        ..finding(Severity::Error, string(row, "kind"), string(row, "message"))
+    });
+    of(findings.collect())
+}
+
+/// `zizmor --format json`.
+pub(super) fn zizmor(printed: &Printed<'_>) -> Read {
+    let rows: Value = json(printed.stdout)?;
+    let findings = list(&rows)?.iter().map(|row| {
+        let empty = Value::Null;
+        let severity = match row.get("determinations").map_or("", |all| string(all, "severity")) {
+            "High" => Severity::Error,
+            "Medium" => Severity::Warning,
+            _ => Severity::Note,
+        };
+        let locations = row.get("locations").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let is_primary = |place: &&Value| place.pointer("/symbolic/kind").and_then(Value::as_str) == Some("Primary");
+        let place = locations.iter().find(is_primary).or(locations.first()).unwrap_or(&empty);
+        let path =
+            place.pointer("/symbolic/key/Local/verbatim_path").or(place.pointer("/symbolic/key/Local/given_path"));
+        let point = |name: &str| {
+            let point = place.pointer(&format!("/concrete/location/{name}")).unwrap_or(&empty);
+            // Rows and columns count from 0.
+            (
+                point.get("row").map_or(0, |_| number(point, "row") + 1),
+                point.get("column").map_or(0, |_| number(point, "column") + 1),
+            )
+        };
+        let ((line, column), (line_end, column_end)) = (point("start_point"), point("end_point"));
+        Finding {
+            file: printed.place.file(path.and_then(Value::as_str).unwrap_or_default()),
+            line,
+            column,
+            line_end,
+            column_end,
+            url: string(row, "url").to_owned(),
+            ..finding(severity, string(row, "ident"), string(row, "desc"))
+        }
+    });
+    of(findings.collect())
+}
+
+/// `yamllint -f parsable`: `file:1:2: [error] message (rule)`.
+pub(super) fn yamllint(printed: &Printed<'_>) -> Read {
+    let lines = text(printed.stdout);
+    let parse = |line: &str| {
+        let (place, rest) = line.split_once(": [")?;
+        let (severity, message) = rest.split_once("] ")?;
+        let (rest, column) = place.rsplit_once(':')?;
+        let (file, at) = rest.rsplit_once(':')?;
+        let (message, rule) = match message.strip_suffix(')').and_then(|text| text.rsplit_once(" (")) {
+            Some((message, rule)) => (message, rule),
+            None => (message, "syntax"),
+        };
+        let (line, column) = (at.parse().ok()?, column.parse().ok()?);
+        Some(Finding { file: printed.place.file(file), line, column, ..finding(level(severity), rule, message) })
+    };
+    of(lines.lines().filter_map(parse).collect())
+}
+
+/// `markdownlint --json`, on standard error.
+pub(super) fn markdownlint(printed: &Printed<'_>) -> Read {
+    let said = text(printed.stderr);
+    if said.trim().is_empty() {
+        return of(Vec::new());
+    }
+    let rows: Value = json(said.trim().as_bytes())?;
+    let findings = list(&rows)?.iter().map(|row| {
+        let rule =
+            row.get("ruleNames").and_then(Value::as_array).and_then(|names| names.first()).and_then(Value::as_str);
+        let detail = string(row, "errorDetail");
+        let message = if detail.is_empty() {
+            string(row, "ruleDescription").to_owned()
+        } else {
+            format!("{}: {detail}", string(row, "ruleDescription"))
+        };
+        Finding {
+            file: printed.place.file(string(row, "fileName")),
+            line: number(row, "lineNumber"),
+            url: string(row, "ruleInformation").to_owned(),
+            ..finding(Severity::Error, rule.unwrap_or_default(), &message)
+        }
+    });
+    of(findings.collect())
+}
+
+/// `go vet -json`, on standard error: comments, then an object for each package.
+pub(super) fn go_vet(printed: &Printed<'_>) -> Read {
+    let said = text(printed.stderr);
+    let mut findings: Vec<Finding> = said.lines().filter_map(|line| go_place(line, printed)).collect();
+    let objects: String = said
+        .lines()
+        .filter(|line| !line.starts_with('#') && go_place(line, printed).is_none())
+        .collect::<Vec<_>>()
+        .join("\n");
+    for package in serde_json::Deserializer::from_str(&objects).into_iter::<Value>() {
+        let Ok(package) = package else {
+            if findings.is_empty() {
+                return Err("not the JSON it promised".to_owned());
+            }
+            break;
+        };
+        let analyzers = package
+            .as_object()
+            .into_iter()
+            .flat_map(|packages| packages.values())
+            .filter_map(Value::as_object)
+            .flatten();
+        for (analyzer, rows) in analyzers {
+            for row in rows.as_array().map_or(&[][..], Vec::as_slice) {
+                let posn = string(row, "posn");
+                let mut parts = posn.rsplitn(3, ':');
+                let column = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                let line = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                let file = printed.place.file(parts.next().unwrap_or(posn));
+                let found =
+                    Finding { file, line, column, ..finding(Severity::Error, analyzer, string(row, "message")) };
+                // The package and its test variant say the same.
+                if !findings.contains(&found) {
+                    findings.push(found);
+                }
+            }
+        }
+    }
+    of(findings)
+}
+
+/// What the Go compiler prints.
+pub(super) fn go_build(printed: &Printed<'_>) -> Read {
+    of(text(printed.stderr).lines().filter_map(|line| go_place(line, printed)).collect())
+}
+
+/// `staticcheck -f json`: one object a line.
+pub(super) fn staticcheck(printed: &Printed<'_>) -> Read {
+    let findings = json_lines(printed.stdout).map(|row| {
+        let place = row.get("location").unwrap_or(&Value::Null);
+        Finding {
+            file: printed.place.file(string(place, "file")),
+            line: number(place, "line"),
+            column: number(place, "column"),
+            ..finding(level(string(&row, "severity")), string(&row, "code"), string(&row, "message"))
+        }
+    });
+    of(findings.collect())
+}

@@ -1,0 +1,398 @@
+//! Reads what tools print into tests and findings, and judges by both, never by the exit code alone: a code that means
+//! "found something" without anything found is a broken tool, and so is output that cannot be read.
+
+mod findings;
+mod rust;
+mod tests;
+
+use std::path::{Component, Path};
+
+use crate::model::event::Exit;
+use crate::model::finding::{Finding, Results, Severity, TestStatus};
+use crate::model::outcome::{Cause, Outcome};
+use crate::model::task::{Category, Check, Skip, Task};
+use crate::text::transcript;
+use crate::workflow::qa::tools;
+
+/// What is made of an attempt of a check.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub(crate) outcome: Outcome,
+    pub(crate) results: Results,
+}
+
+/// What a reader is given.
+pub(crate) struct Printed<'a> {
+    pub(crate) stdout: &'a [u8],
+    pub(crate) stderr: &'a [u8],
+    /// Folder of the files it wrote.
+    pub(crate) written: Option<&'a Path>,
+    /// Makes a path relative to the repository.
+    pub(crate) place: Place<'a>,
+}
+
+/// Turns the paths of a tool into paths of the repository.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// Root of the repository.
+    pub(crate) root: &'a Path,
+    /// Folder the tool ran in, relative to it.
+    pub(crate) dir: &'a str,
+}
+
+/// A reader's answer: what it read, or why it could not.
+type Read = Result<Results, String>;
+
+macro_rules! parsers {
+    ($($variant:ident $word:literal $read:expr,)*) => {
+        /// The readers, named in the table of tools and in the journal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Parser { $(#[doc = $word] $variant,)* }
+
+        impl Parser {
+            /// The name in the journal.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            fn of(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)* _ => None }
+            }
+
+            fn read(self, printed: &Printed<'_>) -> Read {
+                match self { $(Self::$variant => $read(printed),)* }
+            }
+        }
+    };
+}
+
+parsers! {
+    Exit "exit" nothing_to_read,
+    Fixer "fixer" nothing_to_read,
+    Paths "paths" findings::paths,
+    RuffFormat "ruff-format" findings::ruff_format,
+    Black "black" findings::black,
+    Gcc "gcc" findings::gcc,
+    Cargo "cargo" rust::messages,
+    CargoTest "cargo-test" rust::tests,
+    CargoDeny "cargo-deny" rust::deny,
+    CargoAudit "cargo-audit" rust::audit,
+    Junit "junit" tests::junit,
+    Jest "jest" tests::jest,
+    GoTest "go-test" tests::go,
+    GoVet "go-vet" findings::go_vet,
+    GoBuild "go-build" findings::go_build,
+    Staticcheck "staticcheck" findings::staticcheck,
+    Ruff "ruff" findings::ruff,
+    Mypy "mypy" findings::mypy,
+    PipAudit "pip-audit" findings::pip_audit,
+    Eslint "eslint" findings::eslint,
+    Tsc "tsc" findings::tsc,
+    NpmAudit "npm-audit" findings::npm_audit,
+    Shellcheck "shellcheck" findings::shellcheck,
+    Hadolint "hadolint" findings::hadolint,
+    Actionlint "actionlint" findings::actionlint,
+    Zizmor "zizmor" findings::zizmor,
+    Yamllint "yamllint" findings::yamllint,
+    Markdownlint "markdownlint" findings::markdownlint,
+}
+
+fn nothing_to_read(_: &Printed<'_>) -> Read {
+    Ok(Results::default())
+}
+
+/// Texts by which tools say that they could not reach the network.
+const OFFLINE: [&str; 14] = [
+    "could not resolve host",
+    "temporary failure in name resolution",
+    "name or service not known",
+    "network is unreachable",
+    "failed to fetch advisory database",
+    "couldn't fetch advisory database",
+    "enotfound",
+    "eai_again",
+    "econnrefused",
+    "no such host",
+    "connection refused",
+    "failed to establish a new connection",
+    "could not connect to",
+    "dial tcp",
+];
+
+/// Judges an attempt.
+pub(crate) fn judge(
+    task: &Task,
+    exit: Exit,
+    stdout: &[u8],
+    stderr: &[u8],
+    written: Option<&Path>,
+    root: &Path,
+) -> Judgement {
+    let Some(check) = &task.check else { return Judgement { outcome: exit.outcome(), results: Results::default() } };
+    let printed = Printed { stdout, stderr, written, place: Place { root, dir: &check.root } };
+    let parser = Parser::of(&check.parser).unwrap_or(Parser::Exit);
+    let code = match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(_) => {
+            // What it printed before it died is still worth reading.
+            let results = parser.read(&printed).unwrap_or_default();
+            return Judgement { outcome: exit.outcome(), results };
+        }
+    };
+    let tool = tools::find(&check.tool);
+    match parser {
+        Parser::Exit => return Judgement { outcome: opaque(exit, &printed), results: Results::default() },
+        Parser::Fixer => {
+            let fine = code == 0 || tool.is_some_and(|tool| tool.found.contains(&code));
+            let outcome = if fine { Outcome::Passed } else { broken(code, &printed) };
+            return Judgement { outcome, results: Results::default() };
+        }
+        _ => {}
+    }
+    let read = parser.read(&printed);
+    let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
+    let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
+    if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(true, empty) {
+        let detail = "it found nothing to look at".to_owned();
+        let outcome = Outcome::Skipped { reason: Skip::NothingToDo { detail } };
+        return Judgement { outcome, results: Results::default() };
+    }
+    match read {
+        Ok(results) if code != 0 && empty(&results) => Judgement { outcome: gap(check, code, &printed), results },
+        Ok(results) => {
+            let outcome = verdict(&results, code, says_found, check.strict);
+            // Its own code for something else than findings, with findings: both are said.
+            match outcome {
+                Outcome::Passed if code != 0 && !says_found => Judgement { outcome: broken(code, &printed), results },
+                outcome => Judgement { outcome, results },
+            }
+        }
+        Err(_) if code != 0 => Judgement { outcome: gap(check, code, &printed), results: Results::default() },
+        Err(why) => {
+            let error = format!("its output cannot be read: {why}");
+            Judgement { outcome: Outcome::Broken { error }, results: Results::default() }
+        }
+    }
+}
+
+/// A target of the project: only its exit code speaks.
+fn opaque(exit: Exit, printed: &Printed<'_>) -> Outcome {
+    match exit {
+        Exit::Code(127) => Outcome::Broken { error: format!("exit code 127: {}", last_line(printed)) },
+        exit => exit.outcome(),
+    }
+}
+
+/// Fails by failed tests, by errors, by warnings where that was asked for or where the tool itself fails by them.
+fn verdict(results: &Results, code: i32, says_found: bool, strict: bool) -> Outcome {
+    let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
+    let tests_failed = results.tests.iter().filter(|test| failed(test.status)).count() as u64;
+    let fails_itself = code != 0 && says_found;
+    let counts = |finding: &&Finding| match finding.severity {
+        Severity::Error => true,
+        Severity::Warning => strict || fails_itself,
+        Severity::Note => fails_itself,
+    };
+    let mut findings = results.findings.iter().filter(counts).count() as u64;
+    if fails_itself && findings > 0 && results.findings.iter().any(|finding| finding.severity != Severity::Note) {
+        findings = results.findings.iter().filter(|finding| finding.severity != Severity::Note).count() as u64;
+    }
+    if tests_failed == 0 && findings == 0 {
+        // Tests passed and yet the code says no: for instance a doctest that did not compile, a coverage gate.
+        return if fails_itself { Outcome::Failed { cause: Cause::Exit { code } } } else { Outcome::Passed };
+    }
+    Outcome::Failed { cause: Cause::Results { tests_failed, findings } }
+}
+
+/// A code other than 0 and nothing read: no network, a component that is missing, or a broken tool.
+fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
+    let said = [printed.stderr, printed.stdout].map(|bytes| String::from_utf8_lossy(bytes).to_lowercase()).join("\n");
+    if said.contains("is not installed for the toolchain") || said.contains("no such command:") {
+        let install = tools::find(&check.tool).map_or("", |tool| tool.install).to_owned();
+        return Outcome::Skipped { reason: Skip::ToolMissing { tool: check.tool.clone(), install } };
+    }
+    let offline = said.lines().find(|line| OFFLINE.iter().any(|text| line.contains(text)));
+    match offline {
+        Some(line) if check.category == Category::Audit => {
+            Outcome::Skipped { reason: Skip::Offline { detail: short(line) } }
+        }
+        Some(line) => Outcome::Broken { error: format!("no network: {}", short(line)) },
+        None => broken(code, printed),
+    }
+}
+
+fn broken(code: i32, printed: &Printed<'_>) -> Outcome {
+    Outcome::Broken { error: format!("exit code {code}: {}", last_line(printed)) }
+}
+
+/// The line that most likely says what went wrong: the first with "error", else the last.
+fn last_line(printed: &Printed<'_>) -> String {
+    for bytes in [printed.stderr, printed.stdout] {
+        let text = transcript::clean(bytes);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let error = lines.iter().find(|line| line.to_lowercase().contains("error"));
+        if let Some(line) = error.or(lines.last()) {
+            return short(line);
+        }
+    }
+    "it printed nothing".to_owned()
+}
+
+fn short(line: &str) -> String {
+    let line = transcript::line(line.trim());
+    if line.chars().count() > 200 { format!("{}...", line.chars().take(200).collect::<String>()) } else { line }
+}
+
+impl Place<'_> {
+    /// The path relative to the repository, with `/`; a path outside stays as it is.
+    pub(crate) fn file(&self, path: &str) -> String {
+        let path = path.strip_prefix("file://").unwrap_or(path);
+        let joined = self.root.join(self.dir).join(path);
+        let mut parts: Vec<Component<'_>> = Vec::new();
+        for part in joined.components() {
+            match part {
+                Component::CurDir => {}
+                Component::ParentDir if matches!(parts.last(), Some(Component::Normal(_))) => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let clean: std::path::PathBuf = parts.iter().collect();
+        clean.strip_prefix(self.root).unwrap_or(&clean).to_string_lossy().into_owned()
+    }
+}
+
+/// Text of a stream.
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// A stream that is one JSON document.
+fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("not the JSON it promised: {error}"))
+}
+
+/// The lines of a stream that are JSON objects; others are passed over.
+fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| line.first() == Some(&b'{'))
+        .filter_map(|line| serde_json::from_slice(line).ok())
+}
+
+/// A finding without a place.
+fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
+    Finding {
+        rule: rule.to_owned(),
+        severity,
+        message: message.trim().to_owned(),
+        file: String::new(),
+        line: 0,
+        column: 0,
+        line_end: 0,
+        column_end: 0,
+        url: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod cases {
+    use std::path::Path;
+
+    use super::{Parser, judge};
+    use crate::model::event::Exit;
+    use crate::model::id::TaskId;
+    use crate::model::task::{Check, Run, Task};
+    use crate::report::text::explain;
+
+    /// The verdict and the results of a tool's output, as one text.
+    fn check(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> String {
+        let mut task = Task::new(TaskId::new(tool).expect("an id"), Run::Argv(Vec::new()));
+        let (tool, parser) = (tool.to_owned(), parser.as_str().to_owned());
+        task.check = Some(Check { tool, parser, root: "sub".to_owned(), ..Check::default() });
+        let judged = judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"));
+        let mut out = explain(&judged.outcome);
+        for test in &judged.results.tests {
+            out += &format!("\n{:?} {} {}", test.status, test.suite, test.name);
+        }
+        for one in &judged.results.findings {
+            out +=
+                &format!("\n{:?} {} {}:{}:{}: {}", one.severity, one.rule, one.file, one.line, one.column, one.message);
+        }
+        out
+    }
+
+    #[test]
+    fn a_code_that_means_found_without_anything_found_is_a_broken_tool() {
+        let text = check("ruff", Parser::Ruff, 1, "[]", "ruff: error: no such option\n");
+        assert_eq!(text, "exit code 1: ruff: error: no such option");
+        assert_eq!(check("ruff", Parser::Ruff, 2, "", "crash"), "exit code 2: crash");
+        assert_eq!(check("ruff", Parser::Ruff, 0, "not json", "").split(':').next(), Some("its output cannot be read"));
+        assert_eq!(check("ruff", Parser::Ruff, 0, "[]", ""), "passed");
+    }
+
+    #[test]
+    fn no_network_and_missing_components_are_no_findings() {
+        let offline =
+            check("pip-audit", Parser::PipAudit, 1, "", "x\nConnectionError: Temporary failure in name resolution\n");
+        assert_eq!(
+            offline,
+            "no network: connectionerror: temporary failure in name resolution"
+                .replace("no network", "exit code 1")
+                .replace("exit code 1: connectionerror", "no network: connectionerror")
+        );
+        let missing =
+            check("clippy", Parser::Cargo, 1, "", "error: 'cargo-clippy' is not installed for the toolchain 'x'\n");
+        assert!(missing.starts_with("`clippy` is not installed"), "{missing}");
+    }
+
+    #[test]
+    fn paths_become_those_of_the_repository() {
+        let row = |file: &str| {
+            format!(r#"[{{"code":"F401","filename":"{file}","location":{{"row":3,"column":8}},"message":"m"}}]"#)
+        };
+        for (file, expected) in
+            [("/repo/a/b.py", "a/b.py"), ("b.py", "sub/b.py"), ("../c.py", "c.py"), ("/else/d.py", "/else/d.py")]
+        {
+            let text = check("ruff", Parser::Ruff, 1, &row(file), "");
+            assert_eq!(text, format!("1 finding\nError F401 {expected}:3:8: m"));
+        }
+    }
+
+    #[test]
+    fn gofmt_and_go_vet_find_with_exit_code_0() {
+        assert_eq!(
+            check("gofmt", Parser::Paths, 0, "a.go\n", ""),
+            "1 finding\nError format sub/a.go:0:0: not formatted"
+        );
+        let vet = "# m\n{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
+        assert_eq!(check("go-vet", Parser::GoVet, 0, "", vet), "1 finding\nError printf sub/a.go:5:2: bad verb");
+    }
+
+    #[test]
+    fn cargo_tests_keep_their_binary_and_their_message() {
+        let stdout = "\nrunning 3 tests\ntest a::good ... ok\ntest a::bad ... FAILED\ntest slow ... ignored, too slow\n\nfailures:\n\n---- a::bad stdout ----\nthread 'a::bad' panicked at src/lib.rs:9:5:\nno\n\n\nfailures:\n    a::bad\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\n\nrunning 1 test\ntest src/lib.rs - f (line 3) ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n";
+        let stderr = "     Running unittests src/lib.rs (target/debug/deps/x-0a1b2c)\n   Doc-tests x\n";
+        let text = check("cargo-test", Parser::CargoTest, 101, stdout, stderr);
+        assert_eq!(
+            text,
+            "1 failed test\nPassed x a::good\nFailed x a::bad\nSkipped x slow\nPassed x (doc) src/lib.rs - f (line 3)"
+        );
+    }
+
+    #[test]
+    fn severities_decide_together_with_the_exit_code() {
+        let row = |level: &str| {
+            format!(
+                r#"{{"comments":[{{"file":"a.sh","line":2,"endLine":2,"column":1,"endColumn":3,"level":"{level}","code":2086,"message":"quote"}}]}}"#
+            )
+        };
+        assert_eq!(
+            check("shellcheck", Parser::Shellcheck, 1, &row("info"), ""),
+            "1 finding\nNote SC2086 sub/a.sh:2:1: quote"
+        );
+        assert_eq!(
+            check("shellcheck", Parser::Shellcheck, 0, &row("warning"), ""),
+            "passed\nWarning SC2086 sub/a.sh:2:1: quote"
+        );
+    }
+}

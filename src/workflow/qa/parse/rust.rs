@@ -1,0 +1,207 @@
+//! What cargo and its tools print.
+
+use serde_json::Value;
+
+use super::{Printed, Read, finding, json_lines, text};
+use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+
+fn string<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, key: &str) -> u32 {
+    value.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}
+
+/// `--message-format=json` of clippy, build and doc. The same finding in the library and its tests counts once.
+pub(super) fn messages(printed: &Printed<'_>) -> Read {
+    let mut results = Results::default();
+    let mut finished = false;
+    for line in json_lines(printed.stdout) {
+        finished |= string(&line, "reason") == "build-finished";
+        let Some(message) = line.get("message").filter(|_| string(&line, "reason") == "compiler-message") else {
+            continue;
+        };
+        let severity = match string(message, "level") {
+            "error" | "error: internal compiler error" => Severity::Error,
+            "warning" => Severity::Warning,
+            // Notes and `failure-note`s explain others.
+            _ => continue,
+        };
+        let code = message.get("code").map_or("", |code| string(code, "code"));
+        let spans = message.get("spans").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let Some(span) = spans.iter().find(|span| span.get("is_primary") == Some(&Value::Bool(true))) else {
+            // "aborting due to 2 previous errors", "3 warnings emitted".
+            if code.is_empty() {
+                continue;
+            }
+            push(&mut results, finding(severity, code, string(message, "message")));
+            continue;
+        };
+        let found = Finding {
+            file: printed.place.file(string(span, "file_name")),
+            line: number(span, "line_start"),
+            column: number(span, "column_start"),
+            line_end: number(span, "line_end"),
+            column_end: number(span, "column_end"),
+            url: code.strip_prefix("clippy::").map(clippy_url).unwrap_or_default(),
+            ..finding(severity, code, string(message, "message"))
+        };
+        push(&mut results, found);
+    }
+    if finished { Ok(results) } else { Err("cargo broke off before the build".to_owned()) }
+}
+
+fn clippy_url(lint: &str) -> String {
+    format!("https://rust-lang.github.io/rust-clippy/master/index.html#{lint}")
+}
+
+fn push(results: &mut Results, found: Finding) {
+    if !results.findings.contains(&found) {
+        results.findings.push(found);
+    }
+}
+
+/// The text of `cargo test`. Which binary a section belongs to stands on the other stream, in the same order.
+pub(super) fn tests(printed: &Printed<'_>) -> Read {
+    let stdout = text(printed.stdout);
+    let stderr = text(printed.stderr);
+    let suites: Vec<String> = stderr.lines().filter_map(suite).collect();
+    let sections = stdout.lines().filter(|line| is_section(line)).count();
+    let named = suites.len() == sections;
+    let mut results = Results::default();
+    let mut section = 0;
+    let mut current = String::new();
+    let mut from = 0;
+    let mut in_failure: Option<usize> = None;
+    for line in stdout.lines() {
+        if is_section(line) {
+            current = suites.get(section).filter(|_| named).cloned().unwrap_or_default();
+            section += 1;
+            from = results.tests.len();
+            in_failure = None;
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            in_failure = results.tests[from..].iter().position(|test| test.name == name).map(|at| at + from);
+        } else if line == "failures:" || line.starts_with("test result:") {
+            in_failure = None;
+        } else if let Some(at) = in_failure {
+            let message = &mut results.tests[at].message;
+            message.push_str(line);
+            message.push('\n');
+        } else if let Some(test) = test(line, &current) {
+            results.tests.push(test);
+        }
+    }
+    for test in &mut results.tests {
+        test.message.truncate(test.message.trim_end().len());
+    }
+    if sections == 0 {
+        return compile_errors(&stderr, printed);
+    }
+    Ok(results)
+}
+
+fn is_section(line: &str) -> bool {
+    let count =
+        line.strip_prefix("running ").and_then(|rest| rest.strip_suffix(" tests").or(rest.strip_suffix(" test")));
+    count.is_some_and(|count| count.parse::<u64>().is_ok())
+}
+
+/// `Running unittests src/lib.rs (target/debug/deps/name-0a1b)`, `Running tests/it.rs (...)`, `Doc-tests name`.
+fn suite(line: &str) -> Option<String> {
+    let line = line.trim();
+    if let Some(name) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{name} (doc)"));
+    }
+    let inside = line.strip_prefix("Running ")?.rsplit_once('(')?.1.strip_suffix(')')?;
+    let binary = inside.rsplit('/').next()?;
+    Some(binary.rsplit_once('-').map_or(binary, |(name, _)| name).to_owned())
+}
+
+fn test(line: &str, suite: &str) -> Option<Test> {
+    let (name, end) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let (status, message) = match end {
+        "ok" => (TestStatus::Passed, ""),
+        "FAILED" => (TestStatus::Failed, ""),
+        "ignored" => (TestStatus::Skipped, ""),
+        end => (TestStatus::Skipped, end.strip_prefix("ignored, ")?),
+    };
+    let name = name.strip_suffix(" - should panic").unwrap_or(name);
+    Some(Test { suite: suite.to_owned(), name: name.to_owned(), status, duration: None, message: message.to_owned() })
+}
+
+/// `error[E0308]: text` and the `--> file:1:2` below it.
+fn compile_errors(stderr: &str, printed: &Printed<'_>) -> Read {
+    let mut results = Results::default();
+    let lines: Vec<&str> = stderr.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(rest) = line.strip_prefix("error") else { continue };
+        let (code, message) = match rest.strip_prefix('[').and_then(|rest| rest.split_once("]: ")) {
+            Some((code, message)) => (code, message),
+            None => match rest.strip_prefix(": ") {
+                Some(message) => ("", message),
+                None => continue,
+            },
+        };
+        let place = lines.get(at + 1).and_then(|next| next.trim_start().strip_prefix("--> "));
+        let Some((file, line, column)) = place.and_then(split_place) else { continue };
+        let file = printed.place.file(file);
+        push(&mut results, Finding { file, line, column, ..finding(Severity::Error, code, message) });
+    }
+    if results.findings.is_empty() && stderr.contains("error") {
+        return Err("no test ran".to_owned());
+    }
+    Ok(results)
+}
+
+/// `file:1:2`.
+fn split_place(text: &str) -> Option<(&str, u32, u32)> {
+    let (rest, column) = text.rsplit_once(':')?;
+    let (file, line) = rest.rsplit_once(':')?;
+    Some((file, line.parse().ok()?, column.parse().ok()?))
+}
+
+/// `cargo deny --format json`: diagnostics on standard error.
+pub(super) fn deny(printed: &Printed<'_>) -> Read {
+    let mut results = Results::default();
+    let mut summary = false;
+    for line in json_lines(printed.stderr) {
+        summary |= string(&line, "type") == "summary";
+        let Some(fields) = line.get("fields").filter(|_| string(&line, "type") == "diagnostic") else { continue };
+        let severity = match string(fields, "severity") {
+            "error" => Severity::Error,
+            "warning" => Severity::Warning,
+            _ => Severity::Note,
+        };
+        let advisory = fields.get("advisory").map_or("", |advisory| string(advisory, "id"));
+        let rule = if advisory.is_empty() { string(fields, "code") } else { advisory };
+        push(
+            &mut results,
+            Finding { file: printed.place.file("Cargo.toml"), ..finding(severity, rule, string(fields, "message")) },
+        );
+    }
+    if summary { Ok(results) } else { Err("cargo deny broke off".to_owned()) }
+}
+
+/// `cargo audit --json`.
+pub(super) fn audit(printed: &Printed<'_>) -> Read {
+    let report: Value = super::json(printed.stdout)?;
+    let list = report.get("vulnerabilities").and_then(|all| all.get("list")).and_then(Value::as_array);
+    let mut results = Results::default();
+    let mut add = |entry: &Value, severity: Severity| {
+        let empty = Value::Null;
+        let advisory = entry.get("advisory").unwrap_or(&empty);
+        let package = entry.get("package").unwrap_or(&empty);
+        let message =
+            format!("{} {}: {}", string(package, "name"), string(package, "version"), string(advisory, "title"));
+        let url = string(advisory, "url").to_owned();
+        let file = printed.place.file("Cargo.lock");
+        push(&mut results, Finding { file, url, ..finding(severity, string(advisory, "id"), &message) });
+    };
+    list.ok_or("no `vulnerabilities` in it")?.iter().for_each(|entry| add(entry, Severity::Error));
+    let warnings = report.get("warnings").and_then(Value::as_object);
+    for entry in warnings.into_iter().flat_map(|kinds| kinds.values()).filter_map(Value::as_array).flatten() {
+        add(entry, Severity::Warning);
+    }
+    Ok(results)
+}

@@ -1,0 +1,205 @@
+//! What test runners write: JUnit XML, and the JSON of jest and go test.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use roxmltree::{Document, Node, ParsingOptions};
+use serde_json::Value;
+
+use super::{Printed, Read, finding, json_lines, text};
+use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+
+/// Longest message kept of a test.
+const MESSAGE_MAX: usize = 16 << 10;
+
+fn read_file(written: Option<&Path>, name: &str) -> Result<Vec<u8>, String> {
+    let path = written.ok_or("it has no folder for its results")?.join(name);
+    std::fs::read(&path).map_err(|error| format!("`{name}`: {error}"))
+}
+
+/// JUnit XML, written to `junit.xml` or a folder of such files.
+pub(super) fn junit(printed: &Printed<'_>) -> Read {
+    let bytes = read_file(printed.written, "junit.xml")?;
+    parse_junit(&text(&bytes))
+}
+
+fn parse_junit(xml: &str) -> Read {
+    // What XML forbids is printed by tests all the same.
+    let clean: String = xml.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).collect();
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: 10_000_000, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(&clean, options).map_err(|error| format!("not JUnit XML: {error}"))?;
+    let mut results = Results::default();
+    for case in document.descendants().filter(|node| node.has_tag_name("testcase")) {
+        results.tests.push(case_of(&case));
+    }
+    Ok(results)
+}
+
+fn case_of(case: &Node<'_, '_>) -> Test {
+    let attribute = |name: &str| case.attribute(name).unwrap_or_default().to_owned();
+    let suite = match case.attribute("classname").filter(|name| !name.is_empty()) {
+        Some(class) => class.to_owned(),
+        None => case.parent().and_then(|suite| suite.attribute("name")).unwrap_or_default().to_owned(),
+    };
+    let end =
+        case.children().find(|child| ["failure", "error", "skipped"].iter().any(|name| child.has_tag_name(*name)));
+    let status = match end.map(|end| end.tag_name().name()) {
+        None => TestStatus::Passed,
+        Some("failure") => TestStatus::Failed,
+        Some("error") => TestStatus::Error,
+        Some(_) => TestStatus::Skipped,
+    };
+    let mut message = String::new();
+    if let Some(end) = end {
+        message = end.text().unwrap_or_default().trim().to_owned();
+        let short = end.attribute("message").unwrap_or_default();
+        if message.is_empty() || (!short.is_empty() && !message.contains(short)) {
+            message = format!("{short}\n{message}").trim().to_owned();
+        }
+    }
+    let seconds = case.attribute("time").and_then(|time| time.replace(',', "").parse::<f64>().ok());
+    let duration = seconds.filter(|s| (0.0..1e9).contains(s)).map(Duration::from_secs_f64);
+    Test { suite, name: attribute("name"), status, duration, message: bounded(message) }
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MESSAGE_MAX {
+        let cut = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(cut);
+        message.push_str("\n...");
+    }
+    message
+}
+
+/// `jest --json`.
+pub(super) fn jest(printed: &Printed<'_>) -> Read {
+    let report: Value = super::json(&read_file(printed.written, "jest.json")?)?;
+    let mut results = Results::default();
+    let files = report.get("testResults").and_then(Value::as_array).ok_or("no `testResults` in it")?;
+    for file in files {
+        let name = file.get("name").and_then(Value::as_str).unwrap_or_default();
+        let suite = printed.place.file(name);
+        let cases = file.get("assertionResults").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if cases.is_empty() && file.get("status").and_then(Value::as_str) == Some("failed") {
+            let message = file.get("message").and_then(Value::as_str).unwrap_or_default();
+            results.tests.push(Test {
+                suite: suite.clone(),
+                name: "(the file)".to_owned(),
+                status: TestStatus::Error,
+                duration: None,
+                message: bounded(message.to_owned()),
+            });
+        }
+        for case in cases {
+            let string = |key: &str| case.get(key).and_then(Value::as_str).unwrap_or_default();
+            let messages = case.get("failureMessages").and_then(Value::as_array);
+            let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).collect();
+            results.tests.push(Test {
+                suite: suite.clone(),
+                name: string("fullName").to_owned(),
+                status: match string("status") {
+                    "passed" => TestStatus::Passed,
+                    "failed" => TestStatus::Failed,
+                    _ => TestStatus::Skipped,
+                },
+                duration: case.get("duration").and_then(Value::as_u64).map(Duration::from_millis),
+                message: bounded(messages.join("\n")),
+            });
+        }
+    }
+    Ok(results)
+}
+
+/// `go test -json`: one event a line; the output of a test is the message of a failed one.
+pub(super) fn go(printed: &Printed<'_>) -> Read {
+    let mut results = Results::default();
+    let mut outputs: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut seen = false;
+    for event in json_lines(printed.stdout) {
+        let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (package, test, action) = (string("Package"), string("Test"), string("Action"));
+        seen |= !action.is_empty();
+        let key = (package.clone(), test.clone());
+        let status = match action.as_str() {
+            "output" => {
+                let output = outputs.entry(key).or_default();
+                if output.len() < MESSAGE_MAX {
+                    output.push_str(&string("Output"));
+                }
+                continue;
+            }
+            "pass" => TestStatus::Passed,
+            "fail" => TestStatus::Failed,
+            "skip" => TestStatus::Skipped,
+            _ => continue,
+        };
+        let output = outputs.remove(&key).unwrap_or_default();
+        if test.is_empty() {
+            // A package that failed without a failed test did not build, or panicked outside of its tests.
+            let has_failed = |test: &Test| test.suite == package && test.status == TestStatus::Failed;
+            if status == TestStatus::Failed && !results.tests.iter().any(has_failed) {
+                let name = "(the package)".to_owned();
+                let message = if output.trim().is_empty() { text(printed.stderr).into_owned() } else { output };
+                let status = TestStatus::Error;
+                results.tests.push(Test { suite: package, name, status, duration: None, message: bounded(message) });
+            }
+            continue;
+        }
+        let seconds = event.get("Elapsed").and_then(Value::as_f64).filter(|s| (0.0..1e9).contains(s));
+        results.tests.push(Test {
+            suite: package,
+            name: test,
+            status,
+            duration: seconds.map(Duration::from_secs_f64),
+            message: if status == TestStatus::Passed { String::new() } else { bounded(output) },
+        });
+    }
+    for line in text(printed.stderr).lines() {
+        results.findings.extend(go_place(line, printed));
+    }
+    if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
+}
+
+/// `./a.go:3:5: undefined: x`, as the compiler prints it.
+pub(super) fn go_place(line: &str, printed: &Printed<'_>) -> Option<Finding> {
+    let line = line.strip_prefix("vet: ").unwrap_or(line);
+    let (file, rest) = line.split_once(".go:").filter(|(file, _)| !file.contains('"'))?;
+    let (number, rest) = rest.split_once(':')?;
+    let (column, message) = match rest.split_once(": ") {
+        Some((column, message)) if column.parse::<u32>().is_ok() => (column.parse().ok()?, message),
+        _ => (0, rest),
+    };
+    Some(Finding {
+        file: printed.place.file(&format!("{file}.go")),
+        line: number.parse().ok()?,
+        column,
+        ..finding(Severity::Error, "compile", message)
+    })
+}
+
+#[cfg(test)]
+mod cases {
+    use super::parse_junit;
+    use crate::model::finding::TestStatus;
+
+    #[test]
+    fn junit_in_the_dialects_of_pytest_and_node() {
+        let xml = "<?xml version=\"1.0\"?><testsuites><testsuite name=\"s\"><testcase classname=\"c\" name=\"a\" time=\"0.5\"/>\
+            <testcase name=\"b\"><failure message=\"short\">long \u{1} text</failure></testcase>\
+            <testcase classname=\"c\" name=\"d\"><skipped message=\"why\"/></testcase></testsuite></testsuites>";
+        let tests = parse_junit(xml).expect("readable").tests;
+        let shown: Vec<(&str, &str, TestStatus, &str)> =
+            tests.iter().map(|t| (t.suite.as_str(), t.name.as_str(), t.status, t.message.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                ("c", "a", TestStatus::Passed, ""),
+                ("s", "b", TestStatus::Failed, "short\nlong  text"),
+                ("c", "d", TestStatus::Skipped, "why")
+            ]
+        );
+        assert!(parse_junit("<a>").is_err());
+        assert!(parse_junit("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>").is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! The projects in a repository: a folder with a manifest and what belongs to it. Monorepos have several.
+
+use crate::workflow::qa::facts::Facts;
+
+/// A family of tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Toolchain {
+    Rust,
+    Python,
+    Node,
+    Go,
+    C,
+    Shell,
+    Docker,
+    Workflows,
+    Yaml,
+    Markdown,
+}
+
+impl Toolchain {
+    /// All of them.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Rust,
+        Self::Python,
+        Self::Node,
+        Self::Go,
+        Self::C,
+        Self::Shell,
+        Self::Docker,
+        Self::Workflows,
+        Self::Yaml,
+        Self::Markdown,
+    ];
+
+    /// The word for `--only` and `--skip`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Node => "node",
+            Self::Go => "go",
+            Self::C => "c",
+            Self::Shell => "shell",
+            Self::Docker => "docker",
+            Self::Workflows => "workflows",
+            Self::Yaml => "yaml",
+            Self::Markdown => "markdown",
+        }
+    }
+}
+
+/// A folder of one toolchain.
+pub(crate) struct Project<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) toolchain: Toolchain,
+    /// Relative to the repository; empty for the repository itself.
+    pub(crate) dir: String,
+    /// Its files, relative to `dir`.
+    pub(crate) files: Vec<&'a str>,
+    /// Why it was recognised.
+    pub(crate) reason: String,
+}
+
+/// Folders whose contents are material of tests or somebody else's, not projects and not files to check.
+const FOREIGN: [&str; 14] = [
+    "fixtures",
+    "fixture",
+    "testdata",
+    "test-data",
+    "test_data",
+    "__fixtures__",
+    "__snapshots__",
+    "snapshots",
+    "vendor",
+    "third_party",
+    "third-party",
+    "node_modules",
+    "target",
+    "dist",
+];
+/// Manifests and what they stand for.
+const MANIFESTS: [(&str, Toolchain); 11] = [
+    ("Cargo.toml", Toolchain::Rust),
+    ("pyproject.toml", Toolchain::Python),
+    ("setup.py", Toolchain::Python),
+    ("setup.cfg", Toolchain::Python),
+    ("tox.ini", Toolchain::Python),
+    ("requirements.txt", Toolchain::Python),
+    ("package.json", Toolchain::Node),
+    ("go.mod", Toolchain::Go),
+    ("CMakeLists.txt", Toolchain::C),
+    ("configure.ac", Toolchain::C),
+    ("compile_commands.json", Toolchain::C),
+];
+/// Manifests that mean a project only where no other one of their kind stands above.
+const WEAK: [&str; 6] =
+    ["requirements.txt", "tox.ini", "setup.cfg", "CMakeLists.txt", "configure.ac", "compile_commands.json"];
+
+/// Whether a file is part of test material or of somebody else's code.
+fn is_foreign(file: &str) -> bool {
+    let folders = file.rsplit_once('/').map_or("", |(folders, _)| folders);
+    folders.split('/').any(|folder| FOREIGN.contains(&folder))
+}
+
+/// Finds all projects, those of the whole repository last.
+pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
+    let own: Vec<&str> = facts.files.iter().map(String::as_str).filter(|file| !is_foreign(file)).collect();
+    let mut found: Vec<(Toolchain, String, &str)> = Vec::new();
+    for file in &own {
+        let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) else { continue };
+        if found.iter().any(|(other, folder, _)| other == toolchain && folder == dir) {
+            continue;
+        }
+        found.push((*toolchain, dir.to_owned(), manifest));
+    }
+    let all = found.clone();
+    found.retain(|(toolchain, dir, manifest)| {
+        let above = |folder: &str| dir != folder && (folder.is_empty() || dir.starts_with(&format!("{folder}/")));
+        let weak = WEAK.contains(manifest);
+        !all.iter()
+            .filter(|(other, folder, _)| other == toolchain && above(folder))
+            .any(|(_, folder, _)| weak || (*toolchain == Toolchain::Rust && is_member(facts, folder, dir)))
+    });
+    let dirs: Vec<(Toolchain, String)> = found.iter().map(|(toolchain, dir, _)| (*toolchain, dir.clone())).collect();
+    let mut projects: Vec<Project<'_>> = found
+        .into_iter()
+        .map(|(toolchain, dir, manifest)| {
+            let nested: Vec<&String> = dirs
+                .iter()
+                .filter(|(other, folder)| {
+                    *other == toolchain && *folder != dir && folder.starts_with(&with_slash(&dir))
+                })
+                .map(|(_, folder)| folder)
+                .collect();
+            let prefix = with_slash(&dir);
+            let files = own
+                .iter()
+                .filter(|file| !nested.iter().any(|folder| file.starts_with(&with_slash(folder))))
+                .filter_map(|file| file.strip_prefix(prefix.as_str()))
+                .collect();
+            let reason = format!("`{prefix}{manifest}` is here");
+            Project { facts, toolchain, dir, files, reason }
+        })
+        .collect();
+    projects.extend(of_files(facts, &own));
+    projects.sort_by(|a, b| (a.toolchain, &a.dir).cmp(&(b.toolchain, &b.dir)));
+    projects
+}
+
+fn with_slash(dir: &str) -> String {
+    if dir.is_empty() { String::new() } else { format!("{dir}/") }
+}
+
+/// Whether the Cargo.toml of a folder covers a folder below it.
+fn is_member(facts: &Facts, above: &str, dir: &str) -> bool {
+    let manifest = facts.text(&format!("{}Cargo.toml", with_slash(above)));
+    let below = dir.strip_prefix(&with_slash(above)).unwrap_or(dir);
+    let own_workspace = facts.text(&format!("{dir}/Cargo.toml")).contains("[workspace]");
+    let excluded =
+        manifest.split_once("exclude").and_then(|(_, rest)| rest.split_once('[')?.1.split_once(']')).is_some_and(
+            |(list, _)| list.split(',').any(|one| one.trim().trim_matches(['"', '\'']).trim_end_matches("/*") == below),
+        );
+    manifest.contains("[workspace]") && !own_workspace && !excluded
+}
+
+/// A toolchain of files, what one is called, and how it is recognised.
+type Kind<'a> = (Toolchain, &'a str, &'a dyn Fn(&&str) -> bool);
+
+/// What is checked file by file in the whole repository.
+fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
+    let is_shell = |file: &&str| {
+        let by_shebang = facts.interpreters.get(*file).is_some_and(|line| {
+            let program = line.split_whitespace().next().unwrap_or_default();
+            let program =
+                if program.ends_with("/env") { line.split_whitespace().nth(1).unwrap_or_default() } else { program };
+            matches!(program.rsplit('/').next().unwrap_or_default(), "sh" | "bash" | "dash" | "ksh")
+        });
+        file.ends_with(".sh") || file.ends_with(".bash") || by_shebang
+    };
+    let is_docker = |file: &&str| {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        name == "Dockerfile"
+            || name == "Containerfile"
+            || name.starts_with("Dockerfile.")
+            || name.ends_with(".Dockerfile")
+    };
+    let is_yaml = |file: &&str| file.ends_with(".yml") || file.ends_with(".yaml");
+    let is_workflow = |file: &&str| file.starts_with(".github/workflows/") && is_yaml(file);
+    let kinds: [Kind<'_>; 5] = [
+        (Toolchain::Shell, "shell script", &is_shell),
+        (Toolchain::Docker, "container file", &is_docker),
+        (Toolchain::Workflows, "GitHub workflow", &is_workflow),
+        (Toolchain::Yaml, "YAML file", &is_yaml),
+        (Toolchain::Markdown, "Markdown file", &|file| file.ends_with(".md")),
+    ];
+    let project = |(toolchain, noun, wanted): &Kind<'_>| {
+        let files: Vec<&str> = own.iter().filter(|file| wanted(file)).copied().collect();
+        let first = files.first()?;
+        let others = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+        let reason = format!("{noun} `{first}`{others}");
+        Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason })
+    };
+    kinds.iter().filter_map(project).collect()
+}
+
+/// Questions that the table of tools asks.
+impl Project<'_> {
+    fn path(&self, file: &str) -> String {
+        format!("{}{file}", with_slash(&self.dir))
+    }
+
+    /// The text of a manifest in its folder.
+    pub(crate) fn text(&self, file: &str) -> &str {
+        self.facts.text(&self.path(file))
+    }
+
+    /// Whether a program can be called from its folder.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        self.facts.program(&self.dir, name).is_some()
+    }
+
+    /// Whether a file with this ending is among its files.
+    pub(crate) fn any(&self, ending: &str) -> bool {
+        self.files.iter().any(|file| file.ends_with(ending))
+    }
+
+    /// The first of these files that is in its folder or at the root of the repository.
+    pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
+        let here = files.iter().map(|file| self.path(file)).find(|file| self.facts.has(file));
+        let above = || files.iter().find(|file| self.facts.has(file)).map(|file| (*file).to_owned());
+        let above_counts = self.toolchain != Toolchain::Rust;
+        here.or_else(|| above_counts.then(above).flatten()).map(|file| format!("`{file}` is here"))
+    }
+
+    /// Whether a manifest contains a text.
+    pub(crate) fn mentions(&self, file: &str, text: &str) -> Option<String> {
+        self.text(file).contains(text).then(|| format!("`{}` mentions `{text}`", self.path(file)))
+    }
+
+    /// A configuration file of the tool, or a section in a shared one.
+    pub(crate) fn opted_in(&self, files: &[&str], sections: &[(&str, &str)]) -> Option<String> {
+        self.config(files).or_else(|| sections.iter().find_map(|(file, section)| self.mentions(file, section)))
+    }
+
+    /// Whether a Rust package has a library, the only thing that has doctests and documentation for others.
+    pub(crate) fn is_library(&self) -> bool {
+        self.files.iter().any(|file| *file == "src/lib.rs" || file.ends_with("/src/lib.rs"))
+            || self.text("Cargo.toml").contains("[lib]")
+    }
+
+    /// Why there are Python tests.
+    pub(crate) fn python_tests(&self) -> Option<String> {
+        let configured = self.opted_in(
+            &["pytest.ini", "conftest.py"],
+            &[("pyproject.toml", "[tool.pytest"), ("setup.cfg", "[tool:pytest]"), ("tox.ini", "[pytest]")],
+        );
+        configured.or_else(|| {
+            let is_test = |file: &&&str| {
+                let name = file.rsplit('/').next().unwrap_or(file);
+                name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"))
+            };
+            self.files.iter().find(is_test).map(|file| format!("tests such as `{}`", self.path(file)))
+        })
+    }
+
+    fn package_json(&self) -> serde_json::Value {
+        serde_json::from_str(self.text("package.json")).unwrap_or_default()
+    }
+
+    /// A key of package.json.
+    pub(crate) fn node_key(&self, key: &str) -> Option<String> {
+        self.package_json().get(key).map(|_| format!("`{}` has `{key}`", self.path("package.json")))
+    }
+
+    /// A dependency in package.json.
+    pub(crate) fn node_depends(&self, name: &str) -> Option<String> {
+        let manifest = self.package_json();
+        let named = ["dependencies", "devDependencies"]
+            .iter()
+            .any(|key| manifest.get(key).and_then(|all| all.get(name)).is_some());
+        named.then(|| format!("`{}` depends on `{name}`", self.path("package.json")))
+    }
+
+    /// A script of package.json.
+    pub(crate) fn node_script(&self, name: &str) -> Option<String> {
+        Some(self.package_json().get("scripts")?.get(name)?.as_str()?.to_owned())
+    }
+
+    /// Whether the test script is one plain call of this runner; its arguments are taken over then.
+    pub(crate) fn node_script_starts(&self, runner: &str) -> Option<String> {
+        self.node_test_arguments(runner)?;
+        Some(format!("the test script of `{}` calls `{runner}`", self.path("package.json")))
+    }
+
+    /// The arguments of the test script after the runner.
+    pub(crate) fn node_test_arguments(&self, runner: &str) -> Option<Vec<String>> {
+        let script = self.node_script("test")?;
+        let rest = script.trim().strip_prefix(runner)?;
+        let plain = rest.is_empty() || rest.starts_with(' ');
+        let simple = !rest.contains(['|', '&', ';', '<', '>', '$', '`', '"', '\'', '*', '(', '\\'])
+            && !rest.contains("--reporter")
+            && !rest.contains("--test-reporter");
+        (plain && simple).then(|| rest.split_whitespace().map(str::to_owned).collect())
+    }
+}

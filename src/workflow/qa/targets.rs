@@ -1,0 +1,129 @@
+//! The project's own targets: what its Makefile, justfile, Taskfile, package.json, tox.ini or pre-commit configuration
+//! calls test, lint, format, types and build. They are run as they are; only their exit code speaks.
+
+use crate::model::task::Category;
+use crate::workflow::qa::project::{Project, Toolchain};
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// `make`, `just`, `task`, `npm`, `tox`, `pre-commit`: what `--only` names.
+    pub(crate) runner: &'static str,
+    pub(crate) category: Category,
+    pub(crate) words: Vec<String>,
+    pub(crate) reason: String,
+}
+
+/// Names of targets and what they are about.
+const NAMES: [(&str, Category); 20] = [
+    ("fmt-check", Category::Format),
+    ("format-check", Category::Format),
+    ("format:check", Category::Format),
+    ("check-format", Category::Format),
+    ("check-fmt", Category::Format),
+    ("lint", Category::Lint),
+    ("vet", Category::Lint),
+    ("clippy", Category::Lint),
+    ("shellcheck", Category::Lint),
+    ("types", Category::Types),
+    ("typecheck", Category::Types),
+    ("type-check", Category::Types),
+    ("typing", Category::Types),
+    ("build", Category::Build),
+    ("test", Category::Tests),
+    ("tests", Category::Tests),
+    ("unit-test", Category::Tests),
+    ("check", Category::Tests),
+    ("audit", Category::Audit),
+    ("docs", Category::Docs),
+];
+
+fn category(name: &str) -> Option<Category> {
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, category)| *category)
+}
+
+/// The targets in the folder of a project, or at the root of the repository.
+pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut add = |runner: &'static str, file: &str, name: &str, words: &[&str]| {
+        if let Some(category) = category(name) {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            targets.push(Target { runner, category, words, reason: format!("`{file}` has `{name}`") });
+        }
+    };
+    for file in ["GNUmakefile", "makefile", "Makefile"] {
+        for name in make_targets(folder.text(file)) {
+            add("make", file, name, &["make", name]);
+        }
+    }
+    for file in ["justfile", "Justfile"] {
+        for name in just_recipes(folder.text(file)) {
+            add("just", file, name, &["just", name]);
+        }
+    }
+    for file in ["Taskfile.yml", "Taskfile.yaml"] {
+        for name in taskfile_tasks(folder.text(file)) {
+            add("task", file, &name, &["task", &name]);
+        }
+    }
+    if folder.toolchain == Toolchain::Node {
+        let manifest: serde_json::Value = serde_json::from_str(folder.text("package.json")).unwrap_or_default();
+        let scripts = manifest.get("scripts").and_then(|scripts| scripts.as_object());
+        for (name, script) in scripts.into_iter().flatten() {
+            // What `npm init` writes is no test.
+            let placeholder = script.as_str().is_none_or(|script| script.contains("no test specified"));
+            if !placeholder {
+                add("npm", "package.json", name, &["npm", "run", "--silent", name]);
+            }
+        }
+    }
+    if folder.text("tox.ini").contains("[tox]") || folder.text("tox.ini").contains("[testenv") {
+        add("tox", "tox.ini", "test", &["tox", "-q"]);
+    }
+    if !folder.text(".pre-commit-config.yaml").is_empty() {
+        add("pre-commit", ".pre-commit-config.yaml", "lint", &["pre-commit", "run", "--all-files"]);
+    }
+    targets
+}
+
+/// Names before a colon at the start of a line: targets, without patterns, variables and special ones.
+fn make_targets(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.starts_with(['\t', ' ', '#', '.']))
+        .filter_map(|line| {
+            let (names, rest) = line.split_once(':')?;
+            (!rest.starts_with('=') && !names.contains(['=', '%', '$'])).then_some(names)
+        })
+        .flat_map(str::split_whitespace)
+}
+
+/// Names at the start of a line up to a colon, without those that need an argument.
+fn just_recipes(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.starts_with([' ', '\t', '#', '['])).filter_map(|line| {
+        let (head, rest) = line.split_once(':')?;
+        let needs_argument = head.split_whitespace().skip(1).any(|word| !word.contains('=') && !word.starts_with('*'));
+        let name = head.split_whitespace().next()?;
+        (!rest.starts_with('=') && !needs_argument).then(|| name.trim_start_matches('@'))
+    })
+}
+
+fn taskfile_tasks(text: &str) -> Vec<String> {
+    let value: serde_yaml::Value = serde_yaml::from_str(text).unwrap_or_default();
+    let tasks = value.get("tasks").and_then(|tasks| tasks.as_mapping());
+    tasks.into_iter().flatten().filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{just_recipes, make_targets, taskfile_tasks};
+
+    #[test]
+    fn targets_are_told_from_rules_variables_and_comments() {
+        let make = "CC := gcc\nall: test lint\n.PHONY: test\ntest:\n\tgo test: x\n%.o: %.c\n# a: b\nlint vet: all\n";
+        assert_eq!(make_targets(make).collect::<Vec<_>>(), ["all", "test", "lint", "vet"]);
+        let just = "x := '1'\n@test:\n  a: b\nlint arg='x':\ndeploy target:\nset shell := ['a']\n";
+        assert_eq!(just_recipes(just).collect::<Vec<_>>(), ["test", "lint"]);
+        assert_eq!(taskfile_tasks("version: '3'\ntasks:\n  test: {}\n  lint:\n    cmds: []\n"), ["test", "lint"]);
+        assert!(taskfile_tasks("a: [").is_empty());
+    }
+}

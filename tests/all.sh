@@ -1,0 +1,60 @@
+#!/bin/sh
+# Installs what the tests need and runs all of them. As root on Debian or Ubuntu it installs with apt-get and pip;
+# elsewhere it says what is missing, and the tests that need it are skipped, which under CI (CI=1) is a failure.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+packages=''
+want() { # want PROGRAM PACKAGE
+    command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
+}
+want git git
+want gcc gcc
+want make make
+want shellcheck shellcheck
+want python3 python3
+want bash bash
+want zsh zsh
+want fish fish
+want man man-db
+want xmllint libxml2-utils
+want go golang-go
+want node nodejs
+
+step "packages:${packages:- all there}"
+if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    apt-get update -qq >/dev/null || echo "apt-get update failed; trying with what is known"
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||
+        echo "apt-get could not install:$packages"
+elif [ -n "$packages" ]; then
+    echo "missing, install them for all tests to run:$packages"
+fi
+python_tools=''
+for tool in ruff mypy pytest yamllint; do
+    command -v "$tool" >/dev/null 2>&1 || python_tools="$python_tools $tool"
+done
+if [ -n "$python_tools" ] && [ "$(id -u)" = 0 ] && command -v python3 >/dev/null 2>&1; then
+    command -v pip3 >/dev/null 2>&1 || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-pip >/dev/null || true
+    # shellcheck disable=SC2086 # a list of words
+    pip3 install --quiet --break-system-packages $python_tools 2>/dev/null || pip3 install --quiet $python_tools ||
+        echo "pip could not install:$python_tools"
+elif [ -n "$python_tools" ]; then
+    echo "missing, install them for all tests to run:$python_tools"
+fi
+
+step 'format'
+cargo fmt --all -- --check
+step 'clippy'
+cargo clippy --locked --all-targets --quiet -- -D warnings
+step 'build (release, static)'
+cargo build --locked --release --quiet
+step 'tests'
+APM_RELEASE_BIN="$(cargo metadata --no-deps --format-version 1 --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(rustc -vV | sed -n 's/^host: //p')/release/apm"
+export APM_RELEASE_BIN
+cargo test --locked --quiet
+step 'shell scripts'
+shellcheck .ci/run tests/*.sh
+step 'all passed'
