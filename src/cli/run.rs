@@ -199,7 +199,7 @@ pub struct Each {
     #[command(flatten)]
     pub options: Options,
     /// The command with its placeholders, then `:::` and values
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required = true)]
     pub command: Vec<OsString>,
 }
 

@@ -274,12 +274,13 @@ pub(crate) fn execute(
     let history: History = folder.state.as_ref().map(|state| learned::load(state.root())).unwrap_or_default();
     let random = jiff::Timestamp::now().as_nanosecond() as u64 ^ u64::from(std::process::id());
     let mut scheduler = Scheduler::new(setup(&request, &work, shape, &enforcement), history, random);
-    scheduler.add(work.tasks.clone()).map_err(Failure::usage)?;
+    let tasks: Vec<Arc<Task>> = std::mem::take(&mut work.tasks).into_iter().map(Arc::new).collect();
+    scheduler.add(tasks.clone()).map_err(Failure::usage)?;
 
     let roots = Roots::default();
     let machine = machine(context, &request, &id, depth, shape, cgroups, work.cwd.clone());
     if request.settings.preload {
-        warm_up(&machine, &work.tasks, &mut notes);
+        warm_up(&machine, &tasks, &mut notes);
     }
     priorities_possible(&request.settings, &mut notes);
     let mut opening = Vec::new();
@@ -311,8 +312,8 @@ pub(crate) fn execute(
                 parent: parent.clone(),
                 ceilings,
             })));
-            for tasks in work.tasks.chunks(TASKS_PER_EVENT) {
-                opening.push(Event::TasksAdded { tasks: dispatch::without_secrets(tasks) });
+            for tasks in tasks.chunks(TASKS_PER_EVENT) {
+                opening.push(Event::TasksAdded { tasks: tasks.iter().map(dispatch::without_secrets).collect() });
             }
             if matches!(work.source, Source::Fixed) {
                 opening.push(Event::TasksClosed {});
@@ -523,7 +524,7 @@ fn machine(
 }
 
 /// Finds the programs of the plan before anything starts: what is missing is named now, not after an hour.
-fn warm_up(machine: &Machine, tasks: &[Task], notes: &mut Vec<(NoteLevel, String)>) {
+fn warm_up(machine: &Machine, tasks: &[Arc<Task>], notes: &mut Vec<(NoteLevel, String)>) {
     let mut missing: std::collections::BTreeMap<String, (u64, String)> = std::collections::BTreeMap::new();
     for task in tasks.iter().filter(|task| task.skip.is_none() && !task.env.contains_key(&"PATH".into())) {
         if let Some(program) = local::words(&task.run).first()

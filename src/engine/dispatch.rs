@@ -207,7 +207,8 @@ impl Loop<'_> {
     /// Adds tasks from the source. They come from our own reader, so a graph error is an internal one; it is said and
     /// the run stops rather than losing tasks silently.
     fn add(&mut self, tasks: Vec<Task>) {
-        let event = Event::TasksAdded { tasks: without_secrets(&tasks) };
+        let tasks: Vec<Arc<Task>> = tasks.into_iter().map(Arc::new).collect();
+        let event = Event::TasksAdded { tasks: tasks.iter().map(without_secrets).collect() };
         let added: Result<(), GraphError> = self.scheduler.add(tasks);
         match added {
             Ok(()) => {
@@ -323,13 +324,14 @@ impl Loop<'_> {
     }
 }
 
-/// Tasks as events carry them: the names of their environment, not its values.
-pub(crate) fn without_secrets(tasks: &[Task]) -> Vec<Task> {
-    let mut tasks = tasks.to_vec();
-    for task in &mut tasks {
-        task.env.values_mut().for_each(|value| *value = Default::default());
+/// A task as events carry it: with the names of its environment, not its values.
+pub(crate) fn without_secrets(task: &Arc<Task>) -> Arc<Task> {
+    if task.env.is_empty() {
+        return Arc::clone(task);
     }
-    tasks
+    let mut task = Task::clone(task);
+    task.env.values_mut().for_each(|value| *value = Default::default());
+    Arc::new(task)
 }
 
 /// Signals that end a run.

@@ -1,5 +1,6 @@
 //! The dependency graph of a run, by dense index. Knows nothing of states or time.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use crate::model::id::TaskId;
@@ -29,9 +30,9 @@ pub(crate) enum GraphError {
 
 impl Graph {
     /// Adds tasks that may need each other and tasks added before. On error nothing is added.
-    pub(crate) fn add(&mut self, tasks: &[Task]) -> Result<std::ops::Range<Ix>, GraphError> {
+    pub(crate) fn add<T: Borrow<Task>>(&mut self, tasks: &[T]) -> Result<std::ops::Range<Ix>, GraphError> {
         let first = self.needs.len() as Ix;
-        for (offset, task) in tasks.iter().enumerate() {
+        for (offset, task) in tasks.iter().map(Borrow::borrow).enumerate() {
             if self.index.contains_key(&task.id) {
                 self.index.retain(|_, at| *at < first);
                 return Err(GraphError::Duplicate(task.id.clone()));
@@ -39,7 +40,7 @@ impl Graph {
             self.index.insert(task.id.clone(), first + offset as Ix);
         }
         let mut edges = Vec::with_capacity(tasks.len());
-        for task in tasks {
+        for task in tasks.iter().map(Borrow::borrow) {
             let found: Result<Vec<Ix>, _> =
                 task.needs.iter().map(|need| self.index.get(need).copied().ok_or_else(|| need.clone())).collect();
             match found {
@@ -56,7 +57,9 @@ impl Graph {
         }
         if let Some(cycle) = find_cycle(&edges, first) {
             self.index.retain(|_, at| *at < first);
-            return Err(GraphError::Cycle(cycle.iter().map(|ix| tasks[(ix - first) as usize].id.clone()).collect()));
+            return Err(GraphError::Cycle(
+                cycle.iter().map(|ix| tasks[(ix - first) as usize].borrow().id.clone()).collect(),
+            ));
         }
         self.dependents.resize_with(self.needs.len() + tasks.len(), Vec::new);
         for (offset, needs) in edges.into_iter().enumerate() {

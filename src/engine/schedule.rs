@@ -266,7 +266,7 @@ impl Scheduler {
     }
 
     /// Adds tasks. They are looked at with the next input.
-    pub(crate) fn add(&mut self, tasks: Vec<Task>) -> Result<(), GraphError> {
+    pub(crate) fn add(&mut self, tasks: Vec<Arc<Task>>) -> Result<(), GraphError> {
         let range = self.graph.add(&tasks)?;
         let linked = tasks.iter().any(|task| !task.needs.is_empty());
         for (task, ix) in tasks.into_iter().zip(range.clone()) {
@@ -279,7 +279,7 @@ impl Scheduler {
                 .filter(|need| self.nodes.get(**need as usize).is_none_or(|n| !matches!(n.state, State::Done(_))))
                 .count() as u32;
             self.nodes.push(Node {
-                task: Arc::new(task),
+                task,
                 key,
                 state: State::Waiting,
                 open,

@@ -1,6 +1,7 @@
 //! The scheduler under a virtual clock, against the laws every run must keep. The seed of a failing run is printed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -76,7 +77,7 @@ fn simulate(fakes: &[Fake], setup: Setup, restored: Vec<Restored>, stop_at: Opti
     let by_id: HashMap<String, &Fake> = fakes.iter().map(|f| (f.task.id.to_string(), f)).collect();
     let slots = setup.shape.max as usize;
     let mut scheduler = Scheduler::new(setup, History::default(), 1);
-    scheduler.add(fakes.iter().map(|f| f.task.clone()).collect()).expect("a good graph");
+    scheduler.add(fakes.iter().map(|f| Arc::new(f.task.clone())).collect()).expect("a good graph");
     let done_before: HashSet<Ix> = restored.iter().filter(|r| r.outcome.is_some()).map(|r| r.ix).collect();
     scheduler.restore(restored);
     let mut trace = Trace::default();

@@ -1,6 +1,7 @@
 //! Runs one attempt as a process tree on this machine: starts it, takes its output, waits for its end, ends what it
 //! leaves behind. Knows nothing of plans, retries or other attempts.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -352,6 +353,28 @@ fn set_priorities(task: &Task, pid: i32, notes: &mut Vec<String>) {
     }
 }
 
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The read buffer of a thread, kept from one attempt to the next: filling 64 KiB with zeros for each would cost more
+/// than the read.
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    fn take(len: usize) -> Self {
+        let mut buffer = BUFFER.take();
+        buffer.resize(len, 0);
+        Self(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        BUFFER.set(std::mem::take(&mut self.0));
+    }
+}
+
 /// Takes output until the process has ended. False: it will not end.
 fn take_output(
     machine: &Machine,
@@ -360,12 +383,12 @@ fn take_output(
     streams: &mut [Option<RawFd>; 2],
     on_output: OnOutput<'_>,
 ) -> io::Result<bool> {
-    let mut buffer = vec![0; machine.buffer];
+    let mut buffer = Buffer::take(machine.buffer);
     loop {
         let ready = spawn::poll([streams[0], streams[1], Some(child.pidfd.as_raw_fd())], Some(LOOK))?;
         for at in 0..2 {
             if ready[at] {
-                read_once(control, &mut streams[at], at == 1, &mut buffer, on_output)?;
+                read_once(control, &mut streams[at], at == 1, &mut buffer.0, on_output)?;
             }
         }
         if ready[2] {
@@ -423,14 +446,14 @@ fn finish_output(machine: &Machine, control: &Control, mut streams: [Option<RawF
     if streams == [None; 2] {
         return;
     }
-    let mut buffer = vec![0; machine.buffer];
+    let mut buffer = Buffer::take(machine.buffer);
     let end = Instant::now() + LEAK_WAIT;
     for (at, stream) in streams.iter_mut().enumerate() {
         while stream.is_some() && Instant::now() < end {
             let wait = end.saturating_duration_since(Instant::now());
             let ready = spawn::poll([*stream], Some(wait)).is_ok_and(|[ready]| ready);
             // An error here ends the reading as the end of the stream would.
-            if !ready || read_once(control, stream, at == 1, &mut buffer, on_output).is_err() {
+            if !ready || read_once(control, stream, at == 1, &mut buffer.0, on_output).is_err() {
                 break;
             }
         }

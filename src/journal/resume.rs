@@ -37,7 +37,7 @@ pub(crate) fn outstanding(
             Event::TasksAdded { tasks } => {
                 for task in tasks {
                     index.insert(task.id.clone(), result.tasks.len());
-                    result.tasks.push(task.clone());
+                    result.tasks.push(Task::clone(task));
                     result.done.push((0, None));
                     digests.push(String::new());
                 }
@@ -104,6 +104,8 @@ pub(crate) fn outstanding(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use std::time::Duration;
 
     use jiff::Timestamp;
@@ -161,7 +163,7 @@ mod tests {
     fn only_recorded_passes_count() {
         let failed = Exit::Code(1).outcome();
         let events = log(vec![
-            Event::TasksAdded { tasks: ["a", "b", "c", "d", "e"].map(|name| task(name, &[])).to_vec() },
+            Event::TasksAdded { tasks: ["a", "b", "c", "d", "e"].map(|name| Arc::new(task(name, &[]))).to_vec() },
             passed("a"),
             finished("b", failed.clone(), Next::Done { outcome: failed.clone() }),
             finished("c", failed, Next::Retry { delay: Duration::ZERO }),
@@ -176,7 +178,9 @@ mod tests {
     #[test]
     fn changed_inputs_and_what_needs_them_run_again() {
         let events = log(vec![
-            Event::TasksAdded { tasks: vec![task("c", &["b"]), task("b", &["a"]), task("a", &[]), task("x", &[])] },
+            Event::TasksAdded {
+                tasks: [task("c", &["b"]), task("b", &["a"]), task("a", &[]), task("x", &[])].map(Arc::new).to_vec(),
+            },
             passed("a"),
             passed("b"),
             passed("c"),

@@ -33,6 +33,8 @@ enum Sync {
 #[derive(Debug, Default)]
 struct Grouped {
     dirty: AtomicBool,
+    /// The thread sleeps until somebody writes.
+    idle: AtomicBool,
     over: AtomicBool,
     syncs: AtomicU64,
     failed: AtomicBool,
@@ -79,7 +81,8 @@ impl Journal {
                 if shared.failed.load(Ordering::Relaxed) {
                     return Err(io::Error::other("the disk refused to keep the journal"));
                 }
-                if !shared.dirty.swap(true, Ordering::Release)
+                shared.dirty.store(true, Ordering::SeqCst);
+                if shared.idle.swap(false, Ordering::SeqCst)
                     && let Some(thread) = thread
                 {
                     thread.thread().unpark();
@@ -124,15 +127,20 @@ impl Drop for Journal {
 
 fn sync_loop(shared: &Grouped, file: &File, interval: Duration) {
     while !shared.over.load(Ordering::Acquire) {
-        if shared.dirty.swap(false, Ordering::Acquire) {
+        if shared.dirty.swap(false, Ordering::SeqCst) {
             if file.sync_data().is_err() {
                 shared.failed.store(true, Ordering::Relaxed);
             }
             shared.syncs.fetch_add(1, Ordering::Relaxed);
-            // The end of the run must not wait for the interval: `stop_thread` unparks.
+            // Nobody wakes this but the end of the run, which must not wait for the interval.
             std::thread::park_timeout(interval);
         } else {
-            std::thread::park();
+            shared.idle.store(true, Ordering::SeqCst);
+            // What was written between the look and the mark would else wait for the next write.
+            if !shared.dirty.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            shared.idle.store(false, Ordering::SeqCst);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The one event stream. What happened in a run is a sequence of [`Envelope`]s; journal, progress, reports and
 //! `--replay` are folds over it. This is a wire format: additions only, units in the keys, unknown kinds skipped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -48,7 +49,7 @@ pub enum Event {
     /// Tasks joined the plan.
     TasksAdded {
         /// They, in plan order.
-        tasks: Vec<Task>,
+        tasks: Vec<Arc<Task>>,
     },
     /// The source of tasks came to its end: the plan is whole.
     TasksClosed {},

@@ -1,6 +1,7 @@
 //! The report of a run: a fold over its events and nothing else, so that a live run and its replay give the same.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,7 +40,7 @@ pub(crate) struct RunReport {
 /// One task.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
-    pub(crate) task: Task,
+    pub(crate) task: Arc<Task>,
     pub(crate) attempts: Vec<Attempt>,
     /// How it ended; absent while it has not.
     pub(crate) outcome: Option<Outcome>,
@@ -109,13 +110,15 @@ impl RunReport {
             Event::TasksAdded { tasks } => {
                 for task in tasks {
                     self.index.insert(task.id.clone(), self.rows.len());
-                    self.rows.push(Row { task: task.clone(), attempts: Vec::new(), outcome: None, late: None });
+                    self.rows.push(Row { task: Arc::clone(task), attempts: Vec::new(), outcome: None, late: None });
                 }
             }
             Event::TasksClosed {} => self.closed = true,
             Event::AttemptStarted { task, attempt, slot } => {
                 let (number, slot, start_at) = (*attempt, *slot, envelope.at);
                 if let Some(row) = self.row(task) {
+                    // Most tasks have one attempt; room for four would be most of the memory of a large run.
+                    row.attempts.reserve_exact(1);
                     row.attempts.push(Attempt { number, slot, start: t, start_at, end: None });
                 }
             }

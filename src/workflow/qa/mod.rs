@@ -235,9 +235,10 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
                     words.push(".".to_owned());
                 }
             }
+            // Without a configuration: what is wrong, not what is a matter of taste.
             "{yamllint}" => {
                 if project.config(&[".yamllint", ".yamllint.yaml", ".yamllint.yml"]).is_none() {
-                    words.extend(["-d".to_owned(), "{extends: relaxed, rules: {line-length: disable}}".to_owned()]);
+                    words.extend(["-d".to_owned(), "{rules: {key-duplicates: enable}}".to_owned()]);
                 }
             }
             word if at == 0 => {
