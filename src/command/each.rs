@@ -51,7 +51,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     let request = run::request(context, words.options.clone())?;
     let title = format!("each {}", template::shown(command));
     let from_command_line = !groups.is_empty();
-    let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0 };
+    let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0, fault: None };
 
     let mut first = Vec::new();
     let mut over = false;
@@ -109,6 +109,8 @@ struct Tasks {
     values: Values,
     template: Template,
     sequence: u64,
+    /// Met behind tasks that were still good.
+    fault: Option<anyhow::Error>,
 }
 
 impl Tasks {
@@ -116,11 +118,27 @@ impl Tasks {
     fn take(&mut self, max: usize) -> anyhow::Result<(Vec<Task>, bool)> {
         let mut tasks = Vec::new();
         while tasks.is_empty() || (tasks.len() < max && self.values.is_at_hand()) {
-            let Some(columns) = self.values.next()? else { return Ok((tasks, true)) };
-            self.sequence += 1;
-            tasks.push(self.template.task(self.sequence, &columns)?);
+            match self.one() {
+                Ok(Some(task)) => tasks.push(task),
+                Ok(None) => return Ok((tasks, true)),
+                // What came before it is run first.
+                Err(error) if !tasks.is_empty() => {
+                    self.fault = Some(error);
+                    return Ok((tasks, false));
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok((tasks, false))
+    }
+
+    fn one(&mut self) -> anyhow::Result<Option<Task>> {
+        if let Some(error) = self.fault.take() {
+            return Err(error);
+        }
+        let Some(columns) = self.values.next()? else { return Ok(None) };
+        self.sequence += 1;
+        Ok(Some(self.template.task(self.sequence, &columns)?))
     }
 }
 

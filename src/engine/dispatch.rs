@@ -16,6 +16,7 @@ use crate::model::event::{Envelope, Event, VERSION};
 use crate::model::id::TaskId;
 use crate::model::outcome::Stop;
 use crate::model::task::Task;
+use crate::model::unit::whole_micros;
 use crate::probe::machine::{self, Reading};
 
 /// Messages taken from the buffer in one go: bounds the time between two looks at signals.
@@ -229,7 +230,7 @@ impl Loop<'_> {
         if self.step.events.is_empty() {
             return;
         }
-        let (at, t) = (Timestamp::now(), self.now());
+        let (at, t) = (Timestamp::now(), whole_micros(self.now()));
         self.batch.clear();
         for event in self.step.events.drain(..) {
             self.batch.push(Envelope { v: VERSION, seq: self.seq, at, t, event });
@@ -243,10 +244,21 @@ impl Loop<'_> {
     }
 
     fn break_off(&mut self, error: String) {
-        self.step.actions.retain(|action| !matches!(action, Action::Start { .. }));
+        let (starts, others) = std::mem::take(&mut self.step.actions)
+            .into_iter()
+            .partition(|action| matches!(action, Action::Start { .. }));
+        self.step.actions = others;
         self.fault = Some(error.clone());
         let now = self.now();
-        self.scheduler.step(now, Input::Stop(Stop::Fault { error }), &mut self.step);
+        self.scheduler.step(now, Input::Stop(Stop::Fault { error: error.clone() }), &mut self.step);
+        // The scheduler waits for the end of what it wanted started.
+        let starts: Vec<Action> = starts;
+        for start in starts {
+            if let Action::Start { ix, .. } = start {
+                let attempted = Box::new(Attempted { broken: Some(error.clone()), ..Attempted::default() });
+                self.scheduler.step(now, Input::Finished(ix, attempted), &mut self.step);
+            }
+        }
         // These cannot be recorded any more.
         self.step.events.clear();
     }

@@ -17,7 +17,7 @@ use crate::engine::unit::Attempted;
 use crate::model::event::{AttemptFinished, Event, Next, NoteLevel, PoolShape};
 use crate::model::outcome::{Outcome, ResourceLimit, Stop, TimeLimit};
 use crate::model::task::{Skip, Task, When};
-use crate::model::unit::{Bytes, Percent};
+use crate::model::unit::{Bytes, Percent, whole_micros};
 use crate::probe::machine::Reading;
 
 /// Share of the memory ceiling at which the youngest attempt is put back into the queue. The rest is room for what the
@@ -554,7 +554,7 @@ impl Scheduler {
             return;
         };
         if now + expected > deadline {
-            let late = now + expected - deadline;
+            let late = whole_micros(now + expected - deadline);
             out.events.push(Event::DeadlineAtRisk { task: node.task.id.clone(), late, missed: false });
         }
     }
@@ -619,7 +619,7 @@ impl Scheduler {
             self.seed = xorshift(self.seed);
             let random = (self.seed >> 11) as f64 / (1u64 << 53) as f64;
             match retry::next_delay(&node.task.retry, node.failures, &outcome, random) {
-                Some(delay) if self.stop.is_none() => Next::Retry { delay },
+                Some(delay) if self.stop.is_none() => Next::Retry { delay: whole_micros(delay) },
                 _ if outcome.is_good() && node.failures > 0 => {
                     Next::Done { outcome: Outcome::Flaky { attempts: node.failures + 1 } }
                 }
@@ -656,6 +656,7 @@ impl Scheduler {
             }
             Next::Done { outcome } => {
                 if let Some(late) = task.deadline.and_then(|d| now.checked_sub(d)).filter(|late| !late.is_zero()) {
+                    let late = whole_micros(late);
                     out.events.push(Event::DeadlineAtRisk { task: task.id.clone(), late, missed: true });
                 }
                 self.mark_done(ix, outcome);

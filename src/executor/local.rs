@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::event::{Exit, Usage};
 use crate::model::task::{Run, Task};
-use crate::model::unit::Bytes;
+use crate::model::unit::{Bytes, whole_micros};
 use crate::sys::priority::{self, Who};
 use crate::sys::process::{self, Identity};
 use crate::sys::spawn::{self, Child, Command, Environment};
@@ -288,7 +288,7 @@ pub(crate) fn execute(
     }
     finish_output(machine, control, streams, on_output);
     let mut usage = Usage {
-        wall: started.elapsed(),
+        wall: whole_micros(started.elapsed()),
         user: rusage.user,
         system: rusage.system,
         memory_peak: Bytes(rusage.memory_peak),

@@ -144,6 +144,11 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, UnitError> {
     Ok(std::time::Duration::from_secs_f64(total))
 }
 
+/// The duration as the wire carries it: what is kept in memory and what is read back must not differ.
+pub const fn whole_micros(value: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::new(value.as_secs(), value.subsec_micros() * 1_000)
+}
+
 /// For `#[serde(with)]`: a duration on the wire is a whole number of microseconds, in a key ending in `_us`.
 pub mod micros {
     use std::time::Duration;

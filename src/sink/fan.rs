@@ -42,12 +42,12 @@ impl Fan {
         self.sinks.push((importance, sink));
     }
 
-    /// Takes events that are in the journal already, or need not be.
+    /// Takes the events of an earlier part of the run, which are in the journal already.
     pub(crate) fn replay(&mut self, envelopes: &[Envelope]) {
         for envelope in envelopes {
             self.report.apply(envelope);
             let read = &self.read;
-            serve(&mut self.sinks, &mut self.lost, |sink| sink.event(envelope, read));
+            serve(&mut self.sinks, &mut self.lost, |sink| sink.recorded(envelope, read));
         }
     }
 
@@ -56,7 +56,11 @@ impl Fan {
         if let Some(journal) = &mut self.journal {
             journal.append(batch)?;
         }
-        self.replay(batch);
+        for envelope in batch {
+            self.report.apply(envelope);
+            let read = &self.read;
+            serve(&mut self.sinks, &mut self.lost, |sink| sink.event(envelope, read));
+        }
         Ok(())
     }
 

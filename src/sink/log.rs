@@ -75,8 +75,8 @@ pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
             let word = if *missed { "missed" } else { "will miss" };
             Some(format!("{t:>7}  {:<10} {task} {word} its deadline by {}", "late", number::duration(*late)))
         }
-        // Warnings stand in the summary; here only where all is wanted.
-        Event::Noted { level, text } if all && *level != NoteLevel::Info => {
+        // Warnings stand in the summary, where there is one.
+        Event::Noted { level, text } if detail != Detail::Ends && *level != NoteLevel::Info => {
             Some(format!("{t:>7}  {:<10} {}", "warning", transcript::line(text)))
         }
         Event::Stopping { stop } => {
@@ -97,6 +97,10 @@ impl Sink for Log {
             Some(line) => writeln!(io::stderr().lock(), "{line}"),
             None => Ok(()),
         }
+    }
+
+    fn recorded(&mut self, _envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        Ok(())
     }
 
     fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {

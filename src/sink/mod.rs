@@ -22,6 +22,11 @@ pub(crate) trait Sink {
     /// Takes the next event.
     fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()>;
 
+    /// Takes an event of an earlier part of the run, when it goes on. What was shown then is not shown again.
+    fn recorded(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
+        self.event(envelope, read)
+    }
+
     /// Takes output of a running child as it comes; only called when live output was asked for.
     fn live(&mut self, _task: &TaskId, _stderr: bool, _bytes: &[u8]) -> io::Result<()> {
         Ok(())

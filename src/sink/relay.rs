@@ -154,6 +154,22 @@ impl Sink for Relay {
         }
     }
 
+    fn recorded(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        match &envelope.event {
+            Event::TasksAdded { tasks } if self.order == Order::Kept => {
+                self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
+            }
+            // What passed was passed on then; what did not is run again.
+            Event::AttemptFinished(finished) => {
+                if matches!(&finished.next, Next::Done { outcome } if outcome.is_good()) {
+                    self.waiting.retain(|task| *task != finished.task);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn live(&mut self, task: &TaskId, stderr: bool, bytes: &[u8]) -> io::Result<()> {
         if self.order != Order::Live {
             return Ok(());

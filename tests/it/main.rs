@@ -1,1 +1,14 @@
-//! The one integration binary.
+//! The integration tests: the built binary in a sandbox of its own, observed from outside only.
+
+mod architecture;
+mod config;
+mod crash;
+mod each;
+mod formats;
+mod generated;
+mod hostile;
+mod limits;
+mod plan;
+mod qa;
+mod sandbox;
+mod shipped;

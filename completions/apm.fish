@@ -1,0 +1,239 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_apm_global_optspecs
+    string join \n color= q/quiet v/verbose config= set= h/help V/version
+end
+
+function __fish_apm_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_apm_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_apm_using_subcommand
+    set -l cmd (__fish_apm_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c apm -n "__fish_apm_needs_command" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_needs_command" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_needs_command" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_needs_command" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_needs_command" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_needs_command" -s V -l version -d 'Print version'
+complete -c apm -n "__fish_apm_needs_command" -f -a "run" -d 'Run a workflow, a plan file or a command for each of many values, in parallel'
+complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
+complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l replay -d 'Render the report of a recorded run again, in any format' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'
+ndjson\t'The event stream, one event a line, as it happens'
+junit\t'JUnit XML'
+markdown\t'Markdown'
+html\t'One self-contained page'
+trace\t'Trace events for Perfetto'
+github\t'Annotations of GitHub workflows'"
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l relay -d 'Relay the output of tasks to standard output, a whole task at a time'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "qa" -d 'Find what there is to check in this repository and check it'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "each" -d 'Run a command once for each value, as xargs and GNU parallel do'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "list" -d 'List recorded runs, newest first'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "ls" -d 'List recorded runs, newest first'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "show" -d 'Show a recorded run, or the output of one of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l only -d 'Only these categories (format, lint, types, build, tests, audit, docs), tools or task ids' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l skip -d 'Leave these categories, tools or task ids out' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'
+ndjson\t'The event stream, one event a line, as it happens'
+junit\t'JUnit XML'
+markdown\t'Markdown'
+html\t'One self-contained page'
+trace\t'Trace events for Perfetto'
+github\t'Annotations of GitHub workflows'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fix -d 'Let formatters and linters change files, then check'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l colsep -d 'Split each value into columns {1} {2} ... at this text; \\t is a tab' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s n -l max-args -d 'Pass up to N values to each command' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s a -l arg-file -d 'Read values from this file, not from standard input' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l halt -d 'When to stop: never, or now|soon,fail|success|done=N or N%' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l joblog -d 'Write a table of what ran, as GNU parallel does' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'
+ndjson\t'The event stream, one event a line, as it happens'
+junit\t'JUnit XML'
+markdown\t'Markdown'
+html\t'One self-contained page'
+trace\t'Trace events for Perfetto'
+github\t'Annotations of GitHub workflows'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s 0 -l null -d 'Values are separated by NUL characters, not line breaks'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s k -l keep-order -d 'Print outputs in the order of the values'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l line-buffer -l lb -d 'Print output lines as they come, not a whole task at a time'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l tag -d 'Put the value and a tab before each line of output'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l eta -d 'Print progress and an estimate of the rest, also where standard error is no terminal'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l shell -d 'Hand the command to /bin/sh; values are quoted'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -s n -l limit -d 'How many' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s n -l limit -d 'How many' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'
+ndjson\t'The event stream, one event a line, as it happens'
+junit\t'JUnit XML'
+markdown\t'Markdown'
+html\t'One self-contained page'
+trace\t'Trace events for Perfetto'
+github\t'Annotations of GitHub workflows'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s o -l output -d 'Write a report to a file as well; repeatable' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -f -a "show" -d 'Show the values in effect'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -f -a "check" -d 'Check the configuration, or one file'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -f -a "init" -d 'Create a configuration file with every key, its default and its meaning in comments'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -f -a "keys" -d 'List every key with its unit, meaning and effect'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l origin -d 'Say where each value comes from, and show defaults too'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l user -d 'The user\'s file, not the project\'s `apm.yaml`'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l force -d 'Replace a file that exists'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand help" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand help" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand help" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand help" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand help" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,208 @@
+//! kill -9 and resume: nothing is lost, nothing that was recorded as done is done twice, nothing is left running.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::sandbox::{Ended, Sandbox, processes_with};
+
+/// Lines in each file of a folder.
+fn lines(folder: &Path) -> HashMap<String, usize> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return HashMap::new() };
+    entries
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let text = std::fs::read_to_string(entry.path()).expect("a file");
+            (entry.file_name().to_string_lossy().into_owned(), text.lines().count())
+        })
+        .collect()
+}
+
+/// Tasks recorded as passed in a journal, by the name after the colon of `each`.
+fn recorded(journal: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(journal).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+    whole
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|event| {
+            let outcome = &event["event"]["attempt_finished"]["next"]["done"]["outcome"];
+            outcome == "passed" || outcome.get("flaky").is_some()
+        })
+        .filter_map(|event| Some(event["event"]["attempt_finished"]["task"].as_str()?.split(": ").nth(1)?.to_owned()))
+        .collect()
+}
+
+fn only_run(sandbox: &Sandbox) -> std::path::PathBuf {
+    let mut runs: Vec<_> = std::fs::read_dir(sandbox.state().join("runs"))
+        .expect("runs")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert_eq!(runs.len(), 1);
+    runs.remove(0)
+}
+
+/// `APM_CRASH_ROUNDS` kills; `tests/all.sh` asks for 100.
+#[test]
+fn killed_at_random_moments_and_resumed() {
+    const TASKS: usize = 500;
+    let rounds: u64 = std::env::var("APM_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let mut random = seed;
+    let mut early = 0;
+    for round in 0..rounds {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let sandbox = Sandbox::new("crash");
+        let context = format!("seed {seed}, round {round}");
+        std::fs::create_dir(sandbox.work().join("out")).expect("a folder");
+        let marker = format!("crash-mark-{}-{round}", std::process::id());
+        let script = format!("echo x >> out/{{}} # {marker}");
+        let values: Vec<String> = (1..=TASKS).map(|n| n.to_string()).collect();
+        let words = ["run", "each", "-j4", "-q", "--shell", &script, ":::"];
+        let mut child = Ended(
+            sandbox
+                .command(words.iter().map(|word| (*word).to_owned()).chain(values))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("apm"),
+        );
+        std::thread::sleep(Duration::from_micros((random >> 33) % 700_000));
+        child.0.kill().expect("killed");
+        child.0.wait().expect("its end");
+        let Some(run) = std::fs::read_dir(sandbox.state().join("runs")).ok().and_then(|mut runs| runs.next()) else {
+            early += 1;
+            continue;
+        };
+        let run = run.expect("an entry").path();
+        let before = recorded(&run.join("journal.ndjson"));
+        let ran = sandbox.apm(["run", "--resume", "-o", "json=live.json"]);
+        if ran.code == Some(3) && ran.stderr.contains("before anything of it was recorded") {
+            early += 1;
+            continue;
+        }
+        assert_eq!(ran.code, Some(0), "{context}\n{}\n{}", ran.stdout, ran.stderr);
+        let after = lines(&sandbox.work().join("out"));
+        assert_eq!(after.len(), TASKS, "{context}: a file is missing");
+        for task in &before {
+            assert_eq!(after[task], 1, "{context}: task {task} was recorded as done and ran again");
+        }
+        // At most those that were under way ran twice.
+        assert!(after.values().filter(|count| **count > 1).count() <= 4, "{context}");
+        assert_eq!(processes_with(&marker), [] as [i32; 0], "{context}");
+        if ran.stderr.contains("nothing left") {
+            continue;
+        }
+        let replayed = sandbox.apm(["run", "--replay", "last", "--format", "json"]).good();
+        assert_eq!(sandbox.read("live.json"), replayed, "{context}: the live report is not the one of the journal");
+    }
+    assert!(early * 2 < rounds + 2, "{early} of {rounds} kills came before the start: the test shows too little");
+}
+
+/// The journal ends behind every record, and in the middle of every one.
+#[test]
+fn a_journal_cut_anywhere_is_resumed() {
+    let sandbox = Sandbox::new("cut");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: 'n: a', run: 'mkdir -p out; echo x >> out/a'}\n- {id: 'n: b', run: 'echo x >> out/b', needs: ['n: a']}\n\
+         - {id: 'n: c', run: 'test -e once || { touch once; exit 1; }; echo x >> out/c', needs: ['n: a'], retries: 1}\n- {id: 'n: d', run: 'echo x >> out/d', needs: ['n: b', 'n: c']}\n",
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
+    let run = only_run(&sandbox);
+    let journal = run.join("journal.ndjson");
+    let whole = std::fs::read(&journal).expect("a journal");
+    let mut cuts: Vec<usize> = Vec::new();
+    let mut start = 0;
+    for (at, byte) in whole.iter().enumerate() {
+        if *byte == b'\n' {
+            cuts.extend([start + (at - start) / 2, at, at + 1]);
+            start = at + 1;
+        }
+    }
+    for cut in cuts {
+        std::fs::write(&journal, &whole[..cut]).expect("cut");
+        let _ = std::fs::remove_dir_all(sandbox.work().join("out"));
+        let done = recorded(&journal);
+        std::fs::create_dir_all(sandbox.work().join("out")).expect("a folder");
+        for task in &done {
+            sandbox.file(&format!("out/{task}"), "x\n");
+        }
+        let ran = sandbox.apm(["run", "--resume"]);
+        if ran.code == Some(3) {
+            assert!(
+                ran.stderr.contains("before anything of it was recorded")
+                    && cut <= whole.iter().position(|byte| *byte == b'\n').expect("a line"),
+                "cut {cut}: {}",
+                ran.stderr
+            );
+            continue;
+        }
+        if cut < whole.len() && !ran.stderr.contains("nothing left") {
+            let tasks_known = String::from_utf8_lossy(&whole[..cut]).contains("tasks_closed");
+            let expected = if tasks_known { 4 } else { 0 };
+            let count = lines(&sandbox.work().join("out")).len();
+            assert!(count == expected || count == 4, "cut {cut}: {count} files\n{}{}", ran.stdout, ran.stderr);
+        }
+        assert_eq!(ran.code, Some(0), "cut {cut}\n{}\n{}", ran.stdout, ran.stderr);
+        for (task, count) in lines(&sandbox.work().join("out")) {
+            assert_eq!(count, 1, "cut {cut}: {task}");
+        }
+    }
+}
+
+#[test]
+fn a_resume_runs_again_what_failed_or_changed() {
+    let sandbox = Sandbox::new("again");
+    sandbox.file("in", "1");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: reads, run: 'cat in >> read', inputs: [in]}\n- {id: after, run: echo x >> after, needs: [reads]}\n\
+         - {id: fails, run: 'echo x >> tried; test -e good'}\n- {id: kept, run: echo x >> kept}\n- {id: makes, run: 'echo x >> made', outputs: [made]}\n- {id: env, run: 'test $SECRET = s3 && echo x >> env; test -e good', env: {SECRET: s3}}\n",
+    );
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    sandbox.file("in", "2").file("good", "");
+    std::fs::remove_file(sandbox.work().join("made")).expect("removed");
+    sandbox.apm(["run", "--resume"]).good();
+    let counts: Vec<usize> =
+        ["tried", "kept", "made", "after", "env"].iter().map(|file| sandbox.read(file).lines().count()).collect();
+    assert_eq!((sandbox.read("read").as_str(), counts), ("12", vec![2, 1, 1, 2, 2]));
+    let text = sandbox.apm(["run", "--resume"]);
+    assert!(text.stderr.contains("nothing left to do") && text.code == Some(0), "{}", text.stderr);
+}
+
+#[test]
+fn a_living_run_is_not_taken_over() {
+    let sandbox = Sandbox::new("alive");
+    let mut child = Ended(
+        sandbox
+            .command(["run", "each", "sh", "-c", "touch up; sleep 60", ":::", "x"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("apm"),
+    );
+    crate::sandbox::eventually("it runs", || sandbox.has("up"));
+    let error = sandbox.apm(["run", "--resume"]).fails(2);
+    assert!(error.contains("is still running"), "{error}");
+    let list = sandbox.apm(["run", "list"]).good();
+    assert!(list.contains("running"), "{list}");
+    crate::sandbox::signal(child.0.id(), "TERM");
+    child.0.wait().expect("its end");
+}
+
+#[test]
+fn a_journal_of_a_newer_apm_or_a_damaged_one_is_refused() {
+    let sandbox = Sandbox::new("newer");
+    sandbox.apm(["run", "each", "echo", ":::", "a", "b"]).good();
+    let journal = only_run(&sandbox).join("journal.ndjson");
+    let whole = std::fs::read_to_string(&journal).expect("a journal");
+    std::fs::write(&journal, whole.replacen("\"v\":1", "\"v\":9", 1)).expect("written");
+    let error = sandbox.apm(["run", "show"]).fails(3);
+    assert!(error.contains("record 0 has version 9"), "{error}");
+    std::fs::write(&journal, whole.replacen("attempt_started", "attempt_started\" garbage", 1)).expect("written");
+    let error = sandbox.apm(["run", "show"]).fails(3);
+    assert!(error.contains("is damaged"), "{error}");
+}

@@ -1,0 +1,171 @@
+//! `apm run each`, as users of xargs and GNU parallel expect it.
+
+use std::process::Stdio;
+
+use crate::sandbox::{Ran, Sandbox, eventually};
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn values_come_from_the_command_line_files_and_standard_input() {
+    let sandbox = Sandbox::new("values");
+    sandbox.file("list", "x y\nz\n");
+    assert_eq!(sandbox.apm(["run", "each", "-k", "--", "echo", "v={}", ":::", "1", "2"]).good(), "v=1\nv=2\n");
+    assert_eq!(
+        sandbox.apm(["run", "each", "-k", "echo", "{1}-{2}", ":::", "a", "b", ":::", "1", "2"]).good(),
+        "a-1\na-2\nb-1\nb-2\n"
+    );
+    assert_eq!(sandbox.apm(["run", "each", "-k", "-a", "list", "echo"]).good(), "x y\nz\n");
+    assert_eq!(sandbox.apm(["run", "each", "-k", "echo", "::::", "list"]).good(), "x y\nz\n");
+    assert_eq!(sandbox.apm_with(["run", "each", "-k", "-0", "echo", "[{}]"], b"a\nb\0c\0").good(), "[a\nb]\n[c]\n");
+    assert_eq!(
+        sandbox.apm_with(["run", "each", "-k", "--colsep", ",", "echo", "{2}{1}"], b"a,b\nc,d\n").good(),
+        "ba\ndc\n"
+    );
+    assert_eq!(sandbox.apm_with(["run", "each", "-n", "2", "-k", "echo"], b"1\n2\n3\n").good(), "1 2\n3\n");
+    assert_eq!(sandbox.apm_with(["run", "each", "echo"], b"").good(), "");
+}
+
+#[test]
+fn options_stand_before_the_command_also_glued_together() {
+    let sandbox = Sandbox::new("options");
+    // `-j2` was once taken for the command.
+    assert_eq!(sandbox.apm(["run", "each", "-j2", "-k", "echo", "-n", "{}", ":::", "a", "b"]).good(), "ab");
+}
+
+#[test]
+fn a_slow_producer_is_not_waited_for() {
+    let sandbox = Sandbox::new("slow");
+    let mut command = sandbox.command(["run", "each", "touch"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("apm");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut stdin, b"first\n").expect("written");
+    eventually("the first task runs while the input is open", || sandbox.has("first"));
+    drop(stdin);
+    assert!(child.wait().expect("its end").success());
+}
+
+#[test]
+fn order_tags_and_both_streams_are_kept() {
+    let sandbox = Sandbox::new("order");
+    let script = "sleep 0.$1; echo out$1; echo err$1 >&2";
+    let ran = sandbox.apm(["run", "each", "-j3", "-k", "--", "sh", "-c", script, "x", "{}", ":::", "3", "2", "1"]);
+    assert_eq!((ran.stdout.as_str(), ran.code), ("out3\nout2\nout1\n", Some(0)));
+    assert_eq!(ran.stderr, "err3\nerr2\nerr1\n");
+    let tagged = sandbox.apm(["run", "each", "--tag", "-k", "printf", "a\\nb\\n%s", ":::", "x", "y"]).good();
+    assert_eq!(tagged, "x\ta\nx\tb\nx\tx\ny\ta\ny\tb\ny\ty\n");
+}
+
+#[test]
+fn lines_come_as_they_are_written() {
+    let sandbox = Sandbox::new("live");
+    let script = "echo early; while [ ! -e go ]; do sleep 0.01; done; echo late";
+    let mut command = sandbox.command(["run", "each", "--line-buffer", "--shell", script, ":::", "x"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("apm");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line");
+    assert_eq!(line, "early\n");
+    sandbox.file("go", "");
+    line.clear();
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line");
+    assert_eq!(line, "late x\n");
+    assert!(child.wait().expect("its end").success());
+}
+
+#[test]
+fn failures_set_the_exit_code_and_halt_stops() {
+    let sandbox = Sandbox::new("halt");
+    let ran = sandbox.apm(["run", "each", "-j1", "--", "sh", "-c", "exit $1", "x", "{}", ":::", "0", "3", "0"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("exit code 3"), "{}", ran.stderr);
+    let script = "touch ran$1; [ $1 != 2 ]";
+    sandbox
+        .apm(["run", "each", "-j1", "--halt", "now,fail=1", "sh", "-c", script, "x", "{}", ":::", "1", "2", "3"])
+        .fails(1);
+    assert!(sandbox.has("ran1") && sandbox.has("ran2") && !sandbox.has("ran3"));
+    let error = sandbox.apm(["run", "each", "--halt", "perhaps", "echo", ":::", "1"]).fails(2);
+    assert!(error.contains("--halt perhaps: expected"), "{error}");
+}
+
+#[test]
+fn the_job_log_is_the_one_of_gnu_parallel() {
+    let sandbox = Sandbox::new("joblog");
+    sandbox.apm(["run", "each", "-j1", "--joblog", "log", "sh", "-c", "exit $1", "x", "{}", ":::", "0", "7"]).fails(1);
+    let log = sandbox.read("log");
+    let lines: Vec<Vec<&str>> = log.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(lines[0], ["Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command"]);
+    let shown: Vec<(&str, &str)> = lines[1..].iter().map(|line| (line[0], line[6])).collect();
+    assert_eq!(shown, [("1", "0"), ("2", "7")]);
+}
+
+#[test]
+fn dry_run_starts_nothing_and_eta_prints_lines() {
+    let sandbox = Sandbox::new("dry");
+    let text = sandbox.apm(["run", "each", "--dry-run", "touch", "made", ":::", "x"]).good();
+    assert!(text.contains("touch made x") && !sandbox.has("made"), "{text}");
+    assert!(!sandbox.state().exists(), "a dry run keeps no record");
+    let ran = sandbox.apm(["run", "each", "--eta", "-j1", "sleep", ":::", "0.3", "0.3"]);
+    assert!(ran.stderr.contains("2"), "{}", ran.stderr);
+}
+
+#[test]
+fn any_bytes_are_values() {
+    let sandbox = Sandbox::new("bytes");
+    let out = sandbox.command(["run", "each", "-k", "printf", "%s\\n", "{}"]);
+    let mut command = out;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("apm");
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"a\xffb\n$(reboot); `x`\n-rf\n")
+        .expect("written");
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!(output.stdout, b"a\xffb\n$(reboot); `x`\n-rf\n");
+    assert_eq!(
+        sandbox.apm(["run", "each", "--shell", "-k", "echo {} | cat", ":::", "it's $HOME"]).good(),
+        "it's $HOME\n"
+    );
+}
+
+#[test]
+fn values_that_cannot_be_used_are_named_and_the_rest_is_done() {
+    let sandbox = Sandbox::new("badvalues");
+    let ran = sandbox.apm_with(["run", "each", "--colsep", ",", "-j1", "touch", "{2}"], b"a,good\nbad\n");
+    assert!(sandbox.has("good"));
+    let error = ran.fails(3);
+    assert!(error.contains("value 2 has 1 columns, the command asks for {2}"), "{error}");
+    let huge = vec![b'x'; 300 << 10];
+    let error = sandbox.apm_with(["run", "each", "echo"], &huge).fails(3);
+    assert!(error.contains("longer than 131072 bytes"), "{error}");
+}
+
+#[test]
+fn a_closed_pipe_is_a_quiet_end() {
+    let sandbox = Sandbox::new("pipe");
+    let script = format!("{} run each -- seq ::: 100000 100000 100000 | head -n 1", env!("CARGO_BIN_EXE_apm"));
+    let ran = Ran::of(sandbox.program("sh", ["-c", &script]));
+    assert_eq!(ran.stdout.lines().count(), 1);
+    assert!(!ran.stderr.contains("panic") && !ran.stderr.contains("Broken pipe"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_million_values_need_no_memory() {
+    let sandbox = Sandbox::new("many");
+    // The queue is bounded: with a command that never ends only so many values are read.
+    let script = format!(
+        "yes | {} run each -j1 -- sleep 30 & sleep 1; grep VmHWM /proc/$!/status; kill -TERM $!; wait $!",
+        env!("CARGO_BIN_EXE_apm")
+    );
+    let ran = Ran::of(sandbox.program("bash", ["-c", &script]));
+    let peak: u64 = ran
+        .stdout
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .unwrap_or_else(|| panic!("{}", ran.stdout));
+    assert!(peak < 64 << 10, "{peak} KiB");
+    let sorted_lines = sorted(&ran.stderr).len();
+    assert!(sorted_lines < 100, "{}", ran.stderr);
+}

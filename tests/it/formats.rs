@@ -1,0 +1,197 @@
+//! Every format of a report is valid, says the same, and is the same live as replayed.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox};
+
+const PLAN: &str = "version: 1
+tasks:
+- {id: good, run: 'echo fine'}
+- {id: bad, run: 'echo to-out; echo to-err >&2; exit 4'}
+- {id: skipped, run: 'true', needs: [bad]}
+- {id: flaky, run: 'test -e once || { touch once; exit 1; }', retries: {max: 1, delay: 1ms}}
+- {id: missing, run: [no-such-program]}
+- {id: slow, run: sleep 0.3}
+";
+
+#[test]
+fn live_and_replayed_reports_are_the_same_in_every_format() {
+    let sandbox = Sandbox::new("formats");
+    sandbox.file("p.yaml", PLAN);
+    let formats = ["json", "ndjson", "junit", "markdown", "html", "trace", "github"];
+    let mut args = vec!["run".to_owned(), "p.yaml".to_owned()];
+    for format in formats {
+        args.extend(["-o".to_owned(), format!("{format}=live.{format}")]);
+    }
+    sandbox.apm(args).fails(1);
+    for format in formats {
+        let replayed = sandbox.apm(["run", "--replay", "last", "--format", format]).good();
+        assert_eq!(sandbox.read(&format!("live.{format}")), replayed, "{format}");
+    }
+    let events: Vec<Value> =
+        sandbox.read("live.ndjson").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for (at, event) in events.iter().enumerate() {
+        assert_eq!(event["seq"], at, "numbered without a gap");
+    }
+    let junit = sandbox.read("live.junit");
+    let document = roxmltree::Document::parse(&junit).expect("XML");
+    for suite in document.descendants().filter(|node| node.has_tag_name("testsuite")) {
+        let count = |name: &str| suite.attribute(name).and_then(|text| text.parse::<usize>().ok()).expect("a number");
+        let cases: Vec<_> = suite.children().filter(|node| node.has_tag_name("testcase")).collect();
+        let with =
+            |name: &str| cases.iter().filter(|case| case.children().any(|child| child.has_tag_name(name))).count();
+        assert_eq!(count("tests"), cases.len());
+        assert_eq!(
+            (count("failures"), count("errors"), count("skipped")),
+            (with("failure"), with("error"), with("skipped"))
+        );
+    }
+    assert!(junit.contains("<flakyFailure") && junit.contains("to-err"), "{junit}");
+    let trace: Value = serde_json::from_str(&sandbox.read("live.trace")).expect("JSON");
+    let attempts = trace["traceEvents"].as_array().expect("events").iter().filter(|event| event["ph"] == "X").count();
+    assert_eq!(attempts, 6, "good, bad, two of flaky, missing, slow");
+    assert!(sandbox.read("live.github").contains("::error title=bad::exit code 4"));
+    let html = sandbox.read("live.html");
+    assert!(
+        html.contains("to-err") && html.contains("<svg") && !html.contains("http-equiv") && !html.contains("src="),
+        "self-contained"
+    );
+}
+
+#[test]
+fn a_format_on_standard_output_is_only_that() {
+    let sandbox = Sandbox::new("stdout");
+    sandbox.file("p.yaml", PLAN);
+    let ran = sandbox.apm(["run", "p.yaml", "--format", "json"]);
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON alone");
+    let totals = &report["totals"];
+    let numbers: Vec<u64> = ["tasks", "passed", "flaky", "failed", "skipped", "broken"]
+        .iter()
+        .map(|key| totals[key].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(numbers, [6, 2, 1, 1, 1, 1]);
+    assert!(ran.stderr.contains("failed"), "the conversation goes on beside it");
+    let quiet = sandbox.apm(["run", "p.yaml", "--format", "ndjson", "-q"]);
+    assert!(
+        quiet.stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()) && quiet.stderr.is_empty(),
+        "{}",
+        quiet.stderr
+    );
+}
+
+/// The schema names every key that reports have, and no other.
+#[test]
+fn reports_follow_their_schema() {
+    let sandbox = Sandbox::new("schema");
+    sandbox.file("p.yaml", PLAN);
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    let schema: Value = serde_json::from_str(include_str!("../../src/report/run.schema.json")).expect("JSON");
+    follows(&schema, &schema, &sandbox.report(), "report");
+}
+
+/// The schema of plans accepts what the reader accepts.
+#[test]
+fn plans_follow_their_schema() {
+    let schema: Value =
+        serde_json::from_str(include_str!("../../src/workflow/planfile/plan.schema.json")).expect("JSON");
+    let plan: Value = serde_json::json!({"version": 1, "defaults": {"env": {"A": "1"}, "timeout": "10s"}, "tasks": [
+        {"id": "a", "title": "t", "description": "d", "run": ["x"], "needs": [], "env": {"B": "2"}, "cwd": ".", "inputs": ["*.c"], "outputs": ["o"],
+         "limits": {"memory": "1GiB", "cpu": 50, "cpu_time": "1s", "processes": 9, "timeout": "1m", "idle_timeout": "5s", "grace": "1s", "nice": 5, "io_priority": "idle"},
+         "retries": {"max": 2, "delay": "1s", "delay_max": "9s"}, "priority": 3, "deadline": "1h", "timeout": "1m", "when": "always",
+         "matrix": {"n": [1, 2]}, "locks": ["l"]},
+        {"id": "b", "run": "x | y", "shell": "bash", "retries": 1}]});
+    follows(&schema, &schema, &plan, "plan");
+    let sandbox = Sandbox::new("planschema");
+    sandbox.file("p.json", plan.to_string());
+    sandbox.apm(["run", "p.json", "--dry-run"]).good();
+    let known: BTreeSet<&str> =
+        schema["$defs"]["task"]["properties"].as_object().expect("keys").keys().map(String::as_str).collect();
+    let used: BTreeSet<&str> = plan["tasks"]
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .flat_map(|task| task.as_object().expect("a map").keys())
+        .map(String::as_str)
+        .collect();
+    assert_eq!(known, used, "every key of the schema is tried here");
+}
+
+/// The part of JSON Schema that the two schemas use.
+fn follows(root: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = root.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference}"));
+        return follows(root, target, value, at);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let fits = |choice: &&Value| std::panic::catch_unwind(|| follows(root, choice, value, at)).is_ok();
+        assert_eq!(choices.iter().filter(fits).count(), 1, "{at}: {value} fits none or several of {schema}");
+        return;
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is = |wanted: &Value| wanted == kind || (wanted == "number" && kind == "integer");
+    match &schema["type"] {
+        Value::Null => {}
+        Value::Array(kinds) => assert!(kinds.iter().any(is), "{at}: {value} is none of {kinds:?}"),
+        wanted => assert!(is(wanted), "{at}: {value} is not {wanted}"),
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        assert!(words.contains(value), "{at}: {value} is none of {words:?}");
+    }
+    if let Some(map) = value.as_object() {
+        for key in schema["required"].as_array().into_iter().flatten() {
+            assert!(map.contains_key(key.as_str().expect("a key")), "{at}: no {key}");
+        }
+        for (key, inner) in map {
+            match schema["properties"].get(key) {
+                Some(known) => follows(root, known, inner, &format!("{at}.{key}")),
+                None if schema["additionalProperties"].is_object() => {
+                    follows(root, &schema["additionalProperties"], inner, &format!("{at}.{key}"))
+                }
+                None => {
+                    assert_eq!(schema["additionalProperties"], Value::Null, "{at}: the schema does not know `{key}`")
+                }
+            }
+        }
+    }
+    for (number, inner) in value.as_array().into_iter().flatten().enumerate() {
+        if schema["items"].is_object() {
+            follows(root, &schema["items"], inner, &format!("{at}[{number}]"));
+        }
+    }
+}
+
+#[test]
+fn github_gets_its_step_summary() {
+    let sandbox = Sandbox::new("github");
+    sandbox.file("p.yaml", PLAN);
+    let mut command = sandbox.command(["run", "p.yaml"]);
+    command.env("GITHUB_STEP_SUMMARY", sandbox.work().join("summary.md"));
+    assert_eq!(Ran::of(command).code, Some(1));
+    let text = sandbox.read("summary.md");
+    assert!(text.starts_with("## apm run p.yaml") && text.contains("| failed | bad |"), "{text}");
+}
+
+#[test]
+fn wrong_outputs_are_refused_before_anything_starts() {
+    let sandbox = Sandbox::new("outputs");
+    for (value, part) in [
+        ("jnuit=x", "did you mean `junit`?"),
+        ("json", "expected FORMAT=FILE"),
+        ("json=", "the file is missing"),
+        ("json=no/dir/x", "No such file"),
+    ] {
+        let error = sandbox.apm(["run", "each", "-o", value, "touch", ":::", "ran"]).fails(2);
+        assert!(error.contains(part), "{value}: {error}");
+    }
+    assert!(!sandbox.has("ran"));
+}

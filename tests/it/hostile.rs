@@ -1,0 +1,337 @@
+//! Tasks, machines and users that do not behave.
+
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{Ended, PATIENCE, Ran, Sandbox, eventually, has_program, processes_with, signal, skip};
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+/// A number that marks the processes of one test.
+fn mark() -> String {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    format!("{}", 100_000 + nanos % 800_000_000)
+}
+
+#[test]
+fn what_a_task_leaves_behind_is_ended() {
+    let sandbox = Sandbox::new("leak");
+    let mark = mark();
+    // A background process, a daemon in a session of its own with closed descriptors, and one that ignores TERM.
+    sandbox.file(
+        "p.yaml",
+        format!(
+            "version: 1\ntasks:\n- {{id: background, run: 'sleep {mark} & exit 0'}}\n- {{id: daemon, run: 'setsid sh -c \"exec >&- 2>&- <&-; sleep {mark}\" & sleep 0.05'}}\n- {{id: deaf, run: \"(trap '' TERM INT HUP; sleep {mark}) & exit 0\"}}\n"
+        ),
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
+    assert_eq!(processes_with(&mark), [] as [i32; 0]);
+    let leaked: u64 = sandbox.report()["tasks"]
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .map(|task| task["attempts"][0]["leaked"].as_u64().expect("a number"))
+        .sum();
+    assert!(leaked >= 3, "{leaked}");
+}
+
+#[test]
+fn one_interrupt_ends_gracefully_two_at_once() {
+    for (signals, code) in [(1, 130), (2, 130)] {
+        let sandbox = Sandbox::new("interrupt");
+        let mark = mark();
+        // It says good-bye on TERM; where it is deaf the second signal ends it.
+        let script = if signals == 1 {
+            format!("trap 'touch bye; exit 0' TERM; touch up; while :; do sleep 0.02; done # {mark}")
+        } else {
+            format!("trap '' TERM; touch up; while :; do sleep 0.02; done # {mark}")
+        };
+        sandbox.file("p.yaml", serde_json::json!({"version": 1, "tasks": [{"id": "a", "run": script}, {"id": "b", "run": "touch b", "needs": ["a"]}]}).to_string());
+        let mut child = Ended(
+            sandbox
+                .command(["run", "p.yaml", "--set", "run.grace_seconds=600"])
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("apm"),
+        );
+        eventually("the task runs", || sandbox.has("up"));
+        signal(child.0.id(), "INT");
+        if signals == 2 {
+            std::thread::sleep(Duration::from_millis(100));
+            signal(child.0.id(), "INT");
+        }
+        let status = child.0.wait().expect("its end");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(code - 128), "{status:?}");
+        assert_eq!(sandbox.has("bye"), signals == 1);
+        assert!(!sandbox.has("b"));
+        assert_eq!(processes_with(&mark), [] as [i32; 0]);
+        let report = sandbox.report();
+        assert_eq!(report["exit_code"], code, "{}", report["verdict"]);
+    }
+}
+
+#[test]
+fn the_next_run_ends_what_a_killed_apm_left() {
+    let sandbox = Sandbox::new("leftover");
+    let mark = mark();
+    sandbox.file(
+        "p.yaml",
+        format!("version: 1\ntasks:\n- {{id: a, run: 'touch up; setsid sleep {mark} & sleep {mark}'}}\n"),
+    );
+    let mut child =
+        Ended(sandbox.command(["run", "p.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the task runs", || sandbox.has("up") && processes_with(&mark).len() >= 3);
+    child.0.kill().expect("killed");
+    child.0.wait().expect("its end");
+    assert!(!processes_with(&mark).is_empty(), "they outlive apm, or this test shows nothing");
+    sandbox.file("q.yaml", "version: 1\ntasks:\n- {id: q, run: 'true'}\n");
+    let text = sandbox.apm(["run", "q.yaml"]).good();
+    assert!(text.contains("crashed"), "{text}");
+    eventually("they end", || processes_with(&mark).is_empty());
+}
+
+#[test]
+fn endless_binary_output_is_kept_in_part() {
+    let sandbox = Sandbox::new("endless");
+    let ran = sandbox.apm([
+        "run",
+        "each",
+        "--timeout",
+        "1s",
+        "--set",
+        "run.output_limit_mb=1",
+        "-q",
+        "--",
+        "cat",
+        ":::",
+        "/dev/urandom",
+    ]);
+    assert_eq!(ran.code, Some(1));
+    let report = sandbox.report();
+    let attempt = &report["tasks"][0]["attempts"][0];
+    assert_eq!(attempt["truncated"], true, "{attempt}");
+    assert!(attempt["stdout_bytes"].as_u64().expect("bytes") > 1 << 20);
+    let folder: u64 = walk_bytes(&sandbox.state());
+    assert!(folder < 4 << 20, "{folder} bytes in the state directory");
+}
+
+fn walk_bytes(folder: &std::path::Path) -> u64 {
+    std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let meta = entry.metadata().expect("its meta data");
+            if meta.is_dir() { walk_bytes(&entry.path()) } else { meta.len() }
+        })
+        .sum()
+}
+
+#[test]
+fn escapes_in_output_reach_no_terminal_and_no_page() {
+    let sandbox = Sandbox::new("escapes");
+    let script = "printf '\\033]0;owned\\007\\033[2J<script>alert(1)</script>\\377\\n'; exit 1";
+    sandbox.file(
+        "p.yaml",
+        serde_json::json!({"version": 1, "tasks": [{"id": "x<b>&", "title": "t\u{202e}itle", "run": script}]})
+            .to_string(),
+    );
+    let ran = sandbox.apm([
+        "run",
+        "p.yaml",
+        "-o",
+        "html=r.html",
+        "-o",
+        "junit=r.xml",
+        "-o",
+        "markdown=r.md",
+        "-o",
+        "github=r.gh",
+    ]);
+    assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'), "{:?}{:?}", ran.stdout, ran.stderr);
+    for file in ["r.html", "r.xml", "r.md", "r.gh"] {
+        let text = sandbox.read(file);
+        assert!(!text.contains('\u{1b}') && !text.contains("<script>alert"), "{file}: {text}");
+    }
+    roxmltree::Document::parse(&sandbox.read("r.xml")).expect("well-formed");
+}
+
+#[test]
+fn secrets_of_the_environment_are_in_no_record() {
+    let sandbox = Sandbox::new("secrets");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: a, run: 'test $TOKEN = hunter2secret', env: {TOKEN: hunter2secret}}\n",
+    );
+    let mut command = sandbox.command([
+        "run",
+        "p.yaml",
+        "-o",
+        "json=r.json",
+        "-o",
+        "html=r.html",
+        "-o",
+        "ndjson=r.nd",
+        "-o",
+        "trace=r.tr",
+    ]);
+    Ran::of({
+        command.env("OTHER_TOKEN", "hunter3secret");
+        command
+    })
+    .good();
+    for file in ["r.json", "r.html", "r.nd", "r.tr"] {
+        let text = sandbox.read(file);
+        assert!(!text.contains("hunter2secret") && !text.contains("hunter3secret"), "{file}");
+    }
+    // For a resume they are kept apart, for this user's eyes only.
+    let runs =
+        std::fs::read_dir(sandbox.state().join("runs")).expect("runs").next().expect("a run").expect("an entry").path();
+    let journal = std::fs::read_to_string(runs.join("journal.ndjson")).expect("a journal");
+    assert!(!journal.contains("hunter2secret"));
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(runs.join("environments.ndjson")).expect("kept").permissions(),
+    );
+    assert_eq!(mode & 0o077, 0);
+}
+
+#[test]
+fn without_a_home_with_a_read_only_or_full_state_directory() {
+    let sandbox = Sandbox::new("state");
+    let mut command = sandbox.command(["run", "each", "echo", ":::", "x"]);
+    command.env_remove("HOME").env_remove("APM_STATE_DIR").env("TMPDIR", sandbox.work());
+    assert_eq!(Ran::of(command).good(), "x\n");
+
+    let mut command = sandbox.command(["run", "each", "echo", ":::", "x"]);
+    command.env("APM_STATE_DIR", "/proc/nowhere");
+    let error = Ran::of(command).fails(3);
+    assert!(error.contains("open the state directory `/proc/nowhere`") && error.contains("--no-journal"), "{error}");
+    let mut command = sandbox.command(["run", "each", "--no-journal", "echo", ":::", "x"]);
+    command.env("APM_STATE_DIR", "/proc/nowhere");
+    assert_eq!(Ran::of(command).good(), "x\n");
+
+    let error = sandbox.apm(["run", "each", "-o", "json=/dev/full", "echo", ":::", "x"]);
+    assert_eq!((error.code, error.stdout.as_str()), (Some(3), "x\n"), "{}", error.stderr);
+    assert!(error.stderr.contains("json=/dev/full"), "{}", error.stderr);
+}
+
+#[test]
+fn a_full_disk_under_the_state_directory_is_said_and_hangs_nobody() {
+    if !is_root() {
+        return skip("only root can mount a small disk");
+    }
+    let sandbox = Sandbox::new("full");
+    let script = format!(
+        "mkdir disk && mount -t tmpfs -o size=1m none disk || exit 99\n{} run each -j2 -- sh -c 'head -c 300000 /dev/zero; touch ran-$1' x {{}} ::: 1 2 3 4 5 6 7 8 9 10 >out 2>err\necho code=$?",
+        env!("CARGO_BIN_EXE_apm")
+    );
+    let mut command = sandbox.program("unshare", ["-m", "sh", "-c", &script]);
+    command.env("APM_STATE_DIR", "disk");
+    let ran = Ran::of(command);
+    if ran.stdout.contains("99") || ran.stderr.contains("unshare") {
+        return skip("mounting is not allowed here");
+    }
+    assert!(
+        ran.stdout.contains("code=3") || ran.stdout.contains("code=1"),
+        "{}{}\n{}",
+        ran.stdout,
+        ran.stderr,
+        sandbox.read("err")
+    );
+    assert!(sandbox.read("err").contains("No space left"), "{}", sandbox.read("err"));
+}
+
+#[test]
+fn few_files_may_be_open() {
+    let sandbox = Sandbox::new("files");
+    let script = format!(
+        "ulimit -n 64; exec {} run each -j50 -k --set run.retries=0 echo ::: $(seq 200)",
+        env!("CARGO_BIN_EXE_apm")
+    );
+    let ran = Ran::of(sandbox.program("sh", ["-c", &script]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout.lines().count(), 200);
+    assert!(ran.stderr.contains("only 64 files may be open"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_narrow_terminal_and_closed_streams() {
+    let sandbox = Sandbox::new("narrow");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a task with quite a long name, run: exit 1}\n");
+    let mut command = sandbox.command(["run", "p.yaml"]);
+    command.env("COLUMNS", "20");
+    assert_eq!(Ran::of(command).code, Some(1));
+    let script = format!("{} run p.yaml >&- 2>&- <&-; echo $?", env!("CARGO_BIN_EXE_apm"));
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", &script])).good(), "1\n");
+}
+
+#[test]
+fn a_repository_whose_checks_call_apm_again_comes_to_an_end() {
+    let sandbox = Sandbox::new("nested");
+    let apm = env!("CARGO_BIN_EXE_apm");
+    sandbox.file("p.yaml", format!("version: 1\ntasks:\n- {{id: again, run: [{apm}, run, p.yaml]}}\n"));
+    let start = Instant::now();
+    let ran = sandbox.apm(["run", "p.yaml"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(start.elapsed() < PATIENCE);
+    let all: serde_json::Value =
+        serde_json::from_str(&sandbox.apm(["run", "list", "--format", "json"]).good()).expect("JSON");
+    assert_eq!(all["runs"].as_array().map(Vec::len), Some(4), "{all}");
+    // The outermost run knows of the one inside it.
+    let outermost =
+        all["runs"].as_array().expect("runs").last().expect("a run")["run"].as_str().expect("a name").to_owned();
+    let report = sandbox.apm(["run", "--replay", &outermost, "--format", "json"]).good();
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["child_runs"].as_array().map(Vec::len), Some(1), "{}", report["child_runs"]);
+}
+
+#[test]
+fn names_that_are_no_text() {
+    let sandbox = Sandbox::new("names");
+    let folder = sandbox.work().join(std::ffi::OsStr::from_bytes(b"f\xff"));
+    std::fs::create_dir(&folder).expect("a folder");
+    let mut command = sandbox.command(["run", "each", "echo", ":::", "x"]);
+    command.current_dir(&folder);
+    assert_eq!(Ran::of(command).good(), "x\n");
+    sandbox.report();
+}
+
+#[test]
+fn the_working_folder_is_gone() {
+    let sandbox = Sandbox::new("gone");
+    let script = format!("mkdir d && cd d && rmdir ../d && exec {} run each echo ::: x", env!("CARGO_BIN_EXE_apm"));
+    let error = Ran::of(sandbox.program("sh", ["-c", &script])).fails(3);
+    assert!(error.contains("find the working folder") && error.contains("hint"), "{error}");
+}
+
+#[test]
+fn the_wall_clock_may_jump() {
+    if !has_program("faketime") {
+        return;
+    }
+    // The children alone see another time: what apm measures must not follow.
+    let sandbox = Sandbox::new("clock");
+    assert_eq!(sandbox.apm(["run", "each", "faketime", "-f", "-10y", "echo", ":::", "x"]).good(), "x\n");
+}
+
+#[test]
+fn broken_programs_are_told_from_failing_ones() {
+    let sandbox = Sandbox::new("broken");
+    sandbox.file("script", "#!/no/such/interpreter\n").file("data", "just text");
+    let chmod = std::process::Command::new("chmod").arg("+x").arg(sandbox.work().join("script")).status();
+    assert!(chmod.expect("chmod").success());
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: none, run: [no-such-program]}\n- {id: interpreter, run: [./script]}\n- {id: data, run: [./data]}\n- {id: folder, run: 'true', cwd: nowhere}\n");
+    let text = sandbox.apm(["run", "p.yaml"]);
+    assert_eq!(text.code, Some(3), "{}", text.stdout);
+    for part in [
+        "program `no-such-program` not found in PATH",
+        "its interpreter (the `#!` line or the loader) does not exist",
+        "`./data` is not an executable file",
+        "nowhere` does not exist",
+    ] {
+        assert!(text.stdout.contains(part), "{part}\n{}", text.stdout);
+    }
+}

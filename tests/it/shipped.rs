@@ -1,0 +1,196 @@
+//! What users get: a binary that needs nothing, an installer, completions that shells accept, pages that man shows, a
+//! README whose commands exist.
+
+use std::path::{Path, PathBuf};
+
+use crate::sandbox::{Ran, Sandbox, has_program, skip};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The release binary that `tests/all.sh` built.
+fn release() -> Option<PathBuf> {
+    let path = std::env::var_os("APM_RELEASE_BIN").map(PathBuf::from);
+    if path.is_none() {
+        skip("APM_RELEASE_BIN does not name a release binary; `tests/all.sh` builds one");
+    }
+    path
+}
+
+#[test]
+fn the_binary_is_truly_static() {
+    let Some(path) = release() else { return };
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(&bytes[..5], b"\x7fELF\x02", "64 bit");
+    let number =
+        |at: usize, len: usize| (0..len).rev().fold(0usize, |sum, byte| sum << 8 | usize::from(bytes[at + byte]));
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    for header in 0..count {
+        let kind = number(table + header * size, 4);
+        assert_ne!(kind, 3, "an interpreter is asked for: the binary is not static");
+    }
+}
+
+#[test]
+fn the_binary_runs_where_there_is_nothing_else() {
+    let Some(path) = release() else { return };
+    if !has_program("chroot")
+        || std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) != 0)
+    {
+        return skip("only root can change its root");
+    }
+    let sandbox = Sandbox::new("chroot");
+    std::fs::copy(&path, sandbox.work().join("apm")).expect("copied");
+    let text = Ran::of(sandbox.program("chroot", [".", "/apm", "--version"])).good();
+    assert_eq!(text, format!("apm {}\n", env!("CARGO_PKG_VERSION")));
+    // It runs itself, the only program there is.
+    let mut command =
+        sandbox.program("chroot", [".", "/apm", "run", "each", "--no-journal", "/apm", ":::", "--version"]);
+    command.env("TMPDIR", "/");
+    assert_eq!(Ran::of(command).good(), text);
+}
+
+#[test]
+fn install_uninstall_and_nothing_else() {
+    let Some(path) = release() else { return };
+    let sandbox = Sandbox::new("install");
+    let installer = root().join("install.sh");
+    let run = |args: &[&str]| Ran::of(sandbox.program("sh", [installer.to_str().expect("UTF-8")].iter().chain(args)));
+    let prefix = sandbox.work().join("prefix");
+    let prefix_text = prefix.to_str().expect("UTF-8");
+    run(&["--prefix", prefix_text, "--binary", path.to_str().expect("UTF-8")]).good();
+    let files = [
+        "bin/apm",
+        "share/bash-completion/completions/apm",
+        "share/zsh/site-functions/_apm",
+        "share/fish/vendor_completions.d/apm.fish",
+        "share/man/man1/apm.1",
+    ];
+    for file in files {
+        assert!(prefix.join(file).exists(), "{file}");
+    }
+    assert_eq!(
+        Ran::of(sandbox.program(&format!("{prefix_text}/bin/apm"), ["--version"])).good(),
+        format!("apm {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    sandbox.file("prefix/bin/other", "").file("prefix/share/man/man1/other.1", "");
+    run(&["--prefix", prefix_text, "--uninstall"]).good();
+    for file in files {
+        assert!(!prefix.join(file).exists(), "{file}");
+    }
+    assert!(sandbox.has("prefix/bin/other") && sandbox.has("prefix/share/man/man1/other.1"));
+    // A wrong checksum installs nothing.
+    let error = run(&["--prefix", prefix_text, "--binary", path.to_str().expect("UTF-8"), "--sha256", "00"]);
+    assert!(
+        error.code == Some(1) && error.stderr.contains("checksum") && !prefix.join("bin/apm").exists(),
+        "{}",
+        error.stderr
+    );
+    assert!(run(&["--frefix", "x"]).stderr.contains("--help"));
+    assert!(run(&["--help"]).good().contains("--uninstall"));
+}
+
+#[test]
+fn shells_accept_the_completions() {
+    let bash = root().join("completions/apm.bash");
+    let sandbox = Sandbox::new("shells");
+    if has_program("bash") {
+        let script = format!(
+            "source {}; COMP_WORDS=(apm run qa --on); COMP_CWORD=3; COMP_LINE='apm run qa --on'; COMP_POINT=15; _apm apm --on qa; echo \"${{COMPREPLY[@]}}\"; \
+             COMP_WORDS=(apm ''); COMP_CWORD=1; _apm apm '' apm; echo \"${{COMPREPLY[@]}}\"",
+            bash.display()
+        );
+        let text = Ran::of(sandbox.program("bash", ["-c", &script])).good();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("--only"));
+        assert!(lines.next().is_some_and(|line| line.contains("run") && line.contains("config")), "{text}");
+    }
+    if has_program("zsh") {
+        let folder = root().join("completions");
+        let script = format!(
+            "fpath=({} $fpath); autoload -Uz compinit && compinit -u -D && print -r -- ${{_comps[apm]}} && autoload +X _apm",
+            folder.display()
+        );
+        let ran = Ran::of(sandbox.program("zsh", ["-f", "-c", &script]));
+        assert!(ran.code == Some(0) && ran.stdout.contains("_apm"), "{}{}", ran.stdout, ran.stderr);
+    }
+    if has_program("fish") {
+        let script = format!("source {}; complete -C 'apm run qa --on'", root().join("completions/apm.fish").display());
+        let ran = Ran::of(sandbox.program("fish", ["--no-config", "-c", &script]));
+        assert!(ran.stdout.contains("--only"), "{}{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
+fn man_shows_every_page_without_a_warning() {
+    if !has_program("man") {
+        return;
+    }
+    let sandbox = Sandbox::new("man");
+    for entry in std::fs::read_dir(root().join("man")).expect("man") {
+        let path = entry.expect("an entry").path();
+        let mut command = sandbox.program("man", ["--warnings", "-l", path.to_str().expect("UTF-8")]);
+        command.env("MANWIDTH", "80").env("LC_ALL", "C.UTF-8");
+        let ran = Ran::of(command);
+        assert!(
+            ran.code == Some(0) && ran.stdout.contains("NAME") && ran.stderr.is_empty(),
+            "{}: {}",
+            path.display(),
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn the_readme_says_what_is_there() {
+    let text = std::fs::read_to_string(root().join("README.md")).expect("a README");
+    let commands: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("cargo run ") || line.starts_with("tests/"))
+        .collect();
+    assert!(commands.contains(&"cargo run --release -- run qa") && commands.contains(&"tests/all.sh"), "{commands:?}");
+    let ci = std::fs::read_to_string(root().join(".ci/run")).expect("CI");
+    assert!(ci.contains("tests/all.sh"));
+    // Every `apm ...` line of a code block is a command line that parses.
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let Some(words) = line.trim().strip_prefix("apm ").filter(|_| in_block) else { continue };
+        let words = words.split(" #").next().unwrap_or(words).split(" | ").next().unwrap_or(words);
+        let argv = std::iter::once("apm").chain(words.split_whitespace());
+        let parsed = <apm::cli::Cli as clap::Parser>::try_parse_from(argv);
+        assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+    for link in text.match_indices("](").map(|(at, _)| &text[at + 2..]) {
+        let target = link.split(')').next().unwrap_or_default();
+        if !target.starts_with("http") && !target.starts_with('#') {
+            assert!(root().join(target).exists(), "{target}");
+        }
+    }
+}
+
+#[test]
+fn help_is_whole_and_fits() {
+    let sandbox = Sandbox::new("help");
+    for words in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["run", "qa", "--help"],
+        &["run", "each", "--help"],
+        &["config", "--help"],
+        &["help", "run", "each"],
+        &["help", "exit-codes"],
+    ] {
+        let text = sandbox.apm(words).good();
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{words:?}\n{text}");
+    }
+    let error = sandbox.apm(["rnu"]).fails(2);
+    assert!(error.contains("run"), "{error}");
+    let error = sandbox.apm(["help", "nothing"]).fails(2);
+    assert!(error.contains("apm help"), "{error}");
+}
