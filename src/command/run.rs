@@ -21,7 +21,7 @@ use crate::engine::unit::Shared;
 use crate::executor::capture;
 use crate::executor::local::{self, Machine};
 use crate::executor::store::{self, Store};
-use crate::journal::folder::{RunFolder, State};
+use crate::journal::folder::{self, RunFolder, State};
 use crate::journal::learned;
 use crate::journal::write::Journal;
 use crate::model::event::{
@@ -376,7 +376,7 @@ impl Folder {
         let now = Zoned::now();
         let random = now.timestamp().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 7);
         if request.options.no_journal && resumed.is_none() {
-            let name = format!("{}-{:06x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xff_ffff);
+            let name = folder::name(&now, random);
             let id =
                 RunId::new(&name).ok_or_else(|| Failure::machine(anyhow::anyhow!("`{name}` is no name of a run")))?;
             let path = std::env::temp_dir().join(format!("apm-{}-{name}", std::process::id()));

@@ -148,7 +148,7 @@ pub(crate) async fn run(order: Order, observer: &mut dyn Observer) -> std::io::R
             _ = ticks.tick() => lop.tick(),
         }
     }
-    let elapsed = lop.now();
+    let elapsed = whole_micros(lop.now());
     let figures = lop.scheduler.figures();
     Ok(Over { figures, scheduler: lop.scheduler, next_seq: lop.seq, elapsed, buffer_max, queue_full, fault: lop.fault })
 }

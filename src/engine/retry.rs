@@ -14,7 +14,7 @@ pub(crate) fn next_delay(policy: &Retry, failures: u32, outcome: &Outcome, rando
         return None;
     }
     let doubled = policy.delay.saturating_mul(1u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
-    Some(doubled.min(policy.delay_max.max(policy.delay)).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0))
+    Some(doubled.min(policy.delay_max).mul_f64(1.0 - random.clamp(0.0, 1.0) / 2.0))
 }
 
 #[cfg(test)]

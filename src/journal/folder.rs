@@ -69,7 +69,7 @@ impl State {
     pub(crate) fn create(&self, now: &Zoned, random: u64) -> io::Result<RunFolder> {
         let mut random = random;
         for _ in 0..64 {
-            let name = format!("{}-{:06x}", now.strftime("%Y%m%d-%H%M%S"), random & 0xff_ffff);
+            let name = name(now, random);
             random = random.rotate_right(24).wrapping_add(1);
             let id = RunId::new(&name).ok_or_else(|| io::Error::other(format!("`{name}` is no name of a run")))?;
             let path = self.path_of(&id);
@@ -224,6 +224,11 @@ impl RunFolder {
         // Where this fails the next run looks for leftovers and finds none: harmless.
         let _ = std::fs::remove_file(&self.marker);
     }
+}
+
+/// The name of a run that starts now: names sort by age, to the millisecond.
+pub(crate) fn name(now: &Zoned, random: u64) -> String {
+    format!("{}{:03x}", now.strftime("%Y%m%d-%H%M%S-%3f"), random & 0xfff)
 }
 
 /// The journal in the folder of a run.

@@ -248,11 +248,11 @@ fn priority_levels_bound_the_priorities_of_a_plan() {
 
 #[test]
 fn the_deadline_buffer_decides_who_goes_first() {
-    // Latest starts without a buffer: 1.09 s for `early`, 1.3 s for `tight`; with eleven times the learned duration
-    // `tight` presses more.
+    // `early` has the longer way and goes first, unless `tight` could be late: it may start after 0.9 s at the latest,
+    // and at once with a buffer of ten times its learned duration.
     let order = |buffer: &str| {
         let sandbox = Sandbox::new("buffer");
-        let plan = "version: 1\ntasks:\n- {id: gate, run: 'true'}\n- {id: early, run: sleep 0.11, needs: [gate], deadline: 1200ms}\n- {id: tight, run: sleep 0.5, needs: [gate], deadline: 1800ms}\n";
+        let plan = "version: 1\ntasks:\n- {id: gate, run: 'true'}\n- {id: tight, run: sleep 0.1, needs: [gate], deadline: 1s}\n- {id: early, run: sleep 0.3, needs: [gate]}\n";
         sandbox.file("p.yaml", plan);
         let set = format!("scheduling.strategies.deadline_aware.deadline_buffer_percent={buffer}");
         for _ in 0..3 {

@@ -155,7 +155,7 @@ fn a_million_values_need_no_memory() {
     let sandbox = Sandbox::new("many");
     // The queue is bounded: with a command that never ends only so many values are read.
     let script = format!(
-        "yes | {} run each -j1 -- sleep 30 & sleep 1; grep VmHWM /proc/$!/status; kill -TERM $!; wait $!",
+        "yes | {} run each -j1 -- sh -c 'sleep 30' & sleep 1; grep VmHWM /proc/$!/status; kill -TERM $!; wait $!",
         env!("CARGO_BIN_EXE_apm")
     );
     let ran = Ran::of(sandbox.program("bash", ["-c", &script]));

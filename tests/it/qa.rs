@@ -124,7 +124,7 @@ fn a_go_project() {
     assert_eq!(findings[..2], ["bad.go:0 format", "m.go:5 printf"]);
     let tests = tests_of(&report, "go-test");
     // `go test` vets first: with this finding the tests of the package are not run at all.
-    assert!(tests == ["example.com/m (the package) error"] || tests.len() == 3, "{tests:?}");
+    assert!(tests.is_empty() || tests == ["example.com/m (the package) error"] || tests.len() == 3, "{tests:?}");
     sandbox.file("m.go", "package m\n\nfunc F() {}\n");
     sandbox.apm(["run", "qa", "--only", "go-test"]).fails(1);
     let tests = tests_of(&sandbox.report(), "go-test");

@@ -189,8 +189,8 @@ fn help_is_whole_and_fits() {
         let text = sandbox.apm(words).good();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{words:?}\n{text}");
     }
-    let error = sandbox.apm(["rnu"]).fails(2);
-    assert!(error.contains("run"), "{error}");
+    let error = sandbox.apm(["confg"]).fails(2);
+    assert!(error.contains("config"), "{error}");
     let error = sandbox.apm(["help", "nothing"]).fails(2);
     assert!(error.contains("apm help"), "{error}");
 }

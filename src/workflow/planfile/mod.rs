@@ -19,8 +19,8 @@ use crate::text::yaml::{self, Key, Kind, Node, Place};
 use command::Shell;
 use matrix::Combination;
 
-/// Most values in a plan, aliases and matrices not expanded: a hundred for each of 100,000 tasks.
-const VALUES_MAX: usize = 10_000_000;
+/// Most values in a plan, aliases expanded: forty for each of 100,000 tasks.
+const VALUES_MAX: usize = 4_000_000;
 /// Most tasks after the matrices are expanded.
 const TASKS_MAX: usize = 1_000_000;
 
@@ -61,8 +61,36 @@ impl PlanFile {
 
 /// Reads a plan. `name` is the file's, for messages.
 pub(crate) fn read(name: &str, source: &str, rules: &Rules) -> Result<PlanFile, PlanFileError> {
+    let joined = source.trim_start().starts_with('{').then(|| join_surrogates(source)).flatten();
+    let source = joined.as_deref().unwrap_or(source);
     let plan = if is_json_lines(source) { read_lines(source, rules) } else { read_document(source, rules) };
     plan.map_err(|fault| PlanFileError(snippet::render(name, source, &fault)))
+}
+
+/// JSON writes characters beyond U+FFFF as two escapes, of which YAML knows nothing: they become one escape of YAML.
+fn join_surrogates(source: &str) -> Option<String> {
+    let half = |at: usize| {
+        let digits = source.get(at..at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut out = String::new();
+    let mut from = 0;
+    let mut at = 0;
+    while let Some(found) = source[at..].find('\\').map(|offset| at + offset) {
+        let pair = half(found)
+            .filter(|high| (0xD800..0xDC00).contains(high))
+            .zip(half(found + 6).filter(|low| (0xDC00..0xE000).contains(low)));
+        if let Some((high, low)) = pair {
+            out += &source[from..found];
+            out += &format!("\\U{:08X}", 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00));
+            at = found + 12;
+            from = at;
+        } else {
+            // The character after a backslash is part of its escape, also where it is another backslash.
+            at = source[found + 1..].chars().next().map_or(source.len(), |c| found + 1 + c.len_utf8());
+        }
+    }
+    (from > 0).then(|| out + &source[from..])
 }
 
 /// More than one line, and the first is a whole object that is no document of its own.
