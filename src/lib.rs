@@ -1,6 +1,52 @@
-//! apm: one static binary that runs checks, plans and agents in parallel with limits.
+//! apm: one static binary that runs checks, plans and commands in parallel, within limits, with one report.
+//!
+//! # Bird's eye
+//!
+//! A command turns what the user asked for into tasks (`workflow`). The pure scheduler decides what starts when
+//! (`engine::schedule`); the one loop (`engine::dispatch`) feeds it with what happened, numbers every event, hands it to
+//! the journal first and to the sinks next, and only then starts or ends anything. Attempts run on threads of their own
+//! (`engine::unit`) as process trees (`executor::local`). Reports are folds over the events and nothing else, so a
+//! recorded run renders as the live one did, and a resume is a fold too (`journal::resume`).
+//!
+//! # The code in reading order
+//!
+//! - `model`: plain data: tasks, outcomes, findings, the event stream. A wire format; knows nobody.
+//! - `engine`: `graph`, `queue`, `pool`, `retry`, `history`, `admit` and `schedule` are pure and take `now` as a value;
+//!   `simulation` proves their laws under a virtual clock. `dispatch` is the loop, `unit` the life of an attempt.
+//! - `executor`: processes on this machine, their output, the files they read and make.
+//! - `sys`: the only unsafe: spawn, signals, priorities, control groups. `probe`: read-only looks at Linux.
+//! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
+//! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs).
+//! - `report`: a fold (`run`) and one leaf a format. `sink`: consumers of events while a run goes on.
+//! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
+//!
+//! # If you look for
+//!
+//! 1. what may start next, and why a task waits: `engine::schedule`, `engine::admit`
+//! 2. how a process is started without a fork: `sys::spawn`
+//! 3. what happens at Ctrl-C: `engine::dispatch::Signals`, then `Input::Stop` in `engine::schedule`
+//! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::schedule` (`Input::Sampled`)
+//! 5. how leftovers of a killed apm are found: `command::run::sweep`, `sys::process::carries`
+//! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`
+//! 7. a new key of the configuration: a row in `config::keys`, a field in `config::settings`, a test in `tests/it/config.rs`
+//! 8. a new format of reports: a leaf in `report`, a line in `command::output`
+//! 9. what a resume runs again: `journal::resume`
+//! 10. exit codes: `command::failure`
+//!
+//! # Invariants, mostly absences
+//!
+//! - What is not in the journal has not happened: an event is written before the action it announces.
+//! - `report(live) == report(replayed)`: durations are whole microseconds from the start, sinks see events only.
+//! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` is unsafe, nothing calls `exit`.
+//! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
+//! - Values of task environments are in no event and no report; text of children is cleaned before a terminal sees it.
+//! - Every queue, buffer, wait and recursion has a bound with a name.
+//!
+//! `tests/it/architecture.rs` holds the list of imports. Where it differs from what one might expect:
+//! `text::yaml` builds its own located tree on `saphyr-parser`, because errors found while reading a meaning must still
+//! point at the text, which serde's data model has forgotten by then; `ui` asks `sys` for the width of the terminal;
+//! `engine::admit` takes a `probe` reading as a value. `pprof` is not here yet: it comes with `apm profile --self`.
 
-mod agent;
 pub mod cli;
 mod command;
 mod config;

@@ -19,7 +19,8 @@ want bash bash
 want zsh zsh
 want fish fish
 want man man-db
-want xmllint libxml2-utils
+want setpriv util-linux
+want faketime faketime
 want go golang-go
 want node nodejs
 
@@ -51,10 +52,10 @@ step 'clippy'
 cargo clippy --locked --all-targets --quiet -- -D warnings
 step 'build (release, static)'
 cargo build --locked --release --quiet
-step 'tests'
+step "tests"
 APM_RELEASE_BIN="$(cargo metadata --no-deps --format-version 1 --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(rustc -vV | sed -n 's/^host: //p')/release/apm"
 export APM_RELEASE_BIN
-cargo test --locked --quiet
+APM_CRASH_ROUNDS=${APM_CRASH_ROUNDS:-100} cargo test --locked --quiet
 step 'shell scripts'
 shellcheck .ci/run tests/*.sh
 step 'all passed'

@@ -6,7 +6,6 @@ use std::path::Path;
 
 /// `from -> to`, as the sources have them today.
 const EDGES: &[(&str, &[&str])] = &[
-    ("agent", &[]),
     ("cli", &[]),
     (
         "command",

@@ -61,7 +61,7 @@ fn initial_size_scale_factor_and_idle_timeout_shape_the_pool() {
     assert_eq!(sizes.first().copied(), Some(8), "four times");
     let (_, sizes) = run(&[]);
     assert_eq!(sizes, [] as [u64; 0], "starts at its largest");
-    let tail = "version: 1\ntasks:\n- {id: a, run: sleep 0.05}\n- {id: b, run: sleep 0.05}\n- {id: c, run: sleep 0.05}\n- {id: long, run: sleep 0.8}\n";
+    let tail = "version: 1\ntasks:\n- {id: long, run: sleep 0.8}\n- {id: a, run: sleep 0.05}\n- {id: b, run: sleep 0.05}\n- {id: c, run: sleep 0.05}\n";
     let [(_, short, _), (_, long, _)] = ["0.1", "300"].map(|seconds| {
         let sandbox = Sandbox::new("idle");
         sandbox.file("p.yaml", tail);
