@@ -3,15 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 
 use crate::model::bytestring::ByteString;
 use crate::model::id::{RunId, TaskId};
 use crate::model::task::Task;
+use crate::sys::process;
+
+/// From the start of a process to its exec: milliseconds, more on a loaded machine.
+const EXEC_WAIT: Duration = Duration::from_secs(1);
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -81,6 +86,7 @@ impl State {
             }
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
+                    sign(&lock)?;
                     return Ok(RunFolder { id, path, marker, _lock: lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -97,12 +103,12 @@ impl State {
     /// Takes over a recorded run, unless its apm is alive.
     pub(crate) fn take_over(&self, id: &RunId) -> io::Result<Option<RunFolder>> {
         let marker = self.root.join("active").join(id.as_str());
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(RunFolder { id: id.clone(), path: self.path_of(id), marker, _lock: lock })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
+        if !try_lock(&lock)? {
+            return Ok(None);
         }
+        sign(&lock)?;
+        Ok(Some(RunFolder { id: id.clone(), path: self.path_of(id), marker, _lock: lock }))
     }
 
     /// Recorded runs, newest first.
@@ -139,10 +145,7 @@ impl State {
     /// Whether the apm of this run lives.
     pub(crate) fn is_alive(&self, id: &RunId) -> bool {
         let marker = self.root.join("active").join(id.as_str());
-        OpenOptions::new()
-            .write(true)
-            .open(marker)
-            .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+        OpenOptions::new().read(true).write(true).open(marker).is_ok_and(|file| matches!(try_lock(&file), Ok(false)))
     }
 
     /// Runs whose apm ended without an end: what they left has to be looked for.
@@ -223,6 +226,37 @@ impl RunFolder {
     pub(crate) fn close(self) {
         // Where this fails the next run looks for leftovers and finds none: harmless.
         let _ = std::fs::remove_file(&self.marker);
+    }
+}
+
+/// Writes who holds the marker.
+fn sign(mut marker: &File) -> io::Result<()> {
+    let pid = std::process::id() as i32;
+    marker.set_len(0)?;
+    marker.write_all(format!("{pid} {}\n", process::start_of(pid).unwrap_or(0)).as_bytes())
+}
+
+/// Locks a marker, unless somebody holds it. A process that was just being started when its apm was killed holds it for
+/// a moment longer, until its exec: where the one that signed is gone, that moment is waited for.
+fn try_lock(mut marker: &File) -> io::Result<bool> {
+    let mut signed = String::new();
+    let end = Instant::now() + EXEC_WAIT;
+    loop {
+        match marker.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if signed.is_empty() {
+            marker.read_to_string(&mut signed)?;
+        }
+        let owner =
+            signed.trim().split_once(' ').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse().ok()?)));
+        let lives = owner.is_none_or(|(pid, start): (i32, u64)| process::start_of(pid) == Some(start));
+        if lives || Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -15,6 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::model::event::Exit;
@@ -119,11 +120,6 @@ impl Actions {
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from, to) })
     }
 
-    fn open_read(&mut self, fd: RawFd, path: &CStr) -> io::Result<()> {
-        // SAFETY: as above; glibc copies the path.
-        check(unsafe { libc::posix_spawn_file_actions_addopen(&raw mut self.0, fd, path.as_ptr(), libc::O_RDONLY, 0) })
-    }
-
     fn chdir(&mut self, path: &CStr) -> io::Result<()> {
         // SAFETY: as above; glibc copies the path.
         check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, path.as_ptr()) })
@@ -202,6 +198,19 @@ pub(crate) fn fill_standard_descriptors() -> io::Result<()> {
     Ok(())
 }
 
+/// Something to read nothing from: /dev/null, or in a root without one a pipe that nobody writes to.
+fn nothing() -> io::Result<&'static OwnedFd> {
+    static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(fd) = NOTHING.get() {
+        return Ok(fd);
+    }
+    let opened = match std::fs::File::open("/dev/null") {
+        Ok(file) => OwnedFd::from(file),
+        Err(_) => pipe(None)?.0,
+    };
+    Ok(NOTHING.get_or_init(|| opened))
+}
+
 /// Starts a process with standard input from /dev/null and both outputs in pipes.
 pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let program = c_string(command.program.as_os_str(), "the program")?;
@@ -228,7 +237,7 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
     let (stderr, stderr_theirs) = pipe(command.pipe_size)?;
     let mut actions = Actions::new()?;
-    actions.open_read(0, c"/dev/null")?;
+    actions.dup2(nothing()?.as_raw_fd(), 0)?;
     actions.dup2(stdout_theirs.as_raw_fd(), 1)?;
     actions.dup2(stderr_theirs.as_raw_fd(), 2)?;
     if let Some(cwd) = command.cwd {

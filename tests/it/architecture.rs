@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["model", "text"]),
     ("engine", &["executor", "model", "probe", "sys"]),
     ("executor", &["model", "sys"]),
-    ("journal", &["model"]),
+    ("journal", &["model", "sys"]),
     ("model", &[]),
     ("probe", &["model"]),
     ("report", &["model", "text"]),

@@ -225,11 +225,17 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
             }
             // Without files in its configuration mypy wants to be told.
             "{mypy}" => {
-                let configured = ["mypy.ini", ".mypy.ini", "setup.cfg", "pyproject.toml"].iter().any(|file| {
-                    project.text(file).lines().any(|line| {
-                        let key = line.split('=').next().unwrap_or_default().trim();
-                        ["files", "packages", "modules"].contains(&key)
-                    })
+                let sections = [
+                    ("mypy.ini", "[mypy]"),
+                    (".mypy.ini", "[mypy]"),
+                    ("setup.cfg", "[mypy]"),
+                    ("pyproject.toml", "[tool.mypy]"),
+                ];
+                let configured = sections.iter().any(|(file, section)| {
+                    let lines = project.text(file).lines().skip_while(|line| line.trim() != *section).skip(1);
+                    let keys =
+                        lines.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split('=').next());
+                    keys.map(str::trim).any(|key| ["files", "packages", "modules"].contains(&key))
                 });
                 if !configured {
                     words.push(".".to_owned());

@@ -37,11 +37,24 @@ pub(super) fn paths(printed: &Printed<'_>) -> Read {
         .collect())
 }
 
-/// `Would reformat: a.py`.
+/// `Would reformat: a.py`, and in later versions `unformatted: ...` with the place in the line below.
 pub(super) fn ruff_format(printed: &Printed<'_>) -> Read {
-    let lines = text(printed.stdout);
-    let files = lines.lines().filter_map(|line| line.strip_prefix("Would reformat: "));
-    of(files.map(|file| unformatted(printed.place.file(file.trim()))).collect())
+    let text = text(printed.stdout);
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut announced = false;
+    for line in text.lines() {
+        let place = line.trim_start().strip_prefix("--> ").filter(|_| announced);
+        let file = match (line.strip_prefix("Would reformat: "), place) {
+            (Some(file), _) => Some(file),
+            (None, Some(place)) => Some(place.trim_end_matches(|c: char| c == ':' || c.is_ascii_digit())),
+            (None, None) => None,
+        };
+        announced = line.starts_with("unformatted:");
+        let found = file.map(|file| unformatted(printed.place.file(file.trim())));
+        // One file may have several places.
+        findings.extend(found.filter(|found| !findings.contains(found)));
+    }
+    of(findings)
 }
 
 /// `would reformat /x/a.py`, on standard error.

@@ -380,6 +380,20 @@ mod cases {
     }
 
     #[test]
+    fn ruff_names_unformatted_files_in_two_ways() {
+        let old =
+            check("ruff-format", Parser::RuffFormat, 1, "Would reformat: a.py\n1 file would be reformatted\n", "");
+        let new = check(
+            "ruff-format",
+            Parser::RuffFormat,
+            1,
+            "unformatted: File would be reformatted\n --> a.py:20:25\n  |\n  -> no\n",
+            "",
+        );
+        assert_eq!((old.as_str(), old == new), ("1 finding\nError format sub/a.py:0:0: not formatted", true));
+    }
+
+    #[test]
     fn severities_decide_together_with_the_exit_code() {
         let row = |level: &str| {
             format!(
