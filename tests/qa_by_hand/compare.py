@@ -95,7 +95,8 @@ def mypy(cwd, _files):
             part = re.search(r"^\[" + re.escape(section) + r"\]$(.*?)(?=^\[|\Z)", text, re.M | re.S)
             configured |= bool(part and re.search(r"^(files|packages|modules)\s*=", part[1], re.M))
     code, out, _ = run(["mypy", "--show-column-numbers", "--no-error-summary"] + ([] if configured else ["."]), cwd)
-    return set(), places(out, cwd), code != 0
+    whole = {(relative(name, cwd), 0) for name in re.findall(r"^([^:\n]+): (?:error|note): ", out, re.M)}
+    return set(), places(out, cwd) | whole, code != 0
 
 
 def pytest(cwd, _files):

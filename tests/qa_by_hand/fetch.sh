@@ -38,10 +38,12 @@ debian() { # debian NAME
     fi
     apt-get source --download-only -qq "$1" >/dev/null
     mkdir "$1"
-    tar xf "$1"_*.orig.tar.* -C "$1" --strip-components=1
+    # A native package has one archive, any other its authors' beside Debian's own.
+    archive=$(ls "$1"_*.orig.tar.* 2>/dev/null || ls "$1"_*.tar.*)
+    tar xf "$archive" -C "$1" --strip-components=1
 }
 
 crate either 1.15.0
 sdist pluggy 1.6.0
 debian golang-github-google-uuid
-debian git-extras
+debian debootstrap
