@@ -23,6 +23,8 @@ want setpriv util-linux
 want faketime faketime
 want go golang-go
 want node nodejs
+want java default-jre-headless
+want linux.uml user-mode-linux
 
 step "packages:${packages:- all there}"
 if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -57,5 +59,5 @@ APM_RELEASE_BIN="$(cargo metadata --no-deps --format-version 1 --locked | sed 's
 export APM_RELEASE_BIN
 APM_CRASH_ROUNDS=${APM_CRASH_ROUNDS:-100} cargo test --locked --quiet
 step 'shell scripts'
-shellcheck .ci/run tests/*.sh
+shellcheck .ci/run install.sh tests/*.sh tests/*/*.sh
 step 'all passed'

@@ -17,6 +17,8 @@ use crate::sys::stage::Stage;
 
 /// Prefix of every group apm makes.
 const PREFIX: &str = "apm-";
+/// Ending of the group that apm itself moves to where it has to make room.
+const LEAF: &str = ".self";
 /// Period of the CPU quota in microseconds: the kernel's default.
 const PERIOD_US: u64 = 100_000;
 
@@ -46,6 +48,8 @@ struct Place {
     version: Mechanism,
     folder: PathBuf,
     controllers: Vec<Controller>,
+    /// Where apm moved to, so that its own group may hand controllers down.
+    leaf: Option<PathBuf>,
 }
 
 /// Where control groups for a run are made.
@@ -66,7 +70,7 @@ pub(crate) struct Group {
 impl Cgroups {
     /// No control groups: everything is polled.
     pub(crate) fn none(why: &str) -> Self {
-        Self { notes: vec![why.to_owned()], ..Self::default() }
+        Self { places: Vec::new(), notes: vec![why.to_owned()], ceilings: false }
     }
 
     /// Finds where groups can be made and makes those of the run. `root` is where control groups are mounted by
@@ -131,11 +135,14 @@ impl Cgroups {
         Ok((!group.places.is_empty()).then_some(group))
     }
 
-    /// Removes the groups of the run.
+    /// Removes the groups of the run; also done when the value goes.
     pub(crate) fn remove(&self) {
         for place in &self.places {
             // One that stays is found as stale by a later run.
             let _ = remove_tree(&place.folder);
+            if let (Some(leaf), Some(own)) = (&place.leaf, place.folder.parent()) {
+                leave(own, leaf);
+            }
         }
     }
 
@@ -158,6 +165,7 @@ impl Cgroups {
                         // Where it stays, nothing lives in it any more.
                         let _ = remove_tree(&folder);
                     }
+                    let _ = fs::remove_dir(place.join(format!("{PREFIX}{run}{LEAF}")));
                 }
             }
         }
@@ -185,6 +193,12 @@ impl Cgroups {
                 self.notes.push(format!("the ceiling in `{}`: {error}", place.folder.display()));
             }
         }
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -372,23 +386,67 @@ fn place_v1(mount: &(PathBuf, String), own: &str, controller: Controller, name: 
         .ok_or("this process is in no group of it")?;
     let folder = own_folder(mount, path).join(name);
     fs::create_dir(&folder).map_err(|error| format!("create `{}`: {error}", folder.display()))?;
-    Ok(Place { version: Mechanism::CgroupV1, folder, controllers: vec![controller] })
+    Ok(Place { version: Mechanism::CgroupV1, folder, controllers: vec![controller], leaf: None })
 }
 
-/// The nearest group at or above our own in which groups with controllers can be made.
+/// The nearest group at or above our own in which groups with controllers can be made. Not above one that has limits:
+/// what runs there would have left them.
 fn place_v2(mount: &(PathBuf, String), own: &str, name: &str) -> Result<Place, String> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).ok_or("this process is in no group of it")?;
     let start = own_folder(mount, path);
     let mut why = String::new();
     for place in start.ancestors().take_while(|place| place.starts_with(&mount.0)) {
-        match try_v2(place, name) {
+        let tried = if place == start { try_own_v2(place, name) } else { try_v2(place, name) };
+        match tried {
             Ok(place) => return Ok(place),
             // The reason at our own group is the one that helps.
             Err(error) if why.is_empty() => why = error,
             Err(_) => {}
         }
+        if has_limits(place) {
+            break;
+        }
     }
     Err(why)
+}
+
+/// Whether a version 2 group limits its members.
+fn has_limits(folder: &Path) -> bool {
+    ["memory.max", "memory.high", "cpu.max", "pids.max"].iter().any(|file| {
+        let value = fs::read_to_string(folder.join(file)).unwrap_or_default();
+        value.split_ascii_whitespace().next().is_some_and(|first| first != "max")
+    })
+}
+
+/// A group with processes of its own may not hand controllers down, unless it is the root of all. Where apm is the only
+/// one in it (a service, `systemd-run --scope -p Delegate=yes`), it moves into a group below and leaves it free.
+fn try_own_v2(own: &Path, name: &str) -> Result<Place, String> {
+    let first = try_v2(own, name);
+    let pid = std::process::id().to_string();
+    let alone = || fs::read_to_string(own.join("cgroup.procs")).is_ok_and(|text| text.trim() == pid);
+    if first.is_ok() || !alone() {
+        return first;
+    }
+    let leaf = own.join(format!("{name}{LEAF}"));
+    let move_to = |folder: &Path| fs::write(folder.join("cgroup.procs"), "0");
+    let moved = fs::create_dir(&leaf).and_then(|()| move_to(&leaf));
+    let second = moved
+        .map_err(|error| format!("move to `{}`: {error}", leaf.display()))
+        .and_then(|()| Ok(Place { leaf: Some(leaf.clone()), ..try_v2(own, name)? }));
+    if second.is_err() {
+        leave(own, &leaf);
+    }
+    second
+}
+
+/// Moves apm out of its leaf and removes it.
+fn leave(own: &Path, leaf: &Path) {
+    // Only a group that hands nothing down takes processes. What fails here stays until the end of the service.
+    for controller in Controller::ALL {
+        let _ = fs::write(own.join("cgroup.subtree_control"), format!("-{}", controller.name()));
+    }
+    let _ = fs::write(own.join("cgroup.procs"), "0");
+    let _ = fs::remove_dir(leaf);
 }
 
 fn try_v2(place: &Path, name: &str) -> Result<Place, String> {
@@ -411,7 +469,6 @@ fn try_v2(place: &Path, name: &str) -> Result<Place, String> {
         }
         Ok(())
     };
-    // A group with processes of its own may not hand controllers down, unless it is the root of all.
     enable(place)?;
     let folder = place.join(name);
     fs::create_dir(&folder).map_err(|error| format!("create `{}`: {error}", folder.display()))?;
@@ -419,7 +476,7 @@ fn try_v2(place: &Path, name: &str) -> Result<Place, String> {
         // The reason is on its way; an empty group left behind does no harm.
         let _ = fs::remove_dir(&folder);
     })?;
-    Ok(Place { version: Mechanism::CgroupV2, folder, controllers })
+    Ok(Place { version: Mechanism::CgroupV2, folder, controllers, leaf: None })
 }
 
 #[cfg(test)]
