@@ -1,32 +1,40 @@
-//! The physical limit that the benchmarks compare with: so many threads that do nothing but start a process and wait
-//! for it. `limit THREADS COUNT PROGRAM [ARG...]`; with BALLAST_MIB that much touched memory is held meanwhile; with
-//! FOLDER the processes are started there, in a process group of their own.
+//! What this program is when a case starts it again: the physical limit, or a stand-in for a tool.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let threads: usize = words[0].parse().expect("threads");
-    let count: usize = words[1].parse().expect("count");
-    let mib: usize = std::env::var("BALLAST_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let ballast = vec![1u8; mib << 20];
-    let folder = std::env::var_os("FOLDER");
+/// Milliseconds that a stand-in takes.
+pub const STAND_IN_MS: u64 = 200;
+
+/// `PROGRAM limit THREADS COUNT COMMAND [ARG...]`, or any other name than our own: a stand-in.
+pub fn entry(words: &[String]) -> Option<ExitCode> {
+    let own = words[0].rsplit('/').next().unwrap_or_default();
+    if !own.starts_with("bench") {
+        std::thread::sleep(Duration::from_millis(STAND_IN_MS));
+        return Some(ExitCode::SUCCESS);
+    }
+    if words.get(1).is_none_or(|word| word != "limit") {
+        return None;
+    }
+    let number = |at: usize| words[at].parse::<usize>().expect("a number");
+    start_and_wait(number(2), number(3), &words[4..]);
+    Some(ExitCode::SUCCESS)
+}
+
+/// So many threads start the command so many times: `std` uses posix_spawn, and each thread waits for its own.
+fn start_and_wait(threads: usize, count: usize, words: &[String]) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while next.fetch_add(1, Ordering::Relaxed) < count {
-                    let mut command = Command::new(&words[2]);
-                    command.args(&words[3..]).stdin(Stdio::null());
-                    if let Some(folder) = &folder {
-                        command.current_dir(folder).process_group(0);
-                    }
+                    let mut command = Command::new(&words[0]);
+                    command.args(&words[1..]).stdin(Stdio::null()).process_group(0);
                     assert!(command.status().expect("started").success());
                 }
             });
         }
     });
-    std::hint::black_box(&ballast);
 }

@@ -1,0 +1,38 @@
+//! Every figure of speed and memory that the README quotes: `cargo bench`, or `cargo bench -- spawn graph` for some.
+//!
+//! Each case runs apm, its peers where they are installed, and the physical limit (threads that do nothing but start
+//! processes and wait for them) in turns, round after round, so that a noisy machine disturbs all of them alike; what
+//! counts is the ratio within a round. A bound that is missed is said, and the exit code is 1.
+
+mod case;
+mod cases;
+mod limit;
+mod measure;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(code) = limit::entry(&words) {
+        return code;
+    }
+    // `cargo bench` adds `--bench`.
+    words.retain(|word| !word.starts_with("--"));
+    let wanted = &words[1..];
+    let all = cases::all();
+    let unknown = wanted.iter().find(|name| !all.iter().any(|(known, _)| known == name));
+    if let Some(name) = unknown {
+        let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        eprintln!("no case is named `{name}`; there are: {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    println!("{}", measure::machine());
+    let mut missed = 0;
+    for (name, case) in all {
+        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
+            missed += case().run();
+        }
+    }
+    println!("\n{}", measure::load());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
