@@ -51,6 +51,10 @@ const DEPTH_MAX: u32 = 4;
 const FILES_PER_ATTEMPT: u64 = 10;
 /// Descriptors apm needs besides.
 const FILES_OWN: u64 = 24;
+/// Kept of an output stream where no bound was set.
+const OUTPUT_LIMIT: Bytes = Bytes::mib(64);
+/// How long an idle thread of an attempt is kept for the next.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Tasks announced in one event.
 const TASKS_PER_EVENT: usize = 500;
 /// How long the machine's memory pressure may be before nothing more is started.
@@ -213,6 +217,10 @@ impl Observer for Watch {
     fn tick(&mut self) {
         self.fan.tick();
     }
+
+    fn is_closed(&self) -> bool {
+        self.fan.is_closed()
+    }
 }
 
 /// Runs it.
@@ -231,6 +239,9 @@ pub(crate) fn execute(
     if work.tasks.is_empty() && matches!(work.source, Source::Fixed) && !work.may_be_empty {
         return Err(Failure::nothing(format!("{}: there is nothing to run", work.title)));
     }
+    // Where not even one thread can be had nothing below works, and not all of it says so well.
+    let tried = std::thread::Builder::new().spawn(|| ()).map(std::thread::JoinHandle::join);
+    tried.context("start a thread (`ulimit -u` bounds them)").map_err(Failure::machine)?.expect("it does nothing");
     let depth = context.environment.depth();
     if depth >= DEPTH_MAX {
         return Err(Failure::usage(anyhow::anyhow!("apm inside apm, {depth} levels deep"))
@@ -269,6 +280,7 @@ pub(crate) fn execute(
         store::read(&read_folder, stored, max).unwrap_or_default()
     };
     let mut fan = Fan::new(journal, Box::new(read));
+    let relays = work.relay.is_some();
     add_sinks(context, &request, &mut work, &mut fan)?;
 
     let history: History = folder.state.as_ref().map(|state| learned::load(state.root())).unwrap_or_default();
@@ -277,7 +289,8 @@ pub(crate) fn execute(
     let tasks: Vec<Arc<Task>> = std::mem::take(&mut work.tasks).into_iter().map(Arc::new).collect();
     scheduler.add(tasks.clone()).map_err(Failure::usage)?;
 
-    let roots = Roots::default();
+    let (roots, meter) = (Roots::default(), Meter::default());
+    scheduler.first_reading(machine::read(&roots, &meter));
     let machine = machine(context, &request, &id, depth, shape, cgroups, work.cwd.clone());
     if request.settings.preload {
         warm_up(&machine, &tasks, &mut notes);
@@ -327,11 +340,16 @@ pub(crate) fn execute(
         store,
         folder: path.clone(),
         roots,
-        meter: Meter::default(),
+        meter,
         interval: request.settings.interval,
         capture: capture::Bounds {
             memory: request.settings.buffer,
-            disk: request.settings.output_limit.0,
+            // What is passed on is passed on whole, unless a bound was asked for.
+            disk: match (request.settings.output_limit, relays) {
+                (Some(limit), _) => limit.0,
+                (None, true) => u64::MAX,
+                (None, false) => OUTPUT_LIMIT.0,
+            },
             tail: request.settings.buffer.min(64 << 10),
         },
         judge: judge(work.root.clone()),
@@ -350,9 +368,9 @@ pub(crate) fn execute(
     };
     // Where this is refused, orphans go to init and are found by their marks only.
     let _ = process::adopt_orphans();
-    let mut watch = Watch { fan, folder: path };
+    let watch = Watch { fan, folder: path };
     let runtime = runtime(&request.settings, shape)?;
-    let over = runtime.block_on(dispatch::run(order, &mut watch)).map_err(Failure::machine)?;
+    let (over, watch) = runtime.block_on(dispatch::run(order, watch)).map_err(Failure::machine)?;
     end_orphans();
     shared.machine.cgroups.remove();
     runtime.shutdown_background();
@@ -520,13 +538,17 @@ fn machine(
         (SLOTS.into(), shape.max.div_ceil(2).to_string().into()),
     ];
     let env = spawn::Environment::new(context.environment.variables.iter().cloned().chain(own));
-    Machine::new(env, context.environment.path(), cwd, request.settings.buffer, cgroups)
+    let elsewhere = cwd != context.environment.cwd;
+    Machine::new(env, context.environment.path(), (cwd, elsewhere), request.settings.buffer, cgroups)
 }
 
 /// Finds the programs of the plan before anything starts: what is missing is named now, not after an hour.
 fn warm_up(machine: &Machine, tasks: &[Arc<Task>], notes: &mut Vec<(NoteLevel, String)>) {
     let mut missing: std::collections::BTreeMap<String, (u64, String)> = std::collections::BTreeMap::new();
-    for task in tasks.iter().filter(|task| task.skip.is_none() && !task.env.contains_key(&"PATH".into())) {
+    // What a task needs may bring its program.
+    let known =
+        |task: &&Arc<Task>| task.skip.is_none() && task.needs.is_empty() && !task.env.contains_key(&"PATH".into());
+    for task in tasks.iter().filter(known) {
         if let Some(program) = local::words(&task.run).first()
             && machine.find(program, None, &machine.folder(task)).is_none()
         {
@@ -574,7 +596,7 @@ fn runtime(settings: &Settings, shape: PoolShape) -> Result<tokio::runtime::Runt
         .thread_name("apm-worker")
         // One for each attempt, and a few for killing and sampling.
         .max_blocking_threads(shape.max as usize + 16)
-        .thread_keep_alive(settings.idle_timeout.max(Duration::from_secs(1)))
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .thread_stack_size(512 << 10)
         .on_thread_start(move || {
             // Attempts are started by these threads and inherit this. A refusal was said at the start.
@@ -618,7 +640,7 @@ fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fa
         fan.add(Importance::Display, Box::new(Log::new(detail)));
     }
     match (format, work.relay) {
-        (Format::Text, Some((order, tag))) => fan.add(Importance::Display, Box::new(Relay::new(order, tag))),
+        (Format::Text, Some((order, tag))) => fan.add(Importance::Result, Box::new(Relay::new(order, tag))),
         // The summary is written after the display is gone.
         (Format::Text, None) => {}
         (format, _) => fan.add(Importance::Requested, output::stdout(format, ui.stdout_layout())),

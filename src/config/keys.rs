@@ -374,9 +374,9 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     key(
         "run.output_limit_mb",
         Number(0.001, 1_048_576.0),
-        "64",
+        "",
         "MiB",
-        "kept on disk of each output stream; beyond it only the end",
+        "kept on disk of each output stream, beyond it only the end; where not set 64, and all of what is passed on",
         Works("`truncated` of an output"),
     ),
     key(

@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(show("run.grace_seconds"), "5 environment APM_RUN__GRACE_SECONDS");
         assert!(show("run.keep_runs").ends_with("apm.yaml:1"));
         assert_eq!(show("memory.buffer_size_kb"), "128 environment APM_BUFFER_SIZE_KB");
-        assert_eq!(show("run.output_limit_mb"), "64 default");
+        assert_eq!(show("run.retry_delay_ms"), "200 default");
         assert_eq!(
             merged.warnings,
             ["the environment variable APM_BUFER_SIZE_KB is not known; did you mean `APM_BUFFER_SIZE_KB`?"]

@@ -27,6 +27,9 @@ const CEILING_ACT_PERCENT: u64 = 85;
 const CPU_BURST: Duration = Duration::from_millis(500);
 /// Attempts that a memory shortage put back this often run without being put back again.
 const REQUEUES_MAX: u32 = 8;
+/// Where no process is to be had although nothing runs: until the next try, longer than apm keeps idle threads, which
+/// count as processes of the user.
+const BUSY_WAIT: Duration = Duration::from_millis(1500);
 
 /// What the scheduler is told once.
 #[derive(Clone, Debug)]
@@ -190,6 +193,7 @@ struct Node {
     attempts: u32,
     failures: u32,
     requeues: u32,
+    waits: u32,
     path_us: u64,
 }
 
@@ -265,6 +269,11 @@ impl Scheduler {
         }
     }
 
+    /// What the machine says before anything starts: without it the first starts would be blind.
+    pub(crate) fn first_reading(&mut self, reading: Reading) {
+        self.reading = reading;
+    }
+
     /// Adds tasks. They are looked at with the next input.
     pub(crate) fn add(&mut self, tasks: Vec<Arc<Task>>) -> Result<(), GraphError> {
         let range = self.graph.add(&tasks)?;
@@ -286,6 +295,7 @@ impl Scheduler {
                 attempts: 0,
                 failures: 0,
                 requeues: 0,
+                waits: 0,
                 path_us,
             });
         }
@@ -603,15 +613,23 @@ impl Scheduler {
         usage.processes_peak = usage.processes_peak.max(running.processes_peak);
         let node = &mut self.nodes[ix as usize];
         let ceiling = self.setup.bounds.memory_ceiling;
-        let (outcome, requeue) = conclude(running.verdict, &attempted, &node.task, ceiling, self.running.is_empty());
+        let was_alone = self.running.is_empty();
+        let chance = Chance { was_alone, requeues: node.requeues, waits: node.waits };
+        let (outcome, requeue) = conclude(running.verdict, &attempted, &node.task, ceiling, chance);
+
         if requeue.is_none() && attempted.exit.is_some() && !matches!(outcome, Outcome::Cancelled { .. }) {
             self.history.learn(&node.key, attempted.usage.wall, attempted.usage.memory_peak);
         }
 
         let next = if let Some(reason) = requeue.filter(|_| self.stop.is_none()) {
-            node.requeues += 1;
-            self.memory_settles = !self.running.is_empty();
-            Next::Requeue { reason }
+            if attempted.busy && was_alone {
+                node.waits += 1;
+                Next::Retry { delay: BUSY_WAIT }
+            } else {
+                node.requeues += 1;
+                self.memory_settles = !was_alone;
+                Next::Requeue { reason }
+            }
         } else {
             if outcome.is_failure() {
                 node.failures += 1;
@@ -906,13 +924,23 @@ fn over_limit(task: &Task, running: &Running, polled: Polled) -> Option<Verdict>
     None
 }
 
+/// Whether another try could end otherwise.
+struct Chance {
+    /// Nothing else ran: what it lacked nobody else had.
+    was_alone: bool,
+    /// Times it was put back.
+    requeues: u32,
+    /// Times it waited for a process although nothing ran.
+    waits: u32,
+}
+
 /// How an attempt ended, and whether it goes back into the queue.
 fn conclude(
     verdict: Option<Verdict>,
     attempted: &Attempted,
     task: &Task,
     ceiling: Option<Bytes>,
-    was_alone: bool,
+    Chance { was_alone, requeues, waits }: Chance,
 ) -> (Outcome, Option<String>) {
     let peak = attempted.usage.memory_peak;
     match verdict {
@@ -926,13 +954,18 @@ fn conclude(
         Some(Verdict::Requeued(_)) | None => {}
     }
     if let Some(error) = &attempted.broken {
-        return (Outcome::Broken { error: error.clone() }, None);
+        let requeue = (attempted.busy && (!was_alone || waits < REQUEUES_MAX)).then(|| error.clone());
+        return (Outcome::Broken { error: error.clone() }, requeue);
     }
     let failed = attempted.exit.is_some_and(|exit| !exit.outcome().is_good());
     if failed && attempted.oom_kills > 0 {
         return match (task.limits.memory, ceiling) {
             (Some(limit), _) => (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None),
             (None, Some(limit)) if was_alone => {
+                (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None)
+            }
+            // The kernel chose it among several, too often to be chance.
+            (None, Some(limit)) if requeues >= REQUEUES_MAX => {
                 (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None)
             }
             (None, Some(limit)) => {

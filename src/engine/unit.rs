@@ -15,7 +15,7 @@ use crate::engine::schedule::Tree;
 use crate::executor::capture::{Bounds, Capture};
 use crate::executor::files;
 pub(crate) use crate::executor::local::Control;
-use crate::executor::local::{self, Executed, Machine};
+use crate::executor::local::{self, Executed, Machine, NotRun};
 use crate::executor::store::{self, Store};
 use crate::model::event::{Exit, Output, Stored, Usage};
 use crate::model::finding::{Counts, Results};
@@ -33,6 +33,8 @@ pub(crate) struct Attempted {
     pub(crate) exit: Option<Exit>,
     /// Why it could not be run, or its result not be had.
     pub(crate) broken: Option<String>,
+    /// It could not be started now, but may be when another has ended.
+    pub(crate) busy: bool,
     /// What a reader of its output, or a look at its promised files, makes of it.
     pub(crate) judgement: Option<Outcome>,
     pub(crate) usage: Usage,
@@ -107,8 +109,17 @@ pub(crate) fn control(shared: &Shared, ix: Ix, attempt: u32) -> Control {
     Control::new(format!("{}.{ix}.{attempt}", shared.run), &shared.machine)
 }
 
-/// Makes the attempt; blocks until it is over.
+/// Makes the attempt; blocks until it is over. A bug in here, in one of the many readers of outputs for instance, costs
+/// this attempt and not the run, which would wait for it for ever.
 pub(crate) fn run(job: &Job) -> Attempted {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make(job))).unwrap_or_else(|_| {
+        job.control.kill();
+        let broken = Some("a bug in apm, please report it; standard error has the details".to_owned());
+        Attempted { broken, ..Attempted::default() }
+    })
+}
+
+fn make(job: &Job) -> Attempted {
     let Job { task, shared, .. } = job;
     let mut attempted = Attempted::default();
     let folder = shared.machine.folder(task);
@@ -149,7 +160,7 @@ pub(crate) fn run(job: &Job) -> Attempted {
             attempted.forks_refused = executed.forks_refused;
             attempted.notes = executed.notes;
         }
-        Err(error) => attempted.broken = Some(error),
+        Err(NotRun { error, busy }) => (attempted.broken, attempted.busy) = (Some(error), busy),
     }
     for (capture, output) in [(stdout, &mut attempted.stdout), (stderr, &mut attempted.stderr)] {
         let (kept, lost) = capture.finish(&shared.store);
@@ -166,7 +177,7 @@ pub(crate) fn run(job: &Job) -> Attempted {
     attempted
 }
 
-fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[u8])) -> Result<Executed, String> {
+fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[u8])) -> Result<Executed, NotRun> {
     let Job { task, shared, control, .. } = job;
     let replaced: Vec<OsString>;
     let mut words = local::words(&task.run);
@@ -192,15 +203,29 @@ fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[
 /// Reads the results of a check from what it printed and wrote.
 fn judge(job: &Job, exit: Exit, scratch: Option<&Path>, attempted: &mut Attempted) {
     let Job { task, shared, .. } = job;
-    let read = |output: &Output| {
-        let stored = output.stored.as_ref()?;
-        store::read(&shared.folder, stored, JUDGED_MAX).ok()
+    let read = |output: &Output| match &output.stored {
+        Some(stored) => store::read(&shared.folder, stored, JUDGED_MAX),
+        None => Ok(Vec::new()),
     };
-    let stdout = read(&attempted.stdout).unwrap_or_default();
-    let stderr = read(&attempted.stderr).unwrap_or_default();
+    let (stdout, stderr) = match (read(&attempted.stdout), read(&attempted.stderr)) {
+        (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+        (Err(error), _) | (_, Err(error)) => {
+            attempted.broken = Some(format!("read its output back: {error}"));
+            return;
+        }
+    };
     let (outcome, results) = (shared.judge)(task, exit, &stdout, &stderr, scratch);
     attempted.counts = results.counts();
-    attempted.judgement = Some(outcome);
+    // Half an output is no proof that nothing was found.
+    let whole = |output: &Output| {
+        !output.truncated && output.stored.as_ref().is_none_or(|stored| stored.len <= JUDGED_MAX as u64)
+    };
+    attempted.judgement = Some(match outcome {
+        good if good.is_good() && !(whole(&attempted.stdout) && whole(&attempted.stderr)) => Outcome::Broken {
+            error: "its output could not be kept whole (`run.output_limit_mb`, or the disk is full)".to_owned(),
+        },
+        outcome => outcome,
+    });
     if !(results.tests.is_empty() && results.findings.is_empty()) {
         match serde_json::to_vec(&results).map_err(io::Error::other).and_then(|json| shared.store.append(&json)) {
             Ok(stored) => attempted.results = Some(stored),
@@ -217,6 +242,9 @@ fn judge(job: &Job, exit: Exit, scratch: Option<&Path>, attempted: &mut Attempte
 pub(crate) fn sample(shared: &Shared, running: &[(Ix, Arc<Control>)]) -> Vec<(Ix, Tree)> {
     for orphan in process::orphans() {
         process::reap(orphan);
+    }
+    if running.is_empty() {
+        return Vec::new();
     }
     let table = probe::process::sweep(&shared.roots);
     let look = |(ix, control): &(Ix, Arc<Control>)| {

@@ -21,11 +21,13 @@ use crate::sys::process::{self, Identity};
 use crate::sys::spawn::{self, Child, Command, Environment};
 use crate::sys::{cgroup, signal};
 
-/// After the end of the main process: how long its output may stay open before what holds it counts as left behind.
-/// A pipeline's members end within a few milliseconds of each other.
+/// After the end of the main process: how long members of its group may live on before they count as left behind, and
+/// its output stay open. A pipeline's members end within a few milliseconds of each other.
 const LEAK_WAIT: Duration = Duration::from_millis(100);
 /// After KILL: how long until a process that does not end (state D) is given up.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
+/// Largest pipe: the largest buffer that can be configured.
+const PIPE_MAX: usize = 16 << 20;
 /// Between two looks at whether that time has come.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -36,12 +38,14 @@ pub(crate) struct Machine {
     pub(crate) env: Environment,
     /// PATH, for finding programs.
     pub(crate) path: OsString,
-    /// Where apm was started.
+    /// Where the run was started.
     pub(crate) cwd: PathBuf,
+    /// Which is not where apm is: a run that is resumed from another folder.
+    pub(crate) elsewhere: bool,
     /// Size of a read, and of the pipes where it is larger than the kernel's default.
     pub(crate) buffer: usize,
     pub(crate) cgroups: cgroup::Cgroups,
-    programs: Mutex<HashMap<OsString, Option<PathBuf>>>,
+    programs: Mutex<HashMap<OsString, PathBuf>>,
     started: Instant,
 }
 
@@ -80,13 +84,33 @@ pub(crate) struct Executed {
     pub(crate) notes: Vec<String>,
 }
 
+/// Why a command could not be run.
+#[derive(Debug)]
+pub(crate) struct NotRun {
+    pub(crate) error: String,
+    /// Only now: no process or no memory is to be had before something ends.
+    pub(crate) busy: bool,
+}
+
+impl From<String> for NotRun {
+    fn from(error: String) -> Self {
+        Self { error, busy: false }
+    }
+}
+
 /// Receives output: whether it is standard error, and the bytes.
 pub(crate) type OnOutput<'a> = &'a mut dyn FnMut(bool, &[u8]);
 
 impl Machine {
     /// Nothing has been looked up yet.
-    pub(crate) fn new(env: Environment, path: OsString, cwd: PathBuf, buffer: usize, cgroups: cgroup::Cgroups) -> Self {
-        Self { env, path, cwd, buffer, cgroups, programs: Mutex::default(), started: Instant::now() }
+    pub(crate) fn new(
+        env: Environment,
+        path: OsString,
+        (cwd, elsewhere): (PathBuf, bool),
+        buffer: usize,
+        cgroups: cgroup::Cgroups,
+    ) -> Self {
+        Self { env, path, cwd, elsewhere, buffer, cgroups, programs: Mutex::default(), started: Instant::now() }
     }
 
     /// Finds a program as execvp would; remembers the answer for names without a slash.
@@ -104,11 +128,12 @@ impl Machine {
             None => {
                 let mut programs = lock(&self.programs);
                 if let Some(known) = programs.get(program) {
-                    return known.clone();
+                    return Some(known.clone());
                 }
-                let found = search(&self.path);
+                // Only what is there is remembered: an earlier task may install the rest.
+                let found = search(&self.path)?;
                 programs.insert(program.to_owned(), found.clone());
-                found
+                Some(found)
             }
         }
     }
@@ -224,7 +249,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a command to its end. An error says why it could not be run.
+/// Runs a command to its end.
 pub(crate) fn execute(
     machine: &Machine,
     control: &Control,
@@ -232,10 +257,10 @@ pub(crate) fn execute(
     words: &[&OsStr],
     extra_env: &[(&OsStr, &OsStr)],
     on_output: OnOutput<'_>,
-) -> Result<Executed, String> {
+) -> Result<Executed, NotRun> {
     let started = Instant::now();
     let folder = machine.folder(task);
-    let Some(name) = words.first() else { return Err("the command is empty".to_owned()) };
+    let Some(name) = words.first() else { return Err("the command is empty".to_owned().into()) };
     let path = extra_env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| *value);
     let program = machine.find(name, path, &folder).ok_or_else(|| not_found(name, &folder))?;
 
@@ -257,10 +282,13 @@ pub(crate) fn execute(
         argv: &argv,
         env: &machine.env,
         extra_env,
-        cwd: task.cwd.as_ref().map(|_| folder.as_path()),
+        cwd: (task.cwd.is_some() || machine.elsewhere).then_some(folder.as_path()),
         pipe_size: (machine.buffer > 64 << 10).then_some(machine.buffer),
     };
-    let child = spawn::spawn(&command).map_err(|error| not_started(name, &folder, &error))?;
+    let child = spawn::spawn(&command).map_err(|error| NotRun {
+        error: not_started(name, &folder, &error),
+        busy: matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)),
+    })?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
     control.running(pid, group);
@@ -270,16 +298,17 @@ pub(crate) fn execute(
         Ok(true) => {}
         Ok(false) => {
             control.ended();
-            return Err(format!("process {pid} does not end, even by SIGKILL; it is left to the kernel"));
+            return Err(format!("process {pid} does not end, even by SIGKILL; it is left to the kernel").into());
         }
         Err(error) => {
             control.kill();
             control.ended();
             reap(pid)?;
-            return Err(format!("take its output: {error}"));
+            return Err(format!("take its output: {error}").into());
         }
     }
     // From here on nobody signals its number: once it is waited for, the number may be somebody else's.
+    drop(child.writers);
     let group = control.ended();
     let (exit, rusage) = reap(pid)?;
     let mut leaked = end_left_behind(pid, control.mark());
@@ -325,11 +354,13 @@ fn not_found(name: &OsStr, folder: &Path) -> String {
 
 fn not_started(name: &OsStr, folder: &Path, error: &io::Error) -> String {
     if !folder.is_dir() {
-        return format!("the folder `{}` does not exist", folder.display());
+        let what = if folder.exists() { "is no folder" } else { "does not exist" };
+        return format!("the folder `{}` {what}", folder.display());
     }
     let why = match error.raw_os_error() {
         Some(libc::E2BIG) => "its arguments and environment are longer than the kernel accepts".to_owned(),
         Some(libc::ENOEXEC) => "it is neither a binary of this machine nor a script that starts with `#!`".to_owned(),
+        Some(libc::EAGAIN) => "no more processes may be started (`ulimit -u`, or pids.max of a group)".to_owned(),
         Some(libc::EMFILE) => "apm may not open more files; use a smaller `-j` or raise `ulimit -n`".to_owned(),
         Some(libc::ENOENT) => "its interpreter (the `#!` line or the loader) does not exist".to_owned(),
         _ => error.to_string(),
@@ -423,9 +454,13 @@ fn read_once(
 fn end_left_behind(pid: i32, mark: &str) -> u32 {
     // While the group has members its number cannot be given to another process.
     let in_group = || signal::to_group(pid, 0).unwrap_or(false);
-    let orphaned = || process::orphans().iter().any(|orphan| process::carries(*orphan, "APM_ATTEMPT", mark));
+    // One that has ended is a member of its group until somebody takes it out of the process table: by now that is us.
+    let orphaned = || {
+        let orphans = process::orphans();
+        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, "APM_ATTEMPT", mark))
+    };
     let end = Instant::now() + LEAK_WAIT;
-    while in_group() || orphaned() {
+    while orphaned() || in_group() {
         if Instant::now() >= end {
             return end_members(pid, mark);
         }
@@ -441,19 +476,27 @@ fn end_members(pid: i32, mark: &str) -> u32 {
     killed
 }
 
-/// Takes what is still in the pipes. Nobody of the tree is left to write, but somebody else may hold them: bounded.
+/// Takes what is still in the pipes: all that is there, however long that takes. Nobody of the tree is left to write,
+/// but somebody else may hold them: for a stream that has nothing to read the wait is bounded.
 fn finish_output(machine: &Machine, control: &Control, mut streams: [Option<RawFd>; 2], on_output: OnOutput<'_>) {
     if streams == [None; 2] {
         return;
     }
     let mut buffer = Buffer::take(machine.buffer);
-    let end = Instant::now() + LEAK_WAIT;
+    let mut patience = LEAK_WAIT;
     for (at, stream) in streams.iter_mut().enumerate() {
-        while stream.is_some() && Instant::now() < end {
-            let wait = end.saturating_duration_since(Instant::now());
-            let ready = spawn::poll([*stream], Some(wait)).is_ok_and(|[ready]| ready);
+        let mut taken = 0;
+        // More than a pipe holds comes only from a writer that lives on.
+        while stream.is_some() && taken <= PIPE_MAX {
+            let waiting = Instant::now();
+            let ready = spawn::poll([*stream], Some(patience)).is_ok_and(|[ready]| ready);
+            patience = patience.saturating_sub(waiting.elapsed());
+            let mut count = |is_stderr: bool, bytes: &[u8]| {
+                taken += bytes.len();
+                on_output(is_stderr, bytes);
+            };
             // An error here ends the reading as the end of the stream would.
-            if !ready || read_once(control, stream, at == 1, &mut buffer.0, on_output).is_err() {
+            if !ready || read_once(control, stream, at == 1, &mut buffer.0, &mut count).is_err() {
                 break;
             }
         }

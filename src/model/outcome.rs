@@ -138,6 +138,8 @@ pub enum Stop {
     Deadline,
     /// `--fail-fast`, `--halt`.
     Failure,
+    /// The reader of the output that was to be passed on went away.
+    Closed,
     /// The run itself could not go on, for instance a full disk under the journal.
     Fault {
         /// What happened.

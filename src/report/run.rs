@@ -217,6 +217,8 @@ impl RunReport {
         match &self.stop {
             Some(Stop::Signal { signal }) => return 128 + signal,
             Some(Stop::Deadline) => return 5,
+            // As `yes | head`: he who went had what he wanted.
+            Some(Stop::Closed) => return 0,
             Some(Stop::Fault { .. }) => return 3,
             Some(Stop::Failure) | None => {}
         }

@@ -145,6 +145,7 @@ pub(crate) fn explain(outcome: &Outcome) -> String {
             Stop::Signal { signal } => format!("signal {signal} ended the run"),
             Stop::Deadline => "the deadline of the run came".to_owned(),
             Stop::Failure => "the run was ended by a result".to_owned(),
+            Stop::Closed => "nobody reads standard output any more".to_owned(),
             Stop::Fault { error } => transcript::line(error),
         },
         Outcome::Broken { error } => transcript::line(error),

@@ -1,6 +1,6 @@
 //! Hands each event to the journal first, then to the report and every sink, and decides what a failure means:
 //! the journal failing stops the run; a requested file failing is remembered and reported at the end; a display
-//! failing, or a reader closing its pipe, drops that sink and the run goes on.
+//! failing, or a reader closing its pipe, drops that sink and the run goes on, unless what it read was the result.
 
 use std::io;
 
@@ -13,6 +13,8 @@ use crate::sink::Sink;
 /// What a failure of a sink means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Importance {
+    /// The result itself: its loss is reported, and when its reader closes the pipe the run has no purpose any more.
+    Result,
     /// Asked for by name: its loss is reported.
     Requested,
     /// For eyes only.
@@ -20,7 +22,7 @@ pub(crate) enum Importance {
 }
 
 /// Fetches bytes that an event refers to.
-pub(crate) type Reader = Box<dyn Fn(&Stored, usize) -> Vec<u8>>;
+pub(crate) type Reader = Box<dyn Fn(&Stored, usize) -> Vec<u8> + Send>;
 
 /// All consumers of a run.
 pub(crate) struct Fan {
@@ -29,12 +31,14 @@ pub(crate) struct Fan {
     report: RunReport,
     read: Reader,
     lost: Vec<String>,
+    /// The reader of the result went away.
+    closed: bool,
 }
 
 impl Fan {
     /// A fan with a journal, or without one, and its way to read stored bytes.
     pub(crate) fn new(journal: Option<Journal>, read: Reader) -> Self {
-        Self { journal, sinks: Vec::new(), report: RunReport::default(), read, lost: Vec::new() }
+        Self { journal, sinks: Vec::new(), report: RunReport::default(), read, lost: Vec::new(), closed: false }
     }
 
     /// Adds a sink; sinks are served in the order they were added.
@@ -59,19 +63,24 @@ impl Fan {
         for envelope in batch {
             self.report.apply(envelope);
             let read = &self.read;
-            serve(&mut self.sinks, &mut self.lost, |sink| sink.event(envelope, read));
+            self.closed |= serve(&mut self.sinks, &mut self.lost, |sink| sink.event(envelope, read));
         }
         Ok(())
     }
 
     /// Takes output as it comes.
     pub(crate) fn live(&mut self, task: &TaskId, stderr: bool, bytes: &[u8]) {
-        serve(&mut self.sinks, &mut self.lost, |sink| sink.live(task, stderr, bytes));
+        self.closed |= serve(&mut self.sinks, &mut self.lost, |sink| sink.live(task, stderr, bytes));
     }
 
     /// Time passed.
     pub(crate) fn tick(&mut self) {
-        serve(&mut self.sinks, &mut self.lost, |sink| sink.tick());
+        self.closed |= serve(&mut self.sinks, &mut self.lost, |sink| sink.tick());
+    }
+
+    /// Whether the reader of the result went away.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// The run so far.
@@ -100,20 +109,23 @@ impl Fan {
     }
 }
 
-/// Serves each sink and drops those that fail.
+/// Serves each sink and drops those that fail. True: the reader of the result closed its pipe.
 fn serve(
     sinks: &mut Vec<(Importance, Box<dyn Sink>)>,
     lost: &mut Vec<String>,
     mut act: impl FnMut(&mut dyn Sink) -> io::Result<()>,
-) {
+) -> bool {
+    let mut closed = false;
     sinks.retain_mut(|(importance, sink)| match act(sink.as_mut()) {
         Ok(()) => true,
         Err(error) => {
             let closed_pipe = error.kind() == io::ErrorKind::BrokenPipe;
-            if *importance == Importance::Requested && !closed_pipe {
+            closed |= closed_pipe && *importance == Importance::Result;
+            if *importance != Importance::Display && !closed_pipe {
                 lost.push(format!("`{}` could not be written: {error}", sink.name()));
             }
             false
         }
     });
+    closed
 }

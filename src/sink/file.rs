@@ -11,7 +11,7 @@ use crate::report::run::RunReport;
 use crate::sink::Sink;
 
 /// Writes a report.
-pub(crate) type Render = Box<dyn Fn(&RunReport, ReadStored<'_>, &mut dyn Write) -> io::Result<()>>;
+pub(crate) type Render = Box<dyn Fn(&RunReport, ReadStored<'_>, &mut dyn Write) -> io::Result<()> + Send>;
 
 /// A report to be written.
 pub(crate) struct ReportFile {

@@ -9,12 +9,12 @@ use crate::sink::Sink;
 /// Writes events to a stream.
 pub(crate) struct JsonLines {
     name: String,
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
 }
 
 impl JsonLines {
     /// Writes here.
-    pub(crate) fn new(name: String, out: Box<dyn Write>) -> Self {
+    pub(crate) fn new(name: String, out: Box<dyn Write + Send>) -> Self {
         Self { name, out }
     }
 }

@@ -14,8 +14,8 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod relay;
 
-/// A consumer of the event stream. Called from the one loop that owns the run, in order, never concurrently.
-pub(crate) trait Sink {
+/// A consumer of the event stream. Called by the one owner of the run, in order, never concurrently.
+pub(crate) trait Sink: Send {
     /// For messages: `junit=report.xml`, `progress`.
     fn name(&self) -> String;
 

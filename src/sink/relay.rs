@@ -36,25 +36,32 @@ pub(crate) struct Relay {
     ended: HashMap<TaskId, (Output, Output)>,
     /// For `Live`: unfinished lines of each task and stream.
     open: HashMap<(TaskId, bool), Vec<u8>>,
+    /// The first output that could not be passed on whole, and how many there were.
+    cut: Option<(TaskId, u64)>,
 }
 
 impl Relay {
     /// In this order.
     pub(crate) fn new(order: Order, tag: bool) -> Self {
-        Self { order, tag, waiting: VecDeque::new(), ended: HashMap::new(), open: HashMap::new() }
+        Self { order, tag, waiting: VecDeque::new(), ended: HashMap::new(), open: HashMap::new(), cut: None }
     }
 
-    fn pass(&self, task: &TaskId, outputs: &(Output, Output), read: ReadStored<'_>) -> io::Result<()> {
+    fn pass(&mut self, task: &TaskId, outputs: &(Output, Output), read: ReadStored<'_>) -> io::Result<()> {
         let label = tag_of(task);
         let tag = self.tag.then_some(label.as_slice());
+        let mut whole = true;
         for (output, stderr) in [(&outputs.0, false), (&outputs.1, true)] {
+            whole &= !output.truncated;
             if let Some(stored) = &output.stored {
-                if stderr {
-                    copy(stored, read, tag, &mut io::stderr().lock())?;
+                whole &= if stderr {
+                    copy(stored, read, tag, &mut io::stderr().lock())?
                 } else {
-                    copy(stored, read, tag, &mut io::stdout().lock())?;
-                }
+                    copy(stored, read, tag, &mut io::stdout().lock())?
+                };
             }
+        }
+        if !whole {
+            self.cut.get_or_insert_with(|| (task.clone(), 0)).1 += 1;
         }
         Ok(())
     }
@@ -104,14 +111,15 @@ fn tag_of(task: &TaskId) -> Vec<u8> {
     value.map_or(text, |(_, value)| value).as_bytes().to_vec()
 }
 
-fn copy(stored: &Stored, read: ReadStored<'_>, tag: Option<&[u8]>, out: &mut dyn Write) -> io::Result<()> {
+/// Passes an output on. False: a part of it is gone.
+fn copy(stored: &Stored, read: ReadStored<'_>, tag: Option<&[u8]>, out: &mut dyn Write) -> io::Result<bool> {
     let mut at_start = true;
     let mut done = 0;
     while done < stored.len {
         let rest = Stored { offset: stored.offset + done, len: stored.len - done, ..stored.clone() };
         let bytes = read(&rest, CHUNK);
         if bytes.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a kept output is gone"));
+            break;
         }
         done += bytes.len() as u64;
         tagged(&bytes, tag, &mut at_start, out)?;
@@ -119,7 +127,8 @@ fn copy(stored: &Stored, read: ReadStored<'_>, tag: Option<&[u8]>, out: &mut dyn
     if tag.is_some() && !at_start {
         out.write_all(b"\n")?;
     }
-    out.flush()
+    out.flush()?;
+    Ok(done == stored.len)
 }
 
 fn tagged(bytes: &[u8], tag: Option<&[u8]>, at_start: &mut bool, out: &mut dyn Write) -> io::Result<()> {
@@ -185,6 +194,13 @@ impl Sink for Relay {
     }
 
     fn finish(&mut self, read: ReadStored<'_>) -> io::Result<()> {
-        self.pass_ended(read)
+        self.pass_ended(read)?;
+        match &self.cut {
+            None => Ok(()),
+            Some((first, 1)) => Err(io::Error::other(format!("the output of `{first}` is not whole"))),
+            Some((first, count)) => Err(io::Error::other(format!(
+                "the outputs of {count} tasks are not whole, the first that of `{first}`"
+            ))),
+        }
     }
 }

@@ -43,6 +43,9 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// Our copies of the other ends. While they are open the end of the process is one event, that of `pidfd`, and not
+    /// three: each wakes a thread, which costs more than what it then does. Drop them to see the end of the streams.
+    pub(crate) writers: [OwnedFd; 2],
 }
 
 /// What a process and the children it waited for used.
@@ -137,8 +140,9 @@ impl Drop for Actions {
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    /// A process group of its own, no blocked signals, every signal back at its default: apm ignores SIGPIPE, and a
-    /// child must not inherit that.
+    /// A session and a process group of its own, no blocked signals, every signal back at its default: apm ignores
+    /// SIGPIPE, and a child must not inherit that. Without a session of its own a child that asks something on the
+    /// terminal (ssh, sudo) would be stopped by the kernel for ever; so it is told that there is none.
     fn new() -> io::Result<Self> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: `raw` is valid for writes and initialised by the first call; the signal sets are initialised by
@@ -152,8 +156,8 @@ impl Attributes {
             libc::sigfillset(all.as_mut_ptr());
             check(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, none.as_ptr()))?;
             check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, all.as_ptr()))?;
-            check(libc::posix_spawnattr_setpgroup(&raw mut attributes.0, 0))?;
-            let flags = libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            let signals = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            let flags = libc::c_int::from(libc::POSIX_SPAWN_SETSID) | signals;
             check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
             Ok(attributes)
         }
@@ -258,7 +262,7 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
         )
     })?;
     match pidfd_open(pid) {
-        Ok(pidfd) => Ok(Child { pid, pidfd, stdout, stderr }),
+        Ok(pidfd) => Ok(Child { pid, pidfd, stdout, stderr, writers: [stdout_theirs, stderr_theirs] }),
         Err(error) => {
             // Out of descriptors, for instance. Without a pidfd nobody could wait for it: end it, it is ours.
             // SAFETY: the child has not been waited for, so the number is still its.
@@ -351,6 +355,7 @@ mod tests {
         let command =
             Command { program: Path::new("/bin/sh"), argv: &argv, env: &env, extra_env: extra, cwd, pipe_size: None };
         let child = spawn(&command).expect("a shell");
+        drop(child.writers);
         let mut out = Vec::new();
         std::fs::File::from(child.stdout).read_to_end(&mut out).expect("its output");
         let (exit, _) = wait(child.pid).expect("its end");

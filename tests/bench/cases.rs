@@ -7,8 +7,11 @@ use crate::case::Metric::{CpuRatio, Rss, Wall, WallOver, WallRatio};
 use crate::case::{Case, Contender, bound};
 use crate::limit::STAND_IN_MS;
 
+/// Prepares a case: writes its files, looks for the peers.
+pub type Prepare = fn() -> Case;
+
 /// All of them, by name.
-pub fn all() -> Vec<(&'static str, fn() -> Case)> {
+pub fn all() -> Vec<(&'static str, Prepare)> {
     vec![
         ("spawn", spawn),
         ("spawn-large", spawn_large),

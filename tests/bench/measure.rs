@@ -17,6 +17,7 @@ pub struct Measured {
 }
 
 /// Runs a command; its output goes nowhere. Panics if it fails: a contender that breaks measures nothing.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and says what it used")]
 pub fn run(mut command: Command, input: &[u8]) -> Measured {
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -206,7 +206,7 @@ fn the_sampling_interval_is_the_one_asked_for() {
 
 #[test]
 fn preloading_names_missing_programs_before_the_start() {
-    let plan = "version: 1\ntasks:\n- {id: a, run: 'true'}\n- {id: b, run: [no-such-program], needs: [a]}\n";
+    let plan = "version: 1\ntasks:\n- {id: a, run: 'true'}\n- {id: b, run: [no-such-program]}\n";
     let [(_, with, _), (_, without, _)] = pair(plan, "sub_agents.optimization.preload_common_modules", "true", "false");
     let named_early = |events: &[Value]| {
         let start = events.iter().position(|event| event["event"].get("attempt_started").is_some()).expect("a start");

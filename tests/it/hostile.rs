@@ -332,3 +332,61 @@ fn broken_programs_are_told_from_failing_ones() {
         assert!(text.stdout.contains(part), "{part}\n{}", text.stdout);
     }
 }
+
+#[test]
+fn a_run_that_is_resumed_elsewhere_works_where_it_was() {
+    let sandbox = Sandbox::new("elsewhere");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a, run: 'touch made; test -e good'}\n").file("other/x", "");
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    std::fs::remove_file(sandbox.work().join("made")).expect("removed");
+    sandbox.file("good", "");
+    let mut command = sandbox.command(["run", "--resume"]);
+    command.current_dir(sandbox.work().join("other"));
+    Ran::of(command).good();
+    assert!(sandbox.has("made") && !sandbox.has("other/made"));
+}
+
+#[test]
+fn output_that_cannot_be_passed_on_is_a_loss_and_a_reader_that_left_ends_the_run() {
+    let sandbox = Sandbox::new("passed-on");
+    let script = |text: &str| {
+        let mut command = sandbox.program("sh", ["-c", text]);
+        command.env("APM", env!("CARGO_BIN_EXE_apm"));
+        Ran::of(command)
+    };
+    let ran = script("\"$APM\" run each echo ::: a b > /dev/full");
+    assert_eq!(ran.code, Some(3));
+    assert!(ran.stderr.contains("`standard output` could not be written"), "{}", ran.stderr);
+    for flags in ["-k", "--line-buffer"] {
+        let ran = script(&format!("yes | \"$APM\" run each -j2 {flags} echo | head -n 1"));
+        assert_eq!(ran.stdout, "y\n", "{flags}: it ends by itself: {}", ran.stderr);
+    }
+    // More than is kept of a stream in any other run.
+    let ran = script("\"$APM\" run each -- sh -c 'head -c 70000000 /dev/zero' ::: 1 | wc -c");
+    assert_eq!((ran.stdout.trim(), ran.code), ("70000000", Some(0)), "{}", ran.stderr);
+    let cut = "\"$APM\" run each --set run.output_limit_mb=1 -- sh -c 'head -c 3000000 /dev/zero' ::: 1 > /dev/null";
+    let ran = script(cut);
+    assert!(ran.code == Some(3) && ran.stderr.contains("is not whole"), "{}", ran.stderr);
+}
+
+#[test]
+fn where_no_more_processes_may_be_started_tasks_wait_for_each_other() {
+    if !has_program("setpriv") {
+        return;
+    }
+    if std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) != 0) {
+        return skip("only root can become a user who runs nothing else");
+    }
+    let sandbox = Sandbox::new("few-processes");
+    std::fs::copy(env!("CARGO_BIN_EXE_apm"), sandbox.work().join("apm")).expect("copied");
+    let root = sandbox.work().parent().expect("root").to_owned();
+    let user = "64321";
+    let own = std::process::Command::new("chown").args(["-R", user]).arg(root).status();
+    assert!(own.expect("chown").success());
+    let run = "ulimit -u 9; exec ./apm run each -j8 -k echo ::: 1 2 3 4 5 6 7 8";
+    let ran = Ran::of(sandbox.program("setpriv", ["--reuid", user, "--clear-groups", "bash", "-c", run]));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "1\n2\n3\n4\n5\n6\n7\n8\n"), "{}", ran.stderr);
+    let none = "ulimit -u 1; exec ./apm run each true ::: 1";
+    let ran = Ran::of(sandbox.program("setpriv", ["--reuid", user, "--clear-groups", "bash", "-c", none]));
+    assert!(ran.code == Some(3) && ran.stderr.contains("ulimit -u"), "{:?} {}", ran.code, ran.stderr);
+}

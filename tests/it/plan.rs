@@ -2,7 +2,7 @@
 
 use expect_test::{Expect, expect};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ran, Sandbox};
 
 fn wrong(text: impl AsRef<[u8]>, expected: &Expect) {
     let sandbox = Sandbox::new("wrong");
@@ -251,4 +251,18 @@ fn dry_run_explains_each_task() {
         2 tasks; nothing was started
     "#]]
     .assert_eq(&text);
+}
+
+#[test]
+fn a_program_that_an_earlier_task_makes_is_found() {
+    let sandbox = Sandbox::new("makes");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: makes, run: 'mkdir -p bin; printf \"#!/bin/sh\\necho made\\n\" > bin/tool-of-mine; chmod +x bin/tool-of-mine'}\n- {id: uses, run: [tool-of-mine], needs: [makes]}\n",
+    );
+    let mut command = sandbox.command(["run", "p.yaml"]);
+    let path = format!("{}:{}", sandbox.work().join("bin").display(), std::env::var("PATH").expect("a PATH"));
+    command.env("PATH", path);
+    let ran = Ran::of(command);
+    assert!(ran.code == Some(0) && !ran.stderr.contains("not found"), "{}{}", ran.stdout, ran.stderr);
 }
