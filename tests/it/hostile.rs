@@ -74,6 +74,23 @@ fn one_interrupt_ends_gracefully_two_at_once() {
     }
 }
 
+/// The exit code was 1 and the script around it went on.
+#[test]
+fn an_interrupt_after_a_failure_is_death_by_signal() {
+    let sandbox = Sandbox::new("failedint");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: bad, run: 'exit 1'}\n- {id: slow, run: 'touch up; sleep 60', needs: [bad], when: failure}\n",
+    );
+    let mut child =
+        Ended(sandbox.command(["run", "p.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("apm"));
+    eventually("the second task runs", || sandbox.has("up"));
+    signal(child.0.id(), "INT");
+    let status = child.0.wait().expect("its end");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status:?}");
+    assert_eq!(sandbox.report()["exit_code"], 130);
+}
+
 #[test]
 fn the_next_run_ends_what_a_killed_apm_left() {
     let sandbox = Sandbox::new("leftover");
