@@ -19,6 +19,7 @@ use crate::engine::dispatch::Source;
 use crate::engine::schedule::{Halt, HaltCount, HaltOn};
 use crate::model::task::Task;
 use crate::model::unit::Percent;
+use crate::sink::Sink;
 use crate::sink::fan::Importance;
 use crate::sink::joblog::Joblog;
 use crate::sink::relay::Order;
@@ -67,10 +68,9 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         let first = std::mem::take(&mut first);
         stream(first, tasks, request.clone())
     };
-    let mut sinks: Vec<(Importance, Box<dyn crate::sink::Sink>)> = Vec::new();
+    let mut sinks: Vec<(Importance, Box<dyn Sink>)> = Vec::new();
     if let Some(path) = words.joblog.as_deref().filter(|_| !words.options.dry_run) {
-        let joblog = Joblog::create(path).with_context(|| format!("create the job log `{}`", path.display()));
-        sinks.push((Importance::Requested, Box::new(joblog.map_err(Failure::usage)?)));
+        sinks.push(joblog(path)?);
     }
     let work = Work {
         title,
@@ -92,6 +92,12 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         return Ok(if exit == Exit::Good { Exit::Incomplete } else { exit });
     }
     Ok(exit)
+}
+
+/// The sink of `--joblog`. Fails now if the file cannot be created.
+pub(crate) fn joblog(path: &Path) -> Result<(Importance, Box<dyn Sink>), Failure> {
+    let joblog = Joblog::create(path).with_context(|| format!("create the job log `{}`", path.display()));
+    Ok((Importance::Requested, Box::new(joblog.map_err(Failure::usage)?)))
 }
 
 /// When and how outputs are passed on.
@@ -219,7 +225,7 @@ fn separator(text: &str) -> Vec<u8> {
 }
 
 /// Reads `now,fail=1`, `soon,success=3`, `now,done=10%`, `never`; 0, 1 and 2 as GNU parallel's users know them.
-fn halt(text: &str) -> Result<Option<Halt>, Failure> {
+pub(crate) fn halt(text: &str) -> Result<Option<Halt>, Failure> {
     let wrong = || {
         Failure::usage(anyhow!(
             "--halt {text}: expected `never`, or `now` or `soon`, a comma, and fail, success or done with `=N` or `=N%`"

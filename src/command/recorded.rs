@@ -12,14 +12,15 @@ use serde_json::json;
 use crate::cli::run::{Format, List, ListFormat, Options, Show, What};
 use crate::cli::{Cli, Command};
 use crate::command::failure::{Exit, Failure};
-use crate::command::run::{self, Earlier, Work};
+use crate::command::run::{self, Earlier, Given, Work};
 use crate::command::{Context, each, output};
 use crate::engine::dispatch::Source;
+use crate::engine::schedule::Halt;
 use crate::executor::{files, store};
 use crate::journal::folder::{FindError, State, journal_of};
 use crate::journal::read::{self, Recorded};
 use crate::journal::resume::{self, Outstanding};
-use crate::model::event::{Event, NoteLevel, Parent, Stored};
+use crate::model::event::{Event, NoteLevel, Parent, RunStarted, Stored};
 use crate::model::id::{RunId, TaskId};
 use crate::report::run::RunReport;
 use crate::report::text;
@@ -107,11 +108,20 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
     let state = state(context)?;
     let id = find(&state, name)?;
     let place = || format!("take over run {id} in `{}`", state.root().display());
-    let folder = state.take_over(&id).with_context(place).map_err(Failure::machine)?.ok_or_else(|| {
-        Failure::usage(anyhow!("run {id} is still running")).hint(format!("`apm run show {id}` shows it so far"))
-    })?;
+    let running =
+        || Failure::usage(anyhow!("run {id} is still running")).hint(format!("`apm run show {id}` shows it so far"));
     let mut notes = Vec::new();
-    run::sweep(&id, &mut notes);
+    // A dry run touches nothing: it neither takes the run over nor ends what it left.
+    let folder = if options.dry_run {
+        if state.is_alive(&id) {
+            return Err(running());
+        }
+        None
+    } else {
+        let folder = state.take_over(&id).with_context(place).map_err(Failure::machine)?.ok_or_else(running)?;
+        run::sweep(&id, &mut notes);
+        Some(folder)
+    };
     let recorded = journal(&state, &id)?;
     let Outstanding { started, mut tasks, done, closed, invalidated } = {
         let cwd = recorded.envelopes.first().and_then(|envelope| match &envelope.event {
@@ -134,23 +144,36 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         return Err(Failure::machine(anyhow!("run {id} broke off before anything of it was recorded"))
             .hint("nothing of it was run; start it again"));
     };
-    folder.restore_environments(&mut tasks).context("read the environments of the run").map_err(Failure::machine)?;
     let left = done.iter().filter(|(_, end)| end.is_none()).count();
-    if left == 0 && closed {
+    if let Some(folder) = &folder {
+        folder
+            .restore_environments(&mut tasks)
+            .context("read the environments of the run")
+            .map_err(Failure::machine)?;
+    } else {
+        let mut ends = done.iter().map(|(_, end)| end.is_none());
+        tasks.retain(|_| ends.next().unwrap_or(true));
+    }
+    if left == 0
+        && closed
+        && let Some(folder) = folder
+    {
         folder.close();
         context.ui.say(&format!("apm: run {id} has nothing left to do\n"));
         return render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?);
     }
-    let original = Cli::try_parse_from(started.argv.iter().map(|word| word.as_os_str())).ok().map(|cli| cli.command);
-    let (before, relay) = match original {
-        Some(Command::Run(words)) => match words.what {
-            Some(What::Each(each)) => (Some(each.options.clone()), Some(each::relay(&each))),
-            Some(What::Qa(qa)) => (Some(qa.options), None),
-            _ => (Some(words.options), words.relay.then_some((Order::Grouped, false))),
-        },
-        _ => (None, None),
+    let cwd = started.cwd.as_path().to_owned();
+    let Original { before, halt, relay, joblog, eta } = original(&started)?;
+    let halt = halt.filter(|_| !options.fail_fast);
+    let now = Given::of(&context.global, options)?;
+    let given = match before {
+        Some(before) => before.then(&cwd, now),
+        None => now,
     };
-    let mut request = run::request(context, inherit(options, before))?;
+    let mut request = run::request_of(context, given)?;
+    // The clock of the run goes on where it was; a deadline given now counts from now.
+    let elapsed = recorded.envelopes.iter().map(|envelope| envelope.t).max().unwrap_or_default();
+    request.deadline = request.deadline.map(|deadline| deadline.saturating_add(elapsed));
     request.warnings.extend(notes.into_iter().map(|(_, text): (NoteLevel, String)| text));
     if !closed {
         request.warnings.push(
@@ -159,40 +182,61 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
                 .to_owned(),
         );
     }
+    let joblog = joblog.filter(|_| folder.is_some()).map(|path| each::joblog(&cwd.join(path))).transpose()?;
     let opening = Event::RunResumed { apm: env!("CARGO_PKG_VERSION").to_owned(), invalidated };
     let Recorded { envelopes, good_len, next_seq, .. } = recorded;
     let earlier = Earlier { envelopes, good_len, next_seq, done, opening };
     let is_each = started.title.starts_with("each ");
     let work = Work {
         title: started.title,
-        cwd: started.cwd.as_path().to_owned(),
+        cwd,
         root: started.root.as_path().to_owned(),
         tasks,
         source: Source::Fixed,
-        halt: None,
+        halt,
         relay,
-        sinks: Vec::new(),
-        eta: false,
+        sinks: joblog.into_iter().collect(),
+        eta,
         silent: is_each,
         may_be_empty: true,
     };
-    run::execute(context, request, work, Some((folder, earlier)))
+    run::execute(context, request, work, folder.map(|folder| (folder, earlier)))
 }
 
-/// What the resumed run was asked for holds, unless something else is asked for now. A deadline and reports were those
-/// of that time.
-fn inherit(now: Options, before: Option<Options>) -> Options {
-    let Some(before) = before else { return now };
-    Options {
-        agents: now.agents.or(before.agents),
-        memory: now.memory.or(before.memory),
-        cpu: now.cpu.or(before.cpu),
-        timeout: now.timeout.or(before.timeout),
-        retries: now.retries.or(before.retries),
-        fail_fast: now.fail_fast || before.fail_fast,
-        strict: now.strict || before.strict,
-        ..now
-    }
+/// What the command line of a recorded run asked for.
+#[derive(Default)]
+struct Original {
+    before: Option<Given>,
+    halt: Option<Halt>,
+    relay: Option<(Order, bool)>,
+    joblog: Option<PathBuf>,
+    eta: bool,
+}
+
+/// Reads the command line of a run again. One that this apm does not understand any more asks for nothing.
+fn original(started: &RunStarted) -> Result<Original, Failure> {
+    let mut original = Original::default();
+    let Ok(Cli { global, command: Command::Run(words) }) =
+        Cli::try_parse_from(started.argv.iter().map(|word| word.as_os_str()))
+    else {
+        return Ok(original);
+    };
+    let options = match words.what {
+        Some(What::Each(each)) => {
+            original.halt = each::halt(&each.halt)?;
+            original.relay = Some(each::relay(&each));
+            original.eta = each.eta;
+            original.joblog = each.joblog;
+            each.options
+        }
+        Some(What::Qa(qa)) => qa.options,
+        _ => {
+            original.relay = words.relay.then_some((Order::Grouped, false));
+            words.options
+        }
+    };
+    original.before = Some(Given::of(&global, options)?);
+    Ok(original)
 }
 
 fn state(context: &Context) -> Result<State, Failure> {

@@ -1,17 +1,19 @@
 //! `apm run`: one way through for plans, values and workflows. Settings become limits, the state directory a journal,
 //! the machine a pool; then the engine runs, and what it tells goes to the sinks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Zoned;
 
+use crate::cli::Global;
 use crate::cli::run::{Format, Options, Run, What};
 use crate::command::failure::{Exit, Failure};
 use crate::command::{Context, each, output, plan, qa, recorded};
 use crate::config::environment::{DEPTH, RUN, SLOTS, repository_root};
+use crate::config::layers::Origin;
 use crate::config::settings::{self, Loaded, Settings};
 use crate::engine::admit::Bounds;
 use crate::engine::dispatch::{self, Observer, Order, Over, Source};
@@ -110,28 +112,81 @@ pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
     }
 }
 
+/// What a command line says about a run.
+#[derive(Clone)]
+pub(crate) struct Given {
+    config: Option<PathBuf>,
+    /// `key=value`, and the flag it came from; later ones win.
+    flags: Vec<(String, String)>,
+    options: Options,
+}
+
+/// Bounds of the pool, which a number of agents makes void where they come from below it.
+const POOL: [&str; 2] = ["sub_agents.pool_configuration.initial_size", "sub_agents.pool_configuration.max_size"];
+
+impl Given {
+    /// Of a command line.
+    pub(crate) fn of(global: &Global, options: Options) -> Result<Self, Failure> {
+        let mut flags: Vec<(String, String)> =
+            global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
+        let mut flag = |name: &str, key: &str, value: Option<String>| {
+            flags.extend(value.map(|value| (name.to_owned(), format!("{key}={value}"))));
+        };
+        let size =
+            options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
+        let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
+        let agents = options.agents.map(|n| n.to_string());
+        flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
+        flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
+        flag("--agents", "performance.resource_allocation.max_concurrent_agents", agents);
+        flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
+        Ok(Self { config: global.config.clone(), flags, options })
+    }
+
+    /// What holds for a run that goes on: this, said when it started in the folder `cwd`, where `now` says nothing else.
+    /// A deadline and reports were those of that time.
+    pub(crate) fn then(self, cwd: &Path, now: Self) -> Self {
+        let sets = |(_, text): &(String, String), key: &str| text.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+        let (mut flags, before) = (self.flags, self.options);
+        if now.options.agents.is_some() {
+            flags.retain(|flag| !POOL.iter().any(|key| sets(flag, key)));
+        }
+        let says_timeout =
+            now.flags.iter().any(|flag| sets(flag, "sub_agents.resource_limits.max_execution_time_seconds"));
+        flags.extend(now.flags);
+        Self {
+            config: now.config.or_else(|| self.config.map(|path| cwd.join(path))),
+            flags,
+            options: Options {
+                agents: now.options.agents.or(before.agents),
+                timeout: now.options.timeout.or(before.timeout.filter(|_| !says_timeout)),
+                fail_fast: now.options.fail_fast || before.fail_fast,
+                strict: now.options.strict || before.strict,
+                ..now.options
+            },
+        }
+    }
+}
+
 /// Reads the configuration and the flags of a run.
 pub(crate) fn request(context: &Context, options: Options) -> Result<Request, Failure> {
-    let mut flags: Vec<(String, String)> =
-        context.global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
-    let mut flag = |name: &str, key: &str, value: Option<String>| {
-        flags.extend(value.map(|value| (name.to_owned(), format!("{key}={value}"))));
-    };
+    request_of(context, Given::of(&context.global, options)?)
+}
+
+/// Reads the configuration beneath what was given.
+pub(crate) fn request_of(context: &Context, given: Given) -> Result<Request, Failure> {
+    let Given { config, flags, options } = given;
     let duration = |name: &str, text: &Option<String>| {
         let parsed = text.as_deref().map(parse_duration).transpose();
         parsed.with_context(|| name.to_owned()).map_err(Failure::usage)
     };
-    let size = options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
-    let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
-    flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
-    flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
-    flag("--agents", "performance.resource_allocation.max_concurrent_agents", options.agents.map(|n| n.to_string()));
-    flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
     let Loaded { mut settings, merged } =
-        settings::load(&context.environment, context.global.config.clone(), flags).map_err(Failure::usage)?;
+        settings::load(&context.environment, config, flags).map_err(Failure::usage)?;
     if options.agents.is_some() {
         // A number on the command line is meant as it stands, from the first moment on.
-        (settings.pool_initial, settings.pool_max) = (None, None);
+        let said = |path| matches!(merged.get(path), Some((_, Origin::Flag(_))));
+        settings.pool_initial = settings.pool_initial.filter(|_| said(POOL[0]));
+        settings.pool_max = settings.pool_max.filter(|_| said(POOL[1]));
     }
     Ok(Request {
         timeout: duration("--timeout", &options.timeout)?.or(settings.agent_timeout),
@@ -144,18 +199,30 @@ pub(crate) fn request(context: &Context, options: Options) -> Result<Request, Fa
 }
 
 impl Request {
-    /// Gives a task the limits and retries that it does not set itself.
+    /// Gives a task the limits and retries that its plan leaves open. A recorded task has those of its first run: they
+    /// give way.
     pub(crate) fn complete(&self, task: &mut Task) {
-        let limits = &mut task.limits;
-        limits.memory = limits.memory.or(self.settings.agent_memory);
-        limits.cpu = limits.cpu.or(self.settings.agent_cpu);
-        limits.timeout = limits.timeout.or(self.timeout);
-        if task.retry.max == 0 {
-            task.retry.max = self.settings.retries;
+        let (limits, retry, filled) = (&mut task.limits, &mut task.retry, &mut task.filled);
+        if filled.memory || limits.memory.is_none() {
+            limits.memory = self.settings.agent_memory;
+            filled.memory = limits.memory.is_some();
         }
-        if task.retry.max > 0 && task.retry.delay_max.is_zero() {
-            task.retry.delay = self.settings.retry_delay;
-            task.retry.delay_max = self.settings.retry_delay_max;
+        if filled.cpu || limits.cpu.is_none() {
+            limits.cpu = self.settings.agent_cpu;
+            filled.cpu = limits.cpu.is_some();
+        }
+        if filled.timeout || limits.timeout.is_none() {
+            limits.timeout = self.timeout;
+            filled.timeout = limits.timeout.is_some();
+        }
+        if filled.retries || (retry.max == 0 && !task.never_repeated) {
+            retry.max = self.settings.retries;
+            filled.retries = retry.max > 0;
+        }
+        if filled.delays || (retry.max > 0 && retry.delay_max.is_zero()) {
+            retry.delay = self.settings.retry_delay;
+            retry.delay_max = self.settings.retry_delay_max;
+            filled.delays = true;
         }
     }
 

@@ -208,7 +208,10 @@ impl Merged {
             };
             let Some(path) = by_name.or_else(by_path) else {
                 if !is_own(name) {
-                    let likely = suggest::likely(name, keys::VARIABLES.iter().map(|(variable, _)| *variable));
+                    let by_path = |key: &KeyInfo| format!("APM_{}", key.path.replace('.', "__").to_uppercase());
+                    let paths: Vec<String> = keys::KEYS.iter().map(by_path).collect();
+                    let known = keys::VARIABLES.iter().map(|(variable, _)| *variable);
+                    let likely = suggest::likely(name, known.chain(paths.iter().map(String::as_str)));
                     let hint = likely.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
                     self.warnings.push(format!("the environment variable {name} is not known{hint}"));
                 }
@@ -238,8 +241,20 @@ impl Merged {
 
 /// Variables by which apm talks to itself and to its tests.
 fn is_own(name: &str) -> bool {
-    const OWN: [&str; 7] = ["APM_RUN", "APM_TASK", "APM_ATTEMPT", "APM_SLOT", "APM_TRY", "APM_DEPTH", "APM_STATE_DIR"];
-    OWN.contains(&name) || name.starts_with("APM_RUN_") || name.starts_with("APM_BENCH") || name == "APM_RELEASE_BIN"
+    // Whole names: `APM_RUN_` as a beginning would hide each typo in a key of the section `run`.
+    const OWN: [&str; 10] = [
+        "APM_RUN",
+        "APM_RUN_SLOTS",
+        "APM_TASK",
+        "APM_ATTEMPT",
+        "APM_SLOT",
+        "APM_TRY",
+        "APM_DEPTH",
+        "APM_STATE_DIR",
+        "APM_CRASH_ROUNDS",
+        "APM_RELEASE_BIN",
+    ];
+    OWN.contains(&name)
 }
 
 /// A text file of bounded size; what it is not is said.
@@ -418,6 +433,8 @@ mod tests {
                 ("APM_BUFFER_SIZE_KB".into(), "128".into()),
                 ("APM_BUFER_SIZE_KB".into(), "1".into()),
                 ("APM_RUN".into(), "own".into()),
+                ("APM_RUN_SLOTS".into(), "3".into()),
+                ("APM_RUN__RETRYS".into(), "3".into()),
             ],
             flags: vec![("--set".into(), "run.retries=6".into())],
         };
@@ -430,7 +447,10 @@ mod tests {
         assert_eq!(show("run.retry_delay_ms"), "200 default");
         assert_eq!(
             merged.warnings,
-            ["the environment variable APM_BUFER_SIZE_KB is not known; did you mean `APM_BUFFER_SIZE_KB`?"]
+            [
+                "the environment variable APM_BUFER_SIZE_KB is not known; did you mean `APM_BUFFER_SIZE_KB`?",
+                "the environment variable APM_RUN__RETRYS is not known; did you mean `APM_RUN__RETRIES`?"
+            ]
         );
         let bad = Sources { flags: vec![("--set".into(), "run.retrys=6".into())], ..Sources::default() };
         let message = merge(&bad).expect_err("refused").0;

@@ -64,6 +64,32 @@ pub struct Task {
     /// What the history of durations and peaks is filed under; the command itself where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_key: Option<String>,
+    /// Set where the plan itself says that it is not repeated: the settings do not change that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub never_repeated: bool,
+    /// What the plan left open and the settings of the run filled in.
+    #[serde(default, skip_serializing_if = "Filled::is_none")]
+    pub filled: Filled,
+}
+
+/// Values that came from the settings of the run, not from the plan: a resume with other settings fills them in anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// `limits.memory`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub memory: bool,
+    /// `limits.cpu`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cpu: bool,
+    /// `limits.timeout`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub timeout: bool,
+    /// `retry.max`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub retries: bool,
+    /// The delays of `retry`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub delays: bool,
 }
 
 /// What an attempt executes.
@@ -271,6 +297,8 @@ impl Task {
             skip: None,
             check: None,
             history_key: None,
+            never_repeated: false,
+            filled: Filled::default(),
         }
     }
 }
@@ -303,6 +331,12 @@ impl When {
 impl Limits {
     /// No limit is set.
     pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Filled {
+    fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }

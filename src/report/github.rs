@@ -13,6 +13,8 @@ use crate::text::transcript;
 
 /// Annotations of each level that GitHub shows.
 const SHOWN: usize = 10;
+/// Lines of output in the annotation of a failure that nothing else stands for.
+const TAIL_LINES: usize = 10;
 
 /// Writes workflow commands.
 pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -20,6 +22,7 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
     for row in &report.rows {
         let found = row.last_finished().map(|finished| text::results(finished, read)).unwrap_or_default();
         let title = row.task.id.as_str();
+        let before = errors.len() + warnings.len();
         for test in &found.tests {
             if matches!(test.status, TestStatus::Failed | TestStatus::Error) {
                 errors.push(plain(title, &format!("{} {}: {}", test.suite, test.name, test.message)));
@@ -33,8 +36,16 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
             }
         }
         let bad = row.outcome.as_ref().filter(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
-        if let Some(outcome) = bad.filter(|_| found.tests.is_empty() && found.findings.is_empty()) {
-            errors.push(plain(title, &text::explain(outcome)));
+        // Also where all tests passed and only notes were found: a coverage gate says why in its output alone.
+        if let Some(outcome) = bad.filter(|_| errors.len() + warnings.len() == before) {
+            let mut message = text::explain(outcome);
+            for output in row.last_finished().into_iter().flat_map(|finished| [&finished.stdout, &finished.stderr]) {
+                let (tail, _) = text::tail(output.stored.as_ref(), read, TAIL_LINES);
+                if !tail.is_empty() {
+                    message += &format!("\n{tail}");
+                }
+            }
+            errors.push(plain(title, &message));
         }
     }
     for (level, all) in [("error", &errors), ("warning", &warnings)] {
@@ -65,4 +76,41 @@ fn placed(title: &str, finding: &Finding) -> String {
     }
     let message = format!("{} ({})", transcript::clean(finding.message.as_bytes()), finding.rule);
     format!("{out},title={}::{}", github_property(title), github_message(&message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write;
+    use crate::model::event::Exit;
+    use crate::model::finding::{Finding, Results, Severity};
+    use crate::model::outcome::{Cause, Outcome};
+    use crate::report::sample::{Checked, passed_test};
+
+    /// `pytest --cov-fail-under`: all tests passed and the code says no.
+    #[test]
+    fn a_failure_that_no_test_stands_for_shows_its_output() {
+        let results = Results { tests: vec![passed_test()], findings: Vec::new() };
+        let gate = Checked { outcome: Exit::Code(1).outcome(), results, stderr: "90 percent not reached\n" };
+        let text = gate.write(write);
+        assert!(text.contains("::error title=lint%3A tool::exit code 1%0A90 percent not reached"), "{text}");
+    }
+
+    #[test]
+    fn notes_alone_are_no_annotation_but_the_failure_is() {
+        let note = Finding {
+            rule: "SC2086".to_owned(),
+            severity: Severity::Note,
+            message: "quote".to_owned(),
+            file: "a.sh".to_owned(),
+            line: 1,
+            column: 0,
+            line_end: 0,
+            column_end: 0,
+            url: String::new(),
+        };
+        let outcome = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };
+        let text =
+            Checked { outcome, results: Results { tests: Vec::new(), findings: vec![note] }, stderr: "" }.write(write);
+        assert!(text.contains("::error title=lint%3A tool::1 finding\n"), "{text}");
+    }
 }

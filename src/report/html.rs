@@ -118,14 +118,15 @@ fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io
         if let Some(finished) = row.last_finished() {
             let found = text::results(finished, read);
             let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
-            for test in found.tests.iter().filter(|test| failed(test.status)).take(ITEMS_MAX) {
+            let tests: Vec<_> = found.tests.iter().filter(|test| failed(test.status)).collect();
+            for test in tests.iter().take(ITEMS_MAX) {
                 writeln!(out, "<div><strong>{} {}</strong></div>", xml(&test.suite), xml(&test.name))?;
                 let (message, _) = transcript::tail(test.message.as_bytes(), LINES_MAX);
                 if !message.is_empty() {
                     writeln!(out, "<pre>{}</pre>", xml(&message))?;
                 }
             }
-            if found.tests.is_empty() && found.findings.is_empty() {
+            if tests.is_empty() && found.findings.is_empty() {
                 output("standard output", finished.stdout.stored.as_ref(), read, out)?;
                 output("standard error", finished.stderr.stored.as_ref(), read, out)?;
             }
@@ -425,4 +426,21 @@ fn engine(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<p class=\"dim\">{}</p>", xml(note))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write;
+    use crate::model::event::Exit;
+    use crate::model::finding::Results;
+    use crate::report::sample::{Checked, passed_test};
+
+    /// `pytest --cov-fail-under`: all tests passed and the code says no.
+    #[test]
+    fn a_failure_that_no_test_stands_for_shows_its_output() {
+        let results = Results { tests: vec![passed_test()], findings: Vec::new() };
+        let gate = Checked { outcome: Exit::Code(1).outcome(), results, stderr: "90 percent not reached\n" };
+        let text = gate.write(write);
+        assert!(text.contains("<pre>90 percent not reached"), "{text}");
+    }
 }

@@ -1,12 +1,13 @@
 //! JUnit XML: one file for the whole run. A check with tests is a suite of its tests, one with findings a suite of one
-//! case a finding; anything else is one case. Earlier attempts are kept as Surefire and Jenkins write them.
+//! case a finding; anything else is one case. What the verdict does not count is no failure here either. Earlier attempts
+//! are kept as Surefire and Jenkins write them.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::model::event::{AttemptFinished, Stored};
 use crate::model::finding::{Finding, Severity, Test, TestStatus};
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Cause, Outcome};
 use crate::report::run::{Row, RunReport};
 use crate::report::{ReadStored, text};
 use crate::text::escape::xml;
@@ -43,9 +44,11 @@ fn suite(report: &RunReport, row: &Row, read: ReadStored<'_>, out: &mut dyn Writ
         }
         test_case(test, &mut cases)?;
     }
+    let level = failing_level(row.outcome.as_ref(), &found.findings);
     for finding in &found.findings {
-        failures += usize::from(finding.severity != Severity::Note);
-        finding_case(finding, &mut cases)?;
+        let fails = level.is_some_and(|level| finding.severity >= level);
+        failures += usize::from(fails);
+        finding_case(finding, fails, &mut cases)?;
     }
     let mut count = found.tests.len() + found.findings.len();
     // A failure that no test and no finding stands for must not get lost.
@@ -84,14 +87,23 @@ fn test_case(test: &Test, out: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-fn finding_case(finding: &Finding, out: &mut Vec<u8>) -> io::Result<()> {
+/// The lowest severity that the verdict counted as a failure. The verdict knows the tool and its exit code and says only
+/// how many: the level is the one at which there are so many.
+fn failing_level(outcome: Option<&Outcome>, findings: &[Finding]) -> Option<Severity> {
+    let Some(Outcome::Failed { cause: Cause::Results { findings: counted, .. } }) = outcome else { return None };
+    let at_least = |level| findings.iter().filter(|finding| finding.severity >= level).count() as u64;
+    let levels = [Severity::Error, Severity::Warning, Severity::Note];
+    levels.into_iter().find(|level| at_least(*level) == *counted)
+}
+
+fn finding_case(finding: &Finding, fails: bool, out: &mut Vec<u8>) -> io::Result<()> {
     let file = xml(&finding.file);
     let name = xml(&format!("{}:{}:{} {}", finding.file, finding.line, finding.column, finding.rule));
     write!(out, "    <testcase classname=\"{file}\" name=\"{name}\"")?;
-    if finding.severity == Severity::Note {
-        return writeln!(out, "/>");
-    }
     let message = xml(&transcript::clean(finding.message.as_bytes()));
+    if !fails {
+        return writeln!(out, "><system-out>{message}</system-out></testcase>");
+    }
     let kind = xml(&finding.rule);
     let first = message.lines().next().unwrap_or_default();
     writeln!(out, "><failure type=\"{kind}\" message=\"{first}\">{message}</failure></testcase>")
@@ -137,4 +149,49 @@ fn output(element: &str, stored: Option<&Stored>, read: ReadStored<'_>, out: &mu
     let end = Stored { offset: stored.offset + skipped, len: stored.len - skipped, ..stored.clone() };
     let text = xml(&transcript::clean(&read(&end, OUTPUT_MAX as usize)));
     writeln!(out, "      <{element}>{text}</{element}>")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::write;
+    use crate::model::event::Exit;
+    use crate::model::id::TaskId;
+    use crate::model::outcome::{Cause, Outcome};
+    use crate::model::task::{Check, Run, Task};
+    use crate::report::sample::Checked;
+    use crate::workflow::qa::parse::judge;
+
+    /// Two warnings of clippy in a check that passed were two failures.
+    #[test]
+    fn failures_are_what_the_verdict_counts() {
+        let levels = ["error", "warning", "info"];
+        for picked in 1..8 {
+            let chosen = levels.iter().enumerate().filter(|(at, _)| picked >> at & 1 == 1);
+            let comments: Vec<String> = chosen
+                .map(|(_, level)| {
+                    format!(
+                        r#"{{"file":"a.sh","line":1,"endLine":1,"column":1,"endColumn":2,"level":"{level}","code":1,"message":"m"}}"#
+                    )
+                })
+                .collect();
+            let stdout = format!("{{\"comments\":[{}]}}", comments.join(","));
+            for (code, strict) in [(0, false), (0, true), (1, false), (1, true)] {
+                let mut task = Task::new(TaskId::new("t").expect("an id"), Run::Argv(Vec::new()));
+                let (tool, parser) = ("shellcheck".to_owned(), "shellcheck".to_owned());
+                task.check = Some(Check { tool, parser, strict, ..Check::default() });
+                let judged = judge(&task, Exit::Code(code), stdout.as_bytes(), b"", None, Path::new("/"));
+                let counted = match &judged.outcome {
+                    Outcome::Passed => 0,
+                    Outcome::Failed { cause: Cause::Results { findings, .. } } => *findings,
+                    other => panic!("{other:?}"),
+                };
+                let xml = Checked { outcome: judged.outcome, results: judged.results, stderr: "" }.write(write);
+                assert_eq!(xml.matches("<failure").count() as u64, counted, "{stdout} {code} {strict}\n{xml}");
+                let head = format!("tests=\"{}\" failures=\"{counted}\" errors=\"0\"", comments.len());
+                assert!(xml.contains(&head), "{xml}");
+            }
+        }
+    }
 }

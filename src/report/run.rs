@@ -101,8 +101,10 @@ impl RunReport {
                 self.exit_code = None;
                 // What did not pass is open again.
                 for row in &mut self.rows {
-                    let again = invalidated.iter().any(|one| one.task == row.task.id);
-                    if again || !row.outcome.as_ref().is_some_and(Outcome::is_good) {
+                    row.outcome.take_if(|outcome| !outcome.is_good());
+                }
+                for again in invalidated {
+                    if let Some(row) = self.row(&again.task) {
                         row.outcome = None;
                     }
                 }
@@ -211,11 +213,10 @@ impl RunReport {
     /// The exit code that the ends of the tasks mean.
     pub(crate) fn exit_code_of_tasks(&self, strict: bool) -> i32 {
         let totals = self.totals();
-        if totals.failed > 0 {
-            return 1;
-        }
         match &self.stop {
+            // Whoever pressed Ctrl-C gets death by that signal: a failure wins over 3 and 5 only.
             Some(Stop::Signal { signal }) => return 128 + signal,
+            _ if totals.failed > 0 => return 1,
             Some(Stop::Deadline) => return 5,
             // As `yes | head`: he who went had what he wanted.
             Some(Stop::Closed) => return 0,
@@ -227,7 +228,9 @@ impl RunReport {
             Some(Outcome::Skipped { reason }) => matches!(reason, Skip::ToolMissing { .. } | Skip::Offline { .. }),
             _ => false,
         };
-        let incomplete = totals.broken > 0 || (strict && self.rows.iter().any(gap));
+        // The source of tasks broke off with an apm that was killed: what else it would have brought nobody knows.
+        let cut_off = !self.closed && self.stop.is_none();
+        let incomplete = totals.broken > 0 || cut_off || (strict && self.rows.iter().any(gap));
         if incomplete { 3 } else { 0 }
     }
 }
@@ -255,5 +258,75 @@ impl Row {
             None if self.is_running() => "interrupted",
             None => "not run",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::RunReport;
+    use crate::model::event::{Envelope, Event, Invalidated, VERSION};
+    use crate::model::id::TaskId;
+    use crate::model::outcome::{Outcome, Stop};
+    use crate::model::task::{Run, Task};
+
+    fn wrap(event: Event) -> Envelope {
+        Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t: Duration::ZERO, event }
+    }
+
+    fn report(outcomes: impl IntoIterator<Item = Outcome>) -> (RunReport, Vec<TaskId>) {
+        let mut report = RunReport::default();
+        let mut ids = Vec::new();
+        for (at, outcome) in outcomes.into_iter().enumerate() {
+            let id = TaskId::new(&format!("t{at}")).expect("an id");
+            let task = Task::new(id.clone(), Run::Argv(Vec::new())).into();
+            report.apply(&wrap(Event::TasksAdded { tasks: vec![task] }));
+            report.apply(&wrap(Event::TaskEnded { task: id.clone(), outcome }));
+            ids.push(id);
+        }
+        report.apply(&wrap(Event::TasksClosed {}));
+        (report, ids)
+    }
+
+    fn failed() -> Outcome {
+        crate::model::event::Exit::Code(1).outcome()
+    }
+
+    /// Each row was looked up among all that do not count any more: the square of a large run.
+    #[test]
+    fn a_resume_opens_what_failed_and_what_does_not_count_any_more() {
+        const TASKS: usize = 50_000;
+        let (mut report, ids) = report((0..TASKS).map(|at| if at == 3 { failed() } else { Outcome::Passed }));
+        let again = |task: &TaskId| Invalidated { task: task.clone(), reason: String::new() };
+        let invalidated = ids[10..].iter().map(again).collect();
+        report.apply(&wrap(Event::RunResumed { apm: String::new(), invalidated }));
+        let totals = report.totals();
+        assert_eq!((totals.passed, totals.open), (9, TASKS - 9));
+    }
+
+    #[test]
+    fn a_failure_wins_over_a_deadline_but_not_over_a_signal() {
+        let (mut report, _) = report([failed()]);
+        let mut code = |stop| {
+            report.apply(&wrap(Event::Stopping { stop }));
+            report.exit_code_of_tasks(false)
+        };
+        assert_eq!(code(Stop::Deadline), 1);
+        assert_eq!(code(Stop::Fault { error: String::new() }), 1);
+        assert_eq!(code(Stop::Signal { signal: 2 }), 130);
+    }
+
+    #[test]
+    fn a_plan_that_was_never_whole_is_incomplete() {
+        let (mut report, _) = report([Outcome::Passed]);
+        assert_eq!(report.exit_code_of_tasks(false), 0);
+        report.closed = false;
+        assert_eq!(report.exit_code_of_tasks(false), 3);
+        // `--halt soon,success=1` has what it wanted.
+        report.apply(&wrap(Event::Stopping { stop: Stop::Failure }));
+        assert_eq!(report.exit_code_of_tasks(false), 0);
     }
 }

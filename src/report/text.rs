@@ -229,12 +229,18 @@ fn more(all: usize, shown: usize, noun: &str, out: &mut dyn Write) -> io::Result
     }
 }
 
-fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Some(stored) = stored else { return Ok(()) };
+/// The last lines of a kept output, and whether there are more before them.
+pub(crate) fn tail(stored: Option<&Stored>, read: ReadStored<'_>, lines: usize) -> (String, bool) {
+    let Some(stored) = stored else { return Default::default() };
     let skipped = stored.len.saturating_sub(TAIL_BYTES);
     let end = Stored { offset: stored.offset + skipped, len: stored.len - skipped, ..stored.clone() };
-    let (text, dropped) = transcript::tail(&read(&end, TAIL_BYTES as usize), TAIL_LINES);
-    if dropped > 0 || skipped > 0 {
+    let (text, dropped) = transcript::tail(&read(&end, TAIL_BYTES as usize), lines);
+    (text, dropped > 0 || skipped > 0)
+}
+
+fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let (text, cut) = tail(stored, read, TAIL_LINES);
+    if cut {
         writeln!(out, "  ...")?;
     }
     for line in text.lines() {
@@ -246,7 +252,9 @@ fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Writ
 fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let name_width = report.rows.iter().map(|row| row.task.id.as_str().chars().count()).max().unwrap_or(0);
     let name_width = name_width.min(layout.width.saturating_sub(24).max(8));
-    for row in report.rows.iter().filter(|row| !matches!(row.outcome, Some(Outcome::Skipped { .. }))).take(TABLE_MAX) {
+    // What was skipped has its own lines with its reasons.
+    let is_shown = |row: &&Row| !matches!(row.outcome, Some(Outcome::Skipped { .. }));
+    for row in report.rows.iter().filter(is_shown).take(TABLE_MAX) {
         let style = match &row.outcome {
             Some(outcome) if outcome.is_good() => Style::Good,
             Some(outcome) if outcome.is_failure() => Style::Bad,
@@ -271,7 +279,7 @@ fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result
         }
         writeln!(out, "{}", line.trim_end())?;
     }
-    more(report.rows.len(), TABLE_MAX, "task", out)
+    more(report.rows.iter().filter(is_shown).count(), TABLE_MAX, "task", out)
 }
 
 fn skipped(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
@@ -307,4 +315,32 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
     let by = |what: &str, mechanism: Mechanism| format!("{what} by {}", mechanism.as_str());
     let parts = [by("memory", enforcement.memory), by("CPU", enforcement.cpu), by("processes", enforcement.processes)];
     writeln!(out, "{}", layout.paint(Style::Dim, &format!("limits: {}", parts.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TABLE_MAX, table};
+    use crate::model::finding::Results;
+    use crate::model::outcome::Outcome;
+    use crate::model::task::Skip;
+    use crate::report::run::RunReport;
+    use crate::report::sample::Checked;
+    use crate::text::layout::Layout;
+
+    /// Skipped checks were counted among those the table had no room for.
+    #[test]
+    fn the_table_says_how_many_of_its_own_rows_it_leaves_out() {
+        let check = |outcome| Checked { outcome, results: Results::default(), stderr: "" };
+        let skipped = Outcome::Skipped { reason: Skip::NothingFailed };
+        let shown = |passed: usize| {
+            let mut report = RunReport::default();
+            report.rows.extend((0..passed).map(|n| check(Outcome::Passed).row(&format!("p{n}"))));
+            report.rows.extend((0..5).map(|n| check(skipped.clone()).row(&format!("s{n}"))));
+            let mut out = Vec::new();
+            table(&report, &Layout::PLAIN, &mut out).expect("memory takes everything");
+            String::from_utf8(out).expect("text")
+        };
+        assert!(!shown(TABLE_MAX).contains("more"));
+        assert!(shown(TABLE_MAX + 1).ends_with("  ... and 1 task more\n"), "{}", shown(TABLE_MAX + 1));
+    }
 }

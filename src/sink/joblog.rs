@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::model::event::{Envelope, Event, Exit, Next};
+use crate::model::event::{AttemptFinished, Envelope, Event, Exit, Next};
 use crate::model::id::TaskId;
 use crate::report::ReadStored;
 use crate::sink::Sink;
@@ -18,6 +18,8 @@ pub(crate) struct Joblog {
     commands: HashMap<TaskId, (u64, String)>,
     starts: HashMap<TaskId, f64>,
     next: u64,
+    /// One line, so that each job is one write.
+    line: Vec<u8>,
 }
 
 impl Joblog {
@@ -26,7 +28,20 @@ impl Joblog {
         let mut file = File::create(path)?;
         file.write_all(b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")?;
         let name = format!("joblog {}", path.display());
-        Ok(Self { name, file, commands: HashMap::new(), starts: HashMap::new(), next: 0 })
+        Ok(Self { name, file, commands: HashMap::new(), starts: HashMap::new(), next: 0, line: Vec::new() })
+    }
+
+    fn write(&mut self, finished: &AttemptFinished, start: f64, seq: u64, command: &str) -> io::Result<()> {
+        let (code, signal) = match finished.exit {
+            Some(Exit::Code(code)) => (code, 0),
+            Some(Exit::Signal(signal)) => (-1, signal),
+            // As a shell says of a command it cannot find.
+            None => (127, 0),
+        };
+        let (runtime, bytes) = (finished.usage.wall.as_secs_f64(), finished.stdout.bytes);
+        self.line.clear();
+        writeln!(self.line, "{seq}\t:\t{start:.3}\t{runtime:>10.3}\t0\t{bytes}\t{code}\t{signal}\t{command}")?;
+        self.file.write_all(&self.line)
     }
 }
 
@@ -49,17 +64,22 @@ impl Sink for Joblog {
             }
             Event::AttemptFinished(finished) if matches!(finished.next, Next::Done { .. }) => {
                 let start = self.starts.remove(&finished.task).unwrap_or_default();
-                let Some((seq, command)) = self.commands.remove(&finished.task) else { return Ok(()) };
-                let (code, signal) = match finished.exit {
-                    Some(Exit::Code(code)) => (code, 0),
-                    Some(Exit::Signal(signal)) => (-1, signal),
-                    // As a shell says of a command it cannot find.
-                    None => (127, 0),
-                };
-                let (runtime, bytes) = (finished.usage.wall.as_secs_f64(), finished.stdout.bytes);
-                writeln!(self.file, "{seq}\t:\t{start:.3}\t{runtime:>10.3}\t0\t{bytes}\t{code}\t{signal}\t{command}")?;
+                if let Some((seq, command)) = self.commands.remove(&finished.task) {
+                    return self.write(finished, start, seq, &command);
+                }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The log is written anew, whole. A task that runs again gets a second line, as with parallel's `--resume-failed`.
+    fn recorded(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
+        let Event::AttemptFinished(finished) = &envelope.event else { return self.event(envelope, read) };
+        let command = self.commands.get(&finished.task).cloned();
+        self.event(envelope, read)?;
+        if let Some(command) = command {
+            self.commands.insert(finished.task.clone(), command);
         }
         Ok(())
     }

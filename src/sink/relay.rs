@@ -1,7 +1,7 @@
 //! Passes the output of tasks on to standard output and error, as xargs and GNU parallel do: a whole task at a time when
 //! it ends, in the order of the plan, or line by line as it comes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 
 use crate::model::event::{Envelope, Event, Next, Output, Stored};
@@ -33,6 +33,8 @@ pub(crate) struct Relay {
     tag: bool,
     /// For `Kept`: tasks not yet passed on, in plan order, and the outputs that wait.
     waiting: VecDeque<TaskId>,
+    /// Passed on in an earlier part of the run and still in `waiting`: taken out there once, not one by one.
+    passed: HashSet<TaskId>,
     ended: HashMap<TaskId, (Output, Output)>,
     /// For `Live`: unfinished lines of each task and stream.
     open: HashMap<(TaskId, bool), Vec<u8>>,
@@ -43,7 +45,15 @@ pub(crate) struct Relay {
 impl Relay {
     /// In this order.
     pub(crate) fn new(order: Order, tag: bool) -> Self {
-        Self { order, tag, waiting: VecDeque::new(), ended: HashMap::new(), open: HashMap::new(), cut: None }
+        Self {
+            order,
+            tag,
+            waiting: VecDeque::new(),
+            passed: HashSet::new(),
+            ended: HashMap::new(),
+            open: HashMap::new(),
+            cut: None,
+        }
     }
 
     fn pass(&mut self, task: &TaskId, outputs: &(Output, Output), read: ReadStored<'_>) -> io::Result<()> {
@@ -159,6 +169,12 @@ impl Sink for Relay {
                 self.ended(&finished.task, (finished.stdout.clone(), finished.stderr.clone()), read)
             }
             Event::TaskEnded { task, .. } => self.ended(task, Default::default(), read),
+            Event::RunResumed { .. } => {
+                self.recorded(envelope, read)?;
+                let passed = std::mem::take(&mut self.passed);
+                self.waiting.retain(|task| !passed.contains(task));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -169,9 +185,14 @@ impl Sink for Relay {
                 self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
             }
             // What passed was passed on then; what did not is run again.
-            Event::AttemptFinished(finished) => {
+            Event::AttemptFinished(finished) if self.order == Order::Kept => {
                 if matches!(&finished.next, Next::Done { outcome } if outcome.is_good()) {
-                    self.waiting.retain(|task| *task != finished.task);
+                    self.passed.insert(finished.task.clone());
+                }
+            }
+            Event::RunResumed { invalidated, .. } => {
+                for again in invalidated {
+                    self.passed.remove(&again.task);
                 }
             }
             _ => {}
@@ -202,5 +223,56 @@ impl Sink for Relay {
                 "the outputs of {count} tasks are not whole, the first that of `{first}`"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::{Order, Relay};
+    use crate::model::event::{AttemptFinished, Envelope, Event, Exit, Invalidated, Next, Output, Usage, VERSION};
+    use crate::model::finding::Counts;
+    use crate::model::id::TaskId;
+    use crate::model::outcome::Outcome;
+    use crate::model::task::{Run, Task};
+    use crate::sink::Sink;
+
+    /// Looking through what waits for each recorded pass took the square of their number.
+    #[test]
+    fn what_was_passed_on_before_does_not_wait_in_a_resumed_run() {
+        const TASKS: usize = 50_000;
+        let ids: Vec<TaskId> = (0..TASKS).map(|n| TaskId::new(&format!("{n}: v")).expect("an id")).collect();
+        let wrap = |event| Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t: Duration::ZERO, event };
+        let passed = |task: &TaskId| {
+            wrap(Event::AttemptFinished(Box::new(AttemptFinished {
+                task: task.clone(),
+                attempt: 1,
+                outcome: Outcome::Passed,
+                next: Next::Done { outcome: Outcome::Passed },
+                exit: Some(Exit::Code(0)),
+                usage: Usage::default(),
+                stdout: Output::default(),
+                stderr: Output::default(),
+                counts: Counts::default(),
+                results: None,
+                leaked: 0,
+                inputs_digest: String::new(),
+            })))
+        };
+        let mut relay = Relay::new(Order::Kept, false);
+        let nothing = |_: &_, _| Vec::new();
+        let tasks = ids.iter().map(|id| Arc::new(Task::new(id.clone(), Run::Argv(Vec::new())))).collect();
+        relay.recorded(&wrap(Event::TasksAdded { tasks }), &nothing).expect("taken");
+        for id in ids.iter().rev().skip(1) {
+            relay.recorded(&passed(id), &nothing).expect("taken");
+        }
+        let again = Invalidated { task: ids[7].clone(), reason: String::new() };
+        let resumed = Event::RunResumed { apm: String::new(), invalidated: vec![again] };
+        relay.event(&wrap(resumed), &nothing).expect("taken");
+        assert_eq!(relay.waiting, [ids[7].clone(), ids[TASKS - 1].clone()]);
     }
 }

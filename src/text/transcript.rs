@@ -20,12 +20,15 @@ pub(crate) fn clean(bytes: &[u8]) -> String {
             }
             '\r' => column = 0,
             '\u{8}' => column = usize::saturating_sub(column, 1),
-            '\u{1b}' => match chars.next() {
+            // No sequence goes on behind a line break: one without an end must not swallow the rest of the output.
+            '\u{1b}' => match chars.next_if(|c| *c != '\n') {
                 // CSI: parameters, then one final character.
-                Some('[') => while chars.next().is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {},
+                Some('[') => {
+                    while chars.next_if(|c| *c != '\n').is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {}
+                }
                 // OSC, DCS and their like: up to BEL or ST.
                 Some(']' | 'P' | 'X' | '^' | '_') => {
-                    while let Some(c) = chars.next() {
+                    while let Some(c) = chars.next_if(|c| *c != '\n') {
                         if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
                             break;
                         }
@@ -86,6 +89,7 @@ mod tests {
         assert_eq!(clean(b"10%\r50%\r100%\n"), "100%\n");
         assert_eq!(clean(b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b]8;;x\x1b\\link"), "red link");
         assert_eq!(clean(b"a\x1b[2J\x1b[Hb\x00\x07\x08c\xff"), "ac\u{FFFD}");
+        assert_eq!(clean(b"\x1b]0;no end\none\n\x1b[12\ntwo\n\x1b\nthree"), "\none\n\ntwo\n\nthree");
         assert_eq!(clean("a\u{202e}b".as_bytes()), "ab");
         assert_eq!(tail(b"1\n2\n3\n4\n", 2), ("3\n4".to_owned(), 2));
     }

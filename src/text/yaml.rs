@@ -53,6 +53,7 @@ pub(crate) fn read(source: &str, nodes_max: usize) -> Result<Node, Fault> {
             Fault::at((mark.line(), mark.col() + 1), format!("not valid YAML: {}", error.info()))
         })?;
         let at = place(&span);
+        let is_alias = matches!(event, Event::Alias(_));
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => (scalar(at, &text, style), anchor),
             Event::Alias(anchor) => {
@@ -81,7 +82,8 @@ pub(crate) fn read(source: &str, nodes_max: usize) -> Result<Node, Fault> {
             }
             _ => continue,
         };
-        loader.count(&node, at)?;
+        // What an alias stands for is new; the members of a collection were counted when they came.
+        loader.count(if is_alias { size(&node) } else { 1 }, at)?;
         if anchor > 0 {
             loader.anchors.insert(anchor, node.clone());
         }
@@ -103,9 +105,8 @@ struct Loader {
 }
 
 impl Loader {
-    /// Scalars count one; a collection's members were counted before, but those of an alias were not.
-    fn count(&mut self, node: &Node, at: Place) -> Result<(), Fault> {
-        self.nodes += if node.at == at { 1 } else { size(node) };
+    fn count(&mut self, values: usize, at: Place) -> Result<(), Fault> {
+        self.nodes += values;
         if self.nodes > self.nodes_max {
             return Err(Fault::at(at, format!("more than {} values, aliases expanded", self.nodes_max)));
         }
@@ -326,6 +327,15 @@ mod tests {
         let yes = read("yes", 9).expect("a word").boolean().expect_err("no boolean");
         assert_eq!(yes.hint.as_deref(), Some("write `true`"));
         assert!(read(".nan", 9).expect("a word").number().is_err());
+    }
+
+    /// The members of a collection were counted again at each level that closed around them.
+    #[test]
+    fn nesting_does_not_make_more_values() {
+        let source = "- {id: a, needs: [x, y], env: {A: 1}}\n".repeat(100);
+        assert!(read(&source, 100 * 11 + 1).is_ok());
+        assert!(read(&source, 100 * 11).is_err());
+        assert!(read(&("[".repeat(60) + "x" + &"]".repeat(60)), 61).is_ok());
     }
 
     proptest! {

@@ -40,6 +40,22 @@ fn max_concurrent_agents_and_max_size_bound_what_runs() {
     }
 }
 
+/// `-j` also made void what stood beside it.
+#[test]
+fn a_number_of_agents_overrides_the_pool_of_files_but_not_of_the_same_command_line() {
+    let sandbox = Sandbox::new("jpool");
+    sandbox.file("p.yaml", plan_of(1, "'true'"));
+    sandbox.file("apm.yaml", "sub_agents: {pool_configuration: {initial_size: 2, max_size: 2}}\n");
+    let pool = |flags: &[&str]| {
+        sandbox.apm(["run", "p.yaml", "-j", "4"].iter().chain(flags)).good();
+        let report = sandbox.report();
+        (report["pool"]["initial"].as_u64(), report["pool"]["max"].as_u64())
+    };
+    assert_eq!(pool(&[]), (Some(4), Some(4)));
+    assert_eq!(pool(&["--set", "sub_agents.pool_configuration.initial_size=1"]), (Some(1), Some(4)));
+    assert_eq!(pool(&["--set", "sub_agents.pool_configuration.max_size=3"]), (Some(3), Some(3)));
+}
+
 #[test]
 fn initial_size_scale_factor_and_idle_timeout_shape_the_pool() {
     let plan = plan_of(12, "sleep 0.1");

@@ -131,22 +131,23 @@ fn a_journal_cut_anywhere_is_resumed() {
             sandbox.file(&format!("out/{task}"), "x\n");
         }
         let ran = sandbox.apm(["run", "--resume"]);
-        if ran.code == Some(3) {
+        if ran.stderr.contains("before anything of it was recorded") {
             assert!(
-                ran.stderr.contains("before anything of it was recorded")
-                    && cut <= whole.iter().position(|byte| *byte == b'\n').expect("a line"),
+                ran.code == Some(3) && cut <= whole.iter().position(|byte| *byte == b'\n').expect("a line"),
                 "cut {cut}: {}",
                 ran.stderr
             );
             continue;
         }
+        let lines_left = whole[..cut].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let tasks_known = String::from_utf8_lossy(&whole[..lines_left]).contains("tasks_closed");
         if cut < whole.len() && !ran.stderr.contains("nothing left") {
-            let tasks_known = String::from_utf8_lossy(&whole[..cut]).contains("tasks_closed");
             let expected = if tasks_known { 4 } else { 0 };
             let count = lines(&sandbox.work().join("out")).len();
             assert!(count == expected || count == 4, "cut {cut}: {count} files\n{}{}", ran.stdout, ran.stderr);
         }
-        assert_eq!(ran.code, Some(0), "cut {cut}\n{}\n{}", ran.stdout, ran.stderr);
+        let code = if tasks_known { 0 } else { 3 };
+        assert_eq!(ran.code, Some(code), "cut {cut}\n{}\n{}", ran.stdout, ran.stderr);
         for (task, count) in lines(&sandbox.work().join("out")) {
             assert_eq!(count, 1, "cut {cut}: {task}");
         }
@@ -171,6 +172,113 @@ fn a_resume_runs_again_what_failed_or_changed() {
     assert_eq!((sandbox.read("read").as_str(), counts), ("12", vec![2, 1, 1, 2, 2]));
     let text = sandbox.apm(["run", "--resume"]);
     assert!(text.stderr.contains("nothing left to do") && text.code == Some(0), "{}", text.stderr);
+}
+
+/// It counted from the start of the run, which was over before.
+#[test]
+fn a_deadline_given_to_a_resume_counts_from_there() {
+    let sandbox = Sandbox::new("deadline");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a, run: 'test -e good || { sleep 2; exit 1; }'}\n");
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    sandbox.file("good", "");
+    sandbox.apm(["run", "--resume", "--deadline", "2s"]).good();
+}
+
+/// It ended with 0 although nobody knows what else there was to do.
+#[test]
+fn a_resume_without_all_values_is_incomplete() {
+    let sandbox = Sandbox::new("cutoff");
+    let mut command = sandbox.command(["run", "each", "touch"]);
+    let mut child = Ended(command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("apm"));
+    let mut stdin = child.0.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut stdin, b"first\n").expect("written");
+    crate::sandbox::eventually("the first task runs while the input is open", || sandbox.has("first"));
+    child.0.kill().expect("killed");
+    child.0.wait().expect("its end");
+    let error = sandbox.apm(["run", "--resume"]).fails(3);
+    assert!(error.contains("values were still being read"), "{error}");
+    let report = sandbox.report();
+    assert_eq!(report["exit_code"], 3);
+    assert!(report["verdict"].as_str().expect("text").starts_with("incomplete"), "{report}");
+}
+
+#[test]
+fn a_resume_takes_over_the_flags_of_its_run() {
+    let sandbox = Sandbox::new("inherit");
+    sandbox.file("one.yaml", "performance: {resource_allocation: {max_concurrent_agents: 1}}\n");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: a, run: 'sleep 0.2; exit 1'}\n- {id: b, run: 'sleep 0.2; exit 1'}\n",
+    );
+    let one = "performance.resource_allocation.max_concurrent_agents=1";
+    for flags in [["--set", one], ["--config", "one.yaml"]] {
+        sandbox.apm(["run", "p.yaml"].into_iter().chain(flags)).fails(1);
+        // Elsewhere the file has another name.
+        std::fs::create_dir_all(sandbox.work().join("sub")).expect("a folder");
+        let mut command = sandbox.command(["run", "--resume"]);
+        command.current_dir(sandbox.work().join("sub"));
+        assert_eq!(crate::sandbox::Ran::of(command).code, Some(1));
+        assert_eq!(sandbox.report()["engine"]["running_max"], 1, "{flags:?}");
+        for wins in [["-j", "2"], ["--set", "performance.resource_allocation.max_concurrent_agents=2"]] {
+            sandbox.apm(["run", "--resume"].into_iter().chain(wins)).fails(1);
+            assert_eq!(sandbox.report()["engine"]["running_max"], 2, "{flags:?}, then {wins:?}");
+        }
+    }
+}
+
+#[test]
+fn a_resume_of_each_keeps_its_halt_and_its_job_log() {
+    let sandbox = Sandbox::new("haltlog");
+    let script = "echo x >> ran$1; [ $1 != 2 ]";
+    let words = ["run", "each", "-j1", "--halt", "now,fail=1", "--joblog", "log", "sh", "-c", script, "x", "{}"];
+    sandbox.apm(words.into_iter().chain([":::", "1", "2", "3"])).fails(1);
+    sandbox.apm(["run", "--resume", "--dry-run"]).good();
+    assert_eq!(sandbox.read("log").lines().count(), 3, "a dry run leaves it alone");
+    sandbox.apm(["run", "--resume"]).fails(1);
+    assert!(!sandbox.has("ran3"), "it halted again");
+    let log = sandbox.read("log");
+    let shown: Vec<&str> = log.lines().skip(1).filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(shown, ["1", "2", "2"]);
+}
+
+/// The journal holds tasks with the limits of the first run, which stood in the way of others.
+#[test]
+fn limits_given_to_a_resume_hold_where_the_plan_sets_none() {
+    let sandbox = Sandbox::new("limits");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: slow, run: 'sleep 1'}\n- {id: own, run: 'sleep 1', timeout: 100ms}\n\
+         - {id: tries, run: 'echo x >> tries; exit 1'}\n- {id: never, run: 'echo x >> never; exit 1', retries: 0}\n\
+         - {id: twice, run: 'echo x >> twice; exit 1', retries: 1}\n",
+    );
+    let delays = ["--set", "run.retry_delay_ms=1", "--set", "run.retry_delay_max_ms=1"];
+    let outcomes = |flags: &[&str]| {
+        sandbox.apm(["run"].iter().chain(flags).chain(&delays)).fails(1);
+        let report = sandbox.report();
+        let state = |at: usize| report["tasks"][at]["state"].as_str().expect("a word").to_owned();
+        let count = |file: &str| sandbox.read(file).lines().count();
+        (state(0), state(1), count("tries"), count("never"), count("twice"))
+    };
+    let own = || "timed out".to_owned();
+    assert_eq!(outcomes(&["p.yaml", "--timeout", "200ms", "--retries", "1"]), (own(), own(), 2, 1, 2));
+    assert_eq!(outcomes(&["--resume"]), (own(), own(), 4, 2, 4));
+    assert_eq!(outcomes(&["--resume", "--timeout", "20s", "--retries", "2"]), ("passed".to_owned(), own(), 7, 3, 6));
+}
+
+/// It took the run over and printed all tasks.
+#[test]
+fn a_dry_resume_shows_what_is_left_and_touches_nothing() {
+    let sandbox = Sandbox::new("dryresume");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: good, run: 'true'}\n- {id: bad, run: 'exit 1'}\n");
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    let run = only_run(&sandbox);
+    let marker = sandbox.state().join("active").join(run.file_name().expect("a name"));
+    std::fs::write(&marker, "of an apm that was killed").expect("written");
+    let before = std::fs::read(run.join("journal.ndjson")).expect("a journal");
+    let text = sandbox.apm(["run", "--resume", "--dry-run"]).good();
+    assert!(text.contains("bad: ") && text.ends_with("1 task; nothing was started\n"), "{text}");
+    assert_eq!(std::fs::read(run.join("journal.ndjson")).expect("a journal"), before);
+    assert_eq!(std::fs::read(&marker).expect("a marker"), b"of an apm that was killed");
 }
 
 #[test]

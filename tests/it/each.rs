@@ -113,6 +113,13 @@ fn dry_run_starts_nothing_and_eta_prints_lines() {
     assert!(ran.stderr.contains("2"), "{}", ran.stderr);
 }
 
+/// `{%}` counted from 0.
+#[test]
+fn the_slot_counts_from_one_as_parallels_does() {
+    let sandbox = Sandbox::new("slot");
+    assert_eq!(sandbox.apm(["run", "each", "-j1", "--shell", "echo {%} $APM_SLOT", ":::", "x"]).good(), "1 0 x\n");
+}
+
 #[test]
 fn any_bytes_are_values() {
     let sandbox = Sandbox::new("bytes");

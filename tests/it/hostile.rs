@@ -74,6 +74,23 @@ fn one_interrupt_ends_gracefully_two_at_once() {
     }
 }
 
+/// The exit code was 1 and the script around it went on.
+#[test]
+fn an_interrupt_after_a_failure_is_death_by_signal() {
+    let sandbox = Sandbox::new("failedint");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: bad, run: 'exit 1'}\n- {id: slow, run: 'touch up; sleep 60', needs: [bad], when: failure}\n",
+    );
+    let mut child =
+        Ended(sandbox.command(["run", "p.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("apm"));
+    eventually("the second task runs", || sandbox.has("up"));
+    signal(child.0.id(), "INT");
+    let status = child.0.wait().expect("its end");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status:?}");
+    assert_eq!(sandbox.report()["exit_code"], 130);
+}
+
 #[test]
 fn the_next_run_ends_what_a_killed_apm_left() {
     let sandbox = Sandbox::new("leftover");
@@ -154,7 +171,9 @@ fn escapes_in_output_reach_no_terminal_and_no_page() {
     assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'), "{:?}{:?}", ran.stdout, ran.stderr);
     for file in ["r.html", "r.xml", "r.md", "r.gh"] {
         let text = sandbox.read(file);
-        assert!(!text.contains('\u{1b}') && !text.contains("<script>alert"), "{file}: {text}");
+        assert!(!text.contains('\u{1b}'), "{file}: {text}");
+        // An annotation is plain text on one line, no page.
+        assert!(file == "r.gh" || !text.contains("<script>alert"), "{file}: {text}");
     }
     roxmltree::Document::parse(&sandbox.read("r.xml")).expect("well-formed");
 }

@@ -115,7 +115,8 @@ impl Template {
         match piece {
             Piece::Text(text) => out.extend(text),
             Piece::Sequence => out.extend(sequence.to_string().bytes()),
-            Piece::Slot => out.extend(b"\"$APM_SLOT\""),
+            // `APM_SLOT` counts from 0, parallel's `{%}` from 1.
+            Piece::Slot => out.extend(b"\"$((APM_SLOT + 1))\""),
             Piece::Value { column: Some(number), part } => {
                 let missing = TemplateError::MissingColumn { sequence, have: columns.len(), want: *number };
                 let column = columns.get(number - 1).ok_or(missing)?;
@@ -297,7 +298,7 @@ mod tests {
     fn a_shell_gets_its_values_quoted() {
         let shell = |words: &[&str], value: &str| run(words, true, &[value]).expect("a good template");
         assert_eq!(shell(&["echo {} | wc -c"], "it's $HOME; rm *"), r"echo 'it'\''s $HOME; rm *' | wc -c");
-        assert_eq!(shell(&["echo", "{%}"], "v"), "echo \"$APM_SLOT\" v");
+        assert_eq!(shell(&["echo", "{%}"], "v"), "echo \"$((APM_SLOT + 1))\" v");
     }
 
     #[test]

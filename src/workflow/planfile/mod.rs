@@ -163,7 +163,7 @@ struct Defaults {
     cwd: Option<String>,
     shell: Option<Shell>,
     limits: Limits,
-    retry: Retry,
+    retry: Option<Retry>,
 }
 
 impl Defaults {
@@ -176,7 +176,7 @@ impl Defaults {
                 "shell" => defaults.shell = Some(Shell::read(value)?),
                 "limits" => limits(value, &mut defaults.limits)?,
                 "timeout" => defaults.limits.timeout = Some(duration(value)?),
-                "retries" => defaults.retry = retries(value)?,
+                "retries" => defaults.retry = Some(retries(value)?),
                 other => {
                     let known = ["env", "cwd", "shell", "limits", "timeout", "retries"];
                     return Err(unknown(key, other, "`defaults`", &known));
@@ -275,7 +275,8 @@ impl<'a> Reader<'a> {
         let mut env = self.defaults.env.clone();
         task.cwd = self.defaults.cwd.clone().map(Into::into);
         task.limits = self.defaults.limits.clone();
-        task.retry = self.defaults.retry.clone();
+        task.never_repeated = self.defaults.retry.as_ref().is_some_and(|retry| retry.max == 0);
+        task.retry = self.defaults.retry.clone().unwrap_or_default();
         for (key, value) in entries {
             match key.text.as_str() {
                 "id" | "matrix" => {}
@@ -299,7 +300,10 @@ impl<'a> Reader<'a> {
                 "locks" => task.locks = texts(value)?,
                 "limits" => limits(value, &mut task.limits)?,
                 "timeout" => task.limits.timeout = Some(duration(value)?),
-                "retries" => task.retry = retries(value)?,
+                "retries" => {
+                    task.retry = retries(value)?;
+                    task.never_repeated = task.retry.max == 0;
+                }
                 "deadline" => task.deadline = Some(duration(value)?),
                 "priority" => task.priority = self.priority(value)?,
                 "when" => task.when = when(value)?,
