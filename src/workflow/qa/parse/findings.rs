@@ -369,13 +369,14 @@ pub(super) fn markdownlint(printed: &Printed<'_>) -> Read {
     of(findings.collect())
 }
 
-/// `go vet -json`, on standard error: comments, then an object for each package.
+/// `go vet -json`: comments, then an object for each package, on standard error or, with newer Go, on standard output.
 pub(super) fn go_vet(printed: &Printed<'_>) -> Read {
-    let said = text(printed.stderr);
+    let said = [printed.stdout, printed.stderr].map(text).join("\n");
     let mut findings: Vec<Finding> = said.lines().filter_map(|line| go_place(line, printed)).collect();
     let objects: String = said
         .lines()
-        .filter(|line| !line.starts_with('#') && go_place(line, printed).is_none())
+        // `go: downloading ...` stands between them where a module is new here.
+        .filter(|line| !line.starts_with('#') && !line.starts_with("go: ") && go_place(line, printed).is_none())
         .collect::<Vec<_>>()
         .join("\n");
     for package in serde_json::Deserializer::from_str(&objects).into_iter::<Value>() {

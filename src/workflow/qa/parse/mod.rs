@@ -298,7 +298,7 @@ fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
 mod cases {
     use std::path::Path;
 
-    use super::{Parser, judge};
+    use super::{Judgement, Parser, judge};
     use crate::model::event::Exit;
     use crate::model::id::TaskId;
     use crate::model::task::{Check, Run, Task};
@@ -306,10 +306,17 @@ mod cases {
 
     /// The verdict and the results of a tool's output, as one text.
     fn check(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> String {
+        shown(&judged(tool, parser, code, stdout, stderr))
+    }
+
+    fn judged(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> Judgement {
         let mut task = Task::new(TaskId::new(tool).expect("an id"), Run::Argv(Vec::new()));
         let (tool, parser) = (tool.to_owned(), parser.as_str().to_owned());
         task.check = Some(Check { tool, parser, root: "sub".to_owned(), ..Check::default() });
-        let judged = judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"));
+        judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"))
+    }
+
+    fn shown(judged: &Judgement) -> String {
         let mut out = explain(&judged.outcome);
         for test in &judged.results.tests {
             out += &format!("\n{:?} {} {}", test.status, test.suite, test.name);
@@ -366,6 +373,29 @@ mod cases {
         );
         let vet = "# m\n{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
         assert_eq!(check("go-vet", Parser::GoVet, 0, "", vet), "1 finding\nError printf sub/a.go:5:2: bad verb");
+    }
+
+    #[test]
+    fn newer_go_prints_findings_and_compile_errors_on_standard_output() {
+        let vet = "{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
+        assert_eq!(
+            check("go-vet", Parser::GoVet, 0, vet, "go: downloading x v1.2.3\n# m\n"),
+            "1 finding\nError printf sub/a.go:5:2: bad verb"
+        );
+        let build = r##"{"ImportPath":"m [m.test]","Action":"build-output","Output":"# m [m.test]\n"}
+{"ImportPath":"m [m.test]","Action":"build-output","Output":"./a_test.go:3:5: undefined: y\n"}
+{"ImportPath":"m [m.test]","Action":"build-fail"}
+{"Action":"start","Package":"m"}
+{"Action":"output","Package":"m","Output":"FAIL\tm [build failed]\n"}
+{"Action":"fail","Package":"m","Elapsed":0,"FailedBuild":"m [m.test]"}
+"##;
+        let judged = judged("go-test", Parser::GoTest, 1, build, "");
+        assert_eq!(
+            shown(&judged),
+            "1 failed test, 1 finding\nError m (the package)\nError compile sub/a_test.go:3:5: undefined: y"
+        );
+        let message = &judged.results.tests[0].message;
+        assert_eq!(message, "# m [m.test]\n./a_test.go:3:5: undefined: y\nFAIL\tm [build failed]\n");
     }
 
     #[test]

@@ -111,10 +111,12 @@ pub(super) fn jest(printed: &Printed<'_>) -> Read {
     Ok(results)
 }
 
-/// `go test -json`: one event a line; the output of a test is the message of a failed one.
+/// `go test -json`: one event a line; the output of a test is the message of a failed one. What the compiler says is an
+/// event too since Go 1.24, before it stood on standard error.
 pub(super) fn go(printed: &Printed<'_>) -> Read {
     let mut results = Results::default();
     let mut outputs: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut builds: BTreeMap<String, String> = BTreeMap::new();
     let mut seen = false;
     for event in json_lines(printed.stdout) {
         let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -124,6 +126,13 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         let status = match action.as_str() {
             "output" => {
                 let output = outputs.entry(key).or_default();
+                if output.len() < MESSAGE_MAX {
+                    output.push_str(&string("Output"));
+                }
+                continue;
+            }
+            "build-output" => {
+                let output = builds.entry(string("ImportPath")).or_default();
                 if output.len() < MESSAGE_MAX {
                     output.push_str(&string("Output"));
                 }
@@ -140,7 +149,10 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
             let has_failed = |test: &Test| test.suite == package && test.status == TestStatus::Failed;
             if status == TestStatus::Failed && !results.tests.iter().any(has_failed) {
                 let name = "(the package)".to_owned();
-                let message = if output.trim().is_empty() { text(printed.stderr).into_owned() } else { output };
+                // Several packages may fail by the build of one that they import.
+                let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
+                let message = format!("{build}{output}");
+                let message = if message.trim().is_empty() { text(printed.stderr).into_owned() } else { message };
                 let status = TestStatus::Error;
                 results.tests.push(Test { suite: package, name, status, duration: None, message: bounded(message) });
             }
@@ -155,8 +167,10 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
             message: if status == TestStatus::Passed { String::new() } else { bounded(output) },
         });
     }
-    for line in text(printed.stderr).lines() {
-        results.findings.extend(go_place(line, printed));
+    let stderr = text(printed.stderr);
+    for line in builds.values().map(String::as_str).chain([&*stderr]).flat_map(str::lines) {
+        // A package and its test variant say the same.
+        results.findings.extend(go_place(line, printed).filter(|found| !results.findings.contains(found)));
     }
     if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
 }
