@@ -14,7 +14,7 @@ use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
 use parse::Parser;
-use project::{Project, Toolchain};
+use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 
 /// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
@@ -173,6 +173,10 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
                 let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
                 task.skip = Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() });
             }
+            if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
+                let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
+                task.skip = Some(Skip::ToolMissing { tool: tool.to_owned(), install: install.to_owned() });
+            }
             let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
             let fix = fixes.then(|| {
                 let mut fix = make(tool.fix, &format!("{} --fix", tool.name));
@@ -240,6 +244,10 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
                 if !configured {
                     words.push(".".to_owned());
                 }
+            }
+            "{tsc}" => {
+                let build = (project.typescript() == TypeScript::References).then(|| "-b".to_owned());
+                words.extend(build.into_iter().chain(["--noEmit".to_owned()]));
             }
             // Without a configuration: what is wrong, not what is a matter of taste.
             "{yamllint}" => {
@@ -366,4 +374,86 @@ fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
         task
     });
     fixes.into_iter().chain(checks).collect()
+}
+
+#[cfg(test)]
+mod cases {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::facts::Facts;
+    use super::{Wanted, plan};
+    use crate::model::task::{Run, Task};
+    use crate::report::text::explain_skip;
+
+    /// A repository of these files; a file below `bin/` is a program that can be called.
+    struct Repository {
+        root: PathBuf,
+    }
+
+    impl Drop for Repository {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+
+    fn repository(files: &[(&str, &str)]) -> Repository {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("apm-qa-{}-{number}", std::process::id()));
+        for (file, text) in files {
+            let file = if file.starts_with("bin/") { (*file).to_owned() } else { format!("work/{file}") };
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        }
+        Repository { root }
+    }
+
+    fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
+        let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into()).expect("facts");
+        plan(&facts, wanted).expect("a plan")
+    }
+
+    /// What is planned for these files: id, and the words that are called or why nothing is.
+    fn lines(files: &[(&str, &str)], wanted: &Wanted) -> Vec<String> {
+        let repository = repository(files);
+        let line = |task: &Task| match (&task.skip, &task.run) {
+            (Some(skip), _) => format!("{}: {}", task.id, explain_skip(skip)),
+            (None, Run::Argv(words)) => {
+                let words: Vec<String> = words.iter().map(|word| word.to_text().into_owned()).collect();
+                format!("{}: {}", task.id, words.join(" "))
+            }
+            (None, run) => format!("{}: {run:?}", task.id),
+        };
+        planned(&repository, wanted).iter().map(line).collect()
+    }
+
+    fn only(word: &str) -> Wanted {
+        Wanted { only: vec![word.to_owned()], ..Wanted::default() }
+    }
+
+    #[test]
+    fn a_solution_of_typescript_projects_is_built_without_output() {
+        const PACKAGE: (&str, &str) = ("package.json", r#"{"devDependencies":{"typescript":"5"}}"#);
+        const TSC: (&str, &str) = ("bin/tsc", "");
+        let check = |config: &str, version: &str| {
+            let installed = format!("{{\"version\":\"{version}\"}}");
+            let files =
+                [PACKAGE, TSC, ("tsconfig.json", config), ("node_modules/typescript/package.json", installed.as_str())];
+            lines(&files, &only("tsc")).join("\n")
+        };
+        let solution = "{\n  // \"references\" below\n  \"files\": [],\n  \"references\": [{ \"path\": \"./app\" }]\n}";
+        assert_eq!(check(solution, "5.6.3"), "tsc: tsc -b --noEmit --pretty false");
+        assert_eq!(
+            check(solution, "5.5.4"),
+            "tsc: `TypeScript 5.6` is not installed; older ones check no `references` without writing output"
+        );
+        let own_files = "{\"include\": [\"src\"], \"references\": [{\"path\": \"./node\"}]}";
+        assert_eq!(check(own_files, "5.5.4"), "tsc: tsc --noEmit --pretty false");
+        for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
+            assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
+        }
+    }
 }

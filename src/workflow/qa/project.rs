@@ -204,6 +204,27 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
     kinds.iter().filter_map(project).collect()
 }
 
+/// How tsc is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TypeScript {
+    /// One project.
+    Project,
+    /// A solution: without `--build` its own files are checked, often none, and nothing of what it refers to.
+    References,
+    /// A solution without files of its own, and a tsc that builds it only with output.
+    TooOld,
+}
+
+/// The first TypeScript that takes `--build` and `--noEmit` together; before it says TS5094.
+const BUILDS_WITHOUT_OUTPUT: (u32, u32) = (5, 6);
+
+/// What follows a key in JSON that may have comments, without blanks.
+fn json_key(text: &str, key: &str) -> Option<String> {
+    let lines = text.lines().map(|line| line.split_once("//").map_or(line, |(before, _)| before));
+    let dense: String = lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+    dense.split_once(&format!("\"{key}\":")).map(|(_, value)| value.to_owned())
+}
+
 /// Questions that the table of tools asks.
 impl Project<'_> {
     fn path(&self, file: &str) -> String {
@@ -291,6 +312,21 @@ impl Project<'_> {
     pub(crate) fn node_script_starts(&self, runner: &str) -> Option<String> {
         self.node_test_arguments(runner)?;
         Some(format!("the test script of `{}` calls `{runner}`", self.path("package.json")))
+    }
+
+    /// How tsc reaches everything that tsconfig.json names.
+    pub(crate) fn typescript(&self) -> TypeScript {
+        let config = self.text("tsconfig.json");
+        if !json_key(config, "references").is_some_and(|value| value.starts_with('[') && !value.starts_with("[]")) {
+            return TypeScript::Project;
+        }
+        match self.facts.typescript_version(&self.dir) {
+            Some(version) if version < BUILDS_WITHOUT_OUTPUT => {
+                let has_files = json_key(config, "files").is_none_or(|value| !value.starts_with("[]"));
+                if has_files { TypeScript::Project } else { TypeScript::TooOld }
+            }
+            _ => TypeScript::References,
+        }
     }
 
     /// The arguments of the test script after the runner.

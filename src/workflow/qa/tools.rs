@@ -16,7 +16,7 @@ pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) install: &'static str,
     /// The first word is the program to call. `{files}` stands for the files, `{results}` for a folder of its own,
-    /// `{build}` for a build folder outside the repository.
+    /// `{build}` for a build folder outside the repository; other placeholders depend on the project's configuration.
     pub(crate) args: &'static [&'static str],
     /// What `--fix` runs before; empty where the tool changes nothing.
     pub(crate) fix: &'static [&'static str],
@@ -317,7 +317,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Types,
         program: "tsc",
         install: "`npm ci` installs the project's packages",
-        args: &["tsc", "--noEmit", "--pretty", "false"],
+        args: &["tsc", "{tsc}", "--pretty", "false"],
         parser: Parser::Tsc,
         found: &[1, 2],
         wants: |project| project.config(&["tsconfig.json"]).filter(|_| project.node_depends("typescript").is_some()),
