@@ -12,7 +12,7 @@ pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 25] = [
+const TEXTS: [&str; 27] = [
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -38,6 +38,8 @@ const TEXTS: [&str; 25] = [
     ".editorconfig",
     ".shellcheckrc",
     "requirements.txt",
+    "ruff.toml",
+    ".ruff.toml",
 ];
 
 /// A repository.

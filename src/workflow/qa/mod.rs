@@ -456,4 +456,24 @@ mod cases {
             assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
         }
     }
+
+    #[test]
+    fn ruff_formats_where_black_does_not() {
+        let check = |files: &[(&str, &str)]| {
+            let files: Vec<_> = [("bin/ruff", ""), ("bin/black", "")].iter().chain(files).copied().collect();
+            lines(&files, &only("format"))
+                .iter()
+                .filter_map(|line| line.split(':').next())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let project = |text| ("pyproject.toml", text);
+        let hook = (".pre-commit-config.yaml", "repos:\n- repo: x\n  hooks:\n  - id: black\n");
+        assert_eq!(check(&[project("[tool.ruff]\n")]), "ruff-format");
+        assert_eq!(check(&[project("[tool.ruff]\n[tool.black]\n")]), "black");
+        assert_eq!(check(&[project("[tool.ruff.lint]\n"), hook]), "");
+        assert_eq!(check(&[project(""), ("ruff.toml", ""), hook]), "");
+        assert_eq!(check(&[project(""), ("ruff.toml", "[format]\n"), hook]), "ruff-format");
+        assert_eq!(check(&[project("[tool.ruff.format]\n"), hook]), "ruff-format");
+    }
 }

@@ -270,6 +270,14 @@ impl Project<'_> {
             || self.text("Cargo.toml").contains("[lib]")
     }
 
+    /// Whether black formats its files, by its own configuration or by a hook of pre-commit.
+    pub(crate) fn uses_black(&self) -> bool {
+        let hook = |text: &str| text.lines().any(|line| line.trim_start_matches([' ', '-']).trim_end() == "id: black");
+        let texts = |file: &str| [self.text(file), self.facts.text(file)];
+        texts("pyproject.toml").iter().any(|text| text.contains("[tool.black]"))
+            || texts(".pre-commit-config.yaml").iter().any(|text| hook(text))
+    }
+
     /// Why there are Python tests.
     pub(crate) fn python_tests(&self) -> Option<String> {
         let configured = self.opted_in(

@@ -181,7 +181,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["ruff", "format", "--check", "--no-cache", "."],
         fix: &["ruff", "format", "."],
         parser: Parser::RuffFormat,
-        wants: |project| project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]),
+        wants: |project| {
+            let sections =
+                [("pyproject.toml", "[tool.ruff.format]"), ("ruff.toml", "[format]"), (".ruff.toml", "[format]")];
+            let chosen = project.opted_in(&[], &sections);
+            let configured = || project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
+            // Ruff as the linter and black as the formatter do not agree on every line.
+            chosen.or_else(|| configured().filter(|_| !project.uses_black()))
+        },
         ..BASE
     },
     Tool {
