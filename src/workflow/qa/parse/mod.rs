@@ -141,7 +141,14 @@ pub(crate) fn judge(
     };
     let tool = tools::find(&check.tool);
     match parser {
-        Parser::Exit => return Judgement { outcome: opaque(exit, &printed), results: Results::default() },
+        Parser::Exit => {
+            let outcome = match tool {
+                Some(tool) if tool.found.contains(&code) => exit.outcome(),
+                Some(_) if code != 0 => gap(check, code, &printed),
+                _ => opaque(exit, &printed),
+            };
+            return Judgement { outcome, results: Results::default() };
+        }
         Parser::Fixer => {
             let fine = code == 0 || tool.is_some_and(|tool| tool.found.contains(&code));
             let outcome = if fine { Outcome::Passed } else { broken(code, &printed) };
@@ -301,7 +308,7 @@ mod cases {
     use super::{Judgement, Parser, judge};
     use crate::model::event::Exit;
     use crate::model::id::TaskId;
-    use crate::model::task::{Check, Run, Task};
+    use crate::model::task::{Category, Check, Run, Task};
     use crate::report::text::explain;
 
     /// The verdict and the results of a tool's output, as one text.
@@ -350,6 +357,24 @@ mod cases {
         let missing =
             check("clippy", Parser::Cargo, 1, "", "error: 'cargo-clippy' is not installed for the toolchain 'x'\n");
         assert!(missing.starts_with("`clippy` is not installed"), "{missing}");
+    }
+
+    #[test]
+    fn without_a_reader_the_codes_of_the_table_tell_findings_from_gaps() {
+        let offline = "govulncheck: fetching vulnerabilities: dial tcp: lookup vuln.go.dev: no such host\n";
+        let govulncheck = |code, stderr| {
+            let mut task = Task::new(TaskId::new("govulncheck").expect("an id"), Run::Argv(Vec::new()));
+            let parser = Parser::Exit.as_str().to_owned();
+            let category = Category::Audit;
+            task.check = Some(Check { tool: "govulncheck".to_owned(), parser, category, ..Check::default() });
+            explain(&judge(&task, Exit::Code(code), b"", str::as_bytes(stderr), None, Path::new("/repo")).outcome)
+        };
+        assert_eq!(govulncheck(1, offline), format!("no network: {}", offline.trim()));
+        assert_eq!(govulncheck(1, "no go.mod file"), "exit code 1: no go.mod file");
+        assert_eq!(govulncheck(3, "Vulnerability #1"), "exit code 3");
+        assert_eq!(govulncheck(0, ""), "passed");
+        // A target of the project has its own codes, and what it prints is not interpreted.
+        assert_eq!(check("make", Parser::Exit, 1, "", offline), "exit code 1");
     }
 
     #[test]
