@@ -7,7 +7,7 @@ mod project;
 mod targets;
 mod tools;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::id::TaskId;
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
@@ -60,13 +60,15 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     planned.extend(of_targets(facts, &projects, &covered, wanted));
     check_names(&planned, &wanted.only, &wanted.only_by)?;
     check_names(&planned, &wanted.skip, &wanted.skip_by)?;
+    let needed = if wanted.only.is_empty() { BTreeMap::new() } else { needed(&planned, wanted) };
     let mut tasks = Vec::new();
     for mut one in planned {
-        let named = |words: &[String]| words.iter().any(|word| one.names().any(|name| name == word));
-        if !wanted.only.is_empty() && !named(&wanted.only) {
-            continue;
+        if !wanted.only.is_empty() && !one.is_named(&wanted.only) {
+            let Some(by) = needed.get(&one.task.id) else { continue };
+            one.task.reason = format!("`{by}` needs it");
+            one.fix = None;
         }
-        if named(&wanted.skip) {
+        if one.is_named(&wanted.skip) {
             one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() });
             one.fix = None;
         }
@@ -92,6 +94,27 @@ impl Planned {
         let toolchain = self.toolchain.map(Toolchain::as_str);
         [self.category.as_str(), self.tool, self.task.id.as_str()].into_iter().chain(toolchain)
     }
+
+    fn is_named(&self, words: &[String]) -> bool {
+        words.iter().any(|word| self.names().any(|name| name == word))
+    }
+}
+
+/// What the checks named by `--only` cannot do without, and which of them it is needed by.
+fn needed(planned: &[Planned], wanted: &Wanted) -> BTreeMap<TaskId, TaskId> {
+    let tasks: BTreeMap<&TaskId, &Task> = planned.iter().map(|one| (&one.task.id, &one.task)).collect();
+    let mut needed = BTreeMap::new();
+    let named = planned.iter().filter(|one| one.is_named(&wanted.only) && !one.is_named(&wanted.skip));
+    let mut open: Vec<&Task> = named.map(|one| &one.task).filter(|task| task.skip.is_none()).collect();
+    while let Some(task) = open.pop() {
+        for need in &task.needs {
+            if !needed.contains_key(need) {
+                needed.insert(need.clone(), task.id.clone());
+                open.extend(tasks.get(need));
+            }
+        }
+    }
+    needed
 }
 
 fn check_names(planned: &[Planned], words: &[String], by: &str) -> Result<(), UnknownName> {
@@ -475,5 +498,26 @@ mod cases {
         assert_eq!(check(&[project(""), ("ruff.toml", ""), hook]), "");
         assert_eq!(check(&[project(""), ("ruff.toml", "[format]\n"), hook]), "ruff-format");
         assert_eq!(check(&[project("[tool.ruff.format]\n"), hook]), "ruff-format");
+    }
+
+    #[test]
+    fn a_check_that_is_selected_brings_what_it_needs() {
+        let files = [
+            ("CMakeLists.txt", "enable_testing()\n"),
+            ("a.c", ""),
+            ("bin/cmake", ""),
+            ("bin/ctest", ""),
+            ("bin/cppcheck", ""),
+        ];
+        let repository = repository(&files);
+        let check = |wanted: &Wanted| {
+            let tasks = planned(&repository, wanted);
+            tasks.iter().map(|task| format!("{}: {}", task.id, task.reason)).collect::<Vec<_>>()
+        };
+        let tests = only("tests");
+        assert_eq!(check(&tests), ["cmake: `ctest` needs it", "ctest: `CMakeLists.txt` mentions `enable_testing`"]);
+        assert_eq!(check(&only("cmake")), ["cmake: `CMakeLists.txt` is here"]);
+        assert_eq!(check(&only("lint")), ["cppcheck: `CMakeLists.txt` is here"]);
+        assert_eq!(planned(&repository, &tests)[1].needs, [planned(&repository, &tests)[0].id.clone()]);
     }
 }

@@ -531,6 +531,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["ctest", "--test-dir", "{build}", "--output-junit", "{results}/junit.xml", "--output-on-failure"],
         parser: Parser::Junit,
         found: &[8],
+        // Its results without a test in them: `No tests were found!!!`.
+        nothing: &[0],
         exclusive: true,
         wants: |project| {
             project

@@ -159,7 +159,7 @@ pub(crate) fn judge(
     let read = parser.read(&printed);
     let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
     let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
-    if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(true, empty) {
+    if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(code != 0, empty) {
         let detail = "it found nothing to look at".to_owned();
         let outcome = Outcome::Skipped { reason: Skip::NothingToDo { detail } };
         return Judgement { outcome, results: Results::default() };
@@ -375,6 +375,23 @@ mod cases {
         assert_eq!(govulncheck(0, ""), "passed");
         // A target of the project has its own codes, and what it prints is not interpreted.
         assert_eq!(check("make", Parser::Exit, 1, "", offline), "exit code 1");
+    }
+
+    #[test]
+    fn a_test_runner_that_ran_no_test_did_not_pass() {
+        let folder = std::env::temp_dir().join(format!("apm-ctest-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let ctest = |xml: &str| {
+            std::fs::write(folder.join("junit.xml"), xml).expect("written");
+            let mut task = Task::new(TaskId::new("ctest").expect("an id"), Run::Argv(Vec::new()));
+            let parser = Parser::Junit.as_str().to_owned();
+            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() });
+            explain(&judge(&task, Exit::Code(0), b"", b"", Some(&folder), Path::new("/repo")).outcome)
+        };
+        assert_eq!(ctest("<testsuite name=\"(empty)\" tests=\"0\"/>"), "it found nothing to look at");
+        assert_eq!(ctest("<testsuite><testcase name=\"a\"/></testsuite>"), "passed");
+        assert_eq!(ctest("<testsuite>").split(':').next(), Some("its output cannot be read"));
+        let _ = std::fs::remove_dir_all(&folder);
     }
 
     #[test]
