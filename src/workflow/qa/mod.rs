@@ -478,6 +478,9 @@ mod cases {
         for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
             assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
         }
+        // A folder without its own configuration would check nothing but the empty list of the one above.
+        let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];
+        assert_eq!(lines(&below, &only("tsc")), ["tsc: tsc -b --noEmit --pretty false"]);
     }
 
     #[test]
@@ -519,5 +522,31 @@ mod cases {
         assert_eq!(check(&only("cmake")), ["cmake: `CMakeLists.txt` is here"]);
         assert_eq!(check(&only("lint")), ["cppcheck: `CMakeLists.txt` is here"]);
         assert_eq!(planned(&repository, &tests)[1].needs, [planned(&repository, &tests)[0].id.clone()]);
+    }
+
+    #[test]
+    fn a_file_at_the_root_is_none_in_a_folder_below() {
+        let files = [
+            ("pyproject.toml", ""),
+            ("requirements.txt", "x==1\n"),
+            ("lib/pyproject.toml", ""),
+            ("package.json", "{}"),
+            ("package-lock.json", "{}"),
+            ("web/package.json", "{}"),
+            ("go.mod", ""),
+            ("go.sum", ""),
+            ("tool/go.mod", ""),
+            ("bin/pip-audit", ""),
+            ("bin/npm", ""),
+            ("bin/govulncheck", ""),
+        ];
+        assert_eq!(
+            lines(&files, &only("audit")),
+            [
+                "pip-audit: pip-audit -f json -r requirements.txt",
+                "npm-audit: npm audit --json",
+                "govulncheck: govulncheck ./..."
+            ]
+        );
     }
 }

@@ -225,6 +225,11 @@ fn json_key(text: &str, key: &str) -> Option<String> {
     dense.split_once(&format!("\"{key}\":")).map(|(_, value)| value.to_owned())
 }
 
+/// Whether a tsconfig.json refers to others.
+fn refers(config: &str) -> bool {
+    json_key(config, "references").is_some_and(|value| value.starts_with('[') && !value.starts_with("[]"))
+}
+
 /// Questions that the table of tools asks.
 impl Project<'_> {
     fn path(&self, file: &str) -> String {
@@ -246,12 +251,17 @@ impl Project<'_> {
         self.files.iter().any(|file| file.ends_with(ending))
     }
 
-    /// The first of these files that is in its folder or at the root of the repository.
-    pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
+    /// The first of these files that is in its folder: for tools that are told its name, or look nowhere else.
+    pub(crate) fn has_here(&self, files: &[&str]) -> Option<String> {
         let here = files.iter().map(|file| self.path(file)).find(|file| self.facts.has(file));
-        let above = || files.iter().find(|file| self.facts.has(file)).map(|file| (*file).to_owned());
+        here.map(|file| format!("`{file}` is here"))
+    }
+
+    /// The first of these files that is in its folder or at the root of the repository: for tools that look upwards.
+    pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
+        let above = || files.iter().find(|file| self.facts.has(file)).map(|file| format!("`{file}` is here"));
         let above_counts = self.toolchain != Toolchain::Rust;
-        here.or_else(|| above_counts.then(above).flatten()).map(|file| format!("`{file}` is here"))
+        self.has_here(files).or_else(|| above_counts.then(above).flatten())
     }
 
     /// Whether a manifest contains a text.
@@ -322,10 +332,16 @@ impl Project<'_> {
         Some(format!("the test script of `{}` calls `{runner}`", self.path("package.json")))
     }
 
+    /// The tsconfig.json of its folder, or the one at the root where that is no solution, which has its own check.
+    pub(crate) fn tsconfig(&self) -> Option<String> {
+        let above = || self.config(&["tsconfig.json"]).filter(|_| !refers(self.facts.text("tsconfig.json")));
+        self.has_here(&["tsconfig.json"]).or_else(above)
+    }
+
     /// How tsc reaches everything that tsconfig.json names.
     pub(crate) fn typescript(&self) -> TypeScript {
         let config = self.text("tsconfig.json");
-        if !json_key(config, "references").is_some_and(|value| value.starts_with('[') && !value.starts_with("[]")) {
+        if !refers(config) {
             return TypeScript::Project;
         }
         match self.facts.typescript_version(&self.dir) {

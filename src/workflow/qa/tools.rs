@@ -167,7 +167,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         parser: Parser::CargoAudit,
         wants: |project| {
             let has_deny = project.config(&["deny.toml", ".deny.toml", ".cargo/deny.toml"]).is_some();
-            (!has_deny).then(|| project.config(&["Cargo.lock"])).flatten()
+            (!has_deny).then(|| project.has_here(&["Cargo.lock"])).flatten()
         },
         ..BASE
     },
@@ -266,7 +266,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`pip install pip-audit` installs it",
         args: &["pip-audit", "-f", "json", "-r", "requirements.txt"],
         parser: Parser::PipAudit,
-        wants: |project| project.config(&["requirements.txt"]),
+        wants: |project| project.has_here(&["requirements.txt"]),
         ..BASE
     },
     // Node
@@ -327,7 +327,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["tsc", "{tsc}", "--pretty", "false"],
         parser: Parser::Tsc,
         found: &[1, 2],
-        wants: |project| project.config(&["tsconfig.json"]).filter(|_| project.node_depends("typescript").is_some()),
+        wants: |project| project.tsconfig().filter(|_| project.node_depends("typescript").is_some()),
         ..BASE
     },
     Tool {
@@ -389,7 +389,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "see https://nodejs.org",
         args: &["npm", "audit", "--json"],
         parser: Parser::NpmAudit,
-        wants: |project| project.config(&["package-lock.json", "npm-shrinkwrap.json"]),
+        wants: |project| project.has_here(&["package-lock.json", "npm-shrinkwrap.json"]),
         ..BASE
     },
     // Go
@@ -457,7 +457,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`go install golang.org/x/vuln/cmd/govulncheck@latest` installs it",
         args: &["govulncheck", "./..."],
         found: &[3],
-        wants: |project| project.config(&["go.sum"]),
+        wants: |project| project.has_here(&["go.sum"]),
         ..BASE
     },
     // C and C++
@@ -501,7 +501,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["clang-tidy", "--quiet", "-p", ".", "{files}"],
         parser: Parser::Gcc,
         wants: |project| {
-            project.config(&["compile_commands.json"]).filter(|_| project.config(&[".clang-tidy"]).is_some())
+            project.has_here(&["compile_commands.json"]).filter(|_| project.config(&[".clang-tidy"]).is_some())
         },
         ..BASE
     },
@@ -519,7 +519,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         parser: Parser::Gcc,
         found: &[1, 2],
         exclusive: true,
-        wants: |project| project.config(&["CMakeLists.txt"]),
+        wants: |project| project.has_here(&["CMakeLists.txt"]),
         ..BASE
     },
     Tool {
