@@ -53,9 +53,10 @@ fn always(project: &Project<'_>) -> Option<String> {
     Some(project.reason.clone())
 }
 
-/// nextest writes JUnit only to where a configuration says.
-const NEXTEST: &str = "printf '[profile.default.junit]\\npath = \"%s/junit.xml\"\\n' '{results}' > '{results}/nextest.toml' && \
-    exec cargo nextest run --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml'";
+/// nextest writes JUnit only to where a configuration says. The profile is our own, on top of the project's default one,
+/// because the project's `profile.default.junit.path` wins over ours.
+const NEXTEST: &str = "printf '[profile.apm.junit]\\npath = \"%s/junit.xml\"\\n' '{results}' > '{results}/nextest.toml' && \
+    exec cargo nextest run --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml' --profile apm";
 
 /// All tools, in the order of reports.
 pub(crate) const TOOLS: &[Tool] = &[
@@ -101,8 +102,9 @@ pub(crate) const TOOLS: &[Tool] = &[
         program: "cargo-nextest",
         install: "`cargo install cargo-nextest --locked` installs it",
         args: &["sh", "-c", NEXTEST],
-        parser: Parser::Junit,
-        found: &[100],
+        parser: Parser::Nextest,
+        // 101 is what does not compile.
+        found: &[100, 101],
         nothing: &[4],
         exclusive: true,
         // Where it is missing, `cargo test` does its work.

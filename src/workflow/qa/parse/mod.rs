@@ -75,6 +75,7 @@ parsers! {
     Gcc "gcc" findings::gcc,
     Cargo "cargo" rust::messages,
     CargoTest "cargo-test" rust::tests,
+    Nextest "nextest" rust::nextest,
     CargoDeny "cargo-deny" rust::deny,
     CargoAudit "cargo-audit" rust::audit,
     Junit "junit" tests::junit,
@@ -449,6 +450,22 @@ mod cases {
             text,
             "1 failed test\nPassed x a::good\nFailed x a::bad\nSkipped x slow\nPassed x (doc) src/lib.rs - f (line 3)"
         );
+    }
+
+    #[test]
+    fn what_does_not_compile_fails_by_its_errors_and_no_tests_are_no_error() {
+        let errors = "   Compiling x v0.1.0\nerror[E0308]: mismatched types\n --> src/lib.rs:4:25\n  |\n\nerror: could not compile `x` (lib test) due to 1 previous error\nerror: command `cargo test --no-run` exited with code 101\n";
+        let expected = "1 finding\nError E0308 sub/src/lib.rs:4:25: mismatched types";
+        assert_eq!(check("nextest", Parser::Nextest, 101, "", errors), expected);
+        assert_eq!(check("cargo-test", Parser::CargoTest, 101, "", errors), expected);
+        let no_manifest = "error: could not find `Cargo.toml` in `/repo`\n";
+        assert_eq!(
+            check("nextest", Parser::Nextest, 101, "", no_manifest),
+            "exit code 101: error: could not find `Cargo.toml` in `/repo`"
+        );
+        let fine = "   Compiling thiserror v2.0.0\n    Finished `test` profile\n";
+        assert_eq!(check("cargo-test", Parser::CargoTest, 0, "", fine), "passed");
+        assert!(check("cargo-test", Parser::CargoTest, 0, "", "error: x\n").starts_with("its output cannot be read"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::tests::junit;
 use super::{Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 
@@ -101,6 +102,14 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
     Ok(results)
 }
 
+/// The JUnit XML of nextest. There is none where the build failed; the errors stand on standard error then.
+pub(super) fn nextest(printed: &Printed<'_>) -> Read {
+    junit(printed).or_else(|missing| {
+        let built = compile_errors(&text(printed.stderr), printed)?;
+        if built.findings.is_empty() { Err(missing) } else { Ok(built) }
+    })
+}
+
 fn is_section(line: &str) -> bool {
     let count =
         line.strip_prefix("running ").and_then(|rest| rest.strip_suffix(" tests").or(rest.strip_suffix(" test")));
@@ -148,7 +157,8 @@ fn compile_errors(stderr: &str, printed: &Printed<'_>) -> Read {
         let file = printed.place.file(file);
         push(&mut results, Finding { file, line, column, ..finding(Severity::Error, code, message) });
     }
-    if results.findings.is_empty() && stderr.contains("error") {
+    // `Compiling thiserror` is no error.
+    if results.findings.is_empty() && lines.iter().any(|line| line.starts_with("error")) {
         return Err("no test ran".to_owned());
     }
     Ok(results)
