@@ -342,6 +342,9 @@ fn of_targets(
             if covered.contains(&(folder.dir.clone(), target.category)) && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
                 task.skip = Some(Skip::Deselected { by });
+            } else if target.changes_files && !wanted.fix && !asked {
+                let by = format!("default: it changes files; `--fix` or `--only {}` runs it", target.runner);
+                task.skip = Some(Skip::Deselected { by });
             } else if facts.program(&folder.dir, target.runner).is_none() {
                 let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
                 task.skip = Some(Skip::ToolMissing { tool, install });
@@ -350,9 +353,18 @@ fn of_targets(
                 task.skip =
                     Some(Skip::ToolMissing { tool, install: "`npm ci` installs the project's packages".to_owned() });
             }
+            // First among the fixers, then it says what is left.
+            let fixes = wanted.fix && target.changes_files && task.skip.is_none();
+            let fix = fixes.then(|| {
+                let mut fix = task.clone();
+                fix.id = self::id(&format!("{name} --fix"), &folder.dir, None);
+                fix.history_key = Some(format!("qa:{}:{name} --fix:{}", facts.root.display(), fix.id));
+                fix.check = fix.check.map(|check| Check { parser: Parser::Fixer.as_str().to_owned(), ..check });
+                fix
+            });
             planned.push(Planned {
                 task,
-                fix: None,
+                fix,
                 dir: folder.dir.clone(),
                 category: target.category,
                 toolchain: None,
@@ -547,6 +559,25 @@ mod cases {
                 "npm-audit: npm audit --json",
                 "govulncheck: govulncheck ./..."
             ]
+        );
+    }
+
+    #[test]
+    fn pre_commit_changes_files_only_when_asked() {
+        let files = [(".pre-commit-config.yaml", "repos: []\n"), ("bin/pre-commit", "")];
+        let check = |wanted: &Wanted| {
+            let all = lines(&files, wanted);
+            all.into_iter().filter(|line| line.starts_with("pre-commit")).collect::<Vec<_>>()
+        };
+        let left_out =
+            "pre-commit --all-files: left out by default: it changes files; `--fix` or `--only pre-commit` runs it";
+        assert_eq!(check(&Wanted::default()), [left_out]);
+        assert_eq!(check(&only("lint")), [left_out]);
+        let run = "pre-commit run --all-files";
+        assert_eq!(check(&only("pre-commit")), [format!("pre-commit --all-files: {run}")]);
+        assert_eq!(
+            check(&Wanted { fix: true, ..Wanted::default() }),
+            [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
         );
     }
 }

@@ -151,7 +151,8 @@ pub(crate) fn judge(
             return Judgement { outcome, results: Results::default() };
         }
         Parser::Fixer => {
-            let fine = code == 0 || tool.is_some_and(|tool| tool.found.contains(&code));
+            // 1 is what pre-commit says when it has changed something.
+            let fine = code == 0 || tool.map_or(code == 1, |tool| tool.found.contains(&code));
             let outcome = if fine { Outcome::Passed } else { broken(code, &printed) };
             return Judgement { outcome, results: Results::default() };
         }
@@ -376,6 +377,12 @@ mod cases {
         assert_eq!(govulncheck(0, ""), "passed");
         // A target of the project has its own codes, and what it prints is not interpreted.
         assert_eq!(check("make", Parser::Exit, 1, "", offline), "exit code 1");
+        // A fixer that had something to fix has done its work.
+        assert_eq!(check("pre-commit", Parser::Fixer, 1, "- files were modified by this hook\n", ""), "passed");
+        assert_eq!(
+            check("pre-commit", Parser::Fixer, 3, "", "An error has occurred\n"),
+            "exit code 3: An error has occurred"
+        );
     }
 
     #[test]
