@@ -580,4 +580,20 @@ mod cases {
             [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
         );
     }
+
+    #[test]
+    fn templates_of_yaml_are_no_yaml() {
+        let files = [
+            ("charts/a/Chart.yaml", ""),
+            ("charts/a/values.yaml", ""),
+            ("charts/a/templates/deep/x.yaml", "{{ .Values.x }}\n"),
+            ("charts/a/my-templates/x.yaml", ""),
+            ("roles/templates/x.yml", ""),
+            ("roles/templates/y.yml.j2", "{{ y }}\n"),
+            (".yamllint", ""),
+            ("bin/yamllint", ""),
+        ];
+        let expected = "yamllint: yamllint -f parsable charts/a/Chart.yaml charts/a/my-templates/x.yaml charts/a/values.yaml roles/templates/x.yml";
+        assert_eq!(lines(&files, &Wanted::default()), [expected]);
+    }
 }

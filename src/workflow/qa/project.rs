@@ -185,7 +185,14 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
             || name.starts_with("Dockerfile.")
             || name.ends_with(".Dockerfile")
     };
-    let is_yaml = |file: &&str| file.ends_with(".yml") || file.ends_with(".yaml");
+    // What Helm makes YAML of is none before.
+    let is_template = |file: &str| {
+        let charts = file.match_indices("templates/").map(|(at, _)| &file[..at]);
+        charts
+            .filter(|chart| chart.is_empty() || chart.ends_with('/'))
+            .any(|chart| facts.has(&format!("{chart}Chart.yaml")))
+    };
+    let is_yaml = |file: &&str| (file.ends_with(".yml") || file.ends_with(".yaml")) && !is_template(file);
     let is_workflow = |file: &&str| file.starts_with(".github/workflows/") && is_yaml(file);
     let kinds: [Kind<'_>; 5] = [
         (Toolchain::Shell, "shell script", &is_shell),
