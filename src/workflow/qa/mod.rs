@@ -596,4 +596,21 @@ mod cases {
         let expected = "yamllint: yamllint -f parsable charts/a/Chart.yaml charts/a/my-templates/x.yaml charts/a/values.yaml roles/templates/x.yml";
         assert_eq!(lines(&files, &Wanted::default()), [expected]);
     }
+
+    /// With a look at each project for each file, this took minutes.
+    #[test]
+    fn many_projects_with_many_files_are_found_at_once_each_with_its_own() {
+        let repository = repository(&[("go.mod", ""), ("x.go", "")]);
+        let mut facts = Facts::read(&repository.root.join("work"), "".into()).expect("facts");
+        for project in 0..4_000 {
+            facts.files.extend(["go.mod", "a.go", "deep/b.go"].map(|file| format!("p{project:04}/{file}")));
+            facts.files.extend((0..10).map(|at| format!("p{project:04}/pkg/{at}.go")));
+        }
+        facts.files.sort_unstable();
+        let projects = super::project::all(&facts);
+        let shown: Vec<(&str, usize)> =
+            projects.iter().map(|project| (project.dir.as_str(), project.files.len())).collect();
+        assert_eq!((projects.len(), &shown[..2]), (4_001, &[("", 2), ("p0000", 13)][..]));
+        assert_eq!(projects[1].files[..3], ["a.go", "deep/b.go", "go.mod"]);
+    }
 }

@@ -1,5 +1,7 @@
 //! The projects in a repository: a folder with a manifest and what belongs to it. Monorepos have several.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use crate::workflow::qa::facts::Facts;
 
 /// A family of tools.
@@ -105,47 +107,51 @@ fn is_foreign(file: &str) -> bool {
 /// Finds all projects, those of the whole repository last.
 pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
     let own: Vec<&str> = facts.files.iter().map(String::as_str).filter(|file| !is_foreign(file)).collect();
-    let mut found: Vec<(Toolchain, String, &str)> = Vec::new();
+    // Each file and folder asks for the folders above it, so that many projects with many files stay linear.
+    let mut found: BTreeMap<(Toolchain, &str), &str> = BTreeMap::new();
     for file in &own {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
-        let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) else { continue };
-        if found.iter().any(|(other, folder, _)| other == toolchain && folder == dir) {
-            continue;
+        if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) {
+            found.entry((*toolchain, dir)).or_insert(manifest);
         }
-        found.push((*toolchain, dir.to_owned(), manifest));
     }
-    let all = found.clone();
-    found.retain(|(toolchain, dir, manifest)| {
-        let above = |folder: &str| dir != folder && (folder.is_empty() || dir.starts_with(&format!("{folder}/")));
-        let weak = WEAK.contains(manifest);
-        !all.iter()
-            .filter(|(other, folder, _)| other == toolchain && above(folder))
-            .any(|(_, folder, _)| weak || (*toolchain == Toolchain::Rust && is_member(facts, folder, dir)))
-    });
-    let dirs: Vec<(Toolchain, String)> = found.iter().map(|(toolchain, dir, _)| (*toolchain, dir.clone())).collect();
-    let mut projects: Vec<Project<'_>> = found
-        .into_iter()
-        .map(|(toolchain, dir, manifest)| {
-            let nested: Vec<&String> = dirs
-                .iter()
-                .filter(|(other, folder)| {
-                    *other == toolchain && *folder != dir && folder.starts_with(&with_slash(&dir))
-                })
-                .map(|(_, folder)| folder)
-                .collect();
-            let prefix = with_slash(&dir);
-            let files = own
-                .iter()
-                .filter(|file| !nested.iter().any(|folder| file.starts_with(&with_slash(folder))))
-                .filter_map(|file| file.strip_prefix(prefix.as_str()))
-                .collect();
-            let reason = format!("`{prefix}{manifest}` is here");
-            Project { facts, toolchain, dir, files, reason }
-        })
-        .collect();
+    let is_part = |toolchain: Toolchain, dir: &str, manifest: &str| {
+        let weak = WEAK.contains(&manifest);
+        let mut above = folders(dir).skip(1).filter(|folder| found.contains_key(&(toolchain, *folder)));
+        above.any(|folder| weak || (toolchain == Toolchain::Rust && is_member(facts, folder, dir)))
+    };
+    let mut projects: Vec<Project<'_>> = Vec::new();
+    let mut places: HashMap<(Toolchain, &str), usize> = HashMap::new();
+    for ((toolchain, dir), manifest) in &found {
+        if !is_part(*toolchain, dir, manifest) {
+            places.insert((*toolchain, dir), projects.len());
+            let reason = format!("`{}{manifest}` is here", with_slash(dir));
+            let (toolchain, dir) = (*toolchain, (*dir).to_owned());
+            projects.push(Project { facts, toolchain, dir, files: Vec::new(), reason });
+        }
+    }
+    let toolchains: BTreeSet<Toolchain> = projects.iter().map(|project| project.toolchain).collect();
+    for file in &own {
+        for toolchain in &toolchains {
+            let mut above = folders(file).skip(1);
+            let nearest = above.find_map(|folder| Some((places.get(&(*toolchain, folder))?, folder)));
+            if let Some((at, folder)) = nearest {
+                let inside = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
+                projects[*at].files.push(inside);
+            }
+        }
+    }
     projects.extend(of_files(facts, &own));
     projects.sort_by(|a, b| (a.toolchain, &a.dir).cmp(&(b.toolchain, &b.dir)));
     projects
+}
+
+/// A path and the folders above it, the nearest first; the root is empty.
+fn folders(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| match path.rsplit_once('/') {
+        Some((above, _)) => Some(above),
+        None => (!path.is_empty()).then_some(""),
+    })
 }
 
 fn with_slash(dir: &str) -> String {

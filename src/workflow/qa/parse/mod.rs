@@ -5,6 +5,7 @@ mod findings;
 mod rust;
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use crate::model::event::Exit;
@@ -288,6 +289,24 @@ fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
         .filter_map(|line| serde_json::from_slice(line).ok())
 }
 
+/// Findings, each once: the library and its tests, a package and its test variant, two streams say the same.
+#[derive(Default)]
+struct Distinct {
+    findings: Vec<Finding>,
+    /// Severity, place, rule and message: what makes two findings the same.
+    seen: HashSet<(Severity, String, [u32; 4], String, String)>,
+}
+
+impl Distinct {
+    fn push(&mut self, found: Finding) {
+        let place = [found.line, found.column, found.line_end, found.column_end];
+        let key = (found.severity, found.file.clone(), place, found.rule.clone(), found.message.clone());
+        if self.seen.insert(key) {
+            self.findings.push(found);
+        }
+    }
+}
+
 /// A finding without a place.
 fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
     Finding {
@@ -400,6 +419,15 @@ mod cases {
         assert_eq!(ctest("<testsuite><testcase name=\"a\"/></testsuite>"), "passed");
         assert_eq!(ctest("<testsuite>").split(':').next(), Some("its output cannot be read"));
         let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    /// With a look at all earlier findings for each, this took minutes.
+    #[test]
+    fn many_findings_are_told_apart_at_once() {
+        let line = |at: usize| format!("a.c:{}:1: warning: w{at} [-Wx]\n", at / 2);
+        let text: String = (0..60_000).chain(0..60_000).map(line).collect();
+        let judged = judged("cppcheck", Parser::Gcc, 0, &text, &text);
+        assert_eq!(judged.results.findings.len(), 60_000);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What test runners write: JUnit XML, and the JSON of jest and go test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
-use super::{Printed, Read, finding, json_lines, text};
+use super::{Distinct, Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 
 /// Longest message kept of a test.
@@ -117,6 +117,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
     let mut results = Results::default();
     let mut outputs: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut builds: BTreeMap<String, String> = BTreeMap::new();
+    let mut failed: HashSet<String> = HashSet::new();
     let mut seen = false;
     for event in json_lines(printed.stdout) {
         let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -146,8 +147,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         let output = outputs.remove(&key).unwrap_or_default();
         if test.is_empty() {
             // A package that failed without a failed test did not build, or panicked outside of its tests.
-            let has_failed = |test: &Test| test.suite == package && test.status == TestStatus::Failed;
-            if status == TestStatus::Failed && !results.tests.iter().any(has_failed) {
+            if status == TestStatus::Failed && !failed.contains(&package) {
                 let name = "(the package)".to_owned();
                 // Several packages may fail by the build of one that they import.
                 let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
@@ -157,6 +157,9 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
                 results.tests.push(Test { suite: package, name, status, duration: None, message: bounded(message) });
             }
             continue;
+        }
+        if status == TestStatus::Failed {
+            failed.insert(package.clone());
         }
         let seconds = event.get("Elapsed").and_then(Value::as_f64).filter(|s| (0.0..1e9).contains(s));
         results.tests.push(Test {
@@ -168,10 +171,10 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         });
     }
     let stderr = text(printed.stderr);
-    for line in builds.values().map(String::as_str).chain([&*stderr]).flat_map(str::lines) {
-        // A package and its test variant say the same.
-        results.findings.extend(go_place(line, printed).filter(|found| !results.findings.contains(found)));
-    }
+    let mut errors = Distinct::default();
+    let said = builds.values().map(String::as_str).chain([&*stderr]).flat_map(str::lines);
+    said.filter_map(|line| go_place(line, printed)).for_each(|found| errors.push(found));
+    results.findings = errors.findings;
     if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
 }
 
