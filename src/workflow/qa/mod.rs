@@ -9,7 +9,7 @@ mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::id::TaskId;
+use crate::model::id::{TASK_ID_MAX, TaskId};
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
@@ -141,9 +141,15 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
     if let Some(part) = part {
         text += &format!(" {part}");
     }
-    // Folders with control characters or very long paths keep a name that is unique enough to be found.
-    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(120).collect();
-    TaskId::new(&clean).unwrap_or_else(|_| TaskId::new(name).expect("names in the table are ids"))
+    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    if clean == text && clean.len() <= TASK_ID_MAX {
+        return TaskId::new(&clean).expect("the name of a tool or target, no control character, short enough");
+    }
+    // What is replaced or cut off told the folder from others; a digest of it does.
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    let cut = (0..=TASK_ID_MAX - 20).rev().find(|at| clean.is_char_boundary(*at)).unwrap_or(0);
+    let short = format!("{}... {}", &clean[..cut], &digest[..16]);
+    TaskId::new(&short).expect("20 bytes more than what is at least 20 below the limit")
 }
 
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
@@ -612,5 +618,18 @@ mod cases {
             projects.iter().map(|project| (project.dir.as_str(), project.files.len())).collect();
         assert_eq!((projects.len(), &shown[..2]), (4_001, &[("", 2), ("p0000", 13)][..]));
         assert_eq!(projects[1].files[..3], ["a.go", "deep/b.go", "go.mod"]);
+    }
+
+    #[test]
+    fn checks_of_deep_folders_have_names_of_their_own() {
+        let deep = "folder/".repeat(70);
+        let folders = [deep.clone() + "one", deep.clone() + "two", "a\tb".to_owned(), "a\nb".to_owned()];
+        let ids: Vec<_> = folders.iter().map(|folder| super::id("ruff", folder, None)).collect();
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), 4, "{ids:?}");
+        assert!(ids[0].as_str().starts_with("ruff (folder/folder/") && ids[2].as_str().starts_with("ruff (a?b)"));
+        let long = "é".repeat(120);
+        assert_eq!(super::id("ruff", &long, Some(2)).as_str(), format!("ruff ({long}) 2"));
+        assert_eq!(super::id("ruff", &"é".repeat(1_000), None), super::id("ruff", &"é".repeat(1_000), None));
     }
 }
