@@ -421,7 +421,7 @@ mod cases {
         let _ = std::fs::remove_dir_all(&folder);
     }
 
-    /// With a look at all earlier findings for each, this took minutes.
+    /// The time must not grow with the square of their number.
     #[test]
     fn many_findings_are_told_apart_at_once() {
         let line = |at: usize| format!("a.c:{}:1: warning: w{at} [-Wx]\n", at / 2);
