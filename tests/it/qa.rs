@@ -107,6 +107,26 @@ fn a_rust_project() {
 }
 
 #[test]
+fn the_projects_own_configuration_of_nextest_is_no_obstacle() {
+    if !has_program("cargo-nextest") {
+        return;
+    }
+    let sandbox = Sandbox::new("nextest");
+    sandbox
+        .file("Cargo.toml", "[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n")
+        .file("src/lib.rs", "#[test]\nfn good() {}\n")
+        .file(".config/nextest.toml", "[profile.default.junit]\npath = \"mine.xml\"\n")
+        .file(".gitignore", "target\n");
+    sandbox.apm(["run", "qa", "--only", "nextest"]).good();
+    assert_eq!(tests_of(&sandbox.report(), "nextest"), ["small good passed"]);
+    // What does not compile fails by its errors.
+    sandbox.file("src/lib.rs", "#[test]\nfn good() {\n    let _: u32 = \"x\";\n}\n");
+    sandbox.apm(["run", "qa", "--only", "nextest"]).fails(1);
+    let expected = (vec!["nextest: failed".to_owned()], vec!["src/lib.rs:3 E0308".to_owned()]);
+    assert_eq!(outcome(&sandbox.report()), expected);
+}
+
+#[test]
 fn a_go_project() {
     if !has_program("go") {
         return;

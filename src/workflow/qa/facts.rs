@@ -12,7 +12,7 @@ pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 25] = [
+const TEXTS: [&str; 27] = [
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -38,6 +38,8 @@ const TEXTS: [&str; 25] = [
     ".editorconfig",
     ".shellcheckrc",
     "requirements.txt",
+    "ruff.toml",
+    ".ruff.toml",
 ];
 
 /// A repository.
@@ -124,12 +126,27 @@ impl Facts {
 
     /// Whether the packages of a Node project are installed.
     pub(crate) fn has_node_modules(&self, dir: &str) -> bool {
-        self.root
-            .join(dir)
-            .ancestors()
-            .take_while(|folder| folder.starts_with(&self.root))
-            .any(|folder| folder.join("node_modules").is_dir())
+        self.upwards(dir).any(|folder| folder.join("node_modules").is_dir())
     }
+
+    /// Major and minor version of the TypeScript that a folder uses; absent where it is not among the packages.
+    pub(crate) fn typescript_version(&self, dir: &str) -> Option<(u32, u32)> {
+        self.upwards(dir).find_map(|folder| version(&text(&folder.join("node_modules/typescript/package.json"))?))
+    }
+
+    /// A folder and those above it, up to the root.
+    fn upwards(&self, dir: &str) -> impl Iterator<Item = PathBuf> {
+        let folder = self.root.join(dir);
+        let above = |folder: &PathBuf| (*folder != self.root).then(|| folder.parent().map(Path::to_owned)).flatten();
+        std::iter::successors(Some(folder), above)
+    }
+}
+
+/// Major and minor version in a package.json.
+fn version(package: &str) -> Option<(u32, u32)> {
+    let package: serde_json::Value = serde_json::from_str(package).ok()?;
+    let mut parts = package.get("version")?.as_str()?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn is_program(path: &Path) -> bool {

@@ -7,14 +7,14 @@ mod project;
 mod targets;
 mod tools;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::id::TaskId;
+use crate::model::id::{TASK_ID_MAX, TaskId};
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
 use parse::Parser;
-use project::{Project, Toolchain};
+use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 
 /// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
@@ -60,13 +60,15 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     planned.extend(of_targets(facts, &projects, &covered, wanted));
     check_names(&planned, &wanted.only, &wanted.only_by)?;
     check_names(&planned, &wanted.skip, &wanted.skip_by)?;
+    let needed = if wanted.only.is_empty() { BTreeMap::new() } else { needed(&planned, wanted) };
     let mut tasks = Vec::new();
     for mut one in planned {
-        let named = |words: &[String]| words.iter().any(|word| one.names().any(|name| name == word));
-        if !wanted.only.is_empty() && !named(&wanted.only) {
-            continue;
+        if !wanted.only.is_empty() && !one.is_named(&wanted.only) {
+            let Some(by) = needed.get(&one.task.id) else { continue };
+            one.task.reason = format!("`{by}` needs it");
+            one.fix = None;
         }
-        if named(&wanted.skip) {
+        if one.is_named(&wanted.skip) {
             one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() });
             one.fix = None;
         }
@@ -92,6 +94,27 @@ impl Planned {
         let toolchain = self.toolchain.map(Toolchain::as_str);
         [self.category.as_str(), self.tool, self.task.id.as_str()].into_iter().chain(toolchain)
     }
+
+    fn is_named(&self, words: &[String]) -> bool {
+        words.iter().any(|word| self.names().any(|name| name == word))
+    }
+}
+
+/// What the checks named by `--only` cannot do without, and which of them it is needed by.
+fn needed(planned: &[Planned], wanted: &Wanted) -> BTreeMap<TaskId, TaskId> {
+    let tasks: BTreeMap<&TaskId, &Task> = planned.iter().map(|one| (&one.task.id, &one.task)).collect();
+    let mut needed = BTreeMap::new();
+    let named = planned.iter().filter(|one| one.is_named(&wanted.only) && !one.is_named(&wanted.skip));
+    let mut open: Vec<&Task> = named.map(|one| &one.task).filter(|task| task.skip.is_none()).collect();
+    while let Some(task) = open.pop() {
+        for need in &task.needs {
+            if !needed.contains_key(need) {
+                needed.insert(need.clone(), task.id.clone());
+                open.extend(tasks.get(need));
+            }
+        }
+    }
+    needed
 }
 
 fn check_names(planned: &[Planned], words: &[String], by: &str) -> Result<(), UnknownName> {
@@ -118,9 +141,15 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
     if let Some(part) = part {
         text += &format!(" {part}");
     }
-    // Folders with control characters or very long paths keep a name that is unique enough to be found.
-    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).take(120).collect();
-    TaskId::new(&clean).unwrap_or_else(|_| TaskId::new(name).expect("names in the table are ids"))
+    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    if clean == text && clean.len() <= TASK_ID_MAX {
+        return TaskId::new(&clean).expect("the name of a tool or target, no control character, short enough");
+    }
+    // What is replaced or cut off told the folder from others; a digest of it does.
+    let digest = blake3::hash(text.as_bytes()).to_hex();
+    let cut = (0..=TASK_ID_MAX - 20).rev().find(|at| clean.is_char_boundary(*at)).unwrap_or(0);
+    let short = format!("{}... {}", &clean[..cut], &digest[..16]);
+    TaskId::new(&short).expect("20 bytes more than what is at least 20 below the limit")
 }
 
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
@@ -172,6 +201,10 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
             if program.is_none() {
                 let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
                 task.skip = Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() });
+            }
+            if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
+                let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
+                task.skip = Some(Skip::ToolMissing { tool: tool.to_owned(), install: install.to_owned() });
             }
             let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
             let fix = fixes.then(|| {
@@ -240,6 +273,10 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
                 if !configured {
                     words.push(".".to_owned());
                 }
+            }
+            "{tsc}" => {
+                let build = (project.typescript() == TypeScript::References).then(|| "-b".to_owned());
+                words.extend(build.into_iter().chain(["--noEmit".to_owned()]));
             }
             // Without a configuration: what is wrong, not what is a matter of taste.
             "{yamllint}" => {
@@ -311,6 +348,9 @@ fn of_targets(
             if covered.contains(&(folder.dir.clone(), target.category)) && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
                 task.skip = Some(Skip::Deselected { by });
+            } else if target.changes_files && !wanted.fix && !asked {
+                let by = format!("default: it changes files; `--fix` or `--only {}` runs it", target.runner);
+                task.skip = Some(Skip::Deselected { by });
             } else if facts.program(&folder.dir, target.runner).is_none() {
                 let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
                 task.skip = Some(Skip::ToolMissing { tool, install });
@@ -319,9 +359,18 @@ fn of_targets(
                 task.skip =
                     Some(Skip::ToolMissing { tool, install: "`npm ci` installs the project's packages".to_owned() });
             }
+            // First among the fixers, then it says what is left.
+            let fixes = wanted.fix && target.changes_files && task.skip.is_none();
+            let fix = fixes.then(|| {
+                let mut fix = task.clone();
+                fix.id = self::id(&format!("{name} --fix"), &folder.dir, None);
+                fix.history_key = Some(format!("qa:{}:{name} --fix:{}", facts.root.display(), fix.id));
+                fix.check = fix.check.map(|check| Check { parser: Parser::Fixer.as_str().to_owned(), ..check });
+                fix
+            });
             planned.push(Planned {
                 task,
-                fix: None,
+                fix,
                 dir: folder.dir.clone(),
                 category: target.category,
                 toolchain: None,
@@ -366,4 +415,221 @@ fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
         task
     });
     fixes.into_iter().chain(checks).collect()
+}
+
+#[cfg(test)]
+mod cases {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::facts::Facts;
+    use super::{Wanted, plan};
+    use crate::model::task::{Run, Task};
+    use crate::report::text::explain_skip;
+
+    /// A repository of these files; a file below `bin/` is a program that can be called.
+    struct Repository {
+        root: PathBuf,
+    }
+
+    impl Drop for Repository {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.root);
+        }
+    }
+
+    fn repository(files: &[(&str, &str)]) -> Repository {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("apm-qa-{}-{number}", std::process::id()));
+        for (file, text) in files {
+            let file = if file.starts_with("bin/") { (*file).to_owned() } else { format!("work/{file}") };
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        }
+        Repository { root }
+    }
+
+    fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
+        let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into()).expect("facts");
+        plan(&facts, wanted).expect("a plan")
+    }
+
+    /// What is planned for these files: id, and the words that are called or why nothing is.
+    fn lines(files: &[(&str, &str)], wanted: &Wanted) -> Vec<String> {
+        let repository = repository(files);
+        let line = |task: &Task| match (&task.skip, &task.run) {
+            (Some(skip), _) => format!("{}: {}", task.id, explain_skip(skip)),
+            (None, Run::Argv(words)) => {
+                let words: Vec<String> = words.iter().map(|word| word.to_text().into_owned()).collect();
+                format!("{}: {}", task.id, words.join(" "))
+            }
+            (None, run) => format!("{}: {run:?}", task.id),
+        };
+        planned(&repository, wanted).iter().map(line).collect()
+    }
+
+    fn only(word: &str) -> Wanted {
+        Wanted { only: vec![word.to_owned()], ..Wanted::default() }
+    }
+
+    #[test]
+    fn a_solution_of_typescript_projects_is_built_without_output() {
+        const PACKAGE: (&str, &str) = ("package.json", r#"{"devDependencies":{"typescript":"5"}}"#);
+        const TSC: (&str, &str) = ("bin/tsc", "");
+        let check = |config: &str, version: &str| {
+            let installed = format!("{{\"version\":\"{version}\"}}");
+            let files =
+                [PACKAGE, TSC, ("tsconfig.json", config), ("node_modules/typescript/package.json", installed.as_str())];
+            lines(&files, &only("tsc")).join("\n")
+        };
+        let solution = "{\n  // \"references\" below\n  \"files\": [],\n  \"references\": [{ \"path\": \"./app\" }]\n}";
+        assert_eq!(check(solution, "5.6.3"), "tsc: tsc -b --noEmit --pretty false");
+        assert_eq!(
+            check(solution, "5.5.4"),
+            "tsc: `TypeScript 5.6` is not installed; older ones check no `references` without writing output"
+        );
+        let own_files = "{\"include\": [\"src\"], \"references\": [{\"path\": \"./node\"}]}";
+        assert_eq!(check(own_files, "5.5.4"), "tsc: tsc --noEmit --pretty false");
+        for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
+            assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
+        }
+        // A folder without its own configuration would check nothing but the empty list of the one above.
+        let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];
+        assert_eq!(lines(&below, &only("tsc")), ["tsc: tsc -b --noEmit --pretty false"]);
+    }
+
+    #[test]
+    fn ruff_formats_where_black_does_not() {
+        let check = |files: &[(&str, &str)]| {
+            let files: Vec<_> = [("bin/ruff", ""), ("bin/black", "")].iter().chain(files).copied().collect();
+            lines(&files, &only("format"))
+                .iter()
+                .filter_map(|line| line.split(':').next())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let project = |text| ("pyproject.toml", text);
+        let hook = (".pre-commit-config.yaml", "repos:\n- repo: x\n  hooks:\n  - id: black\n");
+        assert_eq!(check(&[project("[tool.ruff]\n")]), "ruff-format");
+        assert_eq!(check(&[project("[tool.ruff]\n[tool.black]\n")]), "black");
+        assert_eq!(check(&[project("[tool.ruff.lint]\n"), hook]), "");
+        assert_eq!(check(&[project(""), ("ruff.toml", ""), hook]), "");
+        assert_eq!(check(&[project(""), ("ruff.toml", "[format]\n"), hook]), "ruff-format");
+        assert_eq!(check(&[project("[tool.ruff.format]\n"), hook]), "ruff-format");
+    }
+
+    #[test]
+    fn a_check_that_is_selected_brings_what_it_needs() {
+        let files = [
+            ("CMakeLists.txt", "enable_testing()\n"),
+            ("a.c", ""),
+            ("bin/cmake", ""),
+            ("bin/ctest", ""),
+            ("bin/cppcheck", ""),
+        ];
+        let repository = repository(&files);
+        let check = |wanted: &Wanted| {
+            let tasks = planned(&repository, wanted);
+            tasks.iter().map(|task| format!("{}: {}", task.id, task.reason)).collect::<Vec<_>>()
+        };
+        let tests = only("tests");
+        assert_eq!(check(&tests), ["cmake: `ctest` needs it", "ctest: `CMakeLists.txt` mentions `enable_testing`"]);
+        assert_eq!(check(&only("cmake")), ["cmake: `CMakeLists.txt` is here"]);
+        assert_eq!(check(&only("lint")), ["cppcheck: `CMakeLists.txt` is here"]);
+        assert_eq!(planned(&repository, &tests)[1].needs, [planned(&repository, &tests)[0].id.clone()]);
+    }
+
+    #[test]
+    fn a_file_at_the_root_is_none_in_a_folder_below() {
+        let files = [
+            ("pyproject.toml", ""),
+            ("requirements.txt", "x==1\n"),
+            ("lib/pyproject.toml", ""),
+            ("package.json", "{}"),
+            ("package-lock.json", "{}"),
+            ("web/package.json", "{}"),
+            ("go.mod", ""),
+            ("go.sum", ""),
+            ("tool/go.mod", ""),
+            ("bin/pip-audit", ""),
+            ("bin/npm", ""),
+            ("bin/govulncheck", ""),
+        ];
+        assert_eq!(
+            lines(&files, &only("audit")),
+            [
+                "pip-audit: pip-audit -f json -r requirements.txt",
+                "npm-audit: npm audit --json",
+                "govulncheck: govulncheck ./..."
+            ]
+        );
+    }
+
+    #[test]
+    fn pre_commit_changes_files_only_when_asked() {
+        let files = [(".pre-commit-config.yaml", "repos: []\n"), ("bin/pre-commit", "")];
+        let check = |wanted: &Wanted| {
+            let all = lines(&files, wanted);
+            all.into_iter().filter(|line| line.starts_with("pre-commit")).collect::<Vec<_>>()
+        };
+        let left_out =
+            "pre-commit --all-files: left out by default: it changes files; `--fix` or `--only pre-commit` runs it";
+        assert_eq!(check(&Wanted::default()), [left_out]);
+        assert_eq!(check(&only("lint")), [left_out]);
+        let run = "pre-commit run --all-files";
+        assert_eq!(check(&only("pre-commit")), [format!("pre-commit --all-files: {run}")]);
+        assert_eq!(
+            check(&Wanted { fix: true, ..Wanted::default() }),
+            [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
+        );
+    }
+
+    #[test]
+    fn templates_of_yaml_are_no_yaml() {
+        let files = [
+            ("charts/a/Chart.yaml", ""),
+            ("charts/a/values.yaml", ""),
+            ("charts/a/templates/deep/x.yaml", "{{ .Values.x }}\n"),
+            ("charts/a/my-templates/x.yaml", ""),
+            ("roles/templates/x.yml", ""),
+            ("roles/templates/y.yml.j2", "{{ y }}\n"),
+            (".yamllint", ""),
+            ("bin/yamllint", ""),
+        ];
+        let expected = "yamllint: yamllint -f parsable charts/a/Chart.yaml charts/a/my-templates/x.yaml charts/a/values.yaml roles/templates/x.yml";
+        assert_eq!(lines(&files, &Wanted::default()), [expected]);
+    }
+
+    /// The time must not grow with the product of the two: this test lasted a minute when it did.
+    #[test]
+    fn many_projects_with_many_files_are_found_at_once_each_with_its_own() {
+        let repository = repository(&[("go.mod", ""), ("x.go", "")]);
+        let mut facts = Facts::read(&repository.root.join("work"), "".into()).expect("facts");
+        for project in 0..4_000 {
+            facts.files.extend(["go.mod", "a.go", "deep/b.go"].map(|file| format!("p{project:04}/{file}")));
+            facts.files.extend((0..10).map(|at| format!("p{project:04}/pkg/{at}.go")));
+        }
+        facts.files.sort_unstable();
+        let projects = super::project::all(&facts);
+        let shown: Vec<(&str, usize)> =
+            projects.iter().map(|project| (project.dir.as_str(), project.files.len())).collect();
+        assert_eq!((projects.len(), &shown[..2]), (4_001, &[("", 2), ("p0000", 13)][..]));
+        assert_eq!(projects[1].files[..3], ["a.go", "deep/b.go", "go.mod"]);
+    }
+
+    #[test]
+    fn checks_of_deep_folders_have_names_of_their_own() {
+        let deep = "folder/".repeat(70);
+        let folders = [deep.clone() + "one", deep.clone() + "two", "a\tb".to_owned(), "a\nb".to_owned()];
+        let ids: Vec<_> = folders.iter().map(|folder| super::id("ruff", folder, None)).collect();
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), 4, "{ids:?}");
+        assert!(ids[0].as_str().starts_with("ruff (folder/folder/") && ids[2].as_str().starts_with("ruff (a?b)"));
+        let long = "é".repeat(120);
+        assert_eq!(super::id("ruff", &long, Some(2)).as_str(), format!("ruff ({long}) 2"));
+        assert_eq!(super::id("ruff", &"é".repeat(1_000), None), super::id("ruff", &"é".repeat(1_000), None));
+    }
 }

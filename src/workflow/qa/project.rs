@@ -1,5 +1,7 @@
 //! The projects in a repository: a folder with a manifest and what belongs to it. Monorepos have several.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use crate::workflow::qa::facts::Facts;
 
 /// A family of tools.
@@ -105,47 +107,51 @@ fn is_foreign(file: &str) -> bool {
 /// Finds all projects, those of the whole repository last.
 pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
     let own: Vec<&str> = facts.files.iter().map(String::as_str).filter(|file| !is_foreign(file)).collect();
-    let mut found: Vec<(Toolchain, String, &str)> = Vec::new();
+    // Each file and folder asks for the folders above it, so that many projects with many files stay linear.
+    let mut found: BTreeMap<(Toolchain, &str), &str> = BTreeMap::new();
     for file in &own {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
-        let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) else { continue };
-        if found.iter().any(|(other, folder, _)| other == toolchain && folder == dir) {
-            continue;
+        if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) {
+            found.entry((*toolchain, dir)).or_insert(manifest);
         }
-        found.push((*toolchain, dir.to_owned(), manifest));
     }
-    let all = found.clone();
-    found.retain(|(toolchain, dir, manifest)| {
-        let above = |folder: &str| dir != folder && (folder.is_empty() || dir.starts_with(&format!("{folder}/")));
-        let weak = WEAK.contains(manifest);
-        !all.iter()
-            .filter(|(other, folder, _)| other == toolchain && above(folder))
-            .any(|(_, folder, _)| weak || (*toolchain == Toolchain::Rust && is_member(facts, folder, dir)))
-    });
-    let dirs: Vec<(Toolchain, String)> = found.iter().map(|(toolchain, dir, _)| (*toolchain, dir.clone())).collect();
-    let mut projects: Vec<Project<'_>> = found
-        .into_iter()
-        .map(|(toolchain, dir, manifest)| {
-            let nested: Vec<&String> = dirs
-                .iter()
-                .filter(|(other, folder)| {
-                    *other == toolchain && *folder != dir && folder.starts_with(&with_slash(&dir))
-                })
-                .map(|(_, folder)| folder)
-                .collect();
-            let prefix = with_slash(&dir);
-            let files = own
-                .iter()
-                .filter(|file| !nested.iter().any(|folder| file.starts_with(&with_slash(folder))))
-                .filter_map(|file| file.strip_prefix(prefix.as_str()))
-                .collect();
-            let reason = format!("`{prefix}{manifest}` is here");
-            Project { facts, toolchain, dir, files, reason }
-        })
-        .collect();
+    let is_part = |toolchain: Toolchain, dir: &str, manifest: &str| {
+        let weak = WEAK.contains(&manifest);
+        let mut above = folders(dir).skip(1).filter(|folder| found.contains_key(&(toolchain, *folder)));
+        above.any(|folder| weak || (toolchain == Toolchain::Rust && is_member(facts, folder, dir)))
+    };
+    let mut projects: Vec<Project<'_>> = Vec::new();
+    let mut places: HashMap<(Toolchain, &str), usize> = HashMap::new();
+    for ((toolchain, dir), manifest) in &found {
+        if !is_part(*toolchain, dir, manifest) {
+            places.insert((*toolchain, dir), projects.len());
+            let reason = format!("`{}{manifest}` is here", with_slash(dir));
+            let (toolchain, dir) = (*toolchain, (*dir).to_owned());
+            projects.push(Project { facts, toolchain, dir, files: Vec::new(), reason });
+        }
+    }
+    let toolchains: BTreeSet<Toolchain> = projects.iter().map(|project| project.toolchain).collect();
+    for file in &own {
+        for toolchain in &toolchains {
+            let mut above = folders(file).skip(1);
+            let nearest = above.find_map(|folder| Some((places.get(&(*toolchain, folder))?, folder)));
+            if let Some((at, folder)) = nearest {
+                let inside = if folder.is_empty() { file } else { &file[folder.len() + 1..] };
+                projects[*at].files.push(inside);
+            }
+        }
+    }
     projects.extend(of_files(facts, &own));
     projects.sort_by(|a, b| (a.toolchain, &a.dir).cmp(&(b.toolchain, &b.dir)));
     projects
+}
+
+/// A path and the folders above it, the nearest first; the root is empty.
+fn folders(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(path), |path| match path.rsplit_once('/') {
+        Some((above, _)) => Some(above),
+        None => (!path.is_empty()).then_some(""),
+    })
 }
 
 fn with_slash(dir: &str) -> String {
@@ -185,7 +191,14 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
             || name.starts_with("Dockerfile.")
             || name.ends_with(".Dockerfile")
     };
-    let is_yaml = |file: &&str| file.ends_with(".yml") || file.ends_with(".yaml");
+    // What Helm makes YAML of is none before.
+    let is_template = |file: &str| {
+        let charts = file.match_indices("templates/").map(|(at, _)| &file[..at]);
+        charts
+            .filter(|chart| chart.is_empty() || chart.ends_with('/'))
+            .any(|chart| facts.has(&format!("{chart}Chart.yaml")))
+    };
+    let is_yaml = |file: &&str| (file.ends_with(".yml") || file.ends_with(".yaml")) && !is_template(file);
     let is_workflow = |file: &&str| file.starts_with(".github/workflows/") && is_yaml(file);
     let kinds: [Kind<'_>; 5] = [
         (Toolchain::Shell, "shell script", &is_shell),
@@ -202,6 +215,32 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
         Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason })
     };
     kinds.iter().filter_map(project).collect()
+}
+
+/// How tsc is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TypeScript {
+    /// One project.
+    Project,
+    /// A solution: without `--build` its own files are checked, often none, and nothing of what it refers to.
+    References,
+    /// A solution without files of its own, and a tsc that builds it only with output.
+    TooOld,
+}
+
+/// The first TypeScript that takes `--build` and `--noEmit` together; before it says TS5094.
+const BUILDS_WITHOUT_OUTPUT: (u32, u32) = (5, 6);
+
+/// What follows a key in JSON that may have comments, without blanks.
+fn json_key(text: &str, key: &str) -> Option<String> {
+    let lines = text.lines().map(|line| line.split_once("//").map_or(line, |(before, _)| before));
+    let dense: String = lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect();
+    dense.split_once(&format!("\"{key}\":")).map(|(_, value)| value.to_owned())
+}
+
+/// Whether a tsconfig.json refers to others.
+fn refers(config: &str) -> bool {
+    json_key(config, "references").is_some_and(|value| value.starts_with('[') && !value.starts_with("[]"))
 }
 
 /// Questions that the table of tools asks.
@@ -225,12 +264,17 @@ impl Project<'_> {
         self.files.iter().any(|file| file.ends_with(ending))
     }
 
-    /// The first of these files that is in its folder or at the root of the repository.
-    pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
+    /// The first of these files that is in its folder: for tools that are told its name, or look nowhere else.
+    pub(crate) fn has_here(&self, files: &[&str]) -> Option<String> {
         let here = files.iter().map(|file| self.path(file)).find(|file| self.facts.has(file));
-        let above = || files.iter().find(|file| self.facts.has(file)).map(|file| (*file).to_owned());
+        here.map(|file| format!("`{file}` is here"))
+    }
+
+    /// The first of these files that is in its folder or at the root of the repository: for tools that look upwards.
+    pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
+        let above = || files.iter().find(|file| self.facts.has(file)).map(|file| format!("`{file}` is here"));
         let above_counts = self.toolchain != Toolchain::Rust;
-        here.or_else(|| above_counts.then(above).flatten()).map(|file| format!("`{file}` is here"))
+        self.has_here(files).or_else(|| above_counts.then(above).flatten())
     }
 
     /// Whether a manifest contains a text.
@@ -247,6 +291,14 @@ impl Project<'_> {
     pub(crate) fn is_library(&self) -> bool {
         self.files.iter().any(|file| *file == "src/lib.rs" || file.ends_with("/src/lib.rs"))
             || self.text("Cargo.toml").contains("[lib]")
+    }
+
+    /// Whether black formats its files, by its own configuration or by a hook of pre-commit.
+    pub(crate) fn uses_black(&self) -> bool {
+        let hook = |text: &str| text.lines().any(|line| line.trim_start_matches([' ', '-']).trim_end() == "id: black");
+        let texts = |file: &str| [self.text(file), self.facts.text(file)];
+        texts("pyproject.toml").iter().any(|text| text.contains("[tool.black]"))
+            || texts(".pre-commit-config.yaml").iter().any(|text| hook(text))
     }
 
     /// Why there are Python tests.
@@ -291,6 +343,27 @@ impl Project<'_> {
     pub(crate) fn node_script_starts(&self, runner: &str) -> Option<String> {
         self.node_test_arguments(runner)?;
         Some(format!("the test script of `{}` calls `{runner}`", self.path("package.json")))
+    }
+
+    /// The tsconfig.json of its folder, or the one at the root where that is no solution, which has its own check.
+    pub(crate) fn tsconfig(&self) -> Option<String> {
+        let above = || self.config(&["tsconfig.json"]).filter(|_| !refers(self.facts.text("tsconfig.json")));
+        self.has_here(&["tsconfig.json"]).or_else(above)
+    }
+
+    /// How tsc reaches everything that tsconfig.json names.
+    pub(crate) fn typescript(&self) -> TypeScript {
+        let config = self.text("tsconfig.json");
+        if !refers(config) {
+            return TypeScript::Project;
+        }
+        match self.facts.typescript_version(&self.dir) {
+            Some(version) if version < BUILDS_WITHOUT_OUTPUT => {
+                let has_files = json_key(config, "files").is_none_or(|value| !value.starts_with("[]"));
+                if has_files { TypeScript::Project } else { TypeScript::TooOld }
+            }
+            _ => TypeScript::References,
+        }
     }
 
     /// The arguments of the test script after the runner.

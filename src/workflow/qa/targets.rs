@@ -12,6 +12,8 @@ pub(crate) struct Target {
     pub(crate) category: Category,
     pub(crate) words: Vec<String>,
     pub(crate) reason: String,
+    /// It is no check alone: the hooks of pre-commit are mostly fixers.
+    pub(crate) changes_files: bool,
 }
 
 /// Names of targets and what they are about.
@@ -48,7 +50,8 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
     let mut add = |runner: &'static str, file: &str, name: &str, words: &[&str]| {
         if let Some(category) = category(name) {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
-            targets.push(Target { runner, category, words, reason: format!("`{file}` has `{name}`") });
+            let (reason, changes_files) = (format!("`{file}` has `{name}`"), runner == "pre-commit");
+            targets.push(Target { runner, category, words, reason, changes_files });
         }
     };
     for file in ["GNUmakefile", "makefile", "Makefile"] {

@@ -16,7 +16,7 @@ pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) install: &'static str,
     /// The first word is the program to call. `{files}` stands for the files, `{results}` for a folder of its own,
-    /// `{build}` for a build folder outside the repository.
+    /// `{build}` for a build folder outside the repository; other placeholders depend on the project's configuration.
     pub(crate) args: &'static [&'static str],
     /// What `--fix` runs before; empty where the tool changes nothing.
     pub(crate) fix: &'static [&'static str],
@@ -53,9 +53,10 @@ fn always(project: &Project<'_>) -> Option<String> {
     Some(project.reason.clone())
 }
 
-/// nextest writes JUnit only to where a configuration says.
-const NEXTEST: &str = "printf '[profile.default.junit]\\npath = \"%s/junit.xml\"\\n' '{results}' > '{results}/nextest.toml' && \
-    exec cargo nextest run --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml'";
+/// nextest writes JUnit only to where a configuration says. The profile is our own, on top of the project's default one,
+/// because the project's `profile.default.junit.path` wins over ours.
+const NEXTEST: &str = "printf '[profile.apm.junit]\\npath = \"%s/junit.xml\"\\n' '{results}' > '{results}/nextest.toml' && \
+    exec cargo nextest run --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml' --profile apm";
 
 /// All tools, in the order of reports.
 pub(crate) const TOOLS: &[Tool] = &[
@@ -101,8 +102,9 @@ pub(crate) const TOOLS: &[Tool] = &[
         program: "cargo-nextest",
         install: "`cargo install cargo-nextest --locked` installs it",
         args: &["sh", "-c", NEXTEST],
-        parser: Parser::Junit,
-        found: &[100],
+        parser: Parser::Nextest,
+        // 101 is what does not compile.
+        found: &[100, 101],
         nothing: &[4],
         exclusive: true,
         // Where it is missing, `cargo test` does its work.
@@ -167,7 +169,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         parser: Parser::CargoAudit,
         wants: |project| {
             let has_deny = project.config(&["deny.toml", ".deny.toml", ".cargo/deny.toml"]).is_some();
-            (!has_deny).then(|| project.config(&["Cargo.lock"])).flatten()
+            (!has_deny).then(|| project.has_here(&["Cargo.lock"])).flatten()
         },
         ..BASE
     },
@@ -181,7 +183,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["ruff", "format", "--check", "--no-cache", "."],
         fix: &["ruff", "format", "."],
         parser: Parser::RuffFormat,
-        wants: |project| project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]),
+        wants: |project| {
+            let sections =
+                [("pyproject.toml", "[tool.ruff.format]"), ("ruff.toml", "[format]"), (".ruff.toml", "[format]")];
+            let chosen = project.opted_in(&[], &sections);
+            let configured = || project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
+            // Ruff as the linter and black as the formatter do not agree on every line.
+            chosen.or_else(|| configured().filter(|_| !project.uses_black()))
+        },
         ..BASE
     },
     Tool {
@@ -259,7 +268,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`pip install pip-audit` installs it",
         args: &["pip-audit", "-f", "json", "-r", "requirements.txt"],
         parser: Parser::PipAudit,
-        wants: |project| project.config(&["requirements.txt"]),
+        wants: |project| project.has_here(&["requirements.txt"]),
         ..BASE
     },
     // Node
@@ -317,10 +326,10 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Types,
         program: "tsc",
         install: "`npm ci` installs the project's packages",
-        args: &["tsc", "--noEmit", "--pretty", "false"],
+        args: &["tsc", "{tsc}", "--pretty", "false"],
         parser: Parser::Tsc,
         found: &[1, 2],
-        wants: |project| project.config(&["tsconfig.json"]).filter(|_| project.node_depends("typescript").is_some()),
+        wants: |project| project.tsconfig().filter(|_| project.node_depends("typescript").is_some()),
         ..BASE
     },
     Tool {
@@ -382,7 +391,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "see https://nodejs.org",
         args: &["npm", "audit", "--json"],
         parser: Parser::NpmAudit,
-        wants: |project| project.config(&["package-lock.json", "npm-shrinkwrap.json"]),
+        wants: |project| project.has_here(&["package-lock.json", "npm-shrinkwrap.json"]),
         ..BASE
     },
     // Go
@@ -450,7 +459,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`go install golang.org/x/vuln/cmd/govulncheck@latest` installs it",
         args: &["govulncheck", "./..."],
         found: &[3],
-        wants: |project| project.config(&["go.sum"]),
+        wants: |project| project.has_here(&["go.sum"]),
         ..BASE
     },
     // C and C++
@@ -494,7 +503,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["clang-tidy", "--quiet", "-p", ".", "{files}"],
         parser: Parser::Gcc,
         wants: |project| {
-            project.config(&["compile_commands.json"]).filter(|_| project.config(&[".clang-tidy"]).is_some())
+            project.has_here(&["compile_commands.json"]).filter(|_| project.config(&[".clang-tidy"]).is_some())
         },
         ..BASE
     },
@@ -512,7 +521,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         parser: Parser::Gcc,
         found: &[1, 2],
         exclusive: true,
-        wants: |project| project.config(&["CMakeLists.txt"]),
+        wants: |project| project.has_here(&["CMakeLists.txt"]),
         ..BASE
     },
     Tool {
@@ -524,6 +533,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         args: &["ctest", "--test-dir", "{build}", "--output-junit", "{results}/junit.xml", "--output-on-failure"],
         parser: Parser::Junit,
         found: &[8],
+        // Its results without a test in them: `No tests were found!!!`.
+        nothing: &[0],
         exclusive: true,
         wants: |project| {
             project

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::tests::go_place;
-use super::{Printed, Read, finding, json, json_lines, text};
+use super::{Distinct, Printed, Read, finding, json, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity};
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -40,7 +40,7 @@ pub(super) fn paths(printed: &Printed<'_>) -> Read {
 /// `Would reformat: a.py`, and in later versions `unformatted: ...` with the place in the line below.
 pub(super) fn ruff_format(printed: &Printed<'_>) -> Read {
     let text = text(printed.stdout);
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings = Distinct::default();
     let mut announced = false;
     for line in text.lines() {
         let place = line.trim_start().strip_prefix("--> ").filter(|_| announced);
@@ -50,11 +50,12 @@ pub(super) fn ruff_format(printed: &Printed<'_>) -> Read {
             (None, None) => None,
         };
         announced = line.starts_with("unformatted:");
-        let found = file.map(|file| unformatted(printed.place.file(file.trim())));
         // One file may have several places.
-        findings.extend(found.filter(|found| !findings.contains(found)));
+        if let Some(file) = file {
+            findings.push(unformatted(printed.place.file(file.trim())));
+        }
     }
-    of(findings)
+    of(findings.findings)
 }
 
 /// `would reformat /x/a.py`, on standard error.
@@ -66,17 +67,11 @@ pub(super) fn black(printed: &Printed<'_>) -> Read {
 
 /// `file:line:column: severity: message [rule]`, on either stream.
 pub(super) fn gcc(printed: &Printed<'_>) -> Read {
-    let mut findings: Vec<Finding> = Vec::new();
+    let mut findings = Distinct::default();
     for stream in [printed.stdout, printed.stderr] {
-        for line in text(stream).lines() {
-            if let Some(found) = gcc_line(line, printed)
-                && !findings.contains(&found)
-            {
-                findings.push(found);
-            }
-        }
+        text(stream).lines().filter_map(|line| gcc_line(line, printed)).for_each(|found| findings.push(found));
     }
-    of(findings)
+    of(findings.findings)
 }
 
 fn gcc_line(line: &str, printed: &Printed<'_>) -> Option<Finding> {
@@ -369,18 +364,20 @@ pub(super) fn markdownlint(printed: &Printed<'_>) -> Read {
     of(findings.collect())
 }
 
-/// `go vet -json`, on standard error: comments, then an object for each package.
+/// `go vet -json`: comments, then an object for each package, on standard error or, with newer Go, on standard output.
 pub(super) fn go_vet(printed: &Printed<'_>) -> Read {
-    let said = text(printed.stderr);
-    let mut findings: Vec<Finding> = said.lines().filter_map(|line| go_place(line, printed)).collect();
+    let said = [printed.stdout, printed.stderr].map(text).join("\n");
+    let mut findings = Distinct::default();
+    said.lines().filter_map(|line| go_place(line, printed)).for_each(|found| findings.push(found));
     let objects: String = said
         .lines()
-        .filter(|line| !line.starts_with('#') && go_place(line, printed).is_none())
+        // `go: downloading ...` stands between them where a module is new here.
+        .filter(|line| !line.starts_with('#') && !line.starts_with("go: ") && go_place(line, printed).is_none())
         .collect::<Vec<_>>()
         .join("\n");
     for package in serde_json::Deserializer::from_str(&objects).into_iter::<Value>() {
         let Ok(package) = package else {
-            if findings.is_empty() {
+            if findings.findings.is_empty() {
                 return Err("not the JSON it promised".to_owned());
             }
             break;
@@ -398,16 +395,12 @@ pub(super) fn go_vet(printed: &Printed<'_>) -> Read {
                 let column = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
                 let line = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
                 let file = printed.place.file(parts.next().unwrap_or(posn));
-                let found =
-                    Finding { file, line, column, ..finding(Severity::Error, analyzer, string(row, "message")) };
-                // The package and its test variant say the same.
-                if !findings.contains(&found) {
-                    findings.push(found);
-                }
+                let message = string(row, "message");
+                findings.push(Finding { file, line, column, ..finding(Severity::Error, analyzer, message) });
             }
         }
     }
-    of(findings)
+    of(findings.findings)
 }
 
 /// What the Go compiler prints.

@@ -5,6 +5,7 @@ mod findings;
 mod rust;
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use crate::model::event::Exit;
@@ -75,6 +76,7 @@ parsers! {
     Gcc "gcc" findings::gcc,
     Cargo "cargo" rust::messages,
     CargoTest "cargo-test" rust::tests,
+    Nextest "nextest" rust::nextest,
     CargoDeny "cargo-deny" rust::deny,
     CargoAudit "cargo-audit" rust::audit,
     Junit "junit" tests::junit,
@@ -141,9 +143,17 @@ pub(crate) fn judge(
     };
     let tool = tools::find(&check.tool);
     match parser {
-        Parser::Exit => return Judgement { outcome: opaque(exit, &printed), results: Results::default() },
+        Parser::Exit => {
+            let outcome = match tool {
+                Some(tool) if tool.found.contains(&code) => exit.outcome(),
+                Some(_) if code != 0 => gap(check, code, &printed),
+                _ => opaque(exit, &printed),
+            };
+            return Judgement { outcome, results: Results::default() };
+        }
         Parser::Fixer => {
-            let fine = code == 0 || tool.is_some_and(|tool| tool.found.contains(&code));
+            // 1 is what pre-commit says when it has changed something.
+            let fine = code == 0 || tool.map_or(code == 1, |tool| tool.found.contains(&code));
             let outcome = if fine { Outcome::Passed } else { broken(code, &printed) };
             return Judgement { outcome, results: Results::default() };
         }
@@ -152,7 +162,7 @@ pub(crate) fn judge(
     let read = parser.read(&printed);
     let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
     let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
-    if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(true, empty) {
+    if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(code != 0, empty) {
         let detail = "it found nothing to look at".to_owned();
         let outcome = Outcome::Skipped { reason: Skip::NothingToDo { detail } };
         return Judgement { outcome, results: Results::default() };
@@ -279,6 +289,24 @@ fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
         .filter_map(|line| serde_json::from_slice(line).ok())
 }
 
+/// Findings, each once: the library and its tests, a package and its test variant, two streams say the same.
+#[derive(Default)]
+struct Distinct {
+    findings: Vec<Finding>,
+    /// Severity, place, rule and message: what makes two findings the same.
+    seen: HashSet<(Severity, String, [u32; 4], String, String)>,
+}
+
+impl Distinct {
+    fn push(&mut self, found: Finding) {
+        let place = [found.line, found.column, found.line_end, found.column_end];
+        let key = (found.severity, found.file.clone(), place, found.rule.clone(), found.message.clone());
+        if self.seen.insert(key) {
+            self.findings.push(found);
+        }
+    }
+}
+
 /// A finding without a place.
 fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
     Finding {
@@ -298,18 +326,25 @@ fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
 mod cases {
     use std::path::Path;
 
-    use super::{Parser, judge};
+    use super::{Judgement, Parser, judge};
     use crate::model::event::Exit;
     use crate::model::id::TaskId;
-    use crate::model::task::{Check, Run, Task};
+    use crate::model::task::{Category, Check, Run, Task};
     use crate::report::text::explain;
 
     /// The verdict and the results of a tool's output, as one text.
     fn check(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> String {
+        shown(&judged(tool, parser, code, stdout, stderr))
+    }
+
+    fn judged(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> Judgement {
         let mut task = Task::new(TaskId::new(tool).expect("an id"), Run::Argv(Vec::new()));
         let (tool, parser) = (tool.to_owned(), parser.as_str().to_owned());
         task.check = Some(Check { tool, parser, root: "sub".to_owned(), ..Check::default() });
-        let judged = judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"));
+        judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"))
+    }
+
+    fn shown(judged: &Judgement) -> String {
         let mut out = explain(&judged.outcome);
         for test in &judged.results.tests {
             out += &format!("\n{:?} {} {}", test.status, test.suite, test.name);
@@ -346,6 +381,56 @@ mod cases {
     }
 
     #[test]
+    fn without_a_reader_the_codes_of_the_table_tell_findings_from_gaps() {
+        let offline = "govulncheck: fetching vulnerabilities: dial tcp: lookup vuln.go.dev: no such host\n";
+        let govulncheck = |code, stderr| {
+            let mut task = Task::new(TaskId::new("govulncheck").expect("an id"), Run::Argv(Vec::new()));
+            let parser = Parser::Exit.as_str().to_owned();
+            let category = Category::Audit;
+            task.check = Some(Check { tool: "govulncheck".to_owned(), parser, category, ..Check::default() });
+            explain(&judge(&task, Exit::Code(code), b"", str::as_bytes(stderr), None, Path::new("/repo")).outcome)
+        };
+        assert_eq!(govulncheck(1, offline), format!("no network: {}", offline.trim()));
+        assert_eq!(govulncheck(1, "no go.mod file"), "exit code 1: no go.mod file");
+        assert_eq!(govulncheck(3, "Vulnerability #1"), "exit code 3");
+        assert_eq!(govulncheck(0, ""), "passed");
+        // A target of the project has its own codes, and what it prints is not interpreted.
+        assert_eq!(check("make", Parser::Exit, 1, "", offline), "exit code 1");
+        // A fixer that had something to fix has done its work.
+        assert_eq!(check("pre-commit", Parser::Fixer, 1, "- files were modified by this hook\n", ""), "passed");
+        assert_eq!(
+            check("pre-commit", Parser::Fixer, 3, "", "An error has occurred\n"),
+            "exit code 3: An error has occurred"
+        );
+    }
+
+    #[test]
+    fn a_test_runner_that_ran_no_test_did_not_pass() {
+        let folder = std::env::temp_dir().join(format!("apm-ctest-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let ctest = |xml: &str| {
+            std::fs::write(folder.join("junit.xml"), xml).expect("written");
+            let mut task = Task::new(TaskId::new("ctest").expect("an id"), Run::Argv(Vec::new()));
+            let parser = Parser::Junit.as_str().to_owned();
+            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() });
+            explain(&judge(&task, Exit::Code(0), b"", b"", Some(&folder), Path::new("/repo")).outcome)
+        };
+        assert_eq!(ctest("<testsuite name=\"(empty)\" tests=\"0\"/>"), "it found nothing to look at");
+        assert_eq!(ctest("<testsuite><testcase name=\"a\"/></testsuite>"), "passed");
+        assert_eq!(ctest("<testsuite>").split(':').next(), Some("its output cannot be read"));
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    /// The time must not grow with the square of their number.
+    #[test]
+    fn many_findings_are_told_apart_at_once() {
+        let line = |at: usize| format!("a.c:{}:1: warning: w{at} [-Wx]\n", at / 2);
+        let text: String = (0..60_000).chain(0..60_000).map(line).collect();
+        let judged = judged("cppcheck", Parser::Gcc, 0, &text, &text);
+        assert_eq!(judged.results.findings.len(), 60_000);
+    }
+
+    #[test]
     fn paths_become_those_of_the_repository() {
         let row = |file: &str| {
             format!(r#"[{{"code":"F401","filename":"{file}","location":{{"row":3,"column":8}},"message":"m"}}]"#)
@@ -369,6 +454,29 @@ mod cases {
     }
 
     #[test]
+    fn newer_go_prints_findings_and_compile_errors_on_standard_output() {
+        let vet = "{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
+        assert_eq!(
+            check("go-vet", Parser::GoVet, 0, vet, "go: downloading x v1.2.3\n# m\n"),
+            "1 finding\nError printf sub/a.go:5:2: bad verb"
+        );
+        let build = r##"{"ImportPath":"m [m.test]","Action":"build-output","Output":"# m [m.test]\n"}
+{"ImportPath":"m [m.test]","Action":"build-output","Output":"./a_test.go:3:5: undefined: y\n"}
+{"ImportPath":"m [m.test]","Action":"build-fail"}
+{"Action":"start","Package":"m"}
+{"Action":"output","Package":"m","Output":"FAIL\tm [build failed]\n"}
+{"Action":"fail","Package":"m","Elapsed":0,"FailedBuild":"m [m.test]"}
+"##;
+        let judged = judged("go-test", Parser::GoTest, 1, build, "");
+        assert_eq!(
+            shown(&judged),
+            "1 failed test, 1 finding\nError m (the package)\nError compile sub/a_test.go:3:5: undefined: y"
+        );
+        let message = &judged.results.tests[0].message;
+        assert_eq!(message, "# m [m.test]\n./a_test.go:3:5: undefined: y\nFAIL\tm [build failed]\n");
+    }
+
+    #[test]
     fn cargo_tests_keep_their_binary_and_their_message() {
         let stdout = "\nrunning 3 tests\ntest a::good ... ok\ntest a::bad ... FAILED\ntest slow ... ignored, too slow\n\nfailures:\n\n---- a::bad stdout ----\nthread 'a::bad' panicked at src/lib.rs:9:5:\nno\n\n\nfailures:\n    a::bad\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\n\nrunning 1 test\ntest src/lib.rs - f (line 3) ... ok\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s\n";
         let stderr = "     Running unittests src/lib.rs (target/debug/deps/x-0a1b2c)\n   Doc-tests x\n";
@@ -377,6 +485,22 @@ mod cases {
             text,
             "1 failed test\nPassed x a::good\nFailed x a::bad\nSkipped x slow\nPassed x (doc) src/lib.rs - f (line 3)"
         );
+    }
+
+    #[test]
+    fn what_does_not_compile_fails_by_its_errors_and_no_tests_are_no_error() {
+        let errors = "   Compiling x v0.1.0\nerror[E0308]: mismatched types\n --> src/lib.rs:4:25\n  |\n\nerror: could not compile `x` (lib test) due to 1 previous error\nerror: command `cargo test --no-run` exited with code 101\n";
+        let expected = "1 finding\nError E0308 sub/src/lib.rs:4:25: mismatched types";
+        assert_eq!(check("nextest", Parser::Nextest, 101, "", errors), expected);
+        assert_eq!(check("cargo-test", Parser::CargoTest, 101, "", errors), expected);
+        let no_manifest = "error: could not find `Cargo.toml` in `/repo`\n";
+        assert_eq!(
+            check("nextest", Parser::Nextest, 101, "", no_manifest),
+            "exit code 101: error: could not find `Cargo.toml` in `/repo`"
+        );
+        let fine = "   Compiling thiserror v2.0.0\n    Finished `test` profile\n";
+        assert_eq!(check("cargo-test", Parser::CargoTest, 0, "", fine), "passed");
+        assert!(check("cargo-test", Parser::CargoTest, 0, "", "error: x\n").starts_with("its output cannot be read"));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What cargo and its tools print.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use super::{Printed, Read, finding, json_lines, text};
+use super::tests::junit;
+use super::{Distinct, Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -13,9 +16,13 @@ fn number(value: &Value, key: &str) -> u32 {
     value.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
 }
 
+fn of(distinct: Distinct) -> Read {
+    Ok(Results { tests: Vec::new(), findings: distinct.findings })
+}
+
 /// `--message-format=json` of clippy, build and doc. The same finding in the library and its tests counts once.
 pub(super) fn messages(printed: &Printed<'_>) -> Read {
-    let mut results = Results::default();
+    let mut results = Distinct::default();
     let mut finished = false;
     for line in json_lines(printed.stdout) {
         finished |= string(&line, "reason") == "build-finished";
@@ -35,7 +42,7 @@ pub(super) fn messages(printed: &Printed<'_>) -> Read {
             if code.is_empty() {
                 continue;
             }
-            push(&mut results, finding(severity, code, string(message, "message")));
+            results.push(finding(severity, code, string(message, "message")));
             continue;
         };
         let found = Finding {
@@ -47,19 +54,13 @@ pub(super) fn messages(printed: &Printed<'_>) -> Read {
             url: code.strip_prefix("clippy::").map(clippy_url).unwrap_or_default(),
             ..finding(severity, code, string(message, "message"))
         };
-        push(&mut results, found);
+        results.push(found);
     }
-    if finished { Ok(results) } else { Err("cargo broke off before the build".to_owned()) }
+    if finished { of(results) } else { Err("cargo broke off before the build".to_owned()) }
 }
 
 fn clippy_url(lint: &str) -> String {
     format!("https://rust-lang.github.io/rust-clippy/master/index.html#{lint}")
-}
-
-fn push(results: &mut Results, found: Finding) {
-    if !results.findings.contains(&found) {
-        results.findings.push(found);
-    }
 }
 
 /// The text of `cargo test`. Which binary a section belongs to stands on the other stream, in the same order.
@@ -72,16 +73,16 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
     let mut results = Results::default();
     let mut section = 0;
     let mut current = String::new();
-    let mut from = 0;
+    let mut names: HashMap<String, usize> = HashMap::new();
     let mut in_failure: Option<usize> = None;
     for line in stdout.lines() {
         if is_section(line) {
             current = suites.get(section).filter(|_| named).cloned().unwrap_or_default();
             section += 1;
-            from = results.tests.len();
+            names.clear();
             in_failure = None;
         } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
-            in_failure = results.tests[from..].iter().position(|test| test.name == name).map(|at| at + from);
+            in_failure = names.get(name).copied();
         } else if line == "failures:" || line.starts_with("test result:") {
             in_failure = None;
         } else if let Some(at) = in_failure {
@@ -89,6 +90,7 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
             message.push_str(line);
             message.push('\n');
         } else if let Some(test) = test(line, &current) {
+            names.entry(test.name.clone()).or_insert(results.tests.len());
             results.tests.push(test);
         }
     }
@@ -99,6 +101,14 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
         return compile_errors(&stderr, printed);
     }
     Ok(results)
+}
+
+/// The JUnit XML of nextest. There is none where the build failed; the errors stand on standard error then.
+pub(super) fn nextest(printed: &Printed<'_>) -> Read {
+    junit(printed).or_else(|missing| {
+        let built = compile_errors(&text(printed.stderr), printed)?;
+        if built.findings.is_empty() { Err(missing) } else { Ok(built) }
+    })
 }
 
 fn is_section(line: &str) -> bool {
@@ -132,7 +142,7 @@ fn test(line: &str, suite: &str) -> Option<Test> {
 
 /// `error[E0308]: text` and the `--> file:1:2` below it.
 fn compile_errors(stderr: &str, printed: &Printed<'_>) -> Read {
-    let mut results = Results::default();
+    let mut results = Distinct::default();
     let lines: Vec<&str> = stderr.lines().collect();
     for (at, line) in lines.iter().enumerate() {
         let Some(rest) = line.strip_prefix("error") else { continue };
@@ -146,12 +156,13 @@ fn compile_errors(stderr: &str, printed: &Printed<'_>) -> Read {
         let place = lines.get(at + 1).and_then(|next| next.trim_start().strip_prefix("--> "));
         let Some((file, line, column)) = place.and_then(split_place) else { continue };
         let file = printed.place.file(file);
-        push(&mut results, Finding { file, line, column, ..finding(Severity::Error, code, message) });
+        results.push(Finding { file, line, column, ..finding(Severity::Error, code, message) });
     }
-    if results.findings.is_empty() && stderr.contains("error") {
+    // `Compiling thiserror` is no error.
+    if results.findings.is_empty() && lines.iter().any(|line| line.starts_with("error")) {
         return Err("no test ran".to_owned());
     }
-    Ok(results)
+    of(results)
 }
 
 /// `file:1:2`.
@@ -163,7 +174,7 @@ fn split_place(text: &str) -> Option<(&str, u32, u32)> {
 
 /// `cargo deny --format json`: diagnostics on standard error.
 pub(super) fn deny(printed: &Printed<'_>) -> Read {
-    let mut results = Results::default();
+    let mut results = Distinct::default();
     let mut summary = false;
     for line in json_lines(printed.stderr) {
         summary |= string(&line, "type") == "summary";
@@ -175,19 +186,19 @@ pub(super) fn deny(printed: &Printed<'_>) -> Read {
         };
         let advisory = fields.get("advisory").map_or("", |advisory| string(advisory, "id"));
         let rule = if advisory.is_empty() { string(fields, "code") } else { advisory };
-        push(
-            &mut results,
-            Finding { file: printed.place.file("Cargo.toml"), ..finding(severity, rule, string(fields, "message")) },
-        );
+        results.push(Finding {
+            file: printed.place.file("Cargo.toml"),
+            ..finding(severity, rule, string(fields, "message"))
+        });
     }
-    if summary { Ok(results) } else { Err("cargo deny broke off".to_owned()) }
+    if summary { of(results) } else { Err("cargo deny broke off".to_owned()) }
 }
 
 /// `cargo audit --json`.
 pub(super) fn audit(printed: &Printed<'_>) -> Read {
     let report: Value = super::json(printed.stdout)?;
     let list = report.get("vulnerabilities").and_then(|all| all.get("list")).and_then(Value::as_array);
-    let mut results = Results::default();
+    let mut results = Distinct::default();
     let mut add = |entry: &Value, severity: Severity| {
         let empty = Value::Null;
         let advisory = entry.get("advisory").unwrap_or(&empty);
@@ -196,12 +207,12 @@ pub(super) fn audit(printed: &Printed<'_>) -> Read {
             format!("{} {}: {}", string(package, "name"), string(package, "version"), string(advisory, "title"));
         let url = string(advisory, "url").to_owned();
         let file = printed.place.file("Cargo.lock");
-        push(&mut results, Finding { file, url, ..finding(severity, string(advisory, "id"), &message) });
+        results.push(Finding { file, url, ..finding(severity, string(advisory, "id"), &message) });
     };
     list.ok_or("no `vulnerabilities` in it")?.iter().for_each(|entry| add(entry, Severity::Error));
     let warnings = report.get("warnings").and_then(Value::as_object);
     for entry in warnings.into_iter().flat_map(|kinds| kinds.values()).filter_map(Value::as_array).flatten() {
         add(entry, Severity::Warning);
     }
-    Ok(results)
+    of(results)
 }

@@ -1,13 +1,13 @@
 //! What test runners write: JUnit XML, and the JSON of jest and go test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
-use super::{Printed, Read, finding, json_lines, text};
+use super::{Distinct, Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 
 /// Longest message kept of a test.
@@ -111,10 +111,13 @@ pub(super) fn jest(printed: &Printed<'_>) -> Read {
     Ok(results)
 }
 
-/// `go test -json`: one event a line; the output of a test is the message of a failed one.
+/// `go test -json`: one event a line; the output of a test is the message of a failed one. What the compiler says is an
+/// event too since Go 1.24, before it stood on standard error.
 pub(super) fn go(printed: &Printed<'_>) -> Read {
     let mut results = Results::default();
     let mut outputs: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut builds: BTreeMap<String, String> = BTreeMap::new();
+    let mut failed: HashSet<String> = HashSet::new();
     let mut seen = false;
     for event in json_lines(printed.stdout) {
         let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -129,6 +132,13 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
                 }
                 continue;
             }
+            "build-output" => {
+                let output = builds.entry(string("ImportPath")).or_default();
+                if output.len() < MESSAGE_MAX {
+                    output.push_str(&string("Output"));
+                }
+                continue;
+            }
             "pass" => TestStatus::Passed,
             "fail" => TestStatus::Failed,
             "skip" => TestStatus::Skipped,
@@ -137,14 +147,19 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         let output = outputs.remove(&key).unwrap_or_default();
         if test.is_empty() {
             // A package that failed without a failed test did not build, or panicked outside of its tests.
-            let has_failed = |test: &Test| test.suite == package && test.status == TestStatus::Failed;
-            if status == TestStatus::Failed && !results.tests.iter().any(has_failed) {
+            if status == TestStatus::Failed && !failed.contains(&package) {
                 let name = "(the package)".to_owned();
-                let message = if output.trim().is_empty() { text(printed.stderr).into_owned() } else { output };
+                // Several packages may fail by the build of one that they import.
+                let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
+                let message = format!("{build}{output}");
+                let message = if message.trim().is_empty() { text(printed.stderr).into_owned() } else { message };
                 let status = TestStatus::Error;
                 results.tests.push(Test { suite: package, name, status, duration: None, message: bounded(message) });
             }
             continue;
+        }
+        if status == TestStatus::Failed {
+            failed.insert(package.clone());
         }
         let seconds = event.get("Elapsed").and_then(Value::as_f64).filter(|s| (0.0..1e9).contains(s));
         results.tests.push(Test {
@@ -155,9 +170,11 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
             message: if status == TestStatus::Passed { String::new() } else { bounded(output) },
         });
     }
-    for line in text(printed.stderr).lines() {
-        results.findings.extend(go_place(line, printed));
-    }
+    let stderr = text(printed.stderr);
+    let mut errors = Distinct::default();
+    let said = builds.values().map(String::as_str).chain([&*stderr]).flat_map(str::lines);
+    said.filter_map(|line| go_place(line, printed)).for_each(|found| errors.push(found));
+    results.findings = errors.findings;
     if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
 }
 
