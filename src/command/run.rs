@@ -57,6 +57,9 @@ const FILES_OWN: u64 = 24;
 const OUTPUT_LIMIT: Bytes = Bytes::mib(64);
 /// How long an idle thread of an attempt is kept for the next.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// With a kind of work given, the pool grows beyond the number of its formula while less of the machine's CPU time is in
+/// use: the ceiling that the specification's example sets for a whole run.
+const GROW_BELOW: Percent = Percent(85.0);
 /// Tasks announced in one event.
 const TASKS_PER_EVENT: usize = 500;
 /// How long the machine's memory pressure may be before nothing more is started.
@@ -238,7 +241,10 @@ impl Request {
     fn shape(&self, context: &Context, notes: &mut Vec<(NoteLevel, String)>) -> PoolShape {
         let settings = &self.settings;
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        let mut max = settings.agents_max.unwrap_or(cpus);
+        // A number on the command line is meant as it stands.
+        let workload = settings.workload.filter(|_| self.options.agents.is_none());
+        let suggested = workload.map(|workload| workload.agents(cpus, machine::host().memory));
+        let mut max = settings.agents_max.or(suggested.map(|(_, most)| most)).unwrap_or(cpus);
         max = max.min(settings.pool_max.unwrap_or(u32::MAX));
         if let Some(left) = context.environment.slots_left().filter(|_| context.environment.parent().is_some()) {
             max = max.min(left.max(1));
@@ -252,7 +258,7 @@ impl Request {
             ));
             max = fit;
         }
-        let initial = settings.pool_initial.unwrap_or(max).min(max);
+        let initial = settings.pool_initial.or(suggested.map(|(start, _)| start)).unwrap_or(max).min(max);
         PoolShape { initial, max, scale_factor: settings.scale_factor, idle_timeout: settings.idle_timeout }
     }
 }
@@ -420,6 +426,7 @@ pub(crate) fn execute(
             tail: request.settings.buffer.min(64 << 10),
         },
         judge: judge(work.root.clone()),
+        presets: request.settings.runtime_presets,
         live: matches!(work.relay, Some((relay::Order::Live, _))),
         run: id.as_str().to_owned(),
     });
@@ -581,6 +588,7 @@ fn setup(request: &Request, work: &Work, shape: PoolShape, enforcement: &crate::
             cpu: polled(enforcement.cpu),
             processes: polled(enforcement.processes),
         },
+        grow_below: settings.workload.filter(|_| request.options.agents.is_none()).map(|_| GROW_BELOW),
         interval: settings.interval,
         grace: settings.grace,
         halt: work.halt.or_else(|| request.halt()),

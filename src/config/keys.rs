@@ -380,6 +380,22 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Works("`truncated` of an output"),
     ),
     key(
+        "run.runtime_presets",
+        Bool,
+        "true",
+        "",
+        "tell Go, Node, the JVM, Rust and OpenMP of a task's memory and CPU limits, in variables that are not set",
+        Works("GOMEMLIMIT, NODE_OPTIONS, JAVA_OPTS, GOMAXPROCS and others in the task's environment"),
+    ),
+    key(
+        "run.workload",
+        Choice(&["cpu_intensive", "memory_intensive", "io_intensive", "balanced"]),
+        "",
+        "",
+        "what tasks need: the number of agents starts by formula, then grows while the CPUs have room",
+        Works("`pool` of the first event; pool_resized events"),
+    ),
+    key(
         "run.grace_seconds",
         Number(0.0, 3600.0),
         "5",

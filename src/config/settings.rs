@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) gc_interval: Duration,
     pub(crate) keep_runs: usize,
     pub(crate) output_limit: Option<Bytes>,
+    pub(crate) runtime_presets: bool,
+    pub(crate) workload: Option<Workload>,
     pub(crate) grace: Duration,
     pub(crate) retries: u32,
     pub(crate) retry_delay: Duration,
@@ -51,6 +53,28 @@ pub(crate) struct Settings {
     pub(crate) qa_skip: Vec<String>,
     pub(crate) qa_strict: bool,
     pub(crate) qa_fail_fast: bool,
+}
+
+/// What the tasks of a run mostly need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Workload {
+    Cpu,
+    Memory,
+    Io,
+    Balanced,
+}
+
+impl Workload {
+    /// How many agents to start with, and the most: the formula of the specification.
+    pub(crate) fn agents(self, cpus: u32, memory: Bytes) -> (u32, u32) {
+        let (agents, most) = match self {
+            Self::Cpu => (cpus, 8),
+            Self::Memory => ((memory.0 >> 31) as u32, 6),
+            Self::Io => (cpus.saturating_mul(2), 12),
+            Self::Balanced => (cpus.saturating_add(2), 8),
+        };
+        (agents.clamp(1, most), most)
+    }
 }
 
 /// Settings with their layers.
@@ -130,6 +154,16 @@ fn typed(merged: &Merged) -> Settings {
         gc_interval: seconds("memory.gc_interval_seconds"),
         keep_runs: count("run.keep_runs"),
         output_limit: mib("run.output_limit_mb"),
+        runtime_presets: flag("run.runtime_presets"),
+        workload: match merged.get("run.workload") {
+            Some((Value::Text(word), _)) => match word.as_str() {
+                "cpu_intensive" => Some(Workload::Cpu),
+                "memory_intensive" => Some(Workload::Memory),
+                "io_intensive" => Some(Workload::Io),
+                _ => Some(Workload::Balanced),
+            },
+            _ => None,
+        },
         grace: seconds("run.grace_seconds"),
         retries: whole("run.retries").unwrap_or(0),
         retry_delay: millis("run.retry_delay_ms"),

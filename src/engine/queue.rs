@@ -22,7 +22,7 @@ pub(crate) struct Rank {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     by_rank: BinaryHeap<(i32, u64, Reverse<Ix>)>,
-    by_deadline: BinaryHeap<(Reverse<Duration>, Reverse<Ix>, i32)>,
+    by_deadline: BinaryHeap<(i32, Reverse<Duration>, Reverse<Ix>)>,
     /// What is really in the queue: entries of the heaps that are not in it are stale.
     queued: HashSet<Ix>,
 }
@@ -38,23 +38,26 @@ impl Queue {
         if self.queued.insert(ix) {
             self.by_rank.push((rank.priority, rank.path, Reverse(ix)));
             if let Some(latest) = rank.latest_start {
-                self.by_deadline.push((Reverse(latest), Reverse(ix), rank.priority));
+                self.by_deadline.push((rank.priority, Reverse(latest), Reverse(ix)));
             }
         }
     }
 
-    /// Takes the task to start next.
-    pub(crate) fn pop(&mut self, now: Duration) -> Option<Ix> {
+    /// The task to start next. It stays until it is removed.
+    pub(crate) fn first(&mut self, now: Duration) -> Option<Ix> {
         self.drop_stale();
         let (priority, _, Reverse(first)) = *self.by_rank.peek()?;
         let pressing = self
             .by_deadline
             .peek()
-            .filter(|(Reverse(latest), _, their_priority)| *latest <= now && *their_priority >= priority)
-            .map(|(_, Reverse(ix), _)| *ix);
-        let ix = pressing.unwrap_or(first);
+            .filter(|(their_priority, Reverse(latest), _)| *latest <= now && *their_priority >= priority)
+            .map(|(_, _, Reverse(ix))| *ix);
+        Some(pressing.unwrap_or(first))
+    }
+
+    /// Takes a task out.
+    pub(crate) fn remove(&mut self, ix: Ix) {
         self.queued.remove(&ix);
-        Some(ix)
     }
 
     /// Removes everything.
@@ -70,7 +73,7 @@ impl Queue {
         while self.by_rank.peek().is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix)) {
             self.by_rank.pop();
         }
-        while self.by_deadline.peek().is_some_and(|(_, Reverse(ix), _)| !self.queued.contains(ix)) {
+        while self.by_deadline.peek().is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix)) {
             self.by_deadline.pop();
         }
     }
@@ -88,7 +91,13 @@ mod tests {
             let latest_start = latest.map(Duration::from_secs);
             queue.push(ix as u32, Rank { priority: *priority, path: *path, latest_start });
         }
-        std::iter::from_fn(|| queue.pop(Duration::from_secs(now))).collect()
+        std::iter::from_fn(|| pop(&mut queue, now)).collect()
+    }
+
+    fn pop(queue: &mut Queue, now: u64) -> Option<u32> {
+        let ix = queue.first(Duration::from_secs(now))?;
+        queue.remove(ix);
+        Some(ix)
     }
 
     #[test]
@@ -99,15 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_deadline_of_lower_priority_hides_no_pressing_one() {
+        assert_eq!(order(20, &[(1, 9, None), (1, 1, Some(10)), (0, 1, Some(5))]), [1, 0, 2]);
+    }
+
+    #[test]
     fn a_task_is_queued_once_and_can_come_back() {
         let mut queue = Queue::default();
         let rank = Rank { priority: 0, path: 1, latest_start: Some(Duration::ZERO) };
         queue.push(7, rank);
         queue.push(7, rank);
         assert_eq!(queue.len(), 1);
-        assert_eq!(queue.pop(Duration::ZERO), Some(7));
-        assert_eq!(queue.pop(Duration::ZERO), None);
+        assert_eq!(pop(&mut queue, 0), Some(7));
+        assert_eq!(pop(&mut queue, 0), None);
         queue.push(7, rank);
-        assert_eq!(queue.pop(Duration::ZERO), Some(7));
+        assert_eq!(pop(&mut queue, 0), Some(7));
     }
 }

@@ -3,7 +3,7 @@
 //! events are in the journal. What is proved by feeding it from a test is what runs.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) cpu_ceiling_polled: Option<Percent>,
     /// Which limits of attempts the kernel does not enforce by itself here.
     pub(crate) polled: Polled,
+    /// The pool grows only while less of the machine's CPU time is measured to be in use; absent: whenever tasks wait.
+    pub(crate) grow_below: Option<Percent>,
     /// Sampling interval; also the least time between two growths of the pool.
     pub(crate) interval: Duration,
     /// Time between TERM and KILL where a task says nothing.
@@ -156,7 +158,7 @@ enum State {
     /// For the end of a back-off.
     Delayed,
     Running(Box<Running>),
-    Done(Outcome),
+    Done,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,10 @@ struct Node {
     state: State,
     /// Needs that have not ended.
     open: u32,
+    /// The first need that did not end well.
+    bad_need: Option<Ix>,
+    /// A need said no or was broken.
+    failed_need: bool,
     attempts: u32,
     failures: u32,
     requeues: u32,
@@ -214,7 +220,9 @@ pub(crate) struct Scheduler {
     queue: Queue,
     pool: Pool,
     running: Vec<Ix>,
-    locks: HashMap<String, Vec<Ix>>,
+    /// Locks that are held, and who waits for which.
+    locks: HashSet<String>,
+    lock_waiters: HashMap<String, Vec<Ix>>,
     timers: BinaryHeap<Reverse<(Duration, Timer)>>,
     history: History,
     reading: Reading,
@@ -249,7 +257,8 @@ impl Scheduler {
             nodes: Vec::new(),
             queue: Queue::default(),
             running: Vec::new(),
-            locks: HashMap::new(),
+            locks: HashSet::new(),
+            lock_waiters: HashMap::new(),
             timers,
             history,
             reading: Reading::default(),
@@ -285,13 +294,15 @@ impl Scheduler {
                 .graph
                 .needs(ix)
                 .iter()
-                .filter(|need| self.nodes.get(**need as usize).is_none_or(|n| !matches!(n.state, State::Done(_))))
+                .filter(|need| self.nodes.get(**need as usize).is_none_or(|n| !matches!(n.state, State::Done)))
                 .count() as u32;
             self.nodes.push(Node {
                 task,
                 key,
                 state: State::Waiting,
                 open,
+                bad_need: None,
+                failed_need: false,
                 attempts: 0,
                 failures: 0,
                 requeues: 0,
@@ -350,7 +361,7 @@ impl Scheduler {
     /// When `step` has to be called again at the latest, apart from sampling.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        let shrink = self.pool.next_shrink();
+        let shrink = self.pool.next_shrink().filter(|_| self.stop.is_none());
         timer.into_iter().chain(shrink).min()
     }
 
@@ -440,7 +451,10 @@ impl Scheduler {
             out.events.push(resized(resize));
         }
         self.start_ready(now, out);
+        let busy = self.reading.cpu_busy;
+        let idle = self.setup.grow_below.is_none_or(|most| busy.is_some_and(|busy| busy.0 < most.0));
         if !self.held
+            && idle
             && let Some(resize) = self.pool.grow(now, self.queue.len(), self.setup.interval)
         {
             out.events.push(resized(resize));
@@ -451,14 +465,17 @@ impl Scheduler {
     /// Starts ready tasks while there is a slot for them and the machine has room.
     fn start_ready(&mut self, now: Duration, out: &mut Step) {
         while self.pool.has_room() {
-            let Some(ix) = self.queue.pop(now) else { break };
+            let Some(ix) = self.queue.first(now) else { break };
             if let Some(lock) = self.held_lock(ix) {
+                self.queue.remove(ix);
                 self.nodes[ix as usize].state = State::Locked;
-                self.locks.entry(lock).or_default().push(ix);
+                self.lock_waiters.entry(lock).or_default().push(ix);
+                // It may have been woken for another of its locks: that one is free for the next.
+                let task = Arc::clone(&self.nodes[ix as usize].task);
+                task.locks.iter().for_each(|lock| self.wake_one(lock));
                 continue;
             }
             if let Some(reason) = self.hold(ix) {
-                self.queue.push(ix, self.rank(ix));
                 if !self.held {
                     self.held = true;
                     out.events.push(Event::AdmissionChanged { reason });
@@ -469,6 +486,7 @@ impl Scheduler {
                 self.held = false;
                 out.events.push(Event::AdmissionChanged { reason: String::new() });
             }
+            self.queue.remove(ix);
             self.start(now, ix, out);
         }
     }
@@ -500,10 +518,7 @@ impl Scheduler {
             paused: false,
             sampled: now,
         }));
-        for lock in &node.task.locks {
-            // An entry means "held"; its list are those who wait for it.
-            self.locks.entry(lock.clone()).or_default();
-        }
+        self.locks.extend(node.task.locks.iter().cloned());
         if let Some(timeout) = node.task.limits.timeout {
             self.timers.push(Reverse((now + timeout, Timer::Wall(ix, attempt))));
         }
@@ -515,7 +530,7 @@ impl Scheduler {
     }
 
     fn held_lock(&self, ix: Ix) -> Option<String> {
-        self.nodes[ix as usize].task.locks.iter().find(|lock| self.locks.contains_key(*lock)).cloned()
+        self.nodes[ix as usize].task.locks.iter().find(|lock| self.locks.contains(*lock)).cloned()
     }
 
     fn rank(&self, ix: Ix) -> Rank {
@@ -530,24 +545,11 @@ impl Scheduler {
     /// Queues a task whose needs have ended, or ends it.
     fn consider(&mut self, now: Duration, ix: Ix, out: &mut Step) {
         let node = &self.nodes[ix as usize];
-        let ended = |need: &Ix| match &self.nodes[*need as usize].state {
-            State::Done(outcome) => Some((*need, outcome)),
-            _ => None,
-        };
-        let needs = self.graph.needs(ix);
-        let verdict = match node.task.when {
-            When::Success => match needs.iter().filter_map(ended).find(|(_, outcome)| !outcome.is_good()) {
-                Some((need, _)) => Some(Skip::Need { task: self.nodes[need as usize].task.id.clone() }),
-                None if node.open > 0 => return,
-                None => None,
-            },
+        let verdict = match (node.task.when, node.bad_need) {
+            (When::Success, Some(need)) => Some(Skip::Need { task: self.nodes[need as usize].task.id.clone() }),
             _ if node.open > 0 => return,
-            When::Always => None,
-            When::Failure => {
-                let bad = |outcome: &Outcome| outcome.is_failure() || matches!(outcome, Outcome::Broken { .. });
-                let failed = needs.iter().filter_map(ended).any(|(_, outcome)| bad(outcome));
-                (!failed).then_some(Skip::NothingFailed)
-            }
+            (When::Success | When::Always, _) => None,
+            (When::Failure, _) => (!node.failed_need).then_some(Skip::NothingFailed),
         };
         if let Some(reason) = verdict {
             self.end(ix, Outcome::Skipped { reason }, out);
@@ -579,12 +581,16 @@ impl Scheduler {
 
     fn mark_done(&mut self, ix: Ix, outcome: Outcome) {
         *self.tally.entry(outcome.word()).or_default() += 1;
-        self.nodes[ix as usize].state = State::Done(outcome);
+        let bad = !outcome.is_good();
+        let failed = outcome.is_failure() || matches!(outcome, Outcome::Broken { .. });
+        self.nodes[ix as usize].state = State::Done;
         self.open_tasks -= 1;
         for at in 0..self.graph.dependents(ix).len() {
             let dependent = self.graph.dependents(ix)[at];
             if let Some(node) = self.nodes.get_mut(dependent as usize) {
                 node.open -= 1;
+                node.bad_need = node.bad_need.or(bad.then_some(ix));
+                node.failed_need |= failed;
             }
         }
     }
@@ -686,11 +692,24 @@ impl Scheduler {
 
     fn release_locks(&mut self, task: &Task) {
         for lock in &task.locks {
-            for waiting in self.locks.remove(lock).unwrap_or_default() {
-                self.nodes[waiting as usize].state = State::Queued;
-                self.queue.push(waiting, self.rank(waiting));
-            }
+            self.locks.remove(lock);
+            self.wake_one(lock);
         }
+    }
+
+    /// Queues the first of those who wait for a lock that is free. One is enough: it will take the lock.
+    fn wake_one(&mut self, lock: &str) {
+        let Some(waiters) = self.lock_waiters.get_mut(lock).filter(|_| !self.locks.contains(lock)) else { return };
+        let nodes = &self.nodes;
+        let best = (0..waiters.len()).max_by_key(|at| {
+            let ix = waiters[*at];
+            let node = &nodes[ix as usize];
+            (node.task.priority, node.path_us, Reverse(ix))
+        });
+        let Some(best) = best else { return };
+        let ix = waiters.swap_remove(best);
+        self.nodes[ix as usize].state = State::Queued;
+        self.queue.push(ix, self.rank(ix));
     }
 
     fn check_halt(&mut self, now: Duration, out: &mut Step) {
@@ -721,9 +740,9 @@ impl Scheduler {
             self.stop = Some(stop.clone());
             out.events.push(Event::Stopping { stop: stop.clone() });
             self.queue.drain();
-            self.locks.values_mut().for_each(Vec::clear);
+            self.lock_waiters.clear();
             for ix in 0..self.nodes.len() as Ix {
-                if !matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done(_)) {
+                if !matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done) {
                     self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
                 }
             }

@@ -52,6 +52,7 @@ fn setup(slots: u32) -> Setup {
         },
         cpu_ceiling_polled: None,
         polled: Polled { memory: true, cpu: true, processes: true },
+        grow_below: None,
         interval: TICK,
         grace: Duration::from_secs(5),
         halt: None,
@@ -375,4 +376,21 @@ fn a_stubborn_task_is_killed_after_its_grace() {
     let trace = simulate(&[stubborn], setup(1), Vec::new(), None);
     assert_eq!(trace.ends["stubborn"].word(), "timed out");
     assert_eq!(trace.end, Duration::from_secs(7));
+}
+
+#[test]
+fn with_a_kind_of_work_the_pool_grows_while_the_cpus_have_room() {
+    let grows = |busy: Option<f64>| {
+        let mut setup = setup(8);
+        setup.shape.initial = 2;
+        setup.grow_below = Some(Percent(85.0));
+        let mut scheduler = Scheduler::new(setup, History::default(), 1);
+        scheduler.first_reading(Reading { cpu_busy: busy.map(Percent), ..Reading::default() });
+        let tasks = (0..9).map(|n| Arc::new(fake(&format!("t{n}")).task)).collect();
+        scheduler.add(tasks).expect("a good graph");
+        let mut step = Step::default();
+        scheduler.step(Duration::ZERO, Input::Closed, &mut step);
+        step.events.iter().any(|event| matches!(event, Event::PoolResized { .. }))
+    };
+    assert_eq!([Some(20.0), Some(95.0), None].map(grows), [true, false, false]);
 }

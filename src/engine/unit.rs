@@ -16,6 +16,7 @@ use crate::executor::capture::{Bounds, Capture};
 use crate::executor::files;
 pub(crate) use crate::executor::local::Control;
 use crate::executor::local::{self, Executed, Machine, NotRun};
+use crate::executor::runtimes;
 use crate::executor::store::{self, Store};
 use crate::model::event::{Exit, Output, Stored, Usage};
 use crate::model::finding::{Counts, Results};
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) interval: Duration,
     pub(crate) capture: Bounds,
     pub(crate) judge: Judge,
+    /// Runtimes are told of the limits of their attempt.
+    pub(crate) presets: bool,
     /// Output is also sent as it comes.
     pub(crate) live: bool,
     /// Which run, for the marks of processes.
@@ -196,6 +199,9 @@ fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[
         (OsStr::new("APM_SLOT"), OsStr::new(&slot)),
         (OsStr::new("APM_TRY"), OsStr::new(&attempt)),
     ];
+    let presets = if shared.presets { runtimes::presets(&task.limits) } else { Vec::new() };
+    let unset = presets.iter().filter(|(name, _)| !shared.machine.env.has(name));
+    env.extend(unset.map(|(name, value)| (OsStr::new(*name), OsStr::new(value))));
     env.extend(task.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
     local::execute(&shared.machine, control, task, &words, &env, on_output)
 }

@@ -171,12 +171,19 @@ impl Control {
 
     /// Lets it go on.
     pub(crate) fn resume(&self) {
+        // While it was stopped it could not print.
+        self.sign_of_life();
         self.signal(signal::CONT);
     }
 
-    /// Ends the whole tree, wherever its members went.
-    pub(crate) fn kill(&self) {
+    /// Ends its process group, at once.
+    pub(crate) fn kill_group(&self) {
         self.signal(signal::KILL);
+    }
+
+    /// Ends the whole tree, wherever its members went. Reads all of /proc.
+    pub(crate) fn kill(&self) {
+        self.kill_group();
         let pid = match &mut *lock(&self.phase) {
             Phase::Running { pid, group, killed } => {
                 killed.get_or_insert_with(Instant::now);

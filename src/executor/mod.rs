@@ -3,4 +3,5 @@
 pub(crate) mod capture;
 pub(crate) mod files;
 pub(crate) mod local;
+pub(crate) mod runtimes;
 pub(crate) mod store;

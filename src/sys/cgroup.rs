@@ -218,6 +218,12 @@ impl Place {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
+    /// Cached files on their way out, in bytes.
+    fn cache(&self) -> u64 {
+        let name = if self.version == Mechanism::CgroupV2 { "inactive_file" } else { "total_inactive_file" };
+        self.field("memory.stat", name).unwrap_or(0)
+    }
+
     fn limit(&self, limits: &Limits) -> io::Result<()> {
         let v2 = self.version == Mechanism::CgroupV2;
         for controller in &self.controllers {
@@ -269,19 +275,19 @@ impl Group {
         self.places.iter().find(|place| place.controllers.contains(&controller))
     }
 
-    /// Most memory used at once.
+    /// Most memory used at once, less the cached files there are now: how many there were then nobody knows.
     pub(crate) fn memory_peak(&self) -> Option<Bytes> {
         let place = self.of(Controller::Memory)?;
         // `memory.peak` is there from Linux 5.19 on.
         let file = if place.version == Mechanism::CgroupV2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
-        place.number(file).map(Bytes)
+        place.number(file).map(|bytes| Bytes(bytes.saturating_sub(place.cache())))
     }
 
-    /// Memory in use now.
+    /// Memory in use now, without cached files that nobody has used lately: the kernel takes that back for the asking.
     pub(crate) fn memory_now(&self) -> Option<Bytes> {
         let place = self.of(Controller::Memory)?;
         let file = if place.version == Mechanism::CgroupV2 { "memory.current" } else { "memory.usage_in_bytes" };
-        place.number(file).map(Bytes)
+        place.number(file).map(|bytes| Bytes(bytes.saturating_sub(place.cache())))
     }
 
     /// How often the kernel killed a member for memory.

@@ -66,6 +66,11 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// Whether it has this variable.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.index.contains_key(OsStr::new(name))
+    }
+
     /// Prepares these variables. One with a NUL or without a name cannot be passed on and is left out.
     pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut environment = Self::default();

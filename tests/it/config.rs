@@ -356,6 +356,24 @@ fn keys_of_runs_and_checks() {
 }
 
 #[test]
+fn the_kind_of_work_decides_how_many_agents_start() {
+    let [(cpu, ..), (io, ..)] = pair(&plan_of(2, "'true'"), "run.workload", "cpu_intensive", "io_intensive");
+    let cpus = std::thread::available_parallelism().expect("CPUs").get() as u64;
+    let pool = |report: &Value| (report["pool"]["initial"].as_u64(), report["pool"]["max"].as_u64());
+    assert_eq!(pool(&cpu), (Some(cpus.min(8)), Some(8)));
+    assert_eq!(pool(&io), (Some((cpus * 2).min(12)), Some(12)));
+}
+
+#[test]
+fn runtimes_are_told_of_limits() {
+    let plan = "version: 1\ntasks:\n- {id: t, run: 'echo $GOMEMLIMIT $JAVA_OPTS $GOMAXPROCS', limits: {memory: 100MiB, cpu: 200}, env: {GOMAXPROCS: '7'}}\n";
+    let [(.., with), (.., without)] = pair(plan, "run.runtime_presets", "true", "false");
+    let shown = |sandbox: &Sandbox| sandbox.apm(["run", "show", "last", "t"]).good();
+    assert_eq!(shown(&with), "90MiB -Xmx75m -XX:ActiveProcessorCount=2 7\n");
+    assert_eq!(shown(&without), "7\n");
+}
+
+#[test]
 fn layers_override_each_other_and_say_where_a_value_is_from() {
     let sandbox = Sandbox::new("layers");
     let key = "run.retries";
