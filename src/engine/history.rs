@@ -31,7 +31,7 @@ pub(crate) struct Entry {
     log_us: f64,
     /// Highest memory peak, decaying towards what is seen now.
     peak: u64,
-    /// Attempts seen.
+    /// Attempts that ran to their own end. None: it is only known to take this much memory.
     count: u32,
     /// Value of the clock at the last update.
     updated: u64,
@@ -40,7 +40,16 @@ pub(crate) struct Entry {
 impl History {
     /// The typical duration.
     pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
-        self.entries.get(key).map(|entry| Duration::from_micros(entry.log_us.exp() as u64))
+        self.finished(key).map(|entry| Duration::from_micros(entry.log_us.exp() as u64))
+    }
+
+    /// The memory to expect, if an attempt has shown all it takes.
+    pub(crate) fn finished_peak(&self, key: &str) -> Option<Bytes> {
+        self.finished(key).map(|entry| Bytes(entry.peak))
+    }
+
+    fn finished(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.count > 0)
     }
 
     /// The memory to expect.
@@ -54,7 +63,8 @@ impl History {
         let clock = self.clock;
         let log_us = (wall.as_micros().max(1) as f64).ln();
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.log_us += ALPHA * (log_us - entry.log_us);
+            let weight = if entry.count == 0 { 1.0 } else { ALPHA };
+            entry.log_us += weight * (log_us - entry.log_us);
             // Up at once, down slowly: an estimate that is too low ends in an out-of-memory kill.
             entry.peak = peak.0.max((entry.peak as f64 + ALPHA * (peak.0 as f64 - entry.peak as f64)) as u64);
             entry.count = entry.count.saturating_add(1);
@@ -67,10 +77,15 @@ impl History {
         self.entries.insert(key.to_owned(), Entry { log_us, peak: peak.0, count: 1, updated: clock });
     }
 
-    /// Raises the expected memory without an end: an attempt was seen to use this much.
+    /// Raises the expected memory without an end: an attempt was seen to use this much. Others of its kind need not find
+    /// out for themselves.
     pub(crate) fn raise_peak(&mut self, key: &str, peak: Bytes) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.peak = entry.peak.max(peak.0);
+        } else if self.entries.len() < ENTRIES_MAX {
+            self.clock += 1;
+            let entry = Entry { log_us: 0.0, peak: peak.0, count: 0, updated: self.clock };
+            self.entries.insert(key.to_owned(), entry);
         }
     }
 

@@ -20,9 +20,9 @@ use crate::model::task::{Skip, Task, When};
 use crate::model::unit::{Bytes, Percent, whole_micros};
 use crate::probe::machine::Reading;
 
-/// Share of the memory ceiling at which the youngest attempt is put back into the queue. The rest is room for what the
-/// others allocate until the next sample.
-const CEILING_ACT_PERCENT: u64 = 85;
+/// What is measured of a task nobody knows counts as so many percent of what it will have at the next sample: at 85 % of
+/// the ceiling the youngest is put back. A task that has shown what it takes counts as that.
+const UNKNOWN_PERCENT: u64 = 85;
 /// Credit of CPU time an attempt may save up, as time at its full rate: how long a burst may be.
 const CPU_BURST: Duration = Duration::from_millis(500);
 /// Attempts that a memory shortage put back this often run without being put back again.
@@ -408,13 +408,24 @@ impl Scheduler {
         self.history.duration(key).map_or(1_000_000, |d| d.as_micros() as u64)
     }
 
-    /// Memory to set aside for a task: what it took before, else its limit, else its share of the ceiling.
+    /// Memory to set aside for a task: what it took before, else its limit, else its share of the ceiling or what others
+    /// of its kind are seen to take already.
     fn expected_memory(&self, ix: Ix) -> Bytes {
         let node = &self.nodes[ix as usize];
         let limit = node.task.limits.memory;
-        let learned = self.history.peak(&node.key).map(|peak| limit.map_or(peak, |limit| peak.min(limit)));
-        let share = || self.setup.bounds.memory_ceiling.map(|c| Bytes(c.0 / u64::from(self.setup.shape.max.max(1))));
-        learned.or(limit).or_else(share).unwrap_or_default()
+        let learned = self.history.finished_peak(&node.key).map(|peak| limit.map_or(peak, |limit| peak.min(limit)));
+        let share = self.setup.bounds.memory_ceiling.map(|c| Bytes(c.0 / u64::from(self.setup.shape.max.max(1))));
+        learned.or(limit).or(self.history.peak(&node.key).max(share)).unwrap_or_default()
+    }
+
+    /// Memory that a running task may have at the next sample.
+    fn memory_soon(&self, ix: Ix) -> u64 {
+        let now = self.memory_of(ix);
+        let node = &self.nodes[ix as usize];
+        match self.history.finished_peak(&node.key) {
+            Some(peak) => now.max(peak.0.min(node.task.limits.memory.map_or(u64::MAX, |limit| limit.0))),
+            None => now / UNKNOWN_PERCENT * 100,
+        }
     }
 
     fn load(&self) -> Load {
@@ -833,7 +844,7 @@ impl Scheduler {
         let elapsed = now.saturating_sub(self.sampled);
         self.sampled = now;
         self.throttle(elapsed, cpu_spent, out);
-        self.keep_ceiling(now, total.memory, out);
+        self.keep_ceiling(now, out);
         if now >= self.sample_event_at && !trees.is_empty() {
             // Dense at first, sparser as the run goes on: a report needs a few hundred points, a day must not give a million.
             self.sample_event_at = now + self.setup.interval.max(now / 300);
@@ -868,12 +879,10 @@ impl Scheduler {
 
     /// Puts the youngest attempts back while the run is close to its memory ceiling; the oldest goes on, so that
     /// something always gets done.
-    fn keep_ceiling(&mut self, now: Duration, memory: Bytes, out: &mut Step) {
+    fn keep_ceiling(&mut self, now: Duration, out: &mut Step) {
         let Some(ceiling) = self.setup.bounds.memory_ceiling else {
             return;
         };
-        let act_at = ceiling.0 / 100 * CEILING_ACT_PERCENT;
-        let mut memory = memory.0;
         let mut alive: Vec<(Duration, Ix)> = self
             .running
             .iter()
@@ -884,16 +893,16 @@ impl Scheduler {
             .collect();
         alive.sort_unstable();
         // What is being ended will free its memory.
-        let ending: u64 =
-            self.running.iter().filter(|ix| !alive.iter().any(|(_, a)| a == *ix)).map(|ix| self.memory_of(*ix)).sum();
-        memory = memory.saturating_sub(ending);
-        while memory > act_at && alive.len() > 1 {
+        let sum = |of: &dyn Fn(Ix) -> u64| alive.iter().map(|(_, ix)| of(*ix)).sum::<u64>();
+        let (mut memory, mut soon) = (sum(&|ix| self.memory_of(ix)), sum(&|ix| self.memory_soon(ix)));
+        while soon > ceiling.0 && alive.len() > 1 {
             let Some((_, ix)) = alive.pop() else { break };
             if self.nodes[ix as usize].requeues >= REQUEUES_MAX {
                 continue;
             }
             let reason = format!("memory: {} used by the run, ceiling {ceiling}", Bytes(memory));
             memory = memory.saturating_sub(self.memory_of(ix));
+            soon = soon.saturating_sub(self.memory_soon(ix));
             self.memory_settles = true;
             self.end_attempt(now, ix, Verdict::Requeued(reason), false, out);
         }

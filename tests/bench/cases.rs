@@ -56,7 +56,7 @@ fn apm(folder: &Path, words: &[&str]) -> Contender {
     let (folder, words) = (folder.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     Contender::new("apm", move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_apm"));
-        command.args(&words).current_dir(&folder).env("APM_STATE_DIR", folder.join("state"));
+        command.args(&words).current_dir(&folder).env("APM_STATE_DIR", folder.with_extension("state"));
         command
     })
 }
@@ -274,10 +274,12 @@ fn qa() -> Case {
     let folder = folder("qa");
     let bin = folder.join("bin");
     std::fs::create_dir(&bin).expect("a folder");
-    let tools = ["ruff", "black", "mypy", "prettier", "eslint", "tsc", "shellcheck", "shfmt", "hadolint"];
+    let tools = ["ruff", "black", "mypy", "prettier", "eslint", "tsc", "shellcheck", "shfmt", "hadolint", "yamllint"];
     for tool in tools {
         std::fs::copy(std::env::current_exe().expect("our own path"), bin.join(tool)).expect("copied");
     }
+    let stand_in = bin.join("mypy");
+    let stand_in = stand_in.to_str().expect("UTF-8");
     let repository = folder.join("repository");
     std::fs::create_dir(&repository).expect("a folder");
     for (file, text) in [
@@ -291,8 +293,8 @@ fn qa() -> Case {
             "{\"name\": \"x\", \"prettier\": {}, \"eslintConfig\": {}, \"devDependencies\": {\"typescript\": \"5\"}}\n",
         ),
         ("tsconfig.json", "{}\n"),
-        ("lefthook.yml", &lefthook()),
-        (".pre-commit-config.yaml", &prek()),
+        ("lefthook.yml", &lefthook(stand_in)),
+        (".pre-commit-config.yaml", &prek(stand_in)),
     ] {
         std::fs::write(repository.join(file), text).expect("written");
     }
@@ -310,9 +312,8 @@ fn qa() -> Case {
         });
         Contender { command, ..contender }
     };
-    let stand_in = bin.join("mypy");
     let contenders = [
-        Some(limit(&folder, 10, 10, &[stand_in.to_str().expect("UTF-8")])),
+        Some(limit(&folder, 10, 10, &[stand_in])),
         Some(apm(&repository, &["run", "qa", "-j10"])),
         peer(&repository, "prek", &["prek", "run", "--all-files"]),
         peer(&repository, "lefthook", &["lefthook", "run", "pre-commit", "--force"]),
@@ -325,15 +326,15 @@ fn qa() -> Case {
     }
 }
 
-fn lefthook() -> String {
-    let hooks: String = (0..10).map(|n| format!("    t{n}:\n      run: mypy\n")).collect();
+fn lefthook(run: &str) -> String {
+    let hooks: String = (0..10).map(|n| format!("    t{n}:\n      run: {run}\n")).collect();
     format!("pre-commit:\n  parallel: true\n  commands:\n{hooks}")
 }
 
-fn prek() -> String {
+fn prek(run: &str) -> String {
     let hook = |n| {
         format!(
-            "      - {{id: t{n}, name: t{n}, language: system, entry: mypy, always_run: true, pass_filenames: false, priority: 1}}\n"
+            "      - {{id: t{n}, name: t{n}, language: system, entry: {run}, always_run: true, pass_filenames: false, priority: 1}}\n"
         )
     };
     format!("repos:\n  - repo: local\n    hooks:\n{}", (0..10).map(hook).collect::<String>())

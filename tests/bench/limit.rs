@@ -13,6 +13,12 @@ pub fn entry(words: &[String]) -> Option<ExitCode> {
     let own = words[0].rsplit('/').next().unwrap_or_default();
     if !own.starts_with("bench") {
         std::thread::sleep(Duration::from_millis(STAND_IN_MS));
+        // What the tool of this name prints when it finds nothing.
+        match own {
+            "ruff" | "eslint" | "hadolint" => println!("[]"),
+            "shellcheck" => println!("{{\"comments\": []}}"),
+            _ => {}
+        }
         return Some(ExitCode::SUCCESS);
     }
     if words.get(1).is_none_or(|word| word != "limit") {
