@@ -658,17 +658,11 @@ fn priorities_possible(settings: &Settings, notes: &mut Vec<(NoteLevel, String)>
 }
 
 fn runtime(settings: &Settings, shape: PoolShape) -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder = if settings.worker_threads > 1 {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(settings.worker_threads);
-        builder
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
+    let mut builder = tokio::runtime::Builder::new_current_thread();
     let (nice, io) = (settings.nice, settings.io_priority);
     builder
         .enable_all()
-        .thread_name("apm-worker")
+        .thread_name("apm-attempt")
         // One for each attempt, and a few for killing and sampling.
         .max_blocking_threads(shape.max as usize + 16)
         .thread_keep_alive(THREAD_KEEP_ALIVE)

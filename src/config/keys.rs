@@ -101,10 +101,10 @@ pub(crate) const KEYS: &[KeyInfo] = &[
     key(
         "performance.thread_management.worker_threads",
         Whole(1, 256),
-        "1",
+        "",
         "threads",
-        "threads of the runtime beside the dispatch loop",
-        Works("threads named apm-worker"),
+        "threads of the runtime on which sessions of model agents run",
+        Waits("model agents"),
     ),
     key(
         "performance.thread_management.max_queue_size",
@@ -191,7 +191,7 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Whole(1, 1_000_000),
         "10000",
         "messages",
-        "messages between tasks and the dispatch loop that may wait",
+        "pieces of live output and samples that may wait to be taken",
         Works("`engine.buffer_capacity` of the report"),
     ),
     key(

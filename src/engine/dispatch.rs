@@ -57,7 +57,7 @@ pub(crate) struct Order {
     pub(crate) shared: Arc<Shared>,
     /// Sampling and display interval.
     pub(crate) interval: Duration,
-    /// Capacity of the buffer between attempts and this loop.
+    /// Capacity of the buffer for live output and samples.
     pub(crate) buffer: usize,
     /// Number of the next event, and the time the run has already taken, where it goes on.
     pub(crate) next_seq: u64,
@@ -236,7 +236,7 @@ fn work<O: Observer + Send + 'static>(hub: &Arc<Hub<O>>, first: unit::Job) {
     }
 }
 
-/// A bug in the loop must not leave processes that nobody waits for.
+/// A bug in here must not leave processes that nobody waits for.
 struct KillOnPanic<'a, O>(&'a Arc<Hub<O>>);
 
 impl<O> Drop for KillOnPanic<'_, O> {

@@ -1,5 +1,5 @@
 //! The task engine. `graph`, `queue`, `schedule`, `pool`, `admit`, `retry` and `history` are pure: state, `now` and an
-//! input go in, decisions come out. `dispatch` is the one loop that feeds them and performs what they decide; `unit` is
+//! input go in, decisions come out. `dispatch` owns a run: it feeds them and performs what they decide; `unit` is
 //! the life of one attempt.
 
 pub(crate) mod admit;

@@ -1,5 +1,5 @@
 //! The scheduler: a pure state machine. Inputs and `now` (time since the run started) go in, events and actions come
-//! out; it starts no process, reads no clock and writes nothing. The dispatch loop performs the actions after the
+//! out; it starts no process, reads no clock and writes nothing. `dispatch` performs the actions after the
 //! events are in the journal. What is proved by feeding it from a test is what runs.
 
 use std::cmp::Reverse;
@@ -113,7 +113,7 @@ pub(crate) struct Tree {
     pub(crate) silent: Duration,
 }
 
-/// What the dispatch loop is to do.
+/// What `dispatch` is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Start { ix: Ix, attempt: u32, slot: u32 },

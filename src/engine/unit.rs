@@ -150,7 +150,7 @@ fn make(job: &Job) -> Attempted {
         capture.push(bytes, &shared.store, || name(stream));
         if shared.live {
             let message = Message::Live { ix: job.ix, stderr: is_stderr, bytes: bytes.to_vec() };
-            // The loop is gone only when the run is over.
+            // The receiver is gone only when the run is over.
             let _ = job.messages.blocking_send(message);
         }
     });
