@@ -195,3 +195,12 @@ fn wrong_outputs_are_refused_before_anything_starts() {
     }
     assert!(!sandbox.has("ran"));
 }
+
+/// Nothing was recorded, and `apm run show` was recommended.
+#[test]
+fn what_is_not_recorded_cannot_be_shown_again() {
+    let sandbox = Sandbox::new("unrecorded");
+    sandbox.file("p.yaml", "version: 1\ntasks: [{id: bad, run: exit 1}]\n");
+    let show = |flags: &[&str]| sandbox.apm(["run", "p.yaml"].iter().chain(flags)).stdout.contains("apm run show");
+    assert!(show(&[]) && !show(&["--no-journal"]));
+}

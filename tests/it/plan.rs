@@ -266,3 +266,13 @@ fn a_program_that_an_earlier_task_makes_is_found() {
     let ran = Ran::of(command);
     assert!(ran.code == Some(0) && !ran.stderr.contains("not found"), "{}{}", ran.stdout, ran.stderr);
 }
+
+#[test]
+fn the_base_name_of_a_matrix_of_one_is_a_need() {
+    let sandbox = Sandbox::new("matrixone");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: t, run: touch made, matrix: {a: [1]}}\n- {id: after, run: test -e made, needs: [t]}\n",
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
+}

@@ -231,8 +231,9 @@ impl<'a> Reader<'a> {
         let Kind::Map(entries) = &node.kind else { return Err(node.expected("a task: a map with `id` and `run`")) };
         let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value);
         let id = find("id").ok_or_else(|| Fault::at(node.at, "this task has no `id`"))?;
-        let combinations =
-            find("matrix").map(matrix::read).transpose()?.unwrap_or_else(|| vec![Combination::default()]);
+        let matrix = find("matrix").map(matrix::read).transpose()?;
+        let has_matrix = matrix.is_some();
+        let combinations = matrix.unwrap_or_else(|| vec![Combination::default()]);
         let base = id.text()?;
         let first = self.tasks.len();
         for combination in &combinations {
@@ -253,7 +254,7 @@ impl<'a> Reader<'a> {
             self.tasks.push(task);
             self.places.push(place);
         }
-        if combinations.len() > 1 {
+        if has_matrix {
             let all = (first..self.tasks.len()).collect();
             if self.names.insert(base.to_owned(), all).is_some_and(|before| before != [first]) {
                 return Err(Fault::at(id.at, format!("two tasks are named `{base}`")));
