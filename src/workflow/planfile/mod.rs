@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use globset::Glob;
+
 use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
 use crate::model::task::{IoPriority, Limits, Retry, Run, Task, When};
@@ -296,8 +298,8 @@ impl<'a> Reader<'a> {
                     }
                 }
                 "cwd" => task.cwd = Some(text(value)?.into()),
-                "inputs" => task.inputs = texts(value)?,
-                "outputs" => task.outputs = texts(value)?,
+                "inputs" => task.inputs = globs(value, texts(value)?)?,
+                "outputs" => task.outputs = globs(value, texts(value)?)?,
                 "locks" => task.locks = texts(value)?,
                 "limits" => limits(value, &mut task.limits)?,
                 "timeout" => task.limits.timeout = Some(duration(value)?),
@@ -359,6 +361,19 @@ impl<'a> Reader<'a> {
         }
         Ok(PlanFile { tasks: self.tasks, places: self.places })
     }
+}
+
+/// Patterns that can be read: a wrong one would be found when its task has run. Without these characters it is a path.
+fn globs(node: &Node, patterns: Vec<String>) -> Result<Vec<String>, Fault> {
+    for (at, pattern) in patterns.iter().enumerate() {
+        if pattern.contains(['*', '?', '[', '{'])
+            && let Err(error) = Glob::new(pattern)
+        {
+            let place = node.list().ok().and_then(|items| items.get(at)).map_or(node.at, |item| item.at);
+            return Err(Fault::at(place, format!("`{pattern}` is not a glob: {}", error.kind())));
+        }
+    }
+    Ok(patterns)
 }
 
 fn environment(node: &Node) -> Result<Vec<(String, String)>, Fault> {
