@@ -19,7 +19,7 @@ pub(crate) fn one(task: &Task, layout: &Layout, out: &mut dyn Write) -> io::Resu
     let id = layout.paint(Style::Strong, task.id.as_str());
     match &task.skip {
         Some(skip) => writeln!(out, "{id}: {}", layout.paint(Style::Warn, &text::explain_skip(skip)))?,
-        None => writeln!(out, "{id}: {}", transcript::line(&task.run.display()))?,
+        None => writeln!(out, "{id}: {}", transcript::line(&text::command(task)))?,
     }
     details(task).iter().try_for_each(|detail| writeln!(out, "    {detail}"))
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, RunStarted, Stored};
 use crate::model::finding::{Finding, Results, Severity, TestStatus};
 use crate::model::outcome::{Cause, Outcome, ResourceLimit, Stop, TimeLimit};
-use crate::model::task::Skip;
+use crate::model::task::{Skip, Task};
 use crate::report::ReadStored;
 use crate::report::run::{Row, RunReport};
 use crate::text::layout::{Layout, Style, pad};
@@ -212,6 +212,15 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     writeln!(out)
 }
 
+/// The command as it can be run again: the folder of a check's results was its attempt's own and is gone, any other does.
+pub(crate) fn command(task: &Task) -> String {
+    let command = task.run.display();
+    match &task.check {
+        Some(check) if check.writes_results => command.replace("{results}", "results"),
+        _ => command,
+    }
+}
+
 /// The title in brackets, where the task has one.
 pub(crate) fn title(row: &Row) -> String {
     row.task.title.as_deref().map(|title| format!(" ({})", transcript::line(title))).unwrap_or_default()
@@ -335,10 +344,10 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLE_MAX, table, verdict};
+    use super::{TABLE_MAX, command, table, verdict};
     use crate::model::finding::Results;
     use crate::model::outcome::Outcome;
-    use crate::model::task::Skip;
+    use crate::model::task::{Check, Run, Skip};
     use crate::report::run::RunReport;
     use crate::report::sample::Checked;
     use crate::text::layout::Layout;
@@ -372,5 +381,15 @@ mod tests {
         assert!(verdict(&report, &Layout::PLAIN).starts_with("running: 1 check (1 passed)"));
         (report.exit_code, report.rows) = (Some(4), Vec::new());
         assert!(!verdict(&report, &Layout::PLAIN).contains("()"));
+    }
+
+    /// It had the literal `{results}`, which no shell knows.
+    #[test]
+    fn the_command_of_a_check_can_be_run_again() {
+        let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
+        let mut task = (*check.row("a").task).clone();
+        task.run = Run::Argv(vec!["pytest".into(), "--junitxml={results}/junit.xml".into()]);
+        task.check = Some(Check { writes_results: true, ..Check::default() });
+        assert_eq!(command(&task), "pytest '--junitxml=results/junit.xml'");
     }
 }
