@@ -33,8 +33,14 @@ impl Cut {
 pub(crate) enum Values {
     /// Every combination of the groups, the last one changing fastest. A group has rows: the values linked in it.
     Product { groups: Vec<Vec<Vec<Vec<u8>>>>, at: Option<Vec<usize>>, cut: Cut },
-    /// One value after the other. `held` had no place in the command before.
-    Stream { reader: BufReader<Box<dyn Read + Send>>, cut: Cut, number: u64, over: bool, held: Option<Vec<u8>> },
+    /// One value after the other. `held` had no place in the command before, or was none.
+    Stream {
+        reader: BufReader<Box<dyn Read + Send>>,
+        cut: Cut,
+        number: u64,
+        over: bool,
+        held: Option<io::Result<Vec<u8>>>,
+    },
 }
 
 impl Values {
@@ -96,24 +102,28 @@ impl Values {
                 let mut values = Vec::new();
                 let mut bytes = 0;
                 while values.is_empty() || values.len() < cut.max_args {
-                    let value = match held.take() {
-                        Some(value) => value,
-                        None if *over => break,
-                        None => match read_value(reader, cut.null, *number + 1)? {
-                            Some(value) => {
-                                *number += 1;
-                                value
-                            }
-                            None => {
-                                *over = true;
-                                break;
-                            }
-                        },
+                    let next = match held.take() {
+                        Some(next) => Some(next),
+                        None if *over => None,
+                        None => read_value(reader, cut.null, *number + 1).transpose(),
+                    };
+                    let value = match next {
+                        Some(Ok(value)) => value,
+                        Some(Err(error)) if values.is_empty() => return Err(error),
+                        Some(Err(error)) => {
+                            *held = Some(Err(error));
+                            break;
+                        }
+                        None => {
+                            *over = true;
+                            break;
+                        }
                     };
                     if !cut.takes(values.len(), &mut bytes, &value) {
-                        *held = Some(value);
+                        *held = Some(Ok(value));
                         break;
                     }
+                    *number += 1;
                     values.push(value);
                 }
                 Ok((!values.is_empty()).then(|| columns(values, cut)))
@@ -252,5 +262,10 @@ mod tests {
         let long = "x".repeat(VALUE_MAX + 1);
         let error = Values::stream(Box::new(Cursor::new(long)), Cut::default()).next().expect_err("refused");
         assert!(error.to_string().contains("line 1 is longer than 131072 bytes"), "{error}");
+        // What stood before it in the same command was lost.
+        let cut = Cut { max_args: 9, room: 100, ..Cut::default() };
+        let mut values = Values::stream(Box::new(Cursor::new(format!("a\nb\n{}", "x".repeat(VALUE_MAX + 1)))), cut);
+        assert_eq!(values.next().expect("two").map(|two| two.len()), Some(2));
+        assert!(values.next().expect_err("refused").to_string().contains("line 3 is longer"));
     }
 }
