@@ -102,7 +102,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l colsep -d 'Split each value into columns {1} {2} ... at this text; \\t is a tab' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s n -l max-args -d 'Pass up to N values to each command' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s n -l max-args -d 'Pass up to N values to each command, as many as fit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s a -l arg-file -d 'Read values from this file, not from standard input' -r -F
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l halt -d 'When to stop: never, or now|soon,fail|success|done=N or N%' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l joblog -d 'Write a table of what ran, as GNU parallel does' -r -F

@@ -156,8 +156,8 @@ pub struct Qa {
 
 /// Run a command once for each value, as xargs and GNU parallel do
 ///
-/// Values follow `:::` (several groups are combined), come from files named after `::::`, or are lines of standard
-/// input. Replaced in the command: {} the value, {.} without extension, {/} its base name, {//} its folder,
+/// Values follow `:::` (several groups are combined, `:::+` pairs one with the group before), come from files named
+/// after `::::` or `::::+`, or are lines of standard input. Replaced in the command: {} the value, {.} without extension, {/} its base name, {//} its folder,
 /// {/.} base name without extension, {#} sequence number, {%} slot, {1} {2} ... columns or groups, {1.} {2/} and so on.
 /// Without any of them the value is appended. The command is executed directly; --shell hands it to a shell.
 #[derive(Args, Debug)]
@@ -168,7 +168,7 @@ pub struct Each {
     /// Split each value into columns {1} {2} ... at this text; \t is a tab
     #[arg(long, value_name = "TEXT")]
     pub colsep: Option<String>,
-    /// Pass up to N values to each command
+    /// Pass up to N values to each command, as many as fit
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "colsep")]
     pub max_args: Option<usize>,
     /// Read values from this file, not from standard input

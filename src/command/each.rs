@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, anyhow};
 use tokio::sync::mpsc;
 
-use crate::cli::run::Each;
+use crate::cli::run::{Each, Format};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::command::run::{self, Request, Work};
@@ -19,6 +19,7 @@ use crate::engine::dispatch::Source;
 use crate::engine::schedule::{Halt, HaltCount, HaltOn};
 use crate::model::task::Task;
 use crate::model::unit::Percent;
+use crate::report::dry_run;
 use crate::sink::Sink;
 use crate::sink::fan::Importance;
 use crate::sink::joblog::Joblog;
@@ -40,11 +41,27 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         Failure::usage(error)
             .hint("for instance: `apm run each -- gzip -k {} ::: a.log b.log`, or values on standard input")
     })?;
+    let template = template.tagged(words.tag);
     let halt = halt(&words.halt)?;
-    let cut =
-        Cut { null: words.null, colsep: words.colsep.as_deref().map(separator), max_args: words.max_args.unwrap_or(1) };
+    let cut = Cut {
+        null: words.null,
+        colsep: words.colsep.as_deref().map(separator),
+        max_args: words.max_args.unwrap_or(1),
+        room: template.room(),
+    };
     if words.max_args == Some(0) {
         return Err(Failure::usage(anyhow!("--max-args 0: at least one value goes into each command")));
+    }
+    let is_several = groups.len() > 1 || groups.iter().any(|(group, words)| group.from_files && words.len() > 1);
+    if cut.max_args > 1 && is_several {
+        return Err(Failure::usage(anyhow!(
+            "--max-args {}: with several groups of values each command has one of each",
+            cut.max_args
+        )));
+    }
+    if groups.first().is_some_and(|(group, _)| group.linked) {
+        return Err(Failure::usage(anyhow!("`:::+` and `::::+` link values with the group before, and there is none"))
+            .hint("for instance `apm run each -- mv {1} {2} ::: a b :::+ c d`"));
     }
     if words.arg_file.is_some() && !groups.is_empty() {
         return Err(Failure::usage(anyhow!("values come from `:::` or from --arg-file, not from both")));
@@ -53,6 +70,9 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     let title = format!("each {}", template::shown(command));
     let from_command_line = !groups.is_empty();
     let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0, fault: None };
+    if words.options.dry_run && words.options.format.is_none_or(|format| format == Format::Text) {
+        return dry(context, &request, tasks);
+    }
 
     let mut first = Vec::new();
     let mut over = false;
@@ -66,7 +86,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         (Source::Fixed, Arc::default())
     } else {
         let first = std::mem::take(&mut first);
-        stream(first, tasks, request.clone())
+        stream(first, tasks, request.clone())?
     };
     let mut sinks: Vec<(Importance, Box<dyn Sink>)> = Vec::new();
     if let Some(path) = words.joblog.as_deref().filter(|_| !words.options.dry_run) {
@@ -92,6 +112,28 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         return Ok(if exit == Exit::Good { Exit::Incomplete } else { exit });
     }
     Ok(exit)
+}
+
+/// Prints each task as its value is read: an endless input has no whole plan.
+fn dry(context: &Context, request: &Request, mut tasks: Tasks) -> Result<Exit, Failure> {
+    let layout = context.ui.stdout_layout();
+    let mut over = false;
+    while !over {
+        let mut text = Vec::new();
+        let mut more;
+        (more, over) = tasks.take(BATCH).map_err(Failure::usage)?;
+        for task in &mut more {
+            request.complete(task);
+            dry_run::one(task, &layout, &mut text).map_err(Failure::machine)?;
+        }
+        if over {
+            dry_run::total(tasks.sequence, 0, &mut text).map_err(Failure::machine)?;
+        }
+        if !context.ui.result(&text).map_err(Failure::machine)? {
+            break;
+        }
+    }
+    Ok(Exit::Good)
 }
 
 /// The sink of `--joblog`. Fails now if the file cannot be created.
@@ -143,8 +185,9 @@ impl Tasks {
             return Err(error);
         }
         let Some(columns) = self.values.next()? else { return Ok(None) };
+        let task = self.template.task(self.sequence + 1, &columns)?;
         self.sequence += 1;
-        Ok(Some(self.template.task(self.sequence, &columns)?))
+        Ok(Some(task))
     }
 }
 
@@ -152,13 +195,13 @@ impl Tasks {
 type Fault = Arc<Mutex<Option<String>>>;
 
 /// Reads on in a thread of its own. A read that blocks keeps nobody from leaving: the thread is not waited for.
-fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> (Source, Fault) {
+fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> Result<(Source, Fault), Failure> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     let fault: Fault = Arc::default();
     let told = Arc::clone(&fault);
     let queue_max = request.settings.queue_max;
     let batch = BATCH.min(queue_max);
-    std::thread::spawn(move || {
+    let reader = move || {
         let mut next = first;
         let mut over = false;
         loop {
@@ -175,13 +218,16 @@ fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> (Source, Faul
             match tasks.take(batch) {
                 Ok(more) => (next, over) = more,
                 Err(error) => {
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{error:#}"));
-                    return;
+                    let error = format!("{error:#}");
+                    (next, over) = (vec![Template::unread(tasks.sequence + 1, &error)], true);
+                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
             }
         }
-    });
-    (Source::Stream { tasks: receiver, queue_max }, fault)
+    };
+    let started = std::thread::Builder::new().spawn(reader);
+    started.context("start a thread (`ulimit -u` bounds them)").map_err(Failure::machine)?;
+    Ok((Source::Stream { tasks: receiver, queue_max }, fault))
 }
 
 fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], cut: Cut) -> Result<Values, Failure> {
@@ -189,7 +235,12 @@ fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], c
         if path == Path::new("-") {
             return Ok(Box::new(io::stdin()));
         }
-        let file = File::open(path).with_context(|| format!("read values from `{}`", path.display()));
+        // A folder can be opened, and not be read.
+        let opened = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+            true => Err(io::ErrorKind::IsADirectory.into()),
+            false => Ok(file),
+        });
+        let file = opened.with_context(|| format!("read values from `{}`", path.display()));
         Ok(Box::new(file.map_err(Failure::usage)?))
     };
     if let Some(path) = &words.arg_file {
@@ -204,16 +255,17 @@ fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], c
         return Ok(Values::stream(open(Path::new("-"))?, cut));
     }
     let mut lists = Vec::new();
-    for (kind, items) in groups {
-        match kind {
-            Group::Values => lists.push(items.iter().map(|word| word.as_bytes().to_vec()).collect()),
-            Group::Files => {
-                for path in *items {
-                    let path = Path::new(path);
-                    let list = values::all(BufReader::new(open(path)?), cut.null);
-                    lists.push(list.with_context(|| format!("`{}`", path.display())).map_err(Failure::usage)?);
-                }
-            }
+    for (group, items) in groups {
+        if !group.from_files {
+            lists.push((group.linked, items.iter().map(|word| word.as_bytes().to_vec()).collect()));
+            continue;
+        }
+        // Each file is a group of its own.
+        for path in *items {
+            let path = Path::new(path);
+            let list = values::all(BufReader::new(open(path)?), cut.null);
+            let list = list.with_context(|| format!("`{}`", path.display())).map_err(Failure::usage)?;
+            lists.push((group.linked, list));
         }
     }
     Ok(Values::product(lists, cut))

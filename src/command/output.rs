@@ -12,7 +12,7 @@ use crate::command::failure::Failure;
 use crate::report::run::RunReport;
 use crate::report::{ReadStored, github, html, json, junit, markdown, text, trace};
 use crate::sink::Sink;
-use crate::sink::file::{Render, ReportFile};
+use crate::sink::file::{Render, ReportFile, target};
 use crate::sink::jsonl::JsonLines;
 use crate::text::layout::Layout;
 use crate::text::suggest;
@@ -49,7 +49,30 @@ pub(crate) struct Wanted {
 
 /// Reads `-o FORMAT=FILE`.
 pub(crate) fn parse(values: &[OsString]) -> Result<Vec<Wanted>, Failure> {
-    values.iter().map(parse_one).collect()
+    let wanted: Vec<Wanted> = values.iter().map(parse_one).collect::<Result<_, _>>()?;
+    let places: Vec<PathBuf> = wanted.iter().map(|one| place(&one.path)).collect();
+    for (at, one) in wanted.iter().enumerate() {
+        // A pipe or /dev/null takes several.
+        let special = std::fs::metadata(&one.path).is_ok_and(|meta| !meta.is_file());
+        if let Some(other) = places[..at].iter().position(|place| *place == places[at]).filter(|_| !special) {
+            let (first, second) = (wanted[other].format.as_str(), one.format.as_str());
+            let path = one.path.display();
+            return Err(Failure::usage(anyhow::anyhow!("-o {first} and -o {second} both go to `{path}`")));
+        }
+    }
+    Ok(wanted)
+}
+
+/// The same for every way to write the path of a file.
+fn place(path: &Path) -> PathBuf {
+    let target = target(path);
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Where the folder is missing, creating the file will say so.
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    folder.join(target.file_name().unwrap_or_default())
 }
 
 fn parse_one(value: &OsString) -> Result<Wanted, Failure> {

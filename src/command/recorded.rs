@@ -43,14 +43,14 @@ pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
         let alive = state.is_alive(id);
         match recorded {
             Ok(recorded) => {
-                let report = report_of(&recorded);
+                let report = report_of(&recorded, alive);
                 let title = report.started.as_ref().map_or_else(String::new, |started| started.title.clone());
                 let state_word = match (alive, report.exit_code) {
                     (true, _) => "running",
                     (false, Some(_)) => "ended",
                     (false, None) => "broke off",
                 };
-                let verdict = if alive { "running".to_owned() } else { text::verdict(&report, &layout) };
+                let verdict = text::verdict(&report, &layout);
                 let line = format!("{}  {}  {verdict}", pad(id.as_str(), 22), pad(&layout.cut(&title, 24), 24));
                 let _ = writeln!(out, "{}", line.trim_end());
                 rows.push(json!({
@@ -260,8 +260,9 @@ fn journal(state: &State, id: &RunId) -> Result<Recorded, Failure> {
     read::read(&path).with_context(|| format!("read the journal `{}`", path.display())).map_err(Failure::machine)
 }
 
-fn report_of(recorded: &Recorded) -> RunReport {
+fn report_of(recorded: &Recorded, is_alive: bool) -> RunReport {
     let mut report = RunReport::default();
+    report.is_alive = is_alive;
     recorded.envelopes.iter().for_each(|envelope| report.apply(envelope));
     report
 }
@@ -279,10 +280,12 @@ fn render(
     wanted: &[output::Wanted],
 ) -> Result<Exit, Failure> {
     let recorded = journal(state, id)?;
-    let report = report_of(&recorded);
+    let report = report_of(&recorded, state.is_alive(id));
     let read = reader(state.path_of(id));
-    if state.is_alive(id) {
+    if report.is_alive {
         context.ui.say(&format!("apm: run {id} is still running; this is what is known so far\n"));
+    } else if report.started.is_none() {
+        context.ui.say(&format!("apm: run {id} broke off before anything of it was recorded\n"));
     } else if report.exit_code.is_none() {
         context.ui.say(&format!("apm: run {id} broke off; `apm run --resume {id}` goes on\n"));
     }
@@ -310,7 +313,7 @@ fn render(
 
 /// What a task printed, as it printed it: standard output to standard output, the other to the other.
 fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result<Exit, Failure> {
-    let report = report_of(&journal(state, id)?);
+    let report = report_of(&journal(state, id)?, state.is_alive(id));
     let row = TaskId::new(name).ok().and_then(|task| report.find(&task)).ok_or_else(|| {
         let likely = suggest::likely(name, report.rows.iter().map(|row| row.task.id.as_str()));
         let failure = Failure::usage(anyhow!("run {id} has no task `{name}`"));

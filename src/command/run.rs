@@ -33,8 +33,8 @@ use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Stop;
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, Percent, parse_duration};
-use crate::probe::Roots;
 use crate::probe::machine::{self, Meter};
+use crate::probe::{self, Roots};
 use crate::report::run::RunReport;
 use crate::report::{dry_run, markdown};
 use crate::sink::fan::{Fan, Importance};
@@ -43,7 +43,7 @@ use crate::sink::progress::Progress;
 use crate::sink::relay::{self, Relay};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::priority::{self, Who};
-use crate::sys::{process, spawn};
+use crate::sys::{process, signal, spawn};
 use crate::workflow;
 
 /// Deepest nesting of runs inside tasks of runs. A repository whose checks call apm again must not call it for ever.
@@ -62,6 +62,8 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
 const GROW_BELOW: Percent = Percent(85.0);
 /// Tasks announced in one event.
 const TASKS_PER_EVENT: usize = 500;
+/// Looks for more members of what a crashed run left, before what is known is killed.
+const SCANS_MAX: usize = 20;
 /// How long the machine's memory pressure may be before nothing more is started.
 const MEMORY_PRESSURE_MAX: Percent = Percent(20.0);
 
@@ -524,14 +526,37 @@ impl Folder {
 /// Ends what an apm that was killed left behind.
 fn sweep_crashed(state: &State, notes: &mut Vec<(NoteLevel, String)>) {
     for run in state.crashed() {
-        sweep(&run, notes);
-        state.forget_crash(&run);
+        sweep(&run.id, notes);
+        run.close();
     }
 }
 
-/// Ends what one run left behind.
+/// Ends what one run left behind: what carries its mark, and what descends from that, marked or not.
 pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
-    let (mut ended, left) = process::end_all(|| process::find(|pid| process::carries(pid, RUN, run.as_str())));
+    let mut known: Vec<process::Identity> = Vec::new();
+    let (mut ended, left) = process::end_all(|| {
+        known.retain(|process| process.is_alive());
+        // Who cleared its environment is found through its parent, while that lives: the first is killed when all are
+        // known, and stopped, so that none forks meanwhile.
+        for _ in 0..SCANS_MAX {
+            let table = probe::process::sweep(&Roots::default());
+            let mut roots = process::find(|pid| process::carries(pid, RUN, run.as_str()));
+            roots.extend(&known);
+            let members: std::collections::BTreeSet<i32> =
+                roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();
+            let before = known.len();
+            for process in process::find(|pid| members.contains(&pid)) {
+                if !known.contains(&process) {
+                    process::send(process, signal::STOP);
+                    known.push(process);
+                }
+            }
+            if known.len() == before {
+                break;
+            }
+        }
+        known.clone()
+    });
     ended += Cgroups::sweep(&Roots::default().proc, run.as_str());
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();

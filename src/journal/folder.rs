@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::sys::process;
 
 /// From the start of a process to its exec: milliseconds, more on a loaded machine.
 const EXEC_WAIT: Duration = Duration::from_secs(1);
+
+/// Times a marker is opened anew because it was removed.
+const HOLDS_MAX: u32 = 64;
 
 /// The state directory.
 #[derive(Clone, Debug)]
@@ -80,10 +83,7 @@ impl State {
             let path = self.path_of(&id);
             // The marker comes first: a run folder without a marker would look like a finished run.
             let marker = self.root.join("active").join(id.as_str());
-            let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
-            if lock.try_lock().is_err() {
-                continue;
-            }
+            let Some(lock) = hold(&marker, true)? else { continue };
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     sign(&lock)?;
@@ -103,10 +103,7 @@ impl State {
     /// Takes over a recorded run, unless its apm is alive.
     pub(crate) fn take_over(&self, id: &RunId) -> io::Result<Option<RunFolder>> {
         let marker = self.root.join("active").join(id.as_str());
-        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&marker)?;
-        if !try_lock(&lock)? {
-            return Ok(None);
-        }
+        let Some(lock) = hold(&marker, true)? else { return Ok(None) };
         sign(&lock)?;
         Ok(Some(RunFolder { id: id.clone(), path: self.path_of(id), marker, _lock: lock }))
     }
@@ -148,15 +145,18 @@ impl State {
         OpenOptions::new().read(true).write(true).open(marker).is_ok_and(|file| matches!(try_lock(&file), Ok(false)))
     }
 
-    /// Runs whose apm ended without an end: what they left has to be looked for.
-    pub(crate) fn crashed(&self) -> Vec<RunId> {
-        let Ok(entries) = std::fs::read_dir(self.root.join("active")) else {
-            return Vec::new();
-        };
-        entries
-            .filter_map(|entry| RunId::new(entry.ok()?.file_name().to_str()?))
-            .filter(|id| !self.is_alive(id))
-            .collect()
+    /// Runs whose apm ended without an end: what they left has to be looked for. Each is held while it is looked at, so
+    /// that nobody goes on with it meanwhile, and is a crashed one again unless it is closed.
+    pub(crate) fn crashed(&self) -> impl Iterator<Item = RunFolder> {
+        let entries = std::fs::read_dir(self.root.join("active")).into_iter().flatten();
+        entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            let id = RunId::new(entry.file_name().to_str()?)?;
+            let marker = entry.path();
+            // One that cannot be opened is somebody else's, or has just gone.
+            let lock = hold(&marker, false).ok().flatten()?;
+            Some(RunFolder { path: self.path_of(&id), id, marker, _lock: lock })
+        })
     }
 
     /// Forgets that a run crashed, once what it left is gone.
@@ -236,6 +236,21 @@ fn sign(mut marker: &File) -> io::Result<()> {
     marker.write_all(format!("{pid} {}\n", process::start_of(pid).unwrap_or(0)).as_bytes())
 }
 
+/// Opens a marker and locks it; nothing where somebody holds it. One that its holder removed meanwhile is nobody's marker
+/// any more, and is opened anew.
+fn hold(path: &Path, create: bool) -> io::Result<Option<File>> {
+    for _ in 0..HOLDS_MAX {
+        let file = OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
+        if !try_lock(&file)? {
+            return Ok(None);
+        }
+        if std::fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino())) {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
 /// Locks a marker, unless somebody holds it. A process that was just being started when its apm was killed holds it for
 /// a moment longer, until its exec: where the one that signed is gone, that moment is waited for.
 fn try_lock(mut marker: &File) -> io::Result<bool> {
@@ -287,13 +302,20 @@ mod tests {
         assert_ne!(first_id, second_id);
         assert!(state.is_alive(&first_id));
         assert!(state.take_over(&first_id).expect("readable").is_none());
-        assert_eq!(state.crashed(), []);
+        let crashed = || state.crashed().map(|run| run.id.clone()).collect::<Vec<_>>();
+        assert_eq!(crashed(), []);
         drop(first);
-        assert_eq!(state.crashed(), std::slice::from_ref(&first_id));
+        assert_eq!(crashed(), std::slice::from_ref(&first_id));
+        // It could be taken over while what it left was being ended.
+        for run in state.crashed() {
+            assert!(state.take_over(&first_id).expect("readable").is_none());
+            run.close();
+        }
+        assert_eq!(crashed(), []);
         assert!(state.take_over(&first_id).expect("readable").is_some());
         state.forget_crash(&first_id);
         second.close();
-        assert_eq!(state.crashed(), []);
+        assert_eq!(crashed(), []);
         assert_eq!(state.find(second_id.as_str()).expect("found"), second_id);
         let common = &first_id.as_str()[..15];
         assert!(state.find(common).expect_err("both match").to_string().contains("several runs"));

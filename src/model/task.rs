@@ -64,6 +64,9 @@ pub struct Task {
     /// What the history of durations and peaks is filed under; the command itself where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_key: Option<String>,
+    /// What `--tag` puts before its lines; the id where absent, which shows only text, and not too much of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<ByteString>,
     /// Set where the plan itself says that it is not repeated: the settings do not change that.
     #[serde(default, skip_serializing_if = "is_false")]
     pub never_repeated: bool,
@@ -297,6 +300,7 @@ impl Task {
             skip: None,
             check: None,
             history_key: None,
+            tag: None,
             never_repeated: false,
             filled: Filled::default(),
         }

@@ -9,19 +9,25 @@ use crate::text::{number, transcript};
 
 /// For people.
 pub(crate) fn text(tasks: &[Task], layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    for task in tasks {
-        let id = layout.paint(Style::Strong, task.id.as_str());
-        match &task.skip {
-            Some(skip) => writeln!(out, "{id}: {}", layout.paint(Style::Warn, &text::explain_skip(skip)))?,
-            None => writeln!(out, "{id}: {}", transcript::line(&task.run.display()))?,
-        }
-        for detail in details(task) {
-            writeln!(out, "    {detail}")?;
-        }
-    }
+    tasks.iter().try_for_each(|task| one(task, layout, out))?;
     let skipped = tasks.iter().filter(|task| task.skip.is_some()).count();
+    total(tasks.len() as u64, skipped, out)
+}
+
+/// A task of it.
+pub(crate) fn one(task: &Task, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let id = layout.paint(Style::Strong, task.id.as_str());
+    match &task.skip {
+        Some(skip) => writeln!(out, "{id}: {}", layout.paint(Style::Warn, &text::explain_skip(skip)))?,
+        None => writeln!(out, "{id}: {}", transcript::line(&text::command(task)))?,
+    }
+    details(task).iter().try_for_each(|detail| writeln!(out, "    {detail}"))
+}
+
+/// The last line.
+pub(crate) fn total(tasks: u64, skipped: usize, out: &mut dyn Write) -> io::Result<()> {
     let skipped = if skipped > 0 { format!(", {skipped} of them skipped") } else { String::new() };
-    writeln!(out, "{}{skipped}; nothing was started", number::count(tasks.len() as u64, "task"))
+    writeln!(out, "{}{skipped}; nothing was started", number::count(tasks, "task"))
 }
 
 fn details(task: &Task) -> Vec<String> {

@@ -63,9 +63,9 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
         xml(&text::verdict(report, &Layout::PLAIN)),
         xml(title)
     )?;
-    let class = match report.exit_code.unwrap_or_else(|| report.exit_code_of_tasks(false)) {
-        0 => "passed",
-        1 => "failed",
+    let class = match report.exit_code {
+        Some(0) => "passed",
+        Some(1) => "failed",
         _ => "broken",
     };
     writeln!(out, "<h1>apm run {}</h1>", xml(&transcript::line(title)))?;

@@ -120,7 +120,7 @@ fn task<'a>(row: &'a Row, read: ReadStored<'_>) -> TaskOut<'a> {
     TaskOut {
         id: row.task.id.as_str(),
         title: row.task.title.as_deref(),
-        command: row.task.run.display(),
+        command: text::command(&row.task),
         reason: &row.task.reason,
         check: row.task.check.as_ref(),
         limits: &row.task.limits,

@@ -1,4 +1,4 @@
-//! The report of a run: a fold over its events and nothing else, so that a live run and its replay give the same.
+//! The report of a run: a fold over its events, so that a live run and its replay give the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(crate) struct RunReport {
     pub(crate) stop: Option<Stop>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) engine: EngineFigures,
+    /// Its apm lives. No event tells: set by who looks at a record that may still grow.
+    pub(crate) is_alive: bool,
 }
 
 /// One task.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, Stored};
+use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, RunStarted, Stored};
 use crate::model::finding::{Finding, Results, Severity, TestStatus};
 use crate::model::outcome::{Cause, Outcome, ResourceLimit, Stop, TimeLimit};
-use crate::model::task::Skip;
+use crate::model::task::{Skip, Task};
 use crate::report::ReadStored;
 use crate::report::run::{Row, RunReport};
 use crate::text::layout::{Layout, Style, pad};
@@ -56,7 +56,8 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, o
     }
     limits_line(report, layout, out)?;
     writeln!(out, "{}", verdict(report, layout))?;
-    if let (Some(started), true) = (&report.started, !bad.is_empty() || report.stop.is_some()) {
+    let recorded = report.started.as_ref().filter(|started| is_recorded(started));
+    if let (Some(started), true) = (recorded, !bad.is_empty() || report.stop.is_some()) {
         let resume =
             if report.totals().open + report.totals().cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
         let hint =
@@ -66,19 +67,34 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, o
     Ok(())
 }
 
+/// Whether the run can be shown again. Where a task's own words hold the flag too, only a hint is lost.
+fn is_recorded(started: &RunStarted) -> bool {
+    !started
+        .argv
+        .iter()
+        .map(|word| word.as_os_str())
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--no-journal")
+}
+
 /// One line: how it went.
 pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
     let totals = report.totals();
     let noun = if report.has_checks() { "check" } else { "task" };
-    let code = report.exit_code.unwrap_or_else(|| report.exit_code_of_tasks(false));
-    let (word, style) = match (code, &report.stop) {
-        (0, _) => ("passed", Style::Good),
-        (1, _) => ("failed", Style::Bad),
+    let (word, style) = match (report.exit_code, &report.stop) {
+        // What has passed until here says nothing of the rest.
+        (None, _) if report.is_alive => ("running", Style::Warn),
+        (None, _) => ("broke off", Style::Warn),
+        (Some(0), _) => ("passed", Style::Good),
+        (Some(1), _) => ("failed", Style::Bad),
         (_, Some(Stop::Signal { .. })) => ("interrupted", Style::Warn),
-        (4, _) => ("nothing to do", Style::Warn),
-        (5, _) => ("stopped at the deadline", Style::Warn),
+        (Some(4), _) => ("nothing to do", Style::Warn),
+        (Some(5), _) => ("stopped at the deadline", Style::Warn),
         _ => ("incomplete", Style::Warn),
     };
+    if report.started.is_none() && report.rows.is_empty() {
+        return format!("{}: nothing of it is recorded", layout.paint(style, word));
+    }
     let mut parts = Vec::new();
     let parts_of = [
         (totals.failed, "failed"),
@@ -103,11 +119,11 @@ pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
     if findings > 0 {
         parts.push(number::count(findings, "finding"));
     }
+    let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
     format!(
-        "{}: {} ({}) in {}",
+        "{}: {}{parts} in {}",
         layout.paint(style, word),
         number::count(totals.tasks as u64, noun),
-        parts.join(", "),
         number::duration(report.elapsed)
     )
 }
@@ -194,6 +210,15 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
         }
     }
     writeln!(out)
+}
+
+/// The command as it can be run again: the folder of a check's results was its attempt's own and is gone, any other does.
+pub(crate) fn command(task: &Task) -> String {
+    let command = task.run.display();
+    match &task.check {
+        Some(check) if check.writes_results => command.replace("{results}", "results"),
+        _ => command,
+    }
 }
 
 /// The title in brackets, where the task has one.
@@ -319,10 +344,10 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLE_MAX, table};
+    use super::{TABLE_MAX, command, table, verdict};
     use crate::model::finding::Results;
     use crate::model::outcome::Outcome;
-    use crate::model::task::Skip;
+    use crate::model::task::{Check, Run, Skip};
     use crate::report::run::RunReport;
     use crate::report::sample::Checked;
     use crate::text::layout::Layout;
@@ -342,5 +367,29 @@ mod tests {
         };
         assert!(!shown(TABLE_MAX).contains("more"));
         assert!(shown(TABLE_MAX + 1).ends_with("  ... and 1 task more\n"), "{}", shown(TABLE_MAX + 1));
+    }
+
+    /// It was called passed where nothing had failed yet.
+    #[test]
+    fn a_run_without_its_end_has_not_passed() {
+        let mut report = RunReport::default();
+        assert_eq!(verdict(&report, &Layout::PLAIN), "broke off: nothing of it is recorded");
+        let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
+        report.rows.push(check.row("a"));
+        assert!(verdict(&report, &Layout::PLAIN).starts_with("broke off: 1 check (1 passed)"));
+        report.is_alive = true;
+        assert!(verdict(&report, &Layout::PLAIN).starts_with("running: 1 check (1 passed)"));
+        (report.exit_code, report.rows) = (Some(4), Vec::new());
+        assert!(!verdict(&report, &Layout::PLAIN).contains("()"));
+    }
+
+    /// It had the literal `{results}`, which no shell knows.
+    #[test]
+    fn the_command_of_a_check_can_be_run_again() {
+        let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
+        let mut task = (*check.row("a").task).clone();
+        task.run = Run::Argv(vec!["pytest".into(), "--junitxml={results}/junit.xml".into()]);
+        task.check = Some(Check { writes_results: true, ..Check::default() });
+        assert_eq!(command(&task), "pytest '--junitxml=results/junit.xml'");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn write(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
                 "args": {
                     "attempt": attempt.number,
                     "outcome": outcome.unwrap_or_else(|| "interrupted".to_owned()),
-                    "command": row.task.run.display(),
+                    "command": text::command(&row.task),
                     "memory_peak_bytes": usage.map(|u| u.memory_peak.0),
                     "user_us": usage.map(|u| micros(u.user)),
                     "system_us": usage.map(|u| micros(u.system)),

@@ -10,6 +10,9 @@ use crate::report::ReadStored;
 use crate::report::run::RunReport;
 use crate::sink::Sink;
 
+/// Symbolic links followed, as many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
 /// Writes a report.
 pub(crate) type Render = Box<dyn Fn(&RunReport, ReadStored<'_>, &mut dyn Write) -> io::Result<()> + Send>;
 
@@ -31,6 +34,7 @@ struct Place {
 impl ReportFile {
     /// A report for a file. What is no regular file (`/dev/stdout`, a pipe) is written to directly.
     pub(crate) fn create(name: String, path: &Path, render: Render) -> io::Result<Self> {
+        let path = &target(path);
         let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
         let beside = if special {
             path.to_owned()
@@ -48,6 +52,16 @@ impl ReportFile {
     pub(crate) fn stdout(name: String, render: Render) -> Self {
         Self { name, place: None, render, report: RunReport::default() }
     }
+}
+
+/// Where writing to a path leads: a symbolic link stays, also one whose target is not there yet.
+pub(crate) fn target(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(link) = std::fs::read_link(&path) else { break };
+        path = path.parent().map_or_else(|| link.clone(), |folder| folder.join(&link));
+    }
+    path
 }
 
 impl Sink for ReportFile {

@@ -34,7 +34,7 @@ impl Joblog {
     fn write(&mut self, finished: &AttemptFinished, start: f64, seq: u64, command: &str) -> io::Result<()> {
         let (code, signal) = match finished.exit {
             Some(Exit::Code(code)) => (code, 0),
-            Some(Exit::Signal(signal)) => (-1, signal),
+            Some(Exit::Signal(signal)) => (0, signal),
             // As a shell says of a command it cannot find.
             None => (127, 0),
         };

@@ -3,10 +3,13 @@
 use std::io::{self, Write};
 
 use crate::model::event::{Envelope, Event, Next, NoteLevel};
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Outcome, Stop};
 use crate::report::{ReadStored, text};
 use crate::sink::Sink;
 use crate::text::{number, transcript};
+
+/// The signal of Ctrl-C.
+const INTERRUPT: i32 = 2;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,11 @@ pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
         }
         Event::Stopping { stop } => {
             let by = text::explain(&Outcome::Cancelled { by: stop.clone() });
-            Some(format!("{t:>7}  {:<10} {by}; a second Ctrl-C ends everything at once", "stopping"))
+            let again = match stop {
+                Stop::Signal { signal: INTERRUPT } => "; a second Ctrl-C ends everything at once",
+                _ => "",
+            };
+            Some(format!("{t:>7}  {:<10} {by}{again}", "stopping"))
         }
         _ => None,
     }
@@ -105,5 +112,30 @@ impl Sink for Log {
 
     fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::{Detail, line};
+    use crate::model::event::{Envelope, Event, VERSION};
+    use crate::model::outcome::Stop;
+
+    /// It was also said of a deadline and of a closed pipe, where nobody had pressed anything.
+    #[test]
+    fn a_second_ctrl_c_is_spoken_of_after_a_first() {
+        let said = |stop| {
+            let event = Event::Stopping { stop };
+            line(&Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t: Duration::ZERO, event }, Detail::Ends)
+                .expect("a line")
+        };
+        assert!(said(Stop::Signal { signal: 2 }).contains("a second Ctrl-C"));
+        for stop in [Stop::Signal { signal: 15 }, Stop::Deadline, Stop::Closed, Stop::Failure] {
+            assert!(!said(stop).contains("Ctrl-C"));
+        }
     }
 }

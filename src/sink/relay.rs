@@ -3,9 +3,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use crate::model::event::{Envelope, Event, Next, Output, Stored};
 use crate::model::id::TaskId;
+use crate::model::task::Task;
 use crate::report::ReadStored;
 use crate::sink::Sink;
 
@@ -29,8 +32,10 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) struct Relay {
     order: Order,
-    /// Put the task's name and a tab before each line.
+    /// Put the task's tag and a tab before each line.
     tag: bool,
+    /// Of tasks that have not ended, where asked for.
+    tags: HashMap<TaskId, Vec<u8>>,
     /// For `Kept`: tasks not yet passed on, in plan order, and the outputs that wait.
     waiting: VecDeque<TaskId>,
     /// Passed on in an earlier part of the run and still in `waiting`: taken out there once, not one by one.
@@ -48,6 +53,7 @@ impl Relay {
         Self {
             order,
             tag,
+            tags: HashMap::new(),
             waiting: VecDeque::new(),
             passed: HashSet::new(),
             ended: HashMap::new(),
@@ -57,8 +63,8 @@ impl Relay {
     }
 
     fn pass(&mut self, task: &TaskId, outputs: &(Output, Output), read: ReadStored<'_>) -> io::Result<()> {
-        let label = tag_of(task);
-        let tag = self.tag.then_some(label.as_slice());
+        let label = self.tag_of(task);
+        let tag = label.as_deref();
         let mut whole = true;
         for (output, stderr) in [(&outputs.0, false), (&outputs.1, true)] {
             whole &= !output.truncated;
@@ -80,6 +86,7 @@ impl Relay {
         while let Some(outputs) = self.waiting.front().and_then(|task| self.ended.remove(task)) {
             if let Some(task) = self.waiting.pop_front() {
                 self.pass(&task, &outputs, read)?;
+                self.tags.remove(&task);
             }
         }
         Ok(())
@@ -87,7 +94,11 @@ impl Relay {
 
     fn ended(&mut self, task: &TaskId, outputs: (Output, Output), read: ReadStored<'_>) -> io::Result<()> {
         match self.order {
-            Order::Grouped => self.pass(task, &outputs, read),
+            Order::Grouped => {
+                self.pass(task, &outputs, read)?;
+                self.tags.remove(task);
+                Ok(())
+            }
             Order::Kept => {
                 self.ended.insert(task.clone(), outputs);
                 self.pass_ended(read)
@@ -99,26 +110,35 @@ impl Relay {
                         self.write_lines(task, stderr, &rest)?;
                     }
                 }
+                self.tags.remove(task);
                 Ok(())
             }
         }
     }
 
     fn write_lines(&self, task: &TaskId, stderr: bool, lines: &[u8]) -> io::Result<()> {
-        let label = tag_of(task);
-        let tag = self.tag.then_some(label.as_slice());
+        let label = self.tag_of(task);
+        let tag = label.as_deref();
         let mut out: Box<dyn Write> =
             if stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
         tagged(lines, tag, &mut true, &mut out)?;
         out.flush()
     }
-}
 
-/// The value of an `each` task without its number, or the id.
-fn tag_of(task: &TaskId) -> Vec<u8> {
-    let text = task.as_str();
-    let value = text.split_once(": ").filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()));
-    value.map_or(text, |(_, value)| value).as_bytes().to_vec()
+    /// What stands before each line, if anything does.
+    fn tag_of(&self, task: &TaskId) -> Option<Vec<u8>> {
+        self.tag.then(|| self.tags.get(task).cloned().unwrap_or_else(|| task.as_str().as_bytes().to_vec()))
+    }
+
+    fn added(&mut self, tasks: &[Arc<Task>]) {
+        if self.order == Order::Kept {
+            self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
+        }
+        if self.tag {
+            let tag_of = |task: &Arc<Task>| Some((task.id.clone(), task.tag.as_ref()?.as_os_str().as_bytes().to_vec()));
+            self.tags.extend(tasks.iter().filter_map(tag_of));
+        }
+    }
 }
 
 /// Passes an output on. False: a part of it is gone.
@@ -161,8 +181,8 @@ impl Sink for Relay {
 
     fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
         match &envelope.event {
-            Event::TasksAdded { tasks } if self.order == Order::Kept => {
-                self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
+            Event::TasksAdded { tasks } => {
+                self.added(tasks);
                 Ok(())
             }
             Event::AttemptFinished(finished) if matches!(finished.next, Next::Done { .. }) => {
@@ -181,9 +201,7 @@ impl Sink for Relay {
 
     fn recorded(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
         match &envelope.event {
-            Event::TasksAdded { tasks } if self.order == Order::Kept => {
-                self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
-            }
+            Event::TasksAdded { tasks } => self.added(tasks),
             // What passed was passed on then; what did not is run again.
             Event::AttemptFinished(finished) if self.order == Order::Kept => {
                 if matches!(&finished.next, Next::Done { outcome } if outcome.is_good()) {

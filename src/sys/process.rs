@@ -26,6 +26,13 @@ pub(crate) struct Identity {
     pub(crate) start: u64,
 }
 
+impl Identity {
+    /// It has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        start_of(self.pid) == Some(self.start)
+    }
+}
+
 /// From now on orphaned descendants become children of this process, not of init.
 pub(crate) fn adopt_orphans() -> io::Result<()> {
     // SAFETY: a system call with plain numbers.

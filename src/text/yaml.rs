@@ -44,6 +44,11 @@ const DEPTH_MAX: usize = 64;
 /// Reads one document; nothing (or comments only) is `Null`. At most `nodes_max` nodes, aliases expanded.
 pub(crate) fn read(source: &str, nodes_max: usize) -> Result<Node, Fault> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    // The parser would take it for the end of the file.
+    if let Some(before) = source.find('\0').map(|at| &source[..at]) {
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        return Err(Fault::at((before.matches('\n').count() + 1, column), "a NUL character, which no text has"));
+    }
     let mut loader = Loader { anchors: HashMap::new(), nodes: 0, nodes_max };
     let mut open: Vec<Open> = Vec::new();
     let mut root = None;
@@ -321,6 +326,7 @@ mod tests {
         assert_eq!(fault("a: [1\n"), "2:1 not valid YAML: while parsing a flow sequence, expected ',' or ']'");
         assert!(fault("---\na: 1\n---\nb: 2\n").contains("a second one starts"));
         assert!(fault(&"[".repeat(100)).contains("nested deeper than 64 levels"));
+        assert_eq!(fault("a: 1\nbü: \0\n"), "2:5 a NUL character, which no text has");
         assert!(fault("a: *nothing\n").contains("not valid YAML"));
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c]\n";
         assert!(fault(bomb).contains("more than 1000 values"));

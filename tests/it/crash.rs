@@ -314,3 +314,26 @@ fn a_journal_of_a_newer_apm_or_a_damaged_one_is_refused() {
     let error = sandbox.apm(["run", "show"]).fails(3);
     assert!(error.contains("is damaged"), "{error}");
 }
+
+/// Both were called passed.
+#[test]
+fn what_broke_off_has_not_passed() {
+    let sandbox = Sandbox::new("brokeoff");
+    sandbox.apm(["run", "each", "echo", ":::", "a", "b"]).good();
+    let journal = only_run(&sandbox).join("journal.ndjson");
+    let whole = std::fs::read_to_string(&journal).expect("a journal");
+    let last = whole.trim_end().rfind('\n').expect("more than one event");
+    std::fs::write(&journal, &whole[..=last]).expect("written");
+    let shown = sandbox.apm(["run", "show"]);
+    assert!(
+        shown.stderr.contains("--resume") && shown.stdout.contains("broke off: 2 tasks (2 passed)"),
+        "{}",
+        shown.stdout
+    );
+    std::fs::write(&journal, "").expect("written");
+    let shown = sandbox.apm(["run", "show"]);
+    assert!(!shown.stderr.contains("--resume"), "{}", shown.stderr);
+    for text in [shown.stdout, sandbox.apm(["run", "list"]).good()] {
+        assert!(text.contains("broke off: nothing of it is recorded"), "{text}");
+    }
+}

@@ -139,10 +139,15 @@ fn any_bytes_are_values() {
 #[test]
 fn values_that_cannot_be_used_are_named_and_the_rest_is_done() {
     let sandbox = Sandbox::new("badvalues");
-    let ran = sandbox.apm_with(["run", "each", "--colsep", ",", "-j1", "touch", "{2}"], b"a,good\nbad\n");
-    assert!(sandbox.has("good"));
+    let ran = sandbox.apm_with(["run", "each", "-j1", "touch"], b"good\nb\0d\nnever\n");
+    assert!(sandbox.has("good") && !sandbox.has("never"));
     let error = ran.fails(3);
-    assert!(error.contains("value 2 has 1 columns, the command asks for {2}"), "{error}");
+    assert!(error.contains("value 2 contains a NUL byte"), "{error}");
+    // The record had it as passed.
+    let report = sandbox.report();
+    assert_eq!(report["exit_code"], 3, "{report}");
+    assert!(report["verdict"].as_str().expect("text").starts_with("incomplete: 2 tasks"), "{report}");
+    sandbox.apm(["run", "--resume"]).fails(3);
     let huge = vec![b'x'; 300 << 10];
     let error = sandbox.apm_with(["run", "each", "echo"], &huge).fails(3);
     assert!(error.contains("longer than 131072 bytes"), "{error}");
@@ -175,4 +180,66 @@ fn a_million_values_need_no_memory() {
     assert!(peak < 64 << 10, "{peak} KiB");
     let sorted_lines = sorted(&ran.stderr).len();
     assert!(sorted_lines < 100, "{}", ran.stderr);
+}
+
+#[test]
+fn columns_groups_and_numbers_of_values_are_those_of_gnu_parallel() {
+    let sandbox = Sandbox::new("groups");
+    sandbox.file("list", "1\n2\n");
+    let each = |words: &str| sandbox.apm(["run", "each", "-k"].into_iter().chain(words.split(' ')));
+    assert_eq!(each("-n2 echo {1} - {2} ::: a b c").good(), "a - b\nc - \n");
+    assert_eq!(each("echo {1}{2} ::: a b :::+ 1 2 3").good(), "a1\nb2\n");
+    assert_eq!(each("echo {1}{2} ::: a b ::::+ list").good(), "a1\nb2\n");
+    assert_eq!(each("--colsep , echo {1} {2} {3} ::: a,b ::: c").good(), "a b c\n");
+    let error = each("-n2 echo ::: a b ::: c").fails(2);
+    assert!(error.contains("--max-args 2: with several groups"), "{error}");
+    let error = each("echo :::+ a").fails(2);
+    assert!(error.contains("there is none"), "{error}");
+    for words in ["-a . echo", "echo :::: ."] {
+        let error = each(words).fails(2);
+        assert!(error.contains("read values from `.`") && error.contains("directory"), "{error}");
+    }
+}
+
+/// One command of all of them is more than the kernel takes.
+#[test]
+fn as_many_values_as_fit_go_into_a_command() {
+    let sandbox = Sandbox::new("fit");
+    let input: String = (0..100_000).map(|n| format!("a value with a number {n}\n")).collect();
+    for command in [&["printf", "%s\\n"][..], &["--shell", "printf '%s\\n'"]] {
+        let words = ["run", "each", "-k", "-n", "100000"].iter().chain(command);
+        assert!(sandbox.apm_with(words, input.as_bytes()).good() == input, "{command:?}");
+        assert!(sandbox.report()["totals"]["tasks"].as_u64().expect("a number") < 100);
+    }
+}
+
+/// Control characters were `?`, long values cut.
+#[test]
+fn a_tag_is_the_value_itself() {
+    let sandbox = Sandbox::new("tag");
+    let long = "x".repeat(500);
+    let input = format!("a\tb\n{long}\n");
+    for order in ["-k", "--line-buffer"] {
+        let words = ["run", "each", "-j1", order, "--tag", "sh", "-c", "echo y", "x"];
+        assert_eq!(sandbox.apm_with(words, input.as_bytes()).good(), format!("a\tb\ty\n{long}\ty\n"));
+    }
+}
+
+/// It read to the end first, which never comes.
+#[test]
+fn a_dry_run_of_an_endless_input_prints_as_it_reads() {
+    let sandbox = Sandbox::new("endless");
+    let script = format!("yes | {} run each --dry-run echo | head -n 3", env!("CARGO_BIN_EXE_apm"));
+    let ran = Ran::of(sandbox.program("bash", ["-c", &script]));
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("1: y: echo y\n2: y: echo y\n3: y: echo y\n", ""));
+}
+
+/// Exitval was -1.
+#[test]
+fn a_signal_in_the_job_log_is_no_exit_value() {
+    let sandbox = Sandbox::new("logsignal");
+    sandbox.apm(["run", "each", "--joblog", "log", "sh", "-c", "kill -9 $$", ":::", "x"]).fails(1);
+    let log = sandbox.read("log");
+    let row: Vec<&str> = log.lines().nth(1).expect("a row").split('\t').collect();
+    assert_eq!((row[6], row[7]), ("0", "9"));
 }

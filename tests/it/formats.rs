@@ -195,3 +195,40 @@ fn wrong_outputs_are_refused_before_anything_starts() {
     }
     assert!(!sandbox.has("ran"));
 }
+
+/// Nothing was recorded, and `apm run show` was recommended.
+#[test]
+fn what_is_not_recorded_cannot_be_shown_again() {
+    let sandbox = Sandbox::new("unrecorded");
+    sandbox.file("p.yaml", "version: 1\ntasks: [{id: bad, run: exit 1}]\n");
+    let show = |flags: &[&str]| sandbox.apm(["run", "p.yaml"].iter().chain(flags)).stdout.contains("apm run show");
+    assert!(show(&[]) && !show(&["--no-journal"]));
+}
+
+/// One took the place of the other.
+#[test]
+fn two_reports_do_not_go_to_one_file() {
+    let sandbox = Sandbox::new("samefile");
+    sandbox.file("there", "");
+    std::os::unix::fs::symlink("there", sandbox.work().join("link")).expect("a link");
+    for second in ["junit=there", "html=./there", "html=../work/there", "ndjson=link"] {
+        let error = sandbox.apm(["run", "each", "-o", "json=there", "-o", second, "touch", ":::", "ran"]).fails(2);
+        assert!(error.contains("both go to"), "{error}");
+    }
+    assert!(!sandbox.has("ran"));
+    sandbox.apm(["run", "each", "-o", "json=/dev/null", "-o", "html=/dev/null", "touch", ":::", "ran"]).good();
+}
+
+/// The link became a file.
+#[test]
+fn a_report_is_written_through_a_link() {
+    let sandbox = Sandbox::new("link");
+    std::fs::create_dir(sandbox.work().join("sub")).expect("a folder");
+    std::os::unix::fs::symlink("sub/target", sandbox.work().join("link")).expect("a link");
+    for _ in 0..2 {
+        sandbox.apm(["run", "each", "-o", "json=link", "true", ":::", "x"]).good();
+        assert!(sandbox.work().join("link").is_symlink());
+        assert!(sandbox.read("sub/target").starts_with('{'));
+        std::fs::write(sandbox.work().join("sub/target"), "old").expect("written");
+    }
+}

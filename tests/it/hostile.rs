@@ -409,3 +409,21 @@ fn where_no_more_processes_may_be_started_tasks_wait_for_each_other() {
     let ran = Ran::of(sandbox.program("setpriv", ["--reuid", user, "--clear-groups", "bash", "-c", none]));
     assert!(ran.code == Some(3) && ran.stderr.contains("ulimit -u"), "{:?} {}", ran.code, ran.stderr);
 }
+
+/// Only what carries the mark of the run was ended.
+#[test]
+fn a_descendant_with_an_empty_environment_is_ended_too() {
+    let sandbox = Sandbox::new("unmarked");
+    let mark = mark();
+    let script = format!("touch up; env -i setsid sh -c 'sleep {mark} & wait' & sleep {mark}");
+    sandbox.file("p.yaml", serde_json::json!({"version": 1, "tasks": [{"id": "a", "run": script}]}).to_string());
+    let mut child =
+        Ended(sandbox.command(["run", "p.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the task runs", || sandbox.has("up") && processes_with(&mark).len() >= 4);
+    child.0.kill().expect("killed");
+    child.0.wait().expect("its end");
+    sandbox.file("q.yaml", "version: 1\ntasks:\n- {id: q, run: 'true'}\n");
+    let text = sandbox.apm(["run", "q.yaml"]).good();
+    assert!(text.contains("crashed"), "{text}");
+    assert_eq!(processes_with(&mark), [] as [i32; 0]);
+}

@@ -92,6 +92,26 @@ fn every_mistake_is_shown_at_its_place() {
         "#]],
     );
     wrong(
+        "version: 1\ntasks:\n- {id: a, run: x, outputs: [good, 'b[']}\n",
+        &expect![[r#"
+        apm: error: p.yaml:3:35: `b[` is not a glob: unclosed character class; missing ']'
+          1 | version: 1
+          2 | tasks:
+          3 | - {id: a, run: x, outputs: [good, 'b[']}
+            |                                   ^
+    "#]],
+    );
+    wrong(
+        "version: 1\ntasks:\n- {id: a, run: \0x}\n",
+        &expect![[r#"
+        apm: error: p.yaml:3:16: a NUL character, which no text has
+          1 | version: 1
+          2 | tasks:
+          3 | - {id: a, run: �x}
+            |                ^
+    "#]],
+    );
+    wrong(
         "version: 2\ntasks: []\n",
         &expect![[r#"
             apm: error: p.yaml:1:10: expected version 1, the only one there is, found "2"
@@ -265,4 +285,14 @@ fn a_program_that_an_earlier_task_makes_is_found() {
     command.env("PATH", path);
     let ran = Ran::of(command);
     assert!(ran.code == Some(0) && !ran.stderr.contains("not found"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn the_base_name_of_a_matrix_of_one_is_a_need() {
+    let sandbox = Sandbox::new("matrixone");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: t, run: touch made, matrix: {a: [1]}}\n- {id: after, run: test -e made, needs: [t]}\n",
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
 }

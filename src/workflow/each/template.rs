@@ -14,6 +14,7 @@ use crate::model::task::{Run, Task};
 pub(crate) struct Template {
     words: Vec<Vec<Piece>>,
     shell: bool,
+    tag: bool,
     /// What the history of this command is filed under.
     key: String,
 }
@@ -45,14 +46,15 @@ enum Part {
 pub(crate) enum TemplateError {
     #[error("there is no command before the values")]
     Empty,
-    #[error("value {sequence} has {have} columns, the command asks for {{{want}}}")]
-    MissingColumn { sequence: u64, have: usize, want: usize },
     #[error("value {sequence} contains a NUL byte, which no argument can carry; `-0` separates values at NUL")]
     Nul { sequence: u64 },
     #[error("`{{%}}` (the slot) needs --shell: it is known when a task starts, not before")]
     SlotWithoutShell,
 }
 
+/// Longest command made of several values: a script is one argument, of which the kernel takes 128 KiB (MAX_ARG_STRLEN),
+/// and of all arguments with the environment it takes that much under any `ulimit -s`. xargs keeps to the same.
+const COMMAND_MAX: usize = 127 << 10;
 /// Longest part of a value shown in a task's name.
 const NAME_MAX: usize = 200;
 
@@ -75,7 +77,25 @@ impl Template {
             hasher.update(&(word.len() as u64).to_le_bytes());
             hasher.update(word.as_bytes());
         }
-        Ok(Self { words: pieces, shell, key: format!("each:{}", &hasher.finalize().to_hex()[..16]) })
+        Ok(Self { words: pieces, shell, tag: false, key: format!("each:{}", &hasher.finalize().to_hex()[..16]) })
+    }
+
+    /// Its tasks carry their values as tags.
+    pub(crate) fn tagged(self, tag: bool) -> Self {
+        Self { tag, ..self }
+    }
+
+    /// Bytes of values that fit into one command, as `values` counts them.
+    pub(crate) fn room(&self) -> usize {
+        let pieces = || self.words.iter().flatten();
+        let uses = pieces().filter(|piece| matches!(piece, Piece::Value { .. })).count();
+        let own: usize = pieces()
+            .map(|piece| match piece {
+                Piece::Text(text) => text.len(),
+                _ => 0,
+            })
+            .sum();
+        COMMAND_MAX.saturating_sub(own + self.words.len()) / uses.max(1)
     }
 
     /// The task for one value. `columns` holds the value in one piece, or its columns, or one value of each group.
@@ -94,7 +114,7 @@ impl Template {
             }
             let mut word = Vec::new();
             for piece in pieces {
-                self.fill(&mut word, piece, sequence, columns)?;
+                self.fill(&mut word, piece, sequence, columns);
             }
             words.push(word);
         }
@@ -105,10 +125,19 @@ impl Template {
         };
         let mut task = Task::new(name(sequence, columns), run);
         task.history_key = Some(self.key.clone());
+        task.tag = self.tag.then(|| columns.join(&b' ').into());
         Ok(task)
     }
 
-    fn fill(&self, out: &mut Vec<u8>, piece: &Piece, sequence: u64, columns: &[Vec<u8>]) -> Result<(), TemplateError> {
+    /// Stands for the values that could not be read: it breaks, so that the record knows that something is missing,
+    /// and the run ends as incomplete, also when it is resumed.
+    pub(crate) fn unread(sequence: u64, fault: &str) -> Task {
+        let mut task = Task::new(name(sequence, &[fault.as_bytes().to_vec()]), Run::Argv(Vec::new()));
+        task.reason = "no value could be taken from here on".to_owned();
+        task
+    }
+
+    fn fill(&self, out: &mut Vec<u8>, piece: &Piece, sequence: u64, columns: &[Vec<u8>]) {
         let quote = |out: &mut Vec<u8>, bytes: &[u8]| {
             if self.shell { quoted(out, bytes) } else { out.extend(bytes) }
         };
@@ -118,9 +147,9 @@ impl Template {
             // `APM_SLOT` counts from 0, parallel's `{%}` from 1.
             Piece::Slot => out.extend(b"\"$((APM_SLOT + 1))\""),
             Piece::Value { column: Some(number), part } => {
-                let missing = TemplateError::MissingColumn { sequence, have: columns.len(), want: *number };
-                let column = columns.get(number - 1).ok_or(missing)?;
-                quote(out, view(column, *part));
+                // As with GNU parallel: the last of `-n 2` may have only one.
+                let column = columns.get(number - 1).map_or(&b""[..], |column| column);
+                quote(out, if column.is_empty() { column } else { view(column, *part) });
             }
             Piece::Value { column: None, part } => {
                 for (at, column) in columns.iter().enumerate() {
@@ -131,7 +160,6 @@ impl Template {
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -195,21 +223,26 @@ fn placeholder(inside: &[u8]) -> Option<Piece> {
 fn view(value: &[u8], part: Part) -> &[u8] {
     let slash = value.iter().rposition(|b| *b == b'/');
     let base = slash.map_or(value, |at| &value[at + 1..]);
-    let without_extension = |name: &[u8]| match name.iter().rposition(|b| *b == b'.') {
-        // `.profile` has no extension.
-        Some(dot) if dot > 0 => dot,
-        _ => name.len(),
-    };
+    // All of `.profile` is an extension, as GNU parallel has it.
+    let without_extension = |name: &[u8]| name.iter().rposition(|b| *b == b'.').unwrap_or(name.len());
     match part {
         Part::Whole => value,
         Part::Base => base,
         Part::BaseNoExtension => &base[..without_extension(base)],
         Part::NoExtension => &value[..value.len() - base.len() + without_extension(base)],
-        Part::Folder => match slash {
-            None => b".",
-            Some(0) => b"/",
-            Some(at) => &value[..at],
-        },
+        Part::Folder => folder(value),
+    }
+}
+
+/// As dirname(1): slashes at the end, and several in a row, mean nothing.
+fn folder(value: &[u8]) -> &[u8] {
+    let trimmed = |path: &[u8]| path.iter().rposition(|b| *b != b'/').map_or(0, |at| at + 1);
+    let path = &value[..trimmed(value)];
+    match path.iter().rposition(|b| *b == b'/').map(|at| trimmed(&path[..at])) {
+        None if path.is_empty() && !value.is_empty() => b"/",
+        None => b".",
+        Some(0) => b"/",
+        Some(end) => &path[..end],
     }
 }
 
@@ -230,10 +263,15 @@ fn quoted(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Splits `COMMAND ... ::: values` at the first separator: the command, and the groups as (separator, words).
 pub(crate) fn separate(words: &[OsString]) -> (&[OsString], Vec<(Group, &[OsString])>) {
-    let group = |word: &OsStr| match word.as_bytes() {
-        b":::" => Some(Group::Values),
-        b"::::" => Some(Group::Files),
-        _ => None,
+    let group = |word: &OsStr| {
+        let (from_files, linked) = match word.as_bytes() {
+            b":::" => (false, false),
+            b"::::" => (true, false),
+            b":::+" => (false, true),
+            b"::::+" => (true, true),
+            _ => return None,
+        };
+        Some(Group { from_files, linked })
     };
     let first = words.iter().position(|word| group(word).is_some()).unwrap_or(words.len());
     let mut groups = Vec::new();
@@ -248,11 +286,11 @@ pub(crate) fn separate(words: &[OsString]) -> (&[OsString], Vec<(Group, &[OsStri
 
 /// What follows a separator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    /// `:::`: the values themselves.
-    Values,
-    /// `::::`: files with one value a line.
-    Files,
+pub(crate) struct Group {
+    /// `::::`: files with one value a line, not the values themselves.
+    pub(crate) from_files: bool,
+    /// `:::+`, `::::+`: each value goes with one of the group before, not with every one.
+    pub(crate) linked: bool,
 }
 
 /// The words of a command line as one task's display.
@@ -264,7 +302,7 @@ pub(crate) fn shown(words: &[OsString]) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::{Group, Template, separate};
+    use super::{Template, separate};
 
     fn run(words: &[&str], shell: bool, columns: &[&str]) -> Result<String, String> {
         let words: Vec<OsString> = words.iter().map(Into::into).collect();
@@ -281,7 +319,11 @@ mod tests {
     fn placeholders_mean_what_users_of_parallel_expect() {
         let parts = ["x", "{}", "{.}", "{/}", "{//}", "{/.}", "{#}"];
         assert_eq!(ok(&parts, &["a.d/b.tar.gz"]), "x a.d/b.tar.gz a.d/b.tar b.tar.gz a.d b.tar 7");
-        assert_eq!(ok(&parts, &["/.profile"]), "x /.profile /.profile .profile / .profile 7");
+        assert_eq!(ok(&parts, &["/.profile"]), "x /.profile / .profile / '' 7");
+        assert_eq!(ok(&["{.}"], &[".bashrc"]), "''");
+        for (value, folder) in [("a/", "."), ("a//b", "a"), ("a/b/", "a"), ("//a", "/"), ("//", "/"), ("", ".")] {
+            assert_eq!(ok(&["{//}"], &[value]), folder, "{value}");
+        }
         assert_eq!(ok(&parts, &["plain"]), "x plain plain plain . plain 7");
         assert_eq!(ok(&["x", "{2}-{1.}"], &["a.c", "b"]), "x b-a");
         assert_eq!(ok(&["x", "{nope}", "{", "}"], &["v"]), "x '{nope}' '{' '}' v");
@@ -301,12 +343,14 @@ mod tests {
         assert_eq!(shell(&["echo", "{%}"], "v"), "echo \"$((APM_SLOT + 1))\" v");
     }
 
+    /// Too few columns ended the run.
+    #[test]
+    fn a_column_that_is_not_there_is_empty() {
+        assert_eq!(ok(&["x", "{1}", "-", "{2}", "<{3//}>"], &["c"]), "x c - '' '<>'");
+    }
+
     #[test]
     fn errors_name_the_value() {
-        assert_eq!(
-            run(&["x", "{3}"], false, &["a"]),
-            Err("value 7 has 1 columns, the command asks for {3}".to_owned())
-        );
         assert!(run(&["x"], false, &["a\0b"]).expect_err("refused").contains("NUL"));
         assert!(run(&["x", "{%}"], false, &["a"]).expect_err("refused").contains("--shell"));
         assert!(run(&[], false, &["a"]).is_err());
@@ -314,10 +358,12 @@ mod tests {
 
     #[test]
     fn the_command_ends_at_the_first_separator() {
-        let words: Vec<OsString> = ["c", "-x", ":::", "a", "b", "::::", "f", ":::"].iter().map(Into::into).collect();
+        let words = ["c", "-x", ":::", "a", "b", "::::", "f", ":::", ":::+", "g", "::::+", "h"];
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
         let (command, groups) = separate(&words);
         assert_eq!(command, ["c", "-x"]);
-        let kinds: Vec<(Group, usize)> = groups.iter().map(|(kind, words)| (*kind, words.len())).collect();
-        assert_eq!(kinds, [(Group::Values, 2), (Group::Files, 1), (Group::Values, 0)]);
+        let kinds: Vec<(bool, bool, usize)> =
+            groups.iter().map(|(group, words)| (group.from_files, group.linked, words.len())).collect();
+        assert_eq!(kinds, [(false, false, 2), (true, false, 1), (false, false, 0), (false, true, 1), (true, true, 1)]);
     }
 }

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use globset::Glob;
+
 use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
 use crate::model::task::{IoPriority, Limits, Retry, Run, Task, When};
@@ -231,8 +233,9 @@ impl<'a> Reader<'a> {
         let Kind::Map(entries) = &node.kind else { return Err(node.expected("a task: a map with `id` and `run`")) };
         let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value);
         let id = find("id").ok_or_else(|| Fault::at(node.at, "this task has no `id`"))?;
-        let combinations =
-            find("matrix").map(matrix::read).transpose()?.unwrap_or_else(|| vec![Combination::default()]);
+        let matrix = find("matrix").map(matrix::read).transpose()?;
+        let has_matrix = matrix.is_some();
+        let combinations = matrix.unwrap_or_else(|| vec![Combination::default()]);
         let base = id.text()?;
         let first = self.tasks.len();
         for combination in &combinations {
@@ -253,7 +256,7 @@ impl<'a> Reader<'a> {
             self.tasks.push(task);
             self.places.push(place);
         }
-        if combinations.len() > 1 {
+        if has_matrix {
             let all = (first..self.tasks.len()).collect();
             if self.names.insert(base.to_owned(), all).is_some_and(|before| before != [first]) {
                 return Err(Fault::at(id.at, format!("two tasks are named `{base}`")));
@@ -295,8 +298,8 @@ impl<'a> Reader<'a> {
                     }
                 }
                 "cwd" => task.cwd = Some(text(value)?.into()),
-                "inputs" => task.inputs = texts(value)?,
-                "outputs" => task.outputs = texts(value)?,
+                "inputs" => task.inputs = globs(value, texts(value)?)?,
+                "outputs" => task.outputs = globs(value, texts(value)?)?,
                 "locks" => task.locks = texts(value)?,
                 "limits" => limits(value, &mut task.limits)?,
                 "timeout" => task.limits.timeout = Some(duration(value)?),
@@ -358,6 +361,19 @@ impl<'a> Reader<'a> {
         }
         Ok(PlanFile { tasks: self.tasks, places: self.places })
     }
+}
+
+/// Patterns that can be read: a wrong one would be found when its task has run. Without these characters it is a path.
+fn globs(node: &Node, patterns: Vec<String>) -> Result<Vec<String>, Fault> {
+    for (at, pattern) in patterns.iter().enumerate() {
+        if pattern.contains(['*', '?', '[', '{'])
+            && let Err(error) = Glob::new(pattern)
+        {
+            let place = node.list().ok().and_then(|items| items.get(at)).map_or(node.at, |item| item.at);
+            return Err(Fault::at(place, format!("`{pattern}` is not a glob: {}", error.kind())));
+        }
+    }
+    Ok(patterns)
 }
 
 fn environment(node: &Node) -> Result<Vec<(String, String)>, Fault> {
