@@ -55,8 +55,12 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
             }
         }
     }
-    let covered: BTreeSet<(String, Category)> =
-        planned.iter().filter(|one| one.task.skip.is_none()).map(|one| (one.dir.clone(), one.category)).collect();
+    // A tool that does not run looks at nothing.
+    let covered: BTreeSet<(String, Category, Toolchain)> = planned
+        .iter()
+        .filter(|one| one.task.skip.is_none() && one.is_selected(wanted))
+        .filter_map(|one| Some((one.dir.clone(), one.category, one.toolchain?)))
+        .collect();
     planned.extend(of_targets(facts, &projects, &covered, wanted));
     check_names(&planned, &wanted.only, &wanted.only_by)?;
     check_names(&planned, &wanted.skip, &wanted.skip_by)?;
@@ -98,13 +102,17 @@ impl Planned {
     fn is_named(&self, words: &[String]) -> bool {
         words.iter().any(|word| self.names().any(|name| name == word))
     }
+
+    fn is_selected(&self, wanted: &Wanted) -> bool {
+        (wanted.only.is_empty() || self.is_named(&wanted.only)) && !self.is_named(&wanted.skip)
+    }
 }
 
 /// What the checks named by `--only` cannot do without, and which of them it is needed by.
 fn needed(planned: &[Planned], wanted: &Wanted) -> BTreeMap<TaskId, TaskId> {
     let tasks: BTreeMap<&TaskId, &Task> = planned.iter().map(|one| (&one.task.id, &one.task)).collect();
     let mut needed = BTreeMap::new();
-    let named = planned.iter().filter(|one| one.is_named(&wanted.only) && !one.is_named(&wanted.skip));
+    let named = planned.iter().filter(|one| one.is_selected(wanted));
     let mut open: Vec<&Task> = named.map(|one| &one.task).filter(|task| task.skip.is_none()).collect();
     while let Some(task) = open.pop() {
         for need in &task.needs {
@@ -313,15 +321,14 @@ fn environment(project: &Project<'_>, task: &mut Task) {
 fn of_targets(
     facts: &Facts,
     projects: &[Project<'_>],
-    covered: &BTreeSet<(String, Category)>,
+    covered: &BTreeSet<(String, Category, Toolchain)>,
     wanted: &Wanted,
 ) -> Vec<Planned> {
     let root =
         Project { facts, toolchain: Toolchain::Shell, dir: String::new(), files: Vec::new(), reason: String::new() };
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
-    let of_files = [Toolchain::Shell, Toolchain::Docker, Toolchain::Workflows, Toolchain::Yaml, Toolchain::Markdown];
-    let folders = projects.iter().filter(|project| !of_files.contains(&project.toolchain)).chain([&root]);
+    let folders = projects.iter().filter(|project| project.toolchain.is_language()).chain([&root]);
     for folder in folders {
         for target in targets::of(folder) {
             let name = format!("{} {}", target.runner, target.words.last().map_or("", String::as_str));
@@ -330,6 +337,9 @@ fn of_targets(
                 continue;
             }
             let mut task = Task::new(id.clone(), Run::Argv(target.words.iter().cloned().map(Into::into).collect()));
+            let is_covered = covered.iter().any(|(dir, category, toolchain)| {
+                *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
+            });
             task.reason = target.reason;
             task.cwd = Some(facts.root.join(&folder.dir).into());
             task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
@@ -345,7 +355,11 @@ fn of_targets(
             task.locks =
                 vec![format!("{} in {}", target.runner, if folder.dir.is_empty() { "." } else { &folder.dir })];
             let asked = wanted.only.iter().any(|word| word == target.runner || word == id.as_str());
-            if covered.contains(&(folder.dir.clone(), target.category)) && !asked {
+            let writes_docs = target.category == Category::Docs;
+            if writes_docs && !wanted.only.iter().any(|word| word == "docs" || word == id.as_str()) {
+                let by = "default: it may write over tracked files; `--only docs` runs it".to_owned();
+                task.skip = Some(Skip::Deselected { by });
+            } else if is_covered && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
                 task.skip = Some(Skip::Deselected { by });
             } else if target.changes_files && !wanted.fix && !asked {
@@ -394,13 +408,15 @@ fn install(runner: &str) -> &'static str {
 
 /// Fixers go first, one after the other; every check waits for all of them.
 fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
+    let mut fixers: Vec<(bool, Task)> =
+        planned.iter_mut().filter_map(|one| Some((one.category == Category::Format, one.fix.take()?))).collect();
+    // What a linter rewrites is not formatted.
+    fixers.sort_by_key(|(formats, _)| *formats);
     let mut fixes: Vec<Task> = Vec::new();
-    for one in &mut planned {
-        if let Some(mut fix) = one.fix.take() {
-            fix.needs.extend(fixes.last().map(|before| before.id.clone()));
-            fix.when = When::Always;
-            fixes.push(fix);
-        }
+    for (_, mut fix) in fixers {
+        fix.needs.extend(fixes.last().map(|before| before.id.clone()));
+        fix.when = When::Always;
+        fixes.push(fix);
     }
     let last = fixes.last().map(|fix| fix.id.clone());
     let known: BTreeSet<TaskId> = planned.iter().map(|one| one.task.id.clone()).collect();
@@ -584,6 +600,60 @@ mod cases {
         assert_eq!(
             check(&Wanted { fix: true, ..Wanted::default() }),
             [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
+        );
+    }
+
+    #[test]
+    fn own_targets_stand_back_only_for_tools_of_their_kind_that_run() {
+        const FILES: [(&str, &str); 10] = [
+            ("a.yaml", ""),
+            ("Makefile", "lint:\ntest:\n"),
+            ("package.json", r#"{"scripts":{"test":"node a.js"}}"#),
+            ("node_modules/x/y", ""),
+            (".pre-commit-config.yaml", "repos: []\n"),
+            ("bin/yamllint", ""),
+            ("bin/make", ""),
+            ("bin/npm", ""),
+            ("bin/pre-commit", ""),
+            ("bin/ruff", ""),
+        ];
+        let open = |more: &[(&str, &str)], wanted: &Wanted| {
+            let files: Vec<_> = FILES.iter().chain(more).copied().collect();
+            let tasks = planned(&repository(&files), wanted);
+            let open = tasks.iter().filter(|task| task.skip.is_none()).map(|task| task.id.as_str().to_owned());
+            open.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(open(&[], &Wanted::default()), "yamllint, make lint, make test, npm test");
+        let python = [("pyproject.toml", ""), ("a.py", ""), ("test_a.py", ""), ("bin/pytest", "")];
+        assert_eq!(open(&python, &Wanted::default()), "ruff, yamllint, pytest, npm test");
+        let skip = Wanted { skip: vec!["ruff".to_owned(), "pytest".to_owned()], ..Wanted::default() };
+        assert_eq!(open(&python, &skip), "yamllint, make lint, make test, npm test");
+        let fix = Wanted { fix: true, ..Wanted::default() };
+        assert!(open(&python, &fix).contains("pre-commit --all-files --fix"));
+    }
+
+    #[test]
+    fn documents_are_made_only_when_named() {
+        let files = [("Makefile", "docs:\ntest:\n"), ("bin/make", "")];
+        let left_out = "make docs: left out by default: it may write over tracked files; `--only docs` runs it";
+        assert_eq!(lines(&files, &Wanted::default()), ["make test: make test", left_out]);
+        assert_eq!(lines(&files, &only("make")), ["make test: make test", left_out]);
+        assert_eq!(lines(&files, &only("docs")), ["make docs: make docs"]);
+        assert_eq!(lines(&files, &only("make docs")), ["make docs: make docs"]);
+    }
+
+    #[test]
+    fn linters_fix_before_formatters_and_ruff_changes_nothing_without_being_asked() {
+        let files = [("pyproject.toml", "[tool.ruff]\nfix = true\n"), ("a.py", ""), ("bin/ruff", "")];
+        let fix = Wanted { fix: true, ..Wanted::default() };
+        assert_eq!(
+            lines(&files, &fix),
+            [
+                "ruff --fix: ruff check --fix --exit-zero .",
+                "ruff-format --fix: ruff format .",
+                "ruff-format: ruff format --check --no-cache .",
+                "ruff: ruff check --no-fix --no-cache --output-format json ."
+            ]
         );
     }
 

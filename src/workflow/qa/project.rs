@@ -34,6 +34,11 @@ impl Toolchain {
         Self::Markdown,
     ];
 
+    /// Whether it is a language, with projects of its own, and not one kind of file in the whole repository.
+    pub(crate) const fn is_language(self) -> bool {
+        matches!(self, Self::Rust | Self::Python | Self::Node | Self::Go | Self::C)
+    }
+
     /// The word for `--only` and `--skip`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {

@@ -16,8 +16,20 @@ pub(crate) struct Target {
     pub(crate) changes_files: bool,
 }
 
+impl Target {
+    /// Whether it looks at the same as a tool of this toolchain in its folder and category. A script of npm is about
+    /// Node, a Makefile about any language; pre-commit runs only when asked for and is then meant.
+    pub(crate) fn is_covered_by(&self, toolchain: Toolchain) -> bool {
+        match self.runner {
+            "pre-commit" => false,
+            "npm" => toolchain == Toolchain::Node,
+            _ => toolchain.is_language(),
+        }
+    }
+}
+
 /// Names of targets and what they are about.
-const NAMES: [(&str, Category); 20] = [
+const NAMES: [(&str, Category); 21] = [
     ("fmt-check", Category::Format),
     ("format-check", Category::Format),
     ("format:check", Category::Format),
@@ -38,6 +50,7 @@ const NAMES: [(&str, Category); 20] = [
     ("check", Category::Tests),
     ("audit", Category::Audit),
     ("docs", Category::Docs),
+    ("doc", Category::Docs),
 ];
 
 fn category(name: &str) -> Option<Category> {

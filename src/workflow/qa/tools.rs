@@ -210,7 +210,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         toolchain: Toolchain::Python,
         program: "ruff",
         install: "`pip install ruff` installs it",
-        args: &["ruff", "check", "--no-cache", "--output-format", "json", "."],
+        // `fix = true` in the configuration would change files.
+        args: &["ruff", "check", "--no-fix", "--no-cache", "--output-format", "json", "."],
         fix: &["ruff", "check", "--fix", "--exit-zero", "."],
         parser: Parser::Ruff,
         wants: |project| {
