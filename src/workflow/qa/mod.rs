@@ -46,11 +46,17 @@ pub(crate) struct UnknownName {
 
 /// Plans the checks of a repository.
 pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
-    let projects = project::all(facts);
+    let mut projects = project::all(facts);
     let mut planned: Vec<Planned> = Vec::new();
-    for project in &projects {
+    // Folders come after those above them.
+    let mut runs: BTreeSet<(&str, String)> = BTreeSet::new();
+    for project in &mut projects {
         for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
+            let mut above = project::folders(&project.dir).skip(1);
+            project.covered =
+                tool.reaches_below() && above.any(|folder| runs.contains(&(tool.name, folder.to_owned())));
             if let Some(reason) = (tool.wants)(project) {
+                runs.insert((tool.name, project.dir.clone()));
                 planned.extend(of_tool(project, tool, &reason, wanted));
             }
         }
@@ -324,8 +330,14 @@ fn of_targets(
     covered: &BTreeSet<(String, Category, Toolchain)>,
     wanted: &Wanted,
 ) -> Vec<Planned> {
-    let root =
-        Project { facts, toolchain: Toolchain::Shell, dir: String::new(), files: Vec::new(), reason: String::new() };
+    let root = Project {
+        facts,
+        toolchain: Toolchain::Shell,
+        dir: String::new(),
+        files: Vec::new(),
+        reason: String::new(),
+        covered: false,
+    };
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
     let folders = projects.iter().filter(|project| project.toolchain.is_language()).chain([&root]);
@@ -655,6 +667,66 @@ mod cases {
                 "ruff: ruff check --no-fix --no-cache --output-format json ."
             ]
         );
+    }
+
+    /// The ids of what is planned to run.
+    fn ids(files: &[(&str, &str)]) -> String {
+        let tasks = planned(&repository(files), &Wanted::default());
+        tasks.iter().map(|task| task.id.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_configuration_at_the_root_makes_one_run_at_the_root() {
+        let mut files = vec![
+            ("pyproject.toml", "[tool.pytest.ini_options]\n"),
+            ("ruff.toml", ""),
+            ("mypy.ini", ""),
+            ("one/pyproject.toml", ""),
+            ("one/test_a.py", ""),
+            ("two/pyproject.toml", "[tool.ruff]\n"),
+            ("two/b.py", ""),
+        ];
+        assert_eq!(ids(&files), "ruff-format, ruff-format (two), ruff, ruff (two), mypy, pytest");
+        // pytest at the root goes nowhere else then.
+        files[0].1 = "[tool.pytest.ini_options]\ntestpaths = ['x']\n";
+        assert!(ids(&files).ends_with("mypy, pytest, pytest (one)"));
+        let node = [
+            ("package.json", r#"{"workspaces":["web"],"devDependencies":{"typescript":"5","vitest":"2"}}"#),
+            ("package-lock.json", "{}"),
+            (".prettierrc", ""),
+            ("eslint.config.js", ""),
+            ("tsconfig.json", "{}"),
+            ("web/package.json", r#"{"devDependencies":{"typescript":"5"}}"#),
+            ("bin/npm", ""),
+        ];
+        assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, npm-audit");
+        // Without a project at the root there is no run at the root.
+        assert_eq!(ids(&node[2..]), "prettier (web), eslint (web), tsc (web)");
+    }
+
+    #[test]
+    fn manifests_of_tests_samples_and_demos_make_no_projects() {
+        let files = [
+            ("package.json", "{}"),
+            (".prettierrc", ""),
+            ("tests/app/package.json", "{}"),
+            ("tests/requirements.txt", ""),
+            ("demo-app/Cargo.toml", ""),
+            ("samples/go.mod", ""),
+        ];
+        assert_eq!(ids(&files), "prettier");
+    }
+
+    #[test]
+    fn python_without_a_manifest_is_python() {
+        for name in ["pytest.ini", "conftest.py", "ruff.toml", "noxfile.py", "Pipfile", ".flake8", "mypy.ini"] {
+            assert!(ids(&[(name, ""), ("src/a.py", "")]).contains("ruff") || name == ".flake8", "{name}");
+        }
+        assert_eq!(ids(&[(".flake8", ""), ("a.py", "")]), "flake8");
+        assert_eq!(ids(&[("a.py", ""), ("tests/test_a.py", "")]), "ruff, pytest");
+        // Scripts beside something else, and a configuration of nothing.
+        assert_eq!(ids(&[("a.py", ""), ("b.txt", "")]), "");
+        assert_eq!(ids(&[(".flake8", "")]), "");
     }
 
     #[test]

@@ -31,6 +31,13 @@ pub(crate) struct Tool {
     pub(crate) wants: fn(&Project<'_>) -> Option<String>,
 }
 
+impl Tool {
+    /// Whether a run in a folder reaches the projects of its kind below.
+    pub(crate) fn reaches_below(&self) -> bool {
+        matches!(self.toolchain, Toolchain::Python | Toolchain::Node) && self.category != Audit
+    }
+}
+
 const NONE: &[&str] = &[];
 
 /// The fields that most rows leave alone.
@@ -217,7 +224,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         wants: |project| {
             let own = project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
             let flake8 = project.opted_in(&[".flake8"], &[("setup.cfg", "[flake8]"), ("tox.ini", "[flake8]")]);
-            own.or_else(|| (flake8.is_none() && project.any(".py")).then(|| project.reason.clone()))
+            own.or_else(|| (flake8.is_none() && !project.covered && project.any(".py")).then(|| project.reason.clone()))
         },
         ..BASE
     },
@@ -255,7 +262,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "pytest",
         install: "`pip install pytest` installs it",
-        args: &["pytest", "-q", "--junitxml={results}/junit.xml", "-p", "no:cacheprovider"],
+        args: &["pytest", "-q", "--junitxml={results}/junit.xml", "-o", "cache_dir={results}/cache"],
         parser: Parser::Junit,
         nothing: &[5],
         wants: |project| project.python_tests(),
