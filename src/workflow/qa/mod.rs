@@ -1,7 +1,9 @@
-//! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository, `project` finds
-//! its projects, `tools` and `targets` say what can be done with them, `parse` reads what came of it.
+//! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository with the
+//! `index` of git, `project` finds its projects, `tools` and `targets` say what can be done with them, `parse` reads
+//! what came of it.
 
 pub(crate) mod facts;
+mod index;
 pub(crate) mod parse;
 mod project;
 mod targets;
@@ -84,8 +86,26 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         }
         tasks.push(one);
     }
+    // What was named and taken away again leaves nothing to check.
+    if !wanted.only.is_empty() && tasks.iter().all(|one| one.is_named(&wanted.skip)) {
+        return Ok(Vec::new());
+    }
     tasks.sort_by_key(|one| one.category);
-    Ok(with_fixes(tasks))
+    let mut tasks = with_fixes(tasks);
+    if facts.unnamed > 0 && (wanted.only.is_empty() || !tasks.is_empty()) {
+        tasks.push(of_unnamed(facts.unnamed));
+    }
+    Ok(tasks)
+}
+
+/// Says in every report that files were not looked at.
+fn of_unnamed(count: usize) -> Task {
+    let mut task = Task::new(id("names", "", None), Run::Argv(vec!["true".into()]));
+    task.reason = "every file is to be looked at".to_owned();
+    task.check = Some(Check { tool: "names".to_owned(), parser: Parser::Exit.as_str().to_owned(), ..Check::default() });
+    let detail = format!("files not looked at because their names are not UTF-8: {count}");
+    task.skip = Some(Skip::NothingToDo { detail });
+    task
 }
 
 /// A check on its way into the plan.
@@ -169,7 +189,12 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
 fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wanted) -> Vec<Planned> {
     let takes_files = tool.args.contains(&"{files}");
-    let files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    let mut files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    // A file that is named is formatted whatever the configuration says of it; a folder is not.
+    let ignores = |line: &str| line.replace(' ', "").to_lowercase() == "ignore=true";
+    if tool.name == "shfmt" && project.text(".editorconfig").lines().any(|line| ignores(line.trim())) {
+        files = vec!["."];
+    }
     if takes_files && files.is_empty() {
         return Vec::new();
     }
@@ -727,6 +752,55 @@ mod cases {
         // Scripts beside something else, and a configuration of nothing.
         assert_eq!(ids(&[("a.py", ""), ("b.txt", "")]), "");
         assert_eq!(ids(&[(".flake8", "")]), "");
+    }
+
+    #[test]
+    fn files_without_a_readable_name_are_counted() {
+        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", "")]);
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.sh");
+        std::fs::write(repository.root.join("work").join::<&std::ffi::OsStr>(name), "").expect("written");
+        let tasks = planned(&repository, &Wanted::default());
+        let last = tasks.last().and_then(|task| task.skip.as_ref()).map(explain_skip);
+        assert_eq!(last.as_deref(), Some("files not looked at because their names are not UTF-8: 1"));
+    }
+
+    #[test]
+    fn scripts_are_shell_by_their_interpreter() {
+        let files = [
+            ("envs", "#!/usr/bin/env -S bash -e\n"),
+            ("set", "#!/usr/bin/env A=b sh\n"),
+            ("plain.sh", "echo\n"),
+            ("z.sh", "#!/usr/bin/env zsh\n"),
+            ("python", "#!/usr/bin/env python3\n"),
+            ("bin/shellcheck", ""),
+        ];
+        assert_eq!(lines(&files, &Wanted::default()), ["shellcheck: shellcheck -f json1 envs plain.sh set"]);
+    }
+
+    #[test]
+    fn shfmt_finds_out_itself_what_it_ignores() {
+        let check = |text: &str| {
+            let files = [(".editorconfig", text), ("a.sh", ""), ("gen/b.sh", ""), ("bin/shfmt", "")];
+            lines(&files, &only("shfmt")).join("")
+        };
+        assert_eq!(check("[[shell]]\nindent_size = 2\n"), "shfmt: shfmt -l a.sh gen/b.sh");
+        assert_eq!(check("[[shell]]\nindent_size = 2\n[gen/**]\nignore = true\n"), "shfmt: shfmt -l .");
+    }
+
+    #[test]
+    fn a_taskfile_for_distribution_is_read_where_there_is_no_other() {
+        let dist = ("Taskfile.dist.yml", "tasks: {test: {}}\n");
+        assert_eq!(lines(&[dist, ("bin/task", "")], &only("task")), ["task test: task test"]);
+        let own = ("Taskfile.yml", "tasks: {lint: {}}\n");
+        assert_eq!(lines(&[dist, own, ("bin/task", "")], &only("task")), ["task lint: task lint"]);
+    }
+
+    #[test]
+    fn checks_selected_and_deselected_are_none() {
+        let files = [("ruff.toml", ""), ("a.py", ""), ("bin/ruff", "")];
+        let skip = Wanted { skip: vec!["lint".to_owned()], ..only("lint") };
+        assert_eq!(lines(&files, &skip), [] as [&str; 0]);
+        assert_eq!(lines(&files, &Wanted { skip: vec!["lint".to_owned()], ..only("python") }).len(), 2);
     }
 
     #[test]

@@ -216,19 +216,26 @@ fn is_member(facts: &Facts, above: &str, dir: &str) -> bool {
     manifest.contains("[workspace]") && !own_workspace && !excluded
 }
 
+/// The program that a `#!` line names, also behind `env` with its options and variables.
+fn interpreter(line: &str) -> &str {
+    let mut words = line.split_whitespace();
+    let mut program = words.next().unwrap_or_default();
+    if program.ends_with("/env") {
+        program = words.find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or_default();
+    }
+    program.rsplit('/').next().unwrap_or(program)
+}
+
 /// A toolchain of files, what one is called, and how it is recognised.
 type Kind<'a> = (Toolchain, &'a str, &'a dyn Fn(&&str) -> bool);
 
 /// What is checked file by file in the whole repository.
 fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
     let is_shell = |file: &&str| {
-        let by_shebang = facts.interpreters.get(*file).is_some_and(|line| {
-            let program = line.split_whitespace().next().unwrap_or_default();
-            let program =
-                if program.ends_with("/env") { line.split_whitespace().nth(1).unwrap_or_default() } else { program };
-            matches!(program.rsplit('/').next().unwrap_or_default(), "sh" | "bash" | "dash" | "ksh")
-        });
-        file.ends_with(".sh") || file.ends_with(".bash") || by_shebang
+        let interpreter = facts.interpreters.get(*file).map(|line| interpreter(line));
+        let is_shell = |name: &str| matches!(name, "sh" | "bash" | "dash" | "ksh" | "ash" | "busybox");
+        // What zsh or fish reads is not checked as something else.
+        interpreter.map_or_else(|| file.ends_with(".sh") || file.ends_with(".bash"), is_shell)
     };
     let is_docker = |file: &&str| {
         let name = file.rsplit('/').next().unwrap_or(file);

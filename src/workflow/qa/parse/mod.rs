@@ -310,6 +310,10 @@ fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
         let install = tools::find(&check.tool).map_or("", |tool| tool.install).to_owned();
         return Outcome::Skipped { reason: Skip::ToolMissing { tool: check.tool.clone(), install } };
     }
+    // `go vet` in a module whose packages are all below modules of their own.
+    if said.lines().any(|line| line == "no packages to vet") {
+        return Outcome::Skipped { reason: Skip::NothingToDo { detail: "it found nothing to look at".to_owned() } };
+    }
     match said.lines().find(|line| offline(line)) {
         Some(line) if check.category == Category::Audit => {
             Outcome::Skipped { reason: Skip::Offline { detail: short(line) } }
@@ -631,6 +635,12 @@ mod cases {
         );
         let vet = "# m\n{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
         assert_eq!(check("go-vet", Parser::GoVet, 0, "", vet), "1 finding\nError printf sub/a.go:5:2: bad verb");
+    }
+
+    #[test]
+    fn a_module_without_packages_has_nothing_to_vet() {
+        let said = "go: warning: \"./...\" matched no packages\nno packages to vet\n";
+        assert_eq!(check("go-vet", Parser::GoVet, 1, "", said), "it found nothing to look at");
     }
 
     #[test]
