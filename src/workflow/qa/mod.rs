@@ -721,12 +721,14 @@ mod cases {
             (".prettierrc", ""),
             ("eslint.config.js", ""),
             ("tsconfig.json", "{}"),
-            ("web/package.json", r#"{"devDependencies":{"typescript":"5"}}"#),
+            ("web/package.json", r#"{"devDependencies":{"typescript":"5","vitest":"2"}}"#),
+            ("own/package.json", r#"{"devDependencies":{"vitest":"2"}}"#),
+            ("own/vitest.config.ts", ""),
             ("bin/npm", ""),
         ];
-        assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, npm-audit");
+        assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, vitest (own), npm-audit");
         // Without a project at the root there is no run at the root.
-        assert_eq!(ids(&node[2..]), "prettier (web), eslint (web), tsc (web)");
+        assert_eq!(ids(&node[2..6]), "prettier (web), eslint (web), tsc (web), vitest (web)");
     }
 
     #[test]

@@ -135,10 +135,13 @@ fn just_recipes(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The tasks of a Taskfile that can be called from outside.
 fn taskfile_tasks(text: &str) -> Vec<String> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).unwrap_or_default();
     let tasks = value.get("tasks").and_then(|tasks| tasks.as_mapping());
-    tasks.into_iter().flatten().filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect()
+    let is_internal = |task: &serde_yaml::Value| task.get("internal").and_then(|word| word.as_bool()) == Some(true);
+    let open = tasks.into_iter().flatten().filter(|(_, task)| !is_internal(task));
+    open.filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -156,5 +159,6 @@ mod tests {
         assert_eq!(just_recipes(systems).collect::<Vec<_>>(), ["build", "lint"]);
         assert_eq!(taskfile_tasks("version: '3'\ntasks:\n  test: {}\n  lint:\n    cmds: []\n"), ["test", "lint"]);
         assert!(taskfile_tasks("a: [").is_empty());
+        assert_eq!(taskfile_tasks("tasks:\n  lint: {internal: true}\n  test: go test\n"), ["test"]);
     }
 }

@@ -348,7 +348,19 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`npm ci` installs the project's packages",
         args: &["vitest", "run", "--reporter=junit", "--outputFile={results}/junit.xml"],
         parser: Parser::Junit,
-        wants: |project| project.node_depends("vitest"),
+        wants: |project| {
+            const FILES: [&str; 6] = [
+                "vitest.config.ts",
+                "vitest.config.mts",
+                "vitest.config.js",
+                "vitest.config.mjs",
+                "vite.config.ts",
+                "vite.config.js",
+            ];
+            // The run of a workspace finds the tests of its packages.
+            let own = || project.has_here(&FILES).is_some();
+            project.node_depends("vitest").filter(|_| !project.covered || own())
+        },
         ..BASE
     },
     Tool {
@@ -359,7 +371,12 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`npm ci` installs the project's packages",
         args: &["jest", "--json", "--outputFile={results}/jest.json"],
         parser: Parser::Jest,
-        wants: |project| project.node_depends("jest"),
+        wants: |project| {
+            const FILES: [&str; 5] =
+                ["jest.config.js", "jest.config.ts", "jest.config.cjs", "jest.config.mjs", "jest.config.json"];
+            let own = || project.has_here(&FILES).is_some() || project.node_key("jest").is_some();
+            project.node_depends("jest").filter(|_| !project.covered || own())
+        },
         ..BASE
     },
     Tool {
