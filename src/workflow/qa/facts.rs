@@ -170,11 +170,10 @@ fn listed(root: &Path) -> BTreeSet<PathBuf> {
         .ignore(false)
         .require_git(false)
         .filter_entry(move |entry| {
-            let is_module = || {
-                let own = is_repository && entry.depth() > 0 && entry.path().join(".git").exists();
-                own || modules.contains(entry.path())
-            };
-            entry.file_name() != ".git" && entry.file_name() != "node_modules" && !is_module()
+            let is_folder = entry.depth() > 0 && entry.file_type().is_some_and(|kind| kind.is_dir());
+            let has = |name: &str| entry.path().join(name).exists();
+            let is_foreign = || has(ENVIRONMENT) || is_repository && has(".git") || modules.contains(entry.path());
+            entry.file_name() != ".git" && entry.file_name() != "node_modules" && !(is_folder && is_foreign())
         })
         .build();
     // A folder that cannot be read holds nothing that could be checked. One more than the limit, so that it shows.
@@ -236,6 +235,7 @@ mod tests {
             ("ignored.log", ""),
             ("env/pyvenv.cfg", ""),
             ("env/lib/a.py", ""),
+            ("env/tracked.py", ""),
             ("node_modules/a.js", ""),
             ("module/b.txt", ""),
         ];
@@ -257,7 +257,7 @@ mod tests {
         let module = root.join("module");
         assert!(git(&module, &["init", "-q"]) && git(&module, &["add", "b.txt"]));
         assert!(git(&module, &["commit", "-qm", "b"]));
-        assert!(git(&root, &["add", "-f", "tracked.log", "module"]));
+        assert!(git(&root, &["add", "-f", "tracked.log", "module", "env/pyvenv.cfg", "env/tracked.py"]));
         assert_eq!(read(), (".gitignore .ignore seen.txt tracked.log".to_owned(), 1));
         let _ = std::fs::remove_dir_all(&root);
     }
