@@ -274,11 +274,12 @@ fn from_fetcher(line: &str) -> bool {
 fn tests_ran(line: &str) -> bool {
     const RESULTS: [&str; 8] =
         ["test result:", "--- fail", "not ok ", "failed (", "# fail ", "tests:", "=== run", "assertionerror"];
-    let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let counted = words.windows(2).any(|pair| {
-        pair[0].bytes().all(|byte| byte.is_ascii_digit())
-            && matches!(pair[1], "passed" | "failed" | "passing" | "failing" | "tests")
-    });
+    let words: Vec<&str> =
+        line.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric())).collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let counted = words
+        .windows(2)
+        .any(|pair| is_number(pair[0]) && matches!(pair[1], "passed" | "failed" | "passing" | "failing" | "tests"));
     counted || RESULTS.iter().any(|start| line.starts_with(start))
 }
 
@@ -515,6 +516,10 @@ mod cases {
         assert_eq!(
             target("npm", Category::Tests, 1, npm),
             "no network: in the last 30 lines: npm error code enotfound"
+        );
+        let pip = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NameResolutionError(\"HTTPSConnection(host='x', port=443): Failed to resolve 'x' ([Errno -2] Name or service not known)\")'\n";
+        assert!(
+            target("tox", Category::Tests, 1, pip).starts_with("no network: in the last 30 lines: warning: retrying")
         );
         let own = "Error: connect ECONNREFUSED 127.0.0.1:1\n";
         assert_eq!(target("npm", Category::Tests, 1, own), "exit code 1");
