@@ -322,6 +322,36 @@ fn the_configuration_can_make_qa_strict_and_fail_fast() {
 }
 
 #[test]
+fn checks_leave_nothing_in_the_tree_and_change_nothing() {
+    if !has_program("ruff") || !has_program("pytest") {
+        return;
+    }
+    let sandbox = Sandbox::new("tidy");
+    sandbox
+        .file(
+            "pyproject.toml",
+            "[tool.ruff]\nfix = true\n[tool.pytest.ini_options]\naddopts = '--ff'\ncache_dir = 'mine'\n",
+        )
+        .file("a.py", "import os\n")
+        .file("test_a.py", "def test_a(cache):\n    cache.set('a', 1)\n");
+    sandbox.apm(["run", "qa", "--only", "ruff,pytest"]).fails(1);
+    assert_eq!(outcome(&sandbox.report()).0, ["ruff: failed", "pytest: passed"]);
+    assert_eq!(sandbox.read("a.py"), "import os\n");
+    assert!(!sandbox.has("mine") && !sandbox.has(".pytest_cache") && !sandbox.has(".ruff_cache"));
+}
+
+#[test]
+fn a_target_that_calls_a_missing_program_is_broken() {
+    if !has_program("make") {
+        return;
+    }
+    let sandbox = Sandbox::new("missing");
+    sandbox.file("Makefile", "build:\n\tno-such-program-here x\nlint:\n\t@no-such-program-here 2>/dev/null; exit 1\n");
+    sandbox.apm(["run", "qa"]).fails(1);
+    assert_eq!(outcome(&sandbox.report()).0, ["make lint: failed", "make build: broken"]);
+}
+
+#[test]
 fn nothing_to_check_is_said() {
     let sandbox = Sandbox::new("empty");
     let error = sandbox.apm(["run", "qa"]).fails(4);

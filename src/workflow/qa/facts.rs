@@ -1,18 +1,20 @@
 //! What a repository consists of, read once: its files as git sees them, the manifests, the programs at hand. Planning
 //! is pure over this value.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::workflow::qa::index;
 
 /// Files looked at; a larger tree is cut off, and said so.
 pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 27] = [
+const TEXTS: [&str; 29] = [
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -27,6 +29,8 @@ const TEXTS: [&str; 27] = [
     "Justfile",
     "Taskfile.yml",
     "Taskfile.yaml",
+    "Taskfile.dist.yml",
+    "Taskfile.dist.yaml",
     ".pre-commit-config.yaml",
     ".flake8",
     "mypy.ini",
@@ -49,12 +53,14 @@ pub(crate) struct Facts {
     pub(crate) files: Vec<String>,
     /// Texts of manifests, by file.
     texts: BTreeMap<String, String>,
-    /// First lines of files without an extension that start with `#!`.
+    /// First lines that start with `#!`, of shell scripts and of files without an extension.
     pub(crate) interpreters: BTreeMap<String, String>,
     /// Folders where programs are looked for.
     path: OsString,
     /// The tree was larger than what is looked at.
     pub(crate) cut_off: bool,
+    /// Files left out because their names are not UTF-8: they cannot be named to every tool, nor in a report.
+    pub(crate) unnamed: usize,
 }
 
 impl Facts {
@@ -67,29 +73,37 @@ impl Facts {
             interpreters: BTreeMap::new(),
             path,
             cut_off: false,
+            unnamed: 0,
         };
-        let walk = ignore::WalkBuilder::new(root)
-            .hidden(false)
-            .require_git(false)
-            .filter_entry(|entry| entry.file_name() != ".git" && entry.file_name() != "node_modules")
-            .build();
-        for entry in walk {
-            // A folder that cannot be read holds nothing that could be checked.
-            let Ok(entry) = entry else { continue };
-            if !entry.file_type().is_some_and(|kind| kind.is_file()) {
-                continue;
-            }
-            // Names that are not UTF-8 cannot be named to every tool.
-            let Some(file) = entry.path().strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+        let paths = listed(root);
+        let environments: BTreeSet<&Path> = paths
+            .iter()
+            .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
+            .filter_map(|path| path.parent().filter(|folder| !folder.as_os_str().is_empty()))
+            .collect();
+        let foreign = |path: &&PathBuf| {
+            path.iter().any(|part| part == "node_modules")
+                || path.ancestors().any(|folder| environments.contains(folder))
+        };
+        for path in paths.iter().filter(|path| !foreign(path)) {
             if facts.files.len() == FILES_MAX {
                 facts.cut_off = true;
                 break;
             }
+            let place = root.join(path);
+            // Git also tracks what was deleted without its knowledge.
+            if !std::fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file()) {
+                continue;
+            }
+            let Some(file) = path.to_str() else {
+                facts.unnamed += 1;
+                continue;
+            };
             let name = file.rsplit('/').next().unwrap_or(file);
             if TEXTS.contains(&name) {
-                facts.texts.extend(text(entry.path()).map(|text| (file.to_owned(), text)));
-            } else if !name.contains('.') {
-                facts.interpreters.extend(first_line(entry.path()).map(|line| (file.to_owned(), line)));
+                facts.texts.extend(text(&place).map(|text| (file.to_owned(), text)));
+            } else if !name.contains('.') || name.ends_with(".sh") || name.ends_with(".bash") {
+                facts.interpreters.extend(first_line(&place).map(|line| (file.to_owned(), line)));
             }
             facts.files.push(file.to_owned());
         }
@@ -142,6 +156,35 @@ impl Facts {
     }
 }
 
+/// The file by which a folder is a virtual environment of Python.
+const ENVIRONMENT: &str = "pyvenv.cfg";
+
+/// What git tracks, and what it does not and yet does not ignore.
+fn listed(root: &Path) -> BTreeSet<PathBuf> {
+    let tracked = index::tracked(root);
+    let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
+    // In a folder of repositories each of them is meant; inside of one they are somebody else's.
+    let is_repository = root.join(".git").exists();
+    let walk = ignore::WalkBuilder::new(root)
+        .hidden(false)
+        .ignore(false)
+        .require_git(false)
+        .filter_entry(move |entry| {
+            let is_folder = entry.depth() > 0 && entry.file_type().is_some_and(|kind| kind.is_dir());
+            let has = |name: &str| entry.path().join(name).exists();
+            let is_foreign = || has(ENVIRONMENT) || is_repository && has(".git") || modules.contains(entry.path());
+            entry.file_name() != ".git" && entry.file_name() != "node_modules" && !(is_folder && is_foreign())
+        })
+        .build();
+    // A folder that cannot be read holds nothing that could be checked. One more than the limit, so that it shows.
+    let walked = walk
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+        .filter_map(|entry| entry.path().strip_prefix(root).ok().map(Path::to_owned))
+        .take(FILES_MAX + 1);
+    tracked.files.into_iter().chain(walked).collect()
+}
+
 /// Major and minor version in a package.json.
 fn version(package: &str) -> Option<(u32, u32)> {
     let package: serde_json::Value = serde_json::from_str(package).ok()?;
@@ -164,4 +207,58 @@ fn first_line(path: &Path) -> Option<String> {
     let len = std::fs::File::open(path).ok()?.read(&mut bytes).ok()?;
     let line = bytes[..len].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     Some(String::from_utf8_lossy(line).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::Facts;
+
+    #[test]
+    fn files_are_those_that_git_sees() {
+        let root = std::env::temp_dir().join(format!("apm-facts-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let write = |file: &OsStr, text: &str| {
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            std::fs::write(path, text).expect("written");
+        };
+        let files = [
+            (".gitignore", "*.log\n"),
+            (".ignore", "seen.txt\n"),
+            ("seen.txt", ""),
+            ("tracked.log", ""),
+            ("ignored.log", ""),
+            ("env/pyvenv.cfg", ""),
+            ("env/lib/a.py", ""),
+            ("env/tracked.py", ""),
+            ("node_modules/a.js", ""),
+            ("module/b.txt", ""),
+        ];
+        files.iter().for_each(|(file, text)| write(OsStr::new(file), text));
+        write(OsStr::from_bytes(b"caf\xe9.sh"), "");
+        let read = || {
+            let facts = Facts::read(&root, OsString::new()).expect("facts");
+            (facts.files.join(" "), facts.unnamed)
+        };
+        let git = |dir: &Path, words: &[&str]| {
+            let mut command = Command::new("git");
+            command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(words).current_dir(dir);
+            command.output().is_ok_and(|output| output.status.success())
+        };
+        if !git(&root, &["init", "-q"]) {
+            println!("skipped: no git here");
+            return;
+        }
+        let module = root.join("module");
+        assert!(git(&module, &["init", "-q"]) && git(&module, &["add", "b.txt"]));
+        assert!(git(&module, &["commit", "-qm", "b"]));
+        assert!(git(&root, &["add", "-f", "tracked.log", "module", "env/pyvenv.cfg", "env/tracked.py"]));
+        assert_eq!(read(), (".gitignore .ignore seen.txt tracked.log".to_owned(), 1));
+        let _ = std::fs::remove_dir_all(&root);
+    }
 }

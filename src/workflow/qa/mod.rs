@@ -1,7 +1,9 @@
-//! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository, `project` finds
-//! its projects, `tools` and `targets` say what can be done with them, `parse` reads what came of it.
+//! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository with the
+//! `index` of git, `project` finds its projects, `tools` and `targets` say what can be done with them, `parse` reads
+//! what came of it.
 
 pub(crate) mod facts;
+mod index;
 pub(crate) mod parse;
 mod project;
 mod targets;
@@ -46,17 +48,27 @@ pub(crate) struct UnknownName {
 
 /// Plans the checks of a repository.
 pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
-    let projects = project::all(facts);
+    let mut projects = project::all(facts);
     let mut planned: Vec<Planned> = Vec::new();
-    for project in &projects {
+    // Folders come after those above them.
+    let mut runs: BTreeSet<(&str, String)> = BTreeSet::new();
+    for project in &mut projects {
         for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
+            let mut above = project::folders(&project.dir).skip(1);
+            project.covered =
+                tool.reaches_below() && above.any(|folder| runs.contains(&(tool.name, folder.to_owned())));
             if let Some(reason) = (tool.wants)(project) {
+                runs.insert((tool.name, project.dir.clone()));
                 planned.extend(of_tool(project, tool, &reason, wanted));
             }
         }
     }
-    let covered: BTreeSet<(String, Category)> =
-        planned.iter().filter(|one| one.task.skip.is_none()).map(|one| (one.dir.clone(), one.category)).collect();
+    // A tool that does not run looks at nothing.
+    let covered: BTreeSet<(String, Category, Toolchain)> = planned
+        .iter()
+        .filter(|one| one.task.skip.is_none() && one.is_selected(wanted))
+        .filter_map(|one| Some((one.dir.clone(), one.category, one.toolchain?)))
+        .collect();
     planned.extend(of_targets(facts, &projects, &covered, wanted));
     check_names(&planned, &wanted.only, &wanted.only_by)?;
     check_names(&planned, &wanted.skip, &wanted.skip_by)?;
@@ -74,8 +86,26 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         }
         tasks.push(one);
     }
+    // What was named and taken away again leaves nothing to check.
+    if !wanted.only.is_empty() && tasks.iter().all(|one| one.is_named(&wanted.skip)) {
+        return Ok(Vec::new());
+    }
     tasks.sort_by_key(|one| one.category);
-    Ok(with_fixes(tasks))
+    let mut tasks = with_fixes(tasks);
+    if facts.unnamed > 0 && (wanted.only.is_empty() || !tasks.is_empty()) {
+        tasks.push(of_unnamed(facts.unnamed));
+    }
+    Ok(tasks)
+}
+
+/// Says in every report that files were not looked at.
+fn of_unnamed(count: usize) -> Task {
+    let mut task = Task::new(id("names", "", None), Run::Argv(vec!["true".into()]));
+    task.reason = "every file is to be looked at".to_owned();
+    task.check = Some(Check { tool: "names".to_owned(), parser: Parser::Exit.as_str().to_owned(), ..Check::default() });
+    let detail = format!("files not looked at because their names are not UTF-8: {count}");
+    task.skip = Some(Skip::NothingToDo { detail });
+    task
 }
 
 /// A check on its way into the plan.
@@ -98,13 +128,17 @@ impl Planned {
     fn is_named(&self, words: &[String]) -> bool {
         words.iter().any(|word| self.names().any(|name| name == word))
     }
+
+    fn is_selected(&self, wanted: &Wanted) -> bool {
+        (wanted.only.is_empty() || self.is_named(&wanted.only)) && !self.is_named(&wanted.skip)
+    }
 }
 
 /// What the checks named by `--only` cannot do without, and which of them it is needed by.
 fn needed(planned: &[Planned], wanted: &Wanted) -> BTreeMap<TaskId, TaskId> {
     let tasks: BTreeMap<&TaskId, &Task> = planned.iter().map(|one| (&one.task.id, &one.task)).collect();
     let mut needed = BTreeMap::new();
-    let named = planned.iter().filter(|one| one.is_named(&wanted.only) && !one.is_named(&wanted.skip));
+    let named = planned.iter().filter(|one| one.is_selected(wanted));
     let mut open: Vec<&Task> = named.map(|one| &one.task).filter(|task| task.skip.is_none()).collect();
     while let Some(task) = open.pop() {
         for need in &task.needs {
@@ -155,7 +189,12 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
 fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wanted) -> Vec<Planned> {
     let takes_files = tool.args.contains(&"{files}");
-    let files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    let mut files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    // A file that is named is formatted whatever the configuration says of it; a folder is not.
+    let ignores = |line: &str| line.replace(' ', "").to_lowercase() == "ignore=true";
+    if tool.name == "shfmt" && project.text(".editorconfig").lines().any(|line| ignores(line.trim())) {
+        files = vec!["."];
+    }
     if takes_files && files.is_empty() {
         return Vec::new();
     }
@@ -313,15 +352,20 @@ fn environment(project: &Project<'_>, task: &mut Task) {
 fn of_targets(
     facts: &Facts,
     projects: &[Project<'_>],
-    covered: &BTreeSet<(String, Category)>,
+    covered: &BTreeSet<(String, Category, Toolchain)>,
     wanted: &Wanted,
 ) -> Vec<Planned> {
-    let root =
-        Project { facts, toolchain: Toolchain::Shell, dir: String::new(), files: Vec::new(), reason: String::new() };
+    let root = Project {
+        facts,
+        toolchain: Toolchain::Shell,
+        dir: String::new(),
+        files: Vec::new(),
+        reason: String::new(),
+        covered: false,
+    };
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
-    let of_files = [Toolchain::Shell, Toolchain::Docker, Toolchain::Workflows, Toolchain::Yaml, Toolchain::Markdown];
-    let folders = projects.iter().filter(|project| !of_files.contains(&project.toolchain)).chain([&root]);
+    let folders = projects.iter().filter(|project| project.toolchain.is_language()).chain([&root]);
     for folder in folders {
         for target in targets::of(folder) {
             let name = format!("{} {}", target.runner, target.words.last().map_or("", String::as_str));
@@ -330,6 +374,9 @@ fn of_targets(
                 continue;
             }
             let mut task = Task::new(id.clone(), Run::Argv(target.words.iter().cloned().map(Into::into).collect()));
+            let is_covered = covered.iter().any(|(dir, category, toolchain)| {
+                *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
+            });
             task.reason = target.reason;
             task.cwd = Some(facts.root.join(&folder.dir).into());
             task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
@@ -345,7 +392,11 @@ fn of_targets(
             task.locks =
                 vec![format!("{} in {}", target.runner, if folder.dir.is_empty() { "." } else { &folder.dir })];
             let asked = wanted.only.iter().any(|word| word == target.runner || word == id.as_str());
-            if covered.contains(&(folder.dir.clone(), target.category)) && !asked {
+            let writes_docs = target.category == Category::Docs;
+            if writes_docs && !wanted.only.iter().any(|word| word == "docs" || word == id.as_str()) {
+                let by = "default: it may write over tracked files; `--only docs` runs it".to_owned();
+                task.skip = Some(Skip::Deselected { by });
+            } else if is_covered && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
                 task.skip = Some(Skip::Deselected { by });
             } else if target.changes_files && !wanted.fix && !asked {
@@ -394,13 +445,15 @@ fn install(runner: &str) -> &'static str {
 
 /// Fixers go first, one after the other; every check waits for all of them.
 fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
+    let mut fixers: Vec<(bool, Task)> =
+        planned.iter_mut().filter_map(|one| Some((one.category == Category::Format, one.fix.take()?))).collect();
+    // What a linter rewrites is not formatted.
+    fixers.sort_by_key(|(formats, _)| *formats);
     let mut fixes: Vec<Task> = Vec::new();
-    for one in &mut planned {
-        if let Some(mut fix) = one.fix.take() {
-            fix.needs.extend(fixes.last().map(|before| before.id.clone()));
-            fix.when = When::Always;
-            fixes.push(fix);
-        }
+    for (_, mut fix) in fixers {
+        fix.needs.extend(fixes.last().map(|before| before.id.clone()));
+        fix.when = When::Always;
+        fixes.push(fix);
     }
     let last = fixes.last().map(|fix| fix.id.clone());
     let known: BTreeSet<TaskId> = planned.iter().map(|one| one.task.id.clone()).collect();
@@ -585,6 +638,171 @@ mod cases {
             check(&Wanted { fix: true, ..Wanted::default() }),
             [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
         );
+    }
+
+    #[test]
+    fn own_targets_stand_back_only_for_tools_of_their_kind_that_run() {
+        const FILES: [(&str, &str); 10] = [
+            ("a.yaml", ""),
+            ("Makefile", "lint:\ntest:\n"),
+            ("package.json", r#"{"scripts":{"test":"node a.js"}}"#),
+            ("node_modules/x/y", ""),
+            (".pre-commit-config.yaml", "repos: []\n"),
+            ("bin/yamllint", ""),
+            ("bin/make", ""),
+            ("bin/npm", ""),
+            ("bin/pre-commit", ""),
+            ("bin/ruff", ""),
+        ];
+        let open = |more: &[(&str, &str)], wanted: &Wanted| {
+            let files: Vec<_> = FILES.iter().chain(more).copied().collect();
+            let tasks = planned(&repository(&files), wanted);
+            let open = tasks.iter().filter(|task| task.skip.is_none()).map(|task| task.id.as_str().to_owned());
+            open.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(open(&[], &Wanted::default()), "yamllint, make lint, make test, npm test");
+        let python = [("pyproject.toml", ""), ("a.py", ""), ("test_a.py", ""), ("bin/pytest", "")];
+        assert_eq!(open(&python, &Wanted::default()), "ruff, yamllint, pytest, npm test");
+        let skip = Wanted { skip: vec!["ruff".to_owned(), "pytest".to_owned()], ..Wanted::default() };
+        assert_eq!(open(&python, &skip), "yamllint, make lint, make test, npm test");
+        let fix = Wanted { fix: true, ..Wanted::default() };
+        assert!(open(&python, &fix).contains("pre-commit --all-files --fix"));
+    }
+
+    #[test]
+    fn documents_are_made_only_when_named() {
+        let files = [("Makefile", "docs:\ntest:\n"), ("bin/make", "")];
+        let left_out = "make docs: left out by default: it may write over tracked files; `--only docs` runs it";
+        assert_eq!(lines(&files, &Wanted::default()), ["make test: make test", left_out]);
+        assert_eq!(lines(&files, &only("make")), ["make test: make test", left_out]);
+        assert_eq!(lines(&files, &only("docs")), ["make docs: make docs"]);
+        assert_eq!(lines(&files, &only("make docs")), ["make docs: make docs"]);
+    }
+
+    #[test]
+    fn linters_fix_before_formatters_and_ruff_changes_nothing_without_being_asked() {
+        let files = [("pyproject.toml", "[tool.ruff]\nfix = true\n"), ("a.py", ""), ("bin/ruff", "")];
+        let fix = Wanted { fix: true, ..Wanted::default() };
+        assert_eq!(
+            lines(&files, &fix),
+            [
+                "ruff --fix: ruff check --fix --exit-zero .",
+                "ruff-format --fix: ruff format .",
+                "ruff-format: ruff format --check --no-cache .",
+                "ruff: ruff check --no-fix --no-cache --output-format json ."
+            ]
+        );
+    }
+
+    /// The ids of what is planned to run.
+    fn ids(files: &[(&str, &str)]) -> String {
+        let tasks = planned(&repository(files), &Wanted::default());
+        tasks.iter().map(|task| task.id.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_configuration_at_the_root_makes_one_run_at_the_root() {
+        let mut files = vec![
+            ("pyproject.toml", "[tool.pytest.ini_options]\n"),
+            ("ruff.toml", ""),
+            ("mypy.ini", ""),
+            ("one/pyproject.toml", ""),
+            ("one/test_a.py", ""),
+            ("two/pyproject.toml", "[tool.ruff]\n"),
+            ("two/b.py", ""),
+        ];
+        assert_eq!(ids(&files), "ruff-format, ruff-format (two), ruff, ruff (two), mypy, pytest");
+        // pytest at the root goes nowhere else then.
+        files[0].1 = "[tool.pytest.ini_options]\ntestpaths = ['x']\n";
+        assert!(ids(&files).ends_with("mypy, pytest, pytest (one)"));
+        let node = [
+            ("package.json", r#"{"workspaces":["web"],"devDependencies":{"typescript":"5","vitest":"2"}}"#),
+            ("package-lock.json", "{}"),
+            (".prettierrc", ""),
+            ("eslint.config.js", ""),
+            ("tsconfig.json", "{}"),
+            ("web/package.json", r#"{"devDependencies":{"typescript":"5","vitest":"2"}}"#),
+            ("own/package.json", r#"{"devDependencies":{"vitest":"2"}}"#),
+            ("own/vitest.config.ts", ""),
+            ("bin/npm", ""),
+        ];
+        assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, vitest (own), npm-audit");
+        // Without a project at the root there is no run at the root.
+        assert_eq!(ids(&node[2..6]), "prettier (web), eslint (web), tsc (web), vitest (web)");
+    }
+
+    #[test]
+    fn manifests_of_tests_samples_and_demos_make_no_projects() {
+        let files = [
+            ("package.json", "{}"),
+            (".prettierrc", ""),
+            ("tests/app/package.json", "{}"),
+            ("tests/requirements.txt", ""),
+            ("demo-app/Cargo.toml", ""),
+            ("samples/go.mod", ""),
+        ];
+        assert_eq!(ids(&files), "prettier");
+    }
+
+    #[test]
+    fn python_without_a_manifest_is_python() {
+        for name in ["pytest.ini", "conftest.py", "ruff.toml", "noxfile.py", "Pipfile", ".flake8", "mypy.ini"] {
+            assert!(ids(&[(name, ""), ("src/a.py", "")]).contains("ruff") || name == ".flake8", "{name}");
+        }
+        assert_eq!(ids(&[(".flake8", ""), ("a.py", "")]), "flake8");
+        assert_eq!(ids(&[("a.py", ""), ("tests/test_a.py", "")]), "ruff, pytest");
+        // Scripts beside something else, and a configuration of nothing.
+        assert_eq!(ids(&[("a.py", ""), ("b.txt", "")]), "");
+        assert_eq!(ids(&[(".flake8", "")]), "");
+    }
+
+    #[test]
+    fn files_without_a_readable_name_are_counted() {
+        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", "")]);
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.sh");
+        std::fs::write(repository.root.join("work").join::<&std::ffi::OsStr>(name), "").expect("written");
+        let tasks = planned(&repository, &Wanted::default());
+        let last = tasks.last().and_then(|task| task.skip.as_ref()).map(explain_skip);
+        assert_eq!(last.as_deref(), Some("files not looked at because their names are not UTF-8: 1"));
+    }
+
+    #[test]
+    fn scripts_are_shell_by_their_interpreter() {
+        let files = [
+            ("envs", "#!/usr/bin/env -S bash -e\n"),
+            ("set", "#!/usr/bin/env A=b sh\n"),
+            ("plain.sh", "echo\n"),
+            ("z.sh", "#!/usr/bin/env zsh\n"),
+            ("python", "#!/usr/bin/env python3\n"),
+            ("bin/shellcheck", ""),
+        ];
+        assert_eq!(lines(&files, &Wanted::default()), ["shellcheck: shellcheck -f json1 envs plain.sh set"]);
+    }
+
+    #[test]
+    fn shfmt_finds_out_itself_what_it_ignores() {
+        let check = |text: &str| {
+            let files = [(".editorconfig", text), ("a.sh", ""), ("gen/b.sh", ""), ("bin/shfmt", "")];
+            lines(&files, &only("shfmt")).join("")
+        };
+        assert_eq!(check("[[shell]]\nindent_size = 2\n"), "shfmt: shfmt -l a.sh gen/b.sh");
+        assert_eq!(check("[[shell]]\nindent_size = 2\n[gen/**]\nignore = true\n"), "shfmt: shfmt -l .");
+    }
+
+    #[test]
+    fn a_taskfile_for_distribution_is_read_where_there_is_no_other() {
+        let dist = ("Taskfile.dist.yml", "tasks: {test: {}}\n");
+        assert_eq!(lines(&[dist, ("bin/task", "")], &only("task")), ["task test: task test"]);
+        let own = ("Taskfile.yml", "tasks: {lint: {}}\n");
+        assert_eq!(lines(&[dist, own, ("bin/task", "")], &only("task")), ["task lint: task lint"]);
+    }
+
+    #[test]
+    fn checks_selected_and_deselected_are_none() {
+        let files = [("ruff.toml", ""), ("a.py", ""), ("bin/ruff", "")];
+        let skip = Wanted { skip: vec!["lint".to_owned()], ..only("lint") };
+        assert_eq!(lines(&files, &skip), [] as [&str; 0]);
+        assert_eq!(lines(&files, &Wanted { skip: vec!["lint".to_owned()], ..only("python") }).len(), 2);
     }
 
     #[test]

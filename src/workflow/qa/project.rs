@@ -34,6 +34,11 @@ impl Toolchain {
         Self::Markdown,
     ];
 
+    /// Whether it is a language, with projects of its own, and not one kind of file in the whole repository.
+    pub(crate) const fn is_language(self) -> bool {
+        matches!(self, Self::Rust | Self::Python | Self::Node | Self::Go | Self::C)
+    }
+
     /// The word for `--only` and `--skip`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +66,8 @@ pub(crate) struct Project<'a> {
     pub(crate) files: Vec<&'a str>,
     /// Why it was recognised.
     pub(crate) reason: String,
+    /// The tool in question runs in a folder above and reaches the files here: only a configuration of its own counts.
+    pub(crate) covered: bool,
 }
 
 /// Folders whose contents are material of tests or somebody else's, not projects and not files to check.
@@ -98,6 +105,24 @@ const MANIFESTS: [(&str, Toolchain); 11] = [
 const WEAK: [&str; 6] =
     ["requirements.txt", "tox.ini", "setup.cfg", "CMakeLists.txt", "configure.ac", "compile_commands.json"];
 
+/// Folders whose manifests are material as well, though their files are checked with the project around them.
+fn is_material(folder: &str) -> bool {
+    matches!(folder, "tests" | "test" | "samples" | "sample") || folder.starts_with("demo")
+}
+
+/// Configurations that make a folder with Python files a project also without a manifest.
+const PYTHON: [&str; 9] = [
+    "pytest.ini",
+    "conftest.py",
+    "ruff.toml",
+    ".ruff.toml",
+    "mypy.ini",
+    ".mypy.ini",
+    ".flake8",
+    "noxfile.py",
+    "Pipfile",
+];
+
 /// Whether a file is part of test material or of somebody else's code.
 fn is_foreign(file: &str) -> bool {
     let folders = file.rsplit_once('/').map_or("", |(folders, _)| folders);
@@ -111,9 +136,14 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
     let mut found: BTreeMap<(Toolchain, &str), &str> = BTreeMap::new();
     for file in &own {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
-        if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name) {
+        if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name)
+            && !dir.split('/').any(is_material)
+        {
             found.entry((*toolchain, dir)).or_insert(manifest);
         }
+    }
+    if let Some(file) = loose_python(facts, &own) {
+        found.entry((Toolchain::Python, "")).or_insert(file);
     }
     let is_part = |toolchain: Toolchain, dir: &str, manifest: &str| {
         let weak = WEAK.contains(&manifest);
@@ -127,7 +157,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
             places.insert((*toolchain, dir), projects.len());
             let reason = format!("`{}{manifest}` is here", with_slash(dir));
             let (toolchain, dir) = (*toolchain, (*dir).to_owned());
-            projects.push(Project { facts, toolchain, dir, files: Vec::new(), reason });
+            projects.push(Project { facts, toolchain, dir, files: Vec::new(), reason, covered: false });
         }
     }
     let toolchains: BTreeSet<Toolchain> = projects.iter().map(|project| project.toolchain).collect();
@@ -146,8 +176,24 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
     projects
 }
 
+/// The file at the root by which a repository without a manifest is a Python project.
+fn loose_python<'a>(facts: &Facts, own: &[&'a str]) -> Option<&'a str> {
+    let has_python = own.iter().any(|file| file.ends_with(".py"));
+    if let Some(name) = PYTHON.iter().find(|name| facts.has(name)) {
+        return has_python.then_some(*name);
+    }
+    // Modules alone may be scripts beside something else; with tests they are the thing itself.
+    let module = own.iter().find(|file| !file.contains('/') && file.ends_with(".py"));
+    module.copied().filter(|_| own.iter().any(|file| is_python_test(file)))
+}
+
+fn is_python_test(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"))
+}
+
 /// A path and the folders above it, the nearest first; the root is empty.
-fn folders(path: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn folders(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| match path.rsplit_once('/') {
         Some((above, _)) => Some(above),
         None => (!path.is_empty()).then_some(""),
@@ -170,19 +216,26 @@ fn is_member(facts: &Facts, above: &str, dir: &str) -> bool {
     manifest.contains("[workspace]") && !own_workspace && !excluded
 }
 
+/// The program that a `#!` line names, also behind `env` with its options and variables.
+fn interpreter(line: &str) -> &str {
+    let mut words = line.split_whitespace();
+    let mut program = words.next().unwrap_or_default();
+    if program.ends_with("/env") {
+        program = words.find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or_default();
+    }
+    program.rsplit('/').next().unwrap_or(program)
+}
+
 /// A toolchain of files, what one is called, and how it is recognised.
 type Kind<'a> = (Toolchain, &'a str, &'a dyn Fn(&&str) -> bool);
 
 /// What is checked file by file in the whole repository.
 fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
     let is_shell = |file: &&str| {
-        let by_shebang = facts.interpreters.get(*file).is_some_and(|line| {
-            let program = line.split_whitespace().next().unwrap_or_default();
-            let program =
-                if program.ends_with("/env") { line.split_whitespace().nth(1).unwrap_or_default() } else { program };
-            matches!(program.rsplit('/').next().unwrap_or_default(), "sh" | "bash" | "dash" | "ksh")
-        });
-        file.ends_with(".sh") || file.ends_with(".bash") || by_shebang
+        let interpreter = facts.interpreters.get(*file).map(|line| interpreter(line));
+        let is_shell = |name: &str| matches!(name, "sh" | "bash" | "dash" | "ksh" | "ash" | "busybox");
+        // What zsh or fish reads is not checked as something else.
+        interpreter.map_or_else(|| file.ends_with(".sh") || file.ends_with(".bash"), is_shell)
     };
     let is_docker = |file: &&str| {
         let name = file.rsplit('/').next().unwrap_or(file);
@@ -212,7 +265,7 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
         let first = files.first()?;
         let others = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
         let reason = format!("{noun} `{first}`{others}");
-        Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason })
+        Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason, covered: false })
     };
     kinds.iter().filter_map(project).collect()
 }
@@ -271,9 +324,10 @@ impl Project<'_> {
     }
 
     /// The first of these files that is in its folder or at the root of the repository: for tools that look upwards.
+    /// What a run at the root sees needs no second one.
     pub(crate) fn config(&self, files: &[&str]) -> Option<String> {
         let above = || files.iter().find(|file| self.facts.has(file)).map(|file| format!("`{file}` is here"));
-        let above_counts = self.toolchain != Toolchain::Rust;
+        let above_counts = self.toolchain != Toolchain::Rust && !self.covered;
         self.has_here(files).or_else(|| above_counts.then(above).flatten())
     }
 
@@ -307,12 +361,17 @@ impl Project<'_> {
             &["pytest.ini", "conftest.py"],
             &[("pyproject.toml", "[tool.pytest"), ("setup.cfg", "[tool:pytest]"), ("tox.ini", "[pytest]")],
         );
+        // A run above that is told its folders does not come here.
+        let narrowed = || {
+            let mut above = folders(&self.dir).skip(1);
+            let texts = ["pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini"];
+            above.any(|dir| {
+                texts.iter().any(|file| self.facts.text(&format!("{}{file}", with_slash(dir))).contains("testpaths"))
+            })
+        };
         configured.or_else(|| {
-            let is_test = |file: &&&str| {
-                let name = file.rsplit('/').next().unwrap_or(file);
-                name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"))
-            };
-            self.files.iter().find(is_test).map(|file| format!("tests such as `{}`", self.path(file)))
+            let test = self.files.iter().find(|file| is_python_test(file)).filter(|_| !self.covered || narrowed());
+            test.map(|file| format!("tests such as `{}`", self.path(file)))
         })
     }
 

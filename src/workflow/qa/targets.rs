@@ -16,8 +16,20 @@ pub(crate) struct Target {
     pub(crate) changes_files: bool,
 }
 
+impl Target {
+    /// Whether it looks at the same as a tool of this toolchain in its folder and category. A script of npm is about
+    /// Node, a Makefile about any language; pre-commit runs only when asked for and is then meant.
+    pub(crate) fn is_covered_by(&self, toolchain: Toolchain) -> bool {
+        match self.runner {
+            "pre-commit" => false,
+            "npm" => toolchain == Toolchain::Node,
+            _ => toolchain.is_language(),
+        }
+    }
+}
+
 /// Names of targets and what they are about.
-const NAMES: [(&str, Category); 20] = [
+const NAMES: [(&str, Category); 21] = [
     ("fmt-check", Category::Format),
     ("format-check", Category::Format),
     ("format:check", Category::Format),
@@ -38,6 +50,7 @@ const NAMES: [(&str, Category); 20] = [
     ("check", Category::Tests),
     ("audit", Category::Audit),
     ("docs", Category::Docs),
+    ("doc", Category::Docs),
 ];
 
 fn category(name: &str) -> Option<Category> {
@@ -64,7 +77,9 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
             add("just", file, name, &["just", name]);
         }
     }
-    for file in ["Taskfile.yml", "Taskfile.yaml"] {
+    // The first that is there is the one that is read.
+    let taskfiles = ["Taskfile.yml", "Taskfile.yaml", "Taskfile.dist.yml", "Taskfile.dist.yaml"];
+    if let Some(file) = taskfiles.into_iter().find(|file| !folder.text(file).is_empty()) {
         for name in taskfile_tasks(folder.text(file)) {
             add("task", file, &name, &["task", &name]);
         }
@@ -100,20 +115,33 @@ fn make_targets(text: &str) -> impl Iterator<Item = &str> {
         .flat_map(str::split_whitespace)
 }
 
-/// Names at the start of a line up to a colon, without those that need an argument.
+/// Names at the start of a line up to a colon, without those that need an argument or another system.
 fn just_recipes(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.starts_with([' ', '\t', '#', '['])).filter_map(|line| {
+    // The systems of all attributes of a recipe count together.
+    let (mut named, mut here) = (false, false);
+    text.lines().filter(|line| !line.starts_with([' ', '\t', '#'])).filter_map(move |line| {
+        if let Some(attributes) = line.strip_prefix('[') {
+            let names: Vec<&str> = attributes.split([',', ']']).map(str::trim).collect();
+            let on = |systems: &[&str]| names.iter().any(|name| systems.contains(name));
+            named |= on(&["windows", "macos", "openbsd"]);
+            here |= on(&["linux", "unix"]);
+            return None;
+        }
+        let elsewhere = std::mem::take(&mut named) & !std::mem::take(&mut here);
         let (head, rest) = line.split_once(':')?;
         let needs_argument = head.split_whitespace().skip(1).any(|word| !word.contains('=') && !word.starts_with('*'));
         let name = head.split_whitespace().next()?;
-        (!rest.starts_with('=') && !needs_argument).then(|| name.trim_start_matches('@'))
+        (!rest.starts_with('=') && !needs_argument && !elsewhere).then(|| name.trim_start_matches('@'))
     })
 }
 
+/// The tasks of a Taskfile that can be called from outside.
 fn taskfile_tasks(text: &str) -> Vec<String> {
     let value: serde_yaml::Value = serde_yaml::from_str(text).unwrap_or_default();
     let tasks = value.get("tasks").and_then(|tasks| tasks.as_mapping());
-    tasks.into_iter().flatten().filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect()
+    let is_internal = |task: &serde_yaml::Value| task.get("internal").and_then(|word| word.as_bool()) == Some(true);
+    let open = tasks.into_iter().flatten().filter(|(_, task)| !is_internal(task));
+    open.filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]
@@ -126,7 +154,11 @@ mod tests {
         assert_eq!(make_targets(make).collect::<Vec<_>>(), ["all", "test", "lint", "vet"]);
         let just = "x := '1'\n@test:\n  a: b\nlint arg='x':\ndeploy target:\nset shell := ['a']\n";
         assert_eq!(just_recipes(just).collect::<Vec<_>>(), ["test", "lint"]);
+        let systems =
+            "[windows]\ntypecheck:\n  x\n[linux, macos]\nbuild:\n[private]\n[macos]\ntest:\n[unix]\n[macos]\nlint:\n";
+        assert_eq!(just_recipes(systems).collect::<Vec<_>>(), ["build", "lint"]);
         assert_eq!(taskfile_tasks("version: '3'\ntasks:\n  test: {}\n  lint:\n    cmds: []\n"), ["test", "lint"]);
         assert!(taskfile_tasks("a: [").is_empty());
+        assert_eq!(taskfile_tasks("tasks:\n  lint: {internal: true}\n  test: go test\n"), ["test"]);
     }
 }

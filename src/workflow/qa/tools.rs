@@ -31,6 +31,13 @@ pub(crate) struct Tool {
     pub(crate) wants: fn(&Project<'_>) -> Option<String>,
 }
 
+impl Tool {
+    /// Whether a run in a folder reaches the projects of its kind below.
+    pub(crate) fn reaches_below(&self) -> bool {
+        matches!(self.toolchain, Toolchain::Python | Toolchain::Node) && self.category != Audit
+    }
+}
+
 const NONE: &[&str] = &[];
 
 /// The fields that most rows leave alone.
@@ -210,13 +217,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         toolchain: Toolchain::Python,
         program: "ruff",
         install: "`pip install ruff` installs it",
-        args: &["ruff", "check", "--no-cache", "--output-format", "json", "."],
+        // `fix = true` in the configuration would change files.
+        args: &["ruff", "check", "--no-fix", "--no-cache", "--output-format", "json", "."],
         fix: &["ruff", "check", "--fix", "--exit-zero", "."],
         parser: Parser::Ruff,
         wants: |project| {
             let own = project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
             let flake8 = project.opted_in(&[".flake8"], &[("setup.cfg", "[flake8]"), ("tox.ini", "[flake8]")]);
-            own.or_else(|| (flake8.is_none() && project.any(".py")).then(|| project.reason.clone()))
+            own.or_else(|| (flake8.is_none() && !project.covered && project.any(".py")).then(|| project.reason.clone()))
         },
         ..BASE
     },
@@ -254,7 +262,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "pytest",
         install: "`pip install pytest` installs it",
-        args: &["pytest", "-q", "--junitxml={results}/junit.xml", "-p", "no:cacheprovider"],
+        args: &["pytest", "-q", "--junitxml={results}/junit.xml", "-o", "cache_dir={results}/cache"],
         parser: Parser::Junit,
         nothing: &[5],
         wants: |project| project.python_tests(),
@@ -340,7 +348,19 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`npm ci` installs the project's packages",
         args: &["vitest", "run", "--reporter=junit", "--outputFile={results}/junit.xml"],
         parser: Parser::Junit,
-        wants: |project| project.node_depends("vitest"),
+        wants: |project| {
+            const FILES: [&str; 6] = [
+                "vitest.config.ts",
+                "vitest.config.mts",
+                "vitest.config.js",
+                "vitest.config.mjs",
+                "vite.config.ts",
+                "vite.config.js",
+            ];
+            // The run of a workspace finds the tests of its packages.
+            let own = || project.has_here(&FILES).is_some();
+            project.node_depends("vitest").filter(|_| !project.covered || own())
+        },
         ..BASE
     },
     Tool {
@@ -351,7 +371,12 @@ pub(crate) const TOOLS: &[Tool] = &[
         install: "`npm ci` installs the project's packages",
         args: &["jest", "--json", "--outputFile={results}/jest.json"],
         parser: Parser::Jest,
-        wants: |project| project.node_depends("jest"),
+        wants: |project| {
+            const FILES: [&str; 5] =
+                ["jest.config.js", "jest.config.ts", "jest.config.cjs", "jest.config.mjs", "jest.config.json"];
+            let own = || project.has_here(&FILES).is_some() || project.node_key("jest").is_some();
+            project.node_depends("jest").filter(|_| !project.covered || own())
+        },
         ..BASE
     },
     Tool {

@@ -24,6 +24,8 @@ pub(crate) struct Judgement {
 
 /// What a reader is given.
 pub(crate) struct Printed<'a> {
+    /// The exit code; absent where a signal ended it.
+    pub(crate) code: Option<i32>,
     pub(crate) stdout: &'a [u8],
     pub(crate) stderr: &'a [u8],
     /// Folder of the files it wrote.
@@ -131,7 +133,11 @@ pub(crate) fn judge(
     root: &Path,
 ) -> Judgement {
     let Some(check) = &task.check else { return Judgement { outcome: exit.outcome(), results: Results::default() } };
-    let printed = Printed { stdout, stderr, written, place: Place { root, dir: &check.root } };
+    let code = match exit {
+        Exit::Code(code) => Some(code),
+        Exit::Signal(_) => None,
+    };
+    let printed = Printed { code, stdout, stderr, written, place: Place { root, dir: &check.root } };
     let parser = Parser::of(&check.parser).unwrap_or(Parser::Exit);
     let code = match exit {
         Exit::Code(code) => code,
@@ -147,14 +153,15 @@ pub(crate) fn judge(
             let outcome = match tool {
                 Some(tool) if tool.found.contains(&code) => exit.outcome(),
                 Some(_) if code != 0 => gap(check, code, &printed),
-                _ => opaque(exit, &printed),
+                _ => opaque(check, exit, &printed),
             };
             return Judgement { outcome, results: Results::default() };
         }
         Parser::Fixer => {
             // 1 is what pre-commit says when it has changed something.
             let fine = code == 0 || tool.map_or(code == 1, |tool| tool.found.contains(&code));
-            let outcome = if fine { Outcome::Passed } else { broken(code, &printed) };
+            let offline = || tool.is_none().then(|| target_offline(check, &printed)).flatten();
+            let outcome = if fine { Outcome::Passed } else { offline().unwrap_or_else(|| broken(code, &printed)) };
             return Judgement { outcome, results: Results::default() };
         }
         _ => {}
@@ -185,12 +192,95 @@ pub(crate) fn judge(
     }
 }
 
-/// A target of the project: only its exit code speaks.
-fn opaque(exit: Exit, printed: &Printed<'_>) -> Outcome {
+/// A target of the project: only its exit code speaks, unless its last words say that it came to no verdict.
+fn opaque(check: &Check, exit: Exit, printed: &Printed<'_>) -> Outcome {
     match exit {
+        Exit::Code(0) | Exit::Signal(_) => exit.outcome(),
         Exit::Code(127) => Outcome::Broken { error: format!("exit code 127: {}", last_line(printed)) },
-        exit => exit.outcome(),
+        Exit::Code(2)
+            if check.tool == "make"
+                && let Some(line) = missing_program(printed) =>
+        {
+            Outcome::Broken { error: format!("a program is missing: {line}") }
+        }
+        exit => target_offline(check, printed).unwrap_or_else(|| exit.outcome()),
     }
+}
+
+/// Lines at the end of a target's output by which it is judged.
+const LAST_WORDS: usize = 30;
+
+/// The last lines of both streams.
+fn last_words(printed: &Printed<'_>, count: usize) -> Vec<String> {
+    let last = |bytes: &[u8]| {
+        let text = transcript::clean(bytes);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect::<Vec<_>>()
+    };
+    [printed.stdout, printed.stderr].into_iter().flat_map(last).collect()
+}
+
+/// What make says where a recipe calls what is not there: its own exit code is 2 as for a recipe that failed.
+fn missing_program(printed: &Printed<'_>) -> Option<String> {
+    // The shell's line and make's own, one more for each make that called another.
+    let lines = last_words(printed, 4);
+    let from_make = |line: &str| line.starts_with("make: ") || line.starts_with("make[");
+    let by_shell = |line: &&String| line.ends_with("command not found") || line.ends_with(": not found");
+    let by_make = |line: &&String| from_make(line) && line.ends_with(": No such file or directory");
+    let by_code = |line: &&String| from_make(line) && line.ends_with(" Error 127");
+    let code = lines.iter().find(by_code)?;
+    let named = lines.iter().find(by_make).or_else(|| lines.iter().find(by_shell));
+    Some(short(named.unwrap_or(code)))
+}
+
+/// A target that says at its end that there is no network.
+fn target_offline(check: &Check, printed: &Printed<'_>) -> Option<Outcome> {
+    let lines: Vec<String> = last_words(printed, LAST_WORDS).iter().map(|line| line.to_lowercase()).collect();
+    let is_tests = check.category == Category::Tests;
+    // Tests that ran have their own reasons to print such a line.
+    if is_tests && lines.iter().any(|line| tests_ran(line)) {
+        return None;
+    }
+    let line = lines.iter().find(|line| offline(line) && (!is_tests || from_fetcher(line)))?;
+    let detail = format!("in the last {LAST_WORDS} lines: {}", short(line));
+    Some(Outcome::Skipped { reason: Skip::Offline { detail } })
+}
+
+/// Whether a line, in lower case, says that the network could not be reached.
+fn offline(line: &str) -> bool {
+    OFFLINE.iter().any(|text| line.contains(text))
+}
+
+/// Whether a line comes from what fetches packages and sources, not from a test.
+fn from_fetcher(line: &str) -> bool {
+    const FETCHERS: [&str; 12] = [
+        "npm err",
+        "npm error",
+        "curl:",
+        "wget:",
+        "pip._vendor",
+        "warning: retrying",
+        "error: could not install packages",
+        "fatal: unable to access",
+        "go: ",
+        "err:",
+        "e: ",
+        "[6] could not resolve host",
+    ];
+    FETCHERS.iter().any(|start| line.starts_with(start)) || line.contains("dial tcp") && line.contains(": get \"http")
+}
+
+/// Whether a line, in lower case, is the result of tests.
+fn tests_ran(line: &str) -> bool {
+    const RESULTS: [&str; 8] =
+        ["test result:", "--- fail", "not ok ", "failed (", "# fail ", "tests:", "=== run", "assertionerror"];
+    let words: Vec<&str> =
+        line.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric())).collect();
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let counted = words
+        .windows(2)
+        .any(|pair| is_number(pair[0]) && matches!(pair[1], "passed" | "failed" | "passing" | "failing" | "tests"));
+    counted || RESULTS.iter().any(|start| line.starts_with(start))
 }
 
 /// Fails by failed tests, by errors, by warnings where that was asked for or where the tool itself fails by them.
@@ -221,8 +311,11 @@ fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
         let install = tools::find(&check.tool).map_or("", |tool| tool.install).to_owned();
         return Outcome::Skipped { reason: Skip::ToolMissing { tool: check.tool.clone(), install } };
     }
-    let offline = said.lines().find(|line| OFFLINE.iter().any(|text| line.contains(text)));
-    match offline {
+    // `go vet` in a module whose packages are all below modules of their own.
+    if said.lines().any(|line| line == "no packages to vet") {
+        return Outcome::Skipped { reason: Skip::NothingToDo { detail: "it found nothing to look at".to_owned() } };
+    }
+    match said.lines().find(|line| offline(line)) {
         Some(line) if check.category == Category::Audit => {
             Outcome::Skipped { reason: Skip::Offline { detail: short(line) } }
         }
@@ -394,14 +487,110 @@ mod cases {
         assert_eq!(govulncheck(1, "no go.mod file"), "exit code 1: no go.mod file");
         assert_eq!(govulncheck(3, "Vulnerability #1"), "exit code 3");
         assert_eq!(govulncheck(0, ""), "passed");
-        // A target of the project has its own codes, and what it prints is not interpreted.
-        assert_eq!(check("make", Parser::Exit, 1, "", offline), "exit code 1");
         // A fixer that had something to fix has done its work.
         assert_eq!(check("pre-commit", Parser::Fixer, 1, "- files were modified by this hook\n", ""), "passed");
         assert_eq!(
             check("pre-commit", Parser::Fixer, 3, "", "An error has occurred\n"),
             "exit code 3: An error has occurred"
         );
+    }
+
+    /// The verdict on a target of the project.
+    fn target(runner: &str, category: Category, code: i32, stderr: &str) -> String {
+        let mut task = Task::new(TaskId::new(runner).expect("an id"), Run::Argv(Vec::new()));
+        let (tool, parser) = (runner.to_owned(), Parser::Exit.as_str().to_owned());
+        task.check = Some(Check { tool, parser, category, ..Check::default() });
+        explain(&judge(&task, Exit::Code(code), b"", stderr.as_bytes(), None, Path::new("/repo")).outcome)
+    }
+
+    #[test]
+    fn a_target_without_network_is_skipped_and_a_test_that_speaks_of_it_fails() {
+        let git = "An unexpected error has occurred: CalledProcessError\nfatal: unable to access 'https://x/': Could not resolve host: x\nCheck the log\n";
+        let skipped =
+            "no network: in the last 30 lines: fatal: unable to access 'https://x/': could not resolve host: x";
+        assert_eq!(target("pre-commit", Category::Lint, 3, git), skipped);
+        assert_eq!(target("make", Category::Tests, 2, git), skipped);
+        assert_eq!(check("pre-commit", Parser::Fixer, 3, "", git), skipped);
+        assert_eq!(target("pre-commit", Category::Lint, 0, git), "passed");
+        let npm = "npm error code ENOTFOUND\n";
+        assert_eq!(
+            target("npm", Category::Tests, 1, npm),
+            "no network: in the last 30 lines: npm error code enotfound"
+        );
+        let pip = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NameResolutionError(\"HTTPSConnection(host='x', port=443): Failed to resolve 'x' ([Errno -2] Name or service not known)\")'\n";
+        assert!(
+            target("tox", Category::Tests, 1, pip).starts_with("no network: in the last 30 lines: warning: retrying")
+        );
+        let own = "Error: connect ECONNREFUSED 127.0.0.1:1\n";
+        assert_eq!(target("npm", Category::Tests, 1, own), "exit code 1");
+        for result in ["2 failed, 3 passed in 1s", "--- FAIL: TestX", "test result: FAILED.", "FAILED (errors=1)"] {
+            assert_eq!(target("make", Category::Tests, 2, &format!("{git}{result}\n")), "exit code 2", "{result}");
+        }
+        let early = format!("{git}{}", "later\n".repeat(30));
+        assert_eq!(target("make", Category::Lint, 2, &early), "exit code 2");
+    }
+
+    #[test]
+    fn a_recipe_that_calls_what_is_missing_is_broken() {
+        let make = |text: &str| target("make", Category::Docs, 2, text);
+        assert_eq!(
+            make("make: pandoc: No such file or directory\nmake: *** [Makefile:2: docs] Error 127\n"),
+            "a program is missing: make: pandoc: No such file or directory"
+        );
+        assert_eq!(
+            make(
+                "/bin/sh: 1: pandoc: not found\nmake[1]: *** [Makefile:2: x] Error 127\nmake: *** [Makefile:9: docs] Error 2\n"
+            ),
+            "a program is missing: /bin/sh: 1: pandoc: not found"
+        );
+        assert_eq!(
+            make("make: *** [Makefile:2: docs] Error 127\n"),
+            "a program is missing: make: *** [Makefile:2: docs] Error 127"
+        );
+        // Something else was the end of it.
+        assert_eq!(
+            make("make: [Makefile:2: docs] Error 127 (ignored)\nmake: *** [Makefile:3: docs] Error 1\n"),
+            "exit code 2"
+        );
+        assert_eq!(make("x: command not found\nmake: *** [Makefile:3: docs] Error 1\n"), "exit code 2");
+    }
+
+    #[test]
+    fn go_without_network_has_no_findings() {
+        let said = "main.go:3:8: github.com/x/y@v1.0.0: Get \"http://127.0.0.1:1/x.zip\": dial tcp 127.0.0.1:1: connect: connection refused\n";
+        for (tool, parser) in [("go-vet", Parser::GoVet), ("go-build", Parser::GoBuild)] {
+            let text = check(tool, parser, 1, "", said);
+            assert!(text.starts_with("no network: main.go:3:8: ") && !text.contains('\n'), "{text}");
+        }
+        let event = |action: &str, more: &str| format!("{{\"Action\":\"{action}\",\"Package\":\"m\"{more}}}\n");
+        let tests = event("output", ",\"Output\":\"FAIL\\tm [setup failed]\\n\"") + &event("fail", "");
+        let text = check("go-test", Parser::GoTest, 1, &tests, said);
+        assert!(text.starts_with("no network: ") && !text.contains('\n'), "{text}");
+        // A test of the network is a test.
+        let tests = event("output", ",\"Test\":\"TestA\",\"Output\":\"dial tcp: connection refused\\n\"")
+            + &event("fail", ",\"Test\":\"TestA\"")
+            + &event("fail", "");
+        assert_eq!(check("go-test", Parser::GoTest, 1, &tests, ""), "1 failed test\nFailed m TestA");
+    }
+
+    #[test]
+    fn tests_that_ctest_could_not_start_fail_and_disabled_ones_are_skipped() {
+        let folder = std::env::temp_dir().join(format!("apm-notrun-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let xml = r#"<testsuite><testcase name="one" status="run"/>
+            <testcase name="gone" status="notrun"><skipped message="Unable to find executable"/></testcase>
+            <testcase name="later" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/></testcase>
+            <testcase name="off" status="disabled"><system-out>Disabled</system-out></testcase></testsuite>"#;
+        std::fs::write(folder.join("junit.xml"), xml).expect("written");
+        let ctest = |code| {
+            let mut task = Task::new(TaskId::new("ctest").expect("an id"), Run::Argv(Vec::new()));
+            let parser = Parser::Junit.as_str().to_owned();
+            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() });
+            shown(&judge(&task, Exit::Code(code), b"", b"", Some(&folder), Path::new("/repo")))
+        };
+        assert_eq!(ctest(8), "1 failed test\nPassed  one\nFailed  gone\nSkipped  later\nSkipped  off");
+        assert_eq!(ctest(0), "passed\nPassed  one\nSkipped  gone\nSkipped  later\nSkipped  off");
+        let _ = std::fs::remove_dir_all(&folder);
     }
 
     #[test]
@@ -451,6 +640,12 @@ mod cases {
         );
         let vet = "# m\n{\"m\":{\"printf\":[{\"posn\":\"/repo/sub/a.go:5:2\",\"message\":\"bad verb\"}]}}\n";
         assert_eq!(check("go-vet", Parser::GoVet, 0, "", vet), "1 finding\nError printf sub/a.go:5:2: bad verb");
+    }
+
+    #[test]
+    fn a_module_without_packages_has_nothing_to_vet() {
+        let said = "go: warning: \"./...\" matched no packages\nno packages to vet\n";
+        assert_eq!(check("go-vet", Parser::GoVet, 1, "", said), "it found nothing to look at");
     }
 
     #[test]

@@ -18,25 +18,28 @@ fn read_file(written: Option<&Path>, name: &str) -> Result<Vec<u8>, String> {
     std::fs::read(&path).map_err(|error| format!("`{name}`: {error}"))
 }
 
+/// The exit code of ctest that says that a test failed.
+const CTEST_FAILED: i32 = 8;
+
 /// JUnit XML, written to `junit.xml` or a folder of such files.
 pub(super) fn junit(printed: &Printed<'_>) -> Read {
     let bytes = read_file(printed.written, "junit.xml")?;
-    parse_junit(&text(&bytes))
+    parse_junit(&text(&bytes), printed.code)
 }
 
-fn parse_junit(xml: &str) -> Read {
+fn parse_junit(xml: &str, code: Option<i32>) -> Read {
     // What XML forbids is printed by tests all the same.
     let clean: String = xml.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).collect();
     let options = ParsingOptions { allow_dtd: false, nodes_limit: 10_000_000, ..ParsingOptions::default() };
     let document = Document::parse_with_options(&clean, options).map_err(|error| format!("not JUnit XML: {error}"))?;
     let mut results = Results::default();
     for case in document.descendants().filter(|node| node.has_tag_name("testcase")) {
-        results.tests.push(case_of(&case));
+        results.tests.push(case_of(&case, code));
     }
     Ok(results)
 }
 
-fn case_of(case: &Node<'_, '_>) -> Test {
+fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
     let attribute = |name: &str| case.attribute(name).unwrap_or_default().to_owned();
     let suite = match case.attribute("classname").filter(|name| !name.is_empty()) {
         Some(class) => class.to_owned(),
@@ -44,7 +47,13 @@ fn case_of(case: &Node<'_, '_>) -> Test {
     };
     let end =
         case.children().find(|child| ["failure", "error", "skipped"].iter().any(|name| child.has_tag_name(*name)));
+    // ctest writes what it could not start as skipped, as it does what asked to be skipped, and counts it as failed.
+    let asked = end.and_then(|end| end.attribute("message")).is_some_and(|message| message.starts_with("SKIP_"));
     let status = match end.map(|end| end.tag_name().name()) {
+        Some("skipped") if attribute("status") == "notrun" && code == Some(CTEST_FAILED) && !asked => {
+            TestStatus::Failed
+        }
+        None if matches!(attribute("status").as_str(), "disabled" | "notrun") => TestStatus::Skipped,
         None => TestStatus::Passed,
         Some("failure") => TestStatus::Failed,
         Some("error") => TestStatus::Error,
@@ -119,6 +128,8 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
     let mut builds: BTreeMap<String, String> = BTreeMap::new();
     let mut failed: HashSet<String> = HashSet::new();
     let mut seen = false;
+    let mut unfetched: Vec<(Test, String)> = Vec::new();
+    let stderr = text(printed.stderr);
     for event in json_lines(printed.stdout) {
         let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (package, test, action) = (string("Package"), string("Test"), string("Action"));
@@ -152,9 +163,16 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
                 // Several packages may fail by the build of one that they import.
                 let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
                 let message = format!("{build}{output}");
-                let message = if message.trim().is_empty() { text(printed.stderr).into_owned() } else { message };
+                let is_setup = message.trim().is_empty() || message.contains("[setup failed]");
+                let mut said = message.lines().chain(stderr.lines());
+                let fetches = said.find(|line| is_setup && is_unfetched(line)).map(str::to_owned);
+                let message = if message.trim().is_empty() { stderr.clone().into_owned() } else { message };
                 let status = TestStatus::Error;
-                results.tests.push(Test { suite: package, name, status, duration: None, message: bounded(message) });
+                let test = Test { suite: package, name, status, duration: None, message: bounded(message) };
+                match fetches {
+                    Some(line) => unfetched.push((test, line)),
+                    None => results.tests.push(test),
+                }
             }
             continue;
         }
@@ -170,17 +188,33 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
             message: if status == TestStatus::Passed { String::new() } else { bounded(output) },
         });
     }
-    let stderr = text(printed.stderr);
     let mut errors = Distinct::default();
     let said = builds.values().map(String::as_str).chain([&*stderr]).flat_map(str::lines);
     said.filter_map(|line| go_place(line, printed)).for_each(|found| errors.push(found));
     results.findings = errors.findings;
+    // With a failure that has nothing to do with the network the verdict is clear.
+    let fails = |test: &Test| matches!(test.status, TestStatus::Failed | TestStatus::Error);
+    if results.findings.is_empty()
+        && !results.tests.iter().any(fails)
+        && let Some((_, line)) = unfetched.first()
+    {
+        return Err(line.clone());
+    }
+    results.tests.extend(unfetched.into_iter().map(|(test, _)| test));
     if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
+}
+
+/// Whether a line says that a module could not be fetched: it has the place of the import, and nothing is wrong there.
+fn is_unfetched(line: &str) -> bool {
+    line.contains(": Get \"http") && super::offline(&line.to_lowercase())
 }
 
 /// `./a.go:3:5: undefined: x`, as the compiler prints it.
 pub(super) fn go_place(line: &str, printed: &Printed<'_>) -> Option<Finding> {
     let line = line.strip_prefix("vet: ").unwrap_or(line);
+    if is_unfetched(line) {
+        return None;
+    }
     let (file, rest) = line.split_once(".go:").filter(|(file, _)| !file.contains('"'))?;
     let (number, rest) = rest.split_once(':')?;
     let (column, message) = match rest.split_once(": ") {
@@ -205,7 +239,7 @@ mod cases {
         let xml = "<?xml version=\"1.0\"?><testsuites><testsuite name=\"s\"><testcase classname=\"c\" name=\"a\" time=\"0.5\"/>\
             <testcase name=\"b\"><failure message=\"short\">long \u{1} text</failure></testcase>\
             <testcase classname=\"c\" name=\"d\"><skipped message=\"why\"/></testcase></testsuite></testsuites>";
-        let tests = parse_junit(xml).expect("readable").tests;
+        let tests = parse_junit(xml, None).expect("readable").tests;
         let shown: Vec<(&str, &str, TestStatus, &str)> =
             tests.iter().map(|t| (t.suite.as_str(), t.name.as_str(), t.status, t.message.as_str())).collect();
         assert_eq!(
@@ -216,7 +250,7 @@ mod cases {
                 ("c", "d", TestStatus::Skipped, "why")
             ]
         );
-        assert!(parse_junit("<a>").is_err());
-        assert!(parse_junit("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>").is_err());
+        assert!(parse_junit("<a>", None).is_err());
+        assert!(parse_junit("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>", None).is_err());
     }
 }
