@@ -124,7 +124,10 @@ pub(crate) fn end_all(mut find_members: impl FnMut() -> Vec<Identity>) -> (u32, 
             if send(*process, signal::KILL) {
                 killed.insert((process.pid, process.start));
             }
-            reap(process.pid);
+        }
+        // Only orphans: for any other child the thread that started it waits, and wants to know how it ended.
+        for orphan in orphans().into_iter().filter(|pid| left.iter().any(|process| process.pid == *pid)) {
+            reap(orphan);
         }
         // Dying takes a moment, freeing much memory longer.
         std::thread::sleep(Duration::from_millis(u64::from(round.min(20)) + 1));

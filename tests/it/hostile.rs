@@ -427,3 +427,17 @@ fn a_descendant_with_an_empty_environment_is_ended_too() {
     assert!(text.contains("crashed"), "{text}");
     assert_eq!(processes_with(&mark), [] as [i32; 0]);
 }
+
+/// The thread that ends the rest of a tree took the main process out of the process table before its own thread could.
+#[test]
+fn a_killed_attempt_keeps_its_usage() {
+    let sandbox = Sandbox::new("killed");
+    let many: String = (0..40)
+        .map(|n| format!("- {{id: t{n}, run: \"trap '' TERM; sleep 9 & sleep 9 & wait\", timeout: 50ms, limits: {{grace: 50ms}}}}\n"))
+        .collect();
+    sandbox.file("p.yaml", format!("version: 1\ntasks:\n{many}"));
+    sandbox.apm(["run", "p.yaml", "-j20"]).fails(1);
+    for task in sandbox.report()["tasks"].as_array().expect("tasks") {
+        assert!(task["attempts"][0]["usage"]["wall_us"].as_u64() > Some(0), "{task}");
+    }
+}
