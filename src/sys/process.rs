@@ -6,10 +6,12 @@
 
 #![allow(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::sys::{signal, spawn};
@@ -46,8 +48,16 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
 /// Processes that became children of the main thread: attempts are started by other threads, so these are orphans.
 /// Empty where the kernel does not say (no CONFIG_PROC_CHILDREN).
 pub(crate) fn orphans() -> Vec<i32> {
+    // Asked after every attempt, so it stays open.
+    static CHILDREN: OnceLock<Option<File>> = OnceLock::new();
     let pid = std::process::id();
-    let text = fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
+    let open = || File::open(format!("/proc/self/task/{pid}/children")).ok();
+    let Some(file) = CHILDREN.get_or_init(open) else { return Vec::new() };
+    let mut bytes = vec![0; 4096];
+    let count = file.read_at(&mut bytes, 0).unwrap_or(0);
+    // A space follows each number; those that do not fit are seen when the others are gone.
+    let end = bytes[..count].iter().rposition(|byte| *byte == b' ').unwrap_or(0);
+    let text = String::from_utf8_lossy(&bytes[..end]);
     text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 

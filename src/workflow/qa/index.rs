@@ -139,10 +139,7 @@ mod tests {
             command.args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(words).current_dir(dir);
             command.output().is_ok_and(|output| output.status.success())
         };
-        if !git(&root, &["init", "-q"]) {
-            println!("skipped: no git here");
-            return;
-        }
+        assert!(git(&root, &["init", "-q"]), "git is there: `tests/all.sh` installs it");
         let names = |folder: &Path| -> Vec<String> {
             tracked(folder).files.iter().map(|path| path.display().to_string()).collect()
         };
