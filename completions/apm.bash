@@ -1,3 +1,4 @@
+# shellcheck disable=all
 _apm() {
     local i cur prev opts cmd
     COMPREPLY=()
