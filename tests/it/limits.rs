@@ -131,7 +131,7 @@ fn limits_hold_on_a_real_cgroup_v2() {
     let library = ["-O2", "-shared", "-fPIC", "-o", &text(&preload), &text(&source.join("ptrace.c")), "-ldl"];
     Ran::of(sandbox.program("gcc", library)).good();
     let words = [
-        "60".to_owned(),
+        "120".to_owned(),
         "linux.uml".to_owned(),
         "mem=1500M".to_owned(),
         "rootfstype=hostfs".to_owned(),
