@@ -14,6 +14,7 @@ use crate::report::{ReadStored, github, html, json, junit, markdown, text, trace
 use crate::sink::Sink;
 use crate::sink::file::{Render, ReportFile, target};
 use crate::sink::jsonl::JsonLines;
+use crate::sys::terminal::may_stall;
 use crate::text::layout::Layout;
 use crate::text::suggest;
 
@@ -45,6 +46,16 @@ fn renderer(format: Format, layout: Layout) -> Render {
 pub(crate) struct Wanted {
     format: Format,
     path: PathBuf,
+}
+
+impl Wanted {
+    /// Whether whoever reads it can make its writer wait.
+    pub(crate) fn may_stall(&self) -> bool {
+        if self.path == Path::new("-") {
+            return may_stall(&io::stdout());
+        }
+        std::fs::metadata(&self.path).is_ok_and(|meta| !(meta.is_file() || self.path == Path::new("/dev/null")))
+    }
 }
 
 /// Reads `-o FORMAT=FILE`.

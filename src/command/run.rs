@@ -19,6 +19,7 @@ use crate::engine::admit::Bounds;
 use crate::engine::dispatch::{self, Observer, Order, Over, Source};
 use crate::engine::history::History;
 use crate::engine::schedule::{Halt, HaltCount, HaltOn, Polled, Restored, Scheduler, Setup};
+use crate::engine::signals::Signals;
 use crate::engine::unit::Shared;
 use crate::executor::capture;
 use crate::executor::local::{self, Machine};
@@ -37,12 +38,15 @@ use crate::probe::machine::{self, Meter};
 use crate::probe::{self, Roots};
 use crate::report::run::RunReport;
 use crate::report::{dry_run, markdown};
+use crate::sink::Sink;
+use crate::sink::courier::Rest;
 use crate::sink::fan::{Fan, Importance};
 use crate::sink::log::{Detail, Log};
 use crate::sink::progress::Progress;
 use crate::sink::relay::{self, Relay};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::priority::{self, Who};
+use crate::sys::terminal::may_stall;
 use crate::sys::{process, signal, spawn};
 use crate::workflow;
 
@@ -64,6 +68,10 @@ const GROW_BELOW: Percent = Percent(85.0);
 const TASKS_PER_EVENT: usize = 500;
 /// Looks for more members of what a crashed run left, before what is known is killed.
 const SCANS_MAX: usize = 20;
+/// Live output that may wait, in bytes. Was unbounded but for its 10,000 pieces: 650 MiB behind a reader that stalled.
+const LIVE_MAX: usize = 64 << 20;
+/// Given to readers to take the rest after a second Ctrl-C.
+const HAND_OVER_KILLED: Duration = Duration::from_secs(1);
 /// How long the machine's memory pressure may be before nothing more is started.
 const MEMORY_PRESSURE_MAX: Percent = Percent(20.0);
 
@@ -81,7 +89,7 @@ pub(crate) struct Work {
     pub(crate) halt: Option<Halt>,
     pub(crate) relay: Option<(relay::Order, bool)>,
     /// Sinks of its own.
-    pub(crate) sinks: Vec<(Importance, Box<dyn crate::sink::Sink>)>,
+    pub(crate) sinks: Vec<(Importance, Box<dyn Sink>)>,
     /// Progress also where there is no terminal.
     pub(crate) eta: bool,
     /// No summary: the output of the tasks is the result.
@@ -296,6 +304,10 @@ impl Observer for Watch {
     fn is_closed(&self) -> bool {
         self.fan.is_closed()
     }
+
+    fn is_behind(&self) -> bool {
+        self.fan.is_behind()
+    }
 }
 
 /// Runs it.
@@ -354,7 +366,7 @@ pub(crate) fn execute(
         // What is gone is shown as nothing; the digest in the event tells.
         store::read(&read_folder, stored, max).unwrap_or_default()
     };
-    let mut fan = Fan::new(journal, Box::new(read));
+    let mut fan = Fan::new(journal, Arc::new(read));
     let relays = work.relay.is_some();
     add_sinks(context, &request, &mut work, &mut fan)?;
 
@@ -437,7 +449,7 @@ pub(crate) fn execute(
         source: work.source,
         shared: Arc::clone(&shared),
         interval: request.settings.interval,
-        buffer: request.settings.result_buffer,
+        buffer: live_buffer(&request.settings),
         next_seq,
         elapsed,
         opening,
@@ -449,8 +461,9 @@ pub(crate) fn execute(
     let (over, watch) = runtime.block_on(dispatch::run(order, watch)).map_err(Failure::machine)?;
     end_orphans();
     shared.machine.cgroups.remove();
+    let exit = finish(context, &request, &runtime, folder, watch, over, parent, work.silent, work.may_be_empty);
     runtime.shutdown_background();
-    finish(context, &request, folder, watch, over, parent, work.silent, work.may_be_empty)
+    exit
 }
 
 /// The place of a run: its folder, if it is recorded, or a temporary one.
@@ -682,6 +695,11 @@ fn priorities_possible(settings: &Settings, notes: &mut Vec<(NoteLevel, String)>
     }
 }
 
+/// Pieces of live output that may wait.
+fn live_buffer(settings: &Settings) -> usize {
+    settings.result_buffer.min(LIVE_MAX / settings.buffer.max(1)).max(1)
+}
+
 fn runtime(settings: &Settings, shape: PoolShape) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let (nice, io) = (settings.nice, settings.io_priority);
@@ -721,24 +739,35 @@ fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fa
         (false, false) => Detail::Ends,
     };
     for wanted in &request.outputs {
-        fan.add(Importance::Requested, output::file(wanted)?);
+        let sink = output::file(wanted)?;
+        add(fan, wanted.may_stall(), Importance::Requested, sink)?;
     }
     for (importance, sink) in work.sinks.drain(..) {
         fan.add(importance, sink);
     }
+    let (stdout_stalls, stderr_stalls) = (may_stall(&std::io::stdout()), may_stall(&std::io::stderr()));
     // Output on the screen and a display that moves would overwrite each other.
     let relays_to_screen = work.relay.is_some() && ui.stdout_is_terminal();
     if (ui.draws() || work.eta) && !relays_to_screen && !context.global.verbose {
-        fan.add(Importance::Display, Box::new(Progress::new(detail, !ui.draws())));
+        add(fan, stderr_stalls, Importance::Display, Box::new(Progress::new(detail, !ui.draws())))?;
     } else if !ui.quiet() {
-        fan.add(Importance::Display, Box::new(Log::new(detail)));
+        add(fan, stderr_stalls, Importance::Display, Box::new(Log::new(detail)))?;
     }
     match (format, work.relay) {
-        (Format::Text, Some((order, tag))) => fan.add(Importance::Result, Box::new(Relay::new(order, tag))),
+        (Format::Text, Some((order, tag))) => {
+            add(fan, stdout_stalls || stderr_stalls, Importance::Result, Box::new(Relay::new(order, tag)))
+        }
         // The summary is written after the display is gone.
-        (Format::Text, None) => {}
-        (format, _) => fan.add(Importance::Requested, output::stdout(format, ui.stdout_layout())),
+        (Format::Text, None) => Ok(()),
+        (format, _) => add(fan, stdout_stalls, Importance::Requested, output::stdout(format, ui.stdout_layout())),
     }
+}
+
+fn add(fan: &mut Fan, may_stall: bool, importance: Importance, sink: Box<dyn Sink>) -> Result<(), Failure> {
+    if may_stall {
+        return fan.add_slow(importance, sink).context("start a thread for output").map_err(Failure::machine);
+    }
+    fan.add(importance, sink);
     Ok(())
 }
 
@@ -755,6 +784,7 @@ fn end_orphans() {
 fn finish(
     context: &Context,
     request: &Request,
+    runtime: &tokio::runtime::Runtime,
     folder: Folder,
     watch: Watch,
     over: Over,
@@ -774,14 +804,14 @@ fn finish(
         running_max: over.figures.running_max,
         queue_max: over.figures.queue_max,
         queue_full: over.queue_full,
-        buffer_capacity: request.settings.result_buffer as u32,
+        buffer_capacity: live_buffer(&request.settings) as u32,
         buffer_max: over.buffer_max as u32,
         journal_writes,
         journal_syncs,
         own_cpu,
         own_memory_peak: Bytes(own_memory_peak),
     };
-    let stop = over.scheduler.stop().cloned();
+    let mut stop = over.scheduler.stop().cloned();
     let mut seq = over.next_seq;
     let mut envelope = |event| {
         seq += 1;
@@ -808,17 +838,29 @@ fn finish(
     }
     let summary = summary(context, request, fan.report(), fan.read(), silent);
     github_summary(context, fan.report(), fan.read(), &mut lost);
-    let (_, lost_files) = fan.finish();
+    let (lost_files, rest) = fan.finish();
     lost.extend(lost_files);
-    context.ui.result(&summary).map_err(Failure::machine)?;
+    let handed_over = rest.map_or(Ok(Vec::new()), |rest| runtime.block_on(hand_over(rest, over.signals)));
+    let is_read = handed_over.is_ok();
+    match handed_over {
+        Ok(lost_on_the_way) => lost.extend(lost_on_the_way),
+        Err(Some(signal)) => (code, stop) = (128 + signal, Some(Stop::Signal { signal })),
+        Err(None) => {}
+    }
     if let (Some(parent), Some(state), Some(run)) = (parent, &folder.state, &folder.run) {
         recorded::tell_parent(state, &parent, &run.id, code);
     }
     if over.fault.is_none() {
         folder.close();
     }
-    for text in &lost {
-        context.ui.say(&format!("apm: error: {text}\n"));
+    // Nothing is left that a signal could spoil.
+    signal::restore_defaults();
+    // Who stalls still holds the streams.
+    if is_read {
+        context.ui.result(&summary).map_err(Failure::machine)?;
+        for text in &lost {
+            context.ui.say(&format!("apm: error: {text}\n"));
+        }
     }
     if !lost.is_empty() && code == 0 {
         code = Exit::Incomplete.code();
@@ -831,6 +873,17 @@ fn finish(
         (_, Some(Stop::Signal { signal })) if over.fault.is_none() => Exit::Signal(signal),
         _ => Exit::Incomplete,
     })
+}
+
+/// Waits until everybody who reads has everything, or until a signal says that nobody waits for it any more.
+async fn hand_over(rest: Rest, mut signals: Signals) -> Result<Vec<String>, Option<i32>> {
+    let patience = if signals.at_once() { HAND_OVER_KILLED } else { Duration::MAX };
+    tokio::select! {
+        biased;
+        lost = rest => Ok(lost.unwrap_or_else(|_| vec!["a bug in apm; standard error has the details".to_owned()])),
+        (signal, _) = signals.next() => Err(Some(signal)),
+        () = tokio::time::sleep(patience) => Err(None),
+    }
 }
 
 fn summary(

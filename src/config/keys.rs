@@ -191,7 +191,7 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Whole(1, 1_000_000),
         "10000",
         "messages",
-        "pieces of live output and samples that may wait to be taken",
+        "pieces of live output that may wait to be taken, at most 64 MiB of them",
         Works("`engine.buffer_capacity` of the report"),
     ),
     key(

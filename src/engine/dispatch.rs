@@ -12,11 +12,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::engine::graph::{GraphError, Ix};
 use crate::engine::schedule::{Action, Figures, Input, Scheduler, Step, Tree};
+use crate::engine::signals::Signals;
 use crate::engine::unit::{self, Attempted, Control, Shared};
 use crate::model::event::{Envelope, Event, VERSION};
 use crate::model::id::TaskId;
@@ -38,6 +38,8 @@ pub(crate) trait Observer {
     fn tick(&mut self);
     /// Whether nobody is left to take the result: the run ends then.
     fn is_closed(&self) -> bool;
+    /// Whether somebody who takes the result is so far behind that it should get nothing new.
+    fn is_behind(&self) -> bool;
 }
 
 /// Where tasks come from while the run goes on.
@@ -77,18 +79,29 @@ pub(crate) struct Over {
     pub(crate) queue_full: u64,
     /// The run could not be recorded; nothing after it was started.
     pub(crate) fault: Option<String>,
+    /// Those that came, and those to come while the result is still being handed over.
+    pub(crate) signals: Signals,
 }
 
-/// What attempts tell on their way, and what looks at them bring.
+/// Output as it comes.
 #[derive(Debug)]
-pub(crate) enum Message {
-    Live { ix: Ix, stderr: bool, bytes: Vec<u8> },
-    Sampled { trees: Vec<(Ix, Tree)>, reading: Reading },
+pub(crate) struct Live {
+    pub(crate) ix: Ix,
+    pub(crate) stderr: bool,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What a look at the processes of attempts and at the machine brought.
+#[derive(Debug, Default)]
+struct Look {
+    trees: Vec<(Ix, Tree)>,
+    reading: Reading,
 }
 
 /// Runs until nothing is left to do. Gives the observer back.
 pub(crate) async fn run<O: Observer + Send + 'static>(order: Order, observer: O) -> std::io::Result<(Over, O)> {
-    let (sender, messages) = mpsc::channel::<Message>(order.buffer.max(1));
+    let (sender, messages) = mpsc::channel(order.buffer.max(1));
+    let (looker, looks) = mpsc::channel(1);
     let mut signals = Signals::listen()?;
     let mut source = order.source;
     let queue_max = match &source {
@@ -107,6 +120,9 @@ pub(crate) async fn run<O: Observer + Send + 'static>(order: Order, observer: O)
             controls: HashMap::new(),
             sender,
             messages,
+            looker,
+            looks,
+            behind: false,
             buffer_max: 0,
             sampling: false,
             ticked: Instant::now(),
@@ -140,7 +156,8 @@ pub(crate) async fn run<O: Observer + Send + 'static>(order: Order, observer: O)
         source_waits = !room;
         tokio::select! {
             biased;
-            (stop, again) = signals.next() => {
+            (signal, again) = signals.next() => {
+                let stop = Stop::Signal { signal };
                 start(&hub, |state| state.feed(if again { Input::Kill(stop) } else { Input::Stop(stop) }));
             }
             () = hub.stirred.notified() => {}
@@ -166,7 +183,7 @@ pub(crate) async fn run<O: Observer + Send + 'static>(order: Order, observer: O)
     let elapsed = whole_micros(state.now());
     let figures = state.scheduler.figures();
     let State { scheduler, seq, buffer_max, fault, observer, .. } = state;
-    Ok((Over { figures, scheduler, next_seq: seq, elapsed, buffer_max, queue_full, fault }, observer))
+    Ok((Over { figures, scheduler, next_seq: seq, elapsed, buffer_max, queue_full, fault, signals }, observer))
 }
 
 /// The state and its lock. Gone when the run is over.
@@ -195,10 +212,20 @@ impl<O: Observer> Hub<O> {
     fn take_messages(&self, context: &mut std::task::Context<'_>, interval: Duration) -> Poll<VecDeque<unit::Job>> {
         let mut guard = self.lock();
         let Some(state) = guard.as_mut() else { return Poll::Pending };
-        let Poll::Ready(Some(first)) = state.messages.poll_recv(context) else { return Poll::Pending };
-        state.buffer_max = state.buffer_max.max(state.messages.len() + 1);
-        state.take(first);
-        state.drain(BATCH_MAX);
+        let look = state.looks.poll_recv(context);
+        // Who waits for a slow reader is polled again with the next tick.
+        let first = if state.behind { Poll::Pending } else { state.messages.poll_recv(context) };
+        if look.is_pending() && first.is_pending() {
+            return Poll::Pending;
+        }
+        if let Poll::Ready(Some(look)) = look {
+            state.looked(look);
+        }
+        if let Poll::Ready(Some(first)) = first {
+            state.buffer_max = state.buffer_max.max(state.messages.len() + 1);
+            state.take(first);
+            state.drain(BATCH_MAX);
+        }
         // Output that never ends must not keep limits from being looked at.
         state.feed(Input::Tick);
         if state.ticked.elapsed() >= 2 * interval {
@@ -274,8 +301,12 @@ struct State<O> {
     offset: Duration,
     seq: u64,
     controls: HashMap<Ix, Arc<Control>>,
-    sender: mpsc::Sender<Message>,
-    messages: mpsc::Receiver<Message>,
+    sender: mpsc::Sender<Live>,
+    messages: mpsc::Receiver<Live>,
+    looker: mpsc::Sender<Look>,
+    looks: mpsc::Receiver<Look>,
+    /// The observer gets nothing new for now.
+    behind: bool,
     buffer_max: usize,
     /// A look at the processes is under way.
     sampling: bool,
@@ -334,18 +365,23 @@ impl<O: Observer> State<O> {
         }
     }
 
-    /// Takes a message; what follows is performed by the caller.
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Live { ix, stderr, bytes } => {
-                let id = self.scheduler.task(ix).id.clone();
-                self.observer.live(&id, stderr, &bytes);
-            }
-            Message::Sampled { trees, reading } => {
-                self.sampling = false;
-                self.scheduler.step(self.now(), Input::Sampled { trees, reading }, &mut self.step);
-            }
+    /// Takes output. Who ends a run by a signal does not wait for its reader: what is still printed then is only kept.
+    fn take(&mut self, Live { ix, stderr, bytes }: Live) {
+        if self.observer.is_behind() && matches!(self.scheduler.stop(), Some(Stop::Signal { .. })) {
+            return;
         }
+        let id = self.scheduler.task(ix).id.clone();
+        self.observer.live(&id, stderr, &bytes);
+    }
+
+    /// Takes a look; what follows is performed by the caller.
+    fn looked(&mut self, Look { mut trees, reading }: Look) {
+        self.sampling = false;
+        if self.behind && self.shared.live {
+            // Silent are those whose output nobody takes.
+            trees.iter_mut().for_each(|(_, tree)| tree.silent = Duration::ZERO);
+        }
+        self.scheduler.step(self.now(), Input::Sampled { trees, reading }, &mut self.step);
     }
 
     /// Adds tasks from the source. They come from our own reader, so a graph error is an internal one; it is said and
@@ -412,6 +448,12 @@ impl<O: Observer> State<O> {
             self.scheduler.step(self.now(), Input::Stop(Stop::Closed), &mut self.step);
             self.publish();
         }
+        let signalled = matches!(self.scheduler.stop(), Some(Stop::Signal { .. }));
+        let behind = self.observer.is_behind() && !signalled;
+        if std::mem::replace(&mut self.behind, behind) != behind {
+            self.scheduler.step(self.now(), Input::Behind(behind), &mut self.step);
+            self.publish();
+        }
         let mut actions = std::mem::take(&mut self.step.actions);
         for action in actions.drain(..) {
             match action {
@@ -472,13 +514,13 @@ impl<O: Observer> State<O> {
             return;
         }
         self.sampling = true;
-        let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
+        let (looker, shared) = (self.looker.clone(), Arc::clone(&self.shared));
         tokio::task::spawn_blocking(move || {
             // A bug in there costs this look, not all that would follow.
             let look = || (unit::sample(&shared, &old), machine::read(&shared.roots, &shared.meter));
             let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
             let (trees, reading) = looked.unwrap_or_default();
-            let _ = sender.blocking_send(Message::Sampled { trees, reading });
+            let _ = looker.blocking_send(Look { trees, reading });
         });
     }
 }
@@ -491,40 +533,4 @@ pub(crate) fn without_secrets(task: &Arc<Task>) -> Arc<Task> {
     let mut task = Task::clone(task);
     task.env.values_mut().for_each(|value| *value = Default::default());
     Arc::new(task)
-}
-
-/// Signals that end a run.
-struct Signals {
-    streams: Vec<(i32, tokio::signal::unix::Signal)>,
-    seen: bool,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        let mut streams = Vec::new();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
-            let number = kind.as_raw_value();
-            // `nohup apm ...` wants the hangup to stay ignored.
-            if !crate::sys::signal::is_ignored(number) {
-                streams.push((number, signal(kind)?));
-            }
-        }
-        Ok(Self { streams, seen: false })
-    }
-
-    /// The next one, and whether everything is to end at once: it is not the first.
-    async fn next(&mut self) -> (Stop, bool) {
-        let number = std::future::poll_fn(|context| {
-            for (number, stream) in &mut self.streams {
-                if stream.poll_recv(context).is_ready() {
-                    return std::task::Poll::Ready(*number);
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await;
-        // Ctrl-\ is for those who do not want to wait.
-        let again = std::mem::replace(&mut self.seen, true) || number == SignalKind::quit().as_raw_value();
-        (Stop::Signal { signal: number }, again)
-    }
 }

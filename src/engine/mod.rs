@@ -10,6 +10,7 @@ pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod retry;
 pub(crate) mod schedule;
+pub(crate) mod signals;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod unit;

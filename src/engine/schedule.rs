@@ -97,6 +97,8 @@ pub(crate) enum Input {
     Finished(Ix, Box<Attempted>),
     /// Running attempts and the machine were looked at.
     Sampled { trees: Vec<(Ix, Tree)>, reading: Reading },
+    /// Whoever takes the results is too far behind to take more, or not any more.
+    Behind(bool),
     /// The run is to end: what runs gets TERM, then KILL.
     Stop(Stop),
     /// The run is to end at once.
@@ -231,6 +233,7 @@ pub(crate) struct Scheduler {
     closed: bool,
     stop: Option<Stop>,
     held: bool,
+    behind: bool,
     /// After attempts were put back for memory: nothing starts before something ends.
     memory_settles: bool,
     cpu_credit_us: i64,
@@ -266,6 +269,7 @@ impl Scheduler {
             closed: false,
             stop: None,
             held: false,
+            behind: false,
             memory_settles: false,
             cpu_credit_us: 0,
             all_paused: false,
@@ -338,6 +342,7 @@ impl Scheduler {
             Input::Closed => self.closed = true,
             Input::Finished(ix, attempted) => self.finished(now, ix, *attempted, out),
             Input::Sampled { trees, reading } => self.sampled(now, &trees, reading, out),
+            Input::Behind(behind) => self.behind = behind,
             Input::Stop(stop) => self.begin_stop(now, stop, true, out),
             Input::Kill(stop) => {
                 self.begin_stop(now, stop.clone(), false, out);
@@ -505,6 +510,9 @@ impl Scheduler {
     fn hold(&self, ix: Ix) -> Option<String> {
         if self.memory_settles && !self.running.is_empty() {
             return Some("memory: waiting for a running task to end after others were put back".to_owned());
+        }
+        if self.behind {
+            return Some("output: its reader is behind".to_owned());
         }
         if self.running.is_empty() {
             return None;

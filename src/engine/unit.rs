@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::engine::dispatch::Message;
+use crate::engine::dispatch::Live;
 use crate::engine::graph::Ix;
 use crate::engine::schedule::Tree;
 use crate::executor::capture::{Bounds, Capture};
@@ -104,7 +104,7 @@ pub(crate) struct Job {
     pub(crate) task: Arc<Task>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) control: Arc<Control>,
-    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) messages: mpsc::Sender<Live>,
 }
 
 /// The handle of an attempt about to be made.
@@ -149,9 +149,9 @@ fn make(job: &Job) -> Attempted {
         let (capture, stream) = if is_stderr { (&mut stderr, "err") } else { (&mut stdout, "out") };
         capture.push(bytes, &shared.store, || name(stream));
         if shared.live {
-            let message = Message::Live { ix: job.ix, stderr: is_stderr, bytes: bytes.to_vec() };
             // The receiver is gone only when the run is over.
-            let _ = job.messages.blocking_send(message);
+            let _ = job.messages.blocking_send(Live { ix: job.ix, stderr: is_stderr, bytes: bytes.to_vec() });
+            job.control.sign_of_life();
         }
     });
     match executed {

@@ -246,7 +246,8 @@ impl Control {
         killed(&lock(&self.phase)).is_some_and(|at| at.elapsed() > UNKILLABLE_AFTER)
     }
 
-    fn sign_of_life(&self) {
+    /// Output of it was taken.
+    pub(crate) fn sign_of_life(&self) {
         self.last_output.store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,5 @@
-//! Consumers of the event stream. `fan` has their order and what happens when one fails.
+//! Consumers of the event stream. `fan` has their order and what happens when one fails, `courier` those whose reader may
+//! stall.
 
 use std::io;
 
@@ -6,6 +7,7 @@ use crate::model::event::Envelope;
 use crate::model::id::TaskId;
 use crate::report::ReadStored;
 
+pub(crate) mod courier;
 pub(crate) mod fan;
 pub(crate) mod file;
 pub(crate) mod joblog;
@@ -14,7 +16,7 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod relay;
 
-/// A consumer of the event stream. Called by the one owner of the run, in order, never concurrently.
+/// A consumer of the event stream. Called in order, never concurrently.
 pub(crate) trait Sink: Send {
     /// For messages: `junit=report.xml`, `progress`.
     fn name(&self) -> String;

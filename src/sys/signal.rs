@@ -50,3 +50,13 @@ pub(crate) fn die_by(signal: i32) {
         libc::raise(signal);
     }
 }
+
+/// From now on the signals that end a run end the process, as they do where nothing catches them.
+pub(crate) fn restore_defaults() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        if !is_ignored(signal) {
+            // SAFETY: the default disposition runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Tasks, machines and users that do not behave.
 
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -72,6 +73,51 @@ fn one_interrupt_ends_gracefully_two_at_once() {
         let report = sandbox.report();
         assert_eq!(report["exit_code"], code, "{}", report["verdict"]);
     }
+}
+
+/// Signals and time limits waited until somebody went on reading.
+#[test]
+fn nobody_waits_for_a_reader_that_stalls() {
+    for order in ["--keep-order", "--line-buffer"] {
+        let sandbox = Sandbox::new("stall");
+        let mark = mark();
+        sandbox.file("talk", format!("head -c 300000 /dev/zero; touch up$1; sleep {mark}"));
+        let args = ["run", "each", order, "-j2", "--timeout", "0.5s", "sh", "talk", ":::", "1", "2", "3"];
+        let mut command = sandbox.command(args);
+        let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("apm"));
+        let all_up = || ["up1", "up2", "up3"].iter().all(|name| sandbox.has(name));
+        eventually("time limits hold", || all_up() && processes_with(&mark).is_empty());
+        signal(child.0.id(), "INT");
+        std::thread::sleep(Duration::from_millis(100));
+        signal(child.0.id(), "INT");
+        let status = child.0.wait().expect("its end");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{order}: {status:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_makes_the_run_wait_and_gets_everything() {
+    const VALUES: usize = 2_500;
+    let sandbox = Sandbox::new("slow");
+    let values: String = (0..VALUES).map(|n| format!("{n}\n")).collect();
+    sandbox.file("values", values);
+    // More than a pipe holds, so that the first is still on its way when the others have ended.
+    let script = "if [ $0 = 0 ]; then head -c 200000 /dev/zero | tr '\\0' '\\n'; fi; echo $0";
+    let args = ["run", "each", "-a", "values", "--", "sh", "-c", script, "{}"];
+    let mut command = sandbox.command(args);
+    let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("apm"));
+    let journal = || {
+        let runs = std::fs::read_dir(sandbox.state().join("runs")).into_iter().flatten().flatten();
+        runs.filter_map(|run| std::fs::read_to_string(run.path().join("journal.ndjson")).ok()).collect::<String>()
+    };
+    eventually("the run waits", || journal().contains("its reader is behind"));
+    let mut text = String::new();
+    child.0.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
+    assert!(child.0.wait().expect("its end").success());
+    let mut numbers: Vec<usize> = text.split_whitespace().map(|line| line.parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..VALUES).collect::<Vec<_>>());
+    assert!(journal().contains(&format!("{}: {}", VALUES, VALUES - 1)), "the last one started after all");
 }
 
 /// The exit code was 1 and the script around it went on.
