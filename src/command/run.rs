@@ -410,6 +410,8 @@ pub(crate) fn execute(
     }
     opening.extend(notes.into_iter().map(|(level, text)| Event::Noted { level, text }));
 
+    let marks = context.environment.get(process::MARKS).and_then(|marks| marks.to_str()).filter(|_| parent.is_some());
+    let marks = marks.map_or_else(String::new, |marks| format!("{marks}{}", process::MARKS_SEPARATOR));
     let shared = Arc::new(Shared {
         machine,
         store,
@@ -431,6 +433,7 @@ pub(crate) fn execute(
         presets: request.settings.runtime_presets,
         live: matches!(work.relay, Some((relay::Order::Live, _))),
         run: id.as_str().to_owned(),
+        marks,
     });
     let order = Order {
         scheduler,
@@ -540,7 +543,7 @@ pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
         // known, and stopped, so that none forks meanwhile.
         for _ in 0..SCANS_MAX {
             let table = probe::process::sweep(&Roots::default());
-            let mut roots = process::find(|pid| process::carries(pid, RUN, run.as_str()));
+            let mut roots = process::find(|pid| process::carries(pid, run.as_str()));
             roots.extend(&known);
             let members: std::collections::BTreeSet<i32> =
                 roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();

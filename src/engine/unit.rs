@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) live: bool,
     /// Which run, for the marks of processes.
     pub(crate) run: String,
+    /// Marks of the attempts that this apm runs in, to stand before its own.
+    pub(crate) marks: String,
 }
 
 impl std::fmt::Debug for Shared {
@@ -193,8 +195,9 @@ fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[
         words = replaced.iter().map(OsString::as_os_str).collect();
     }
     let (slot, attempt) = (job.slot.to_string(), job.attempt.to_string());
+    let marks = format!("{}{}", shared.marks, control.mark());
     let mut env: Vec<(&OsStr, &OsStr)> = vec![
-        (OsStr::new("APM_ATTEMPT"), OsStr::new(control.mark())),
+        (OsStr::new(process::MARKS), OsStr::new(&marks)),
         (OsStr::new("APM_TASK"), OsStr::new(task.id.as_str())),
         (OsStr::new("APM_SLOT"), OsStr::new(&slot)),
         (OsStr::new("APM_TRY"), OsStr::new(&attempt)),

@@ -145,14 +145,14 @@ impl Machine {
 }
 
 impl Control {
-    /// An attempt about to start. `mark` is the value of `APM_ATTEMPT` in its environment.
+    /// An attempt about to start. `mark` is the last of the marks in its environment.
     pub(crate) fn new(mark: String, machine: &Machine) -> Self {
         let started = machine.started;
         let last_output = AtomicU64::new(started.elapsed().as_micros() as u64);
         Self { mark, phase: Mutex::new(Phase::Starting { pending: None }), last_output, started }
     }
 
-    /// The value of `APM_ATTEMPT`.
+    /// What its processes carry.
     pub(crate) fn mark(&self) -> &str {
         &self.mark
     }
@@ -464,7 +464,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
     // One that has ended is a member of its group until somebody takes it out of the process table: by now that is us.
     let orphaned = || {
         let orphans = process::orphans();
-        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, "APM_ATTEMPT", mark))
+        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, mark))
     };
     let end = Instant::now() + LEAK_WAIT;
     while orphaned() || in_group() {
@@ -478,7 +478,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
 
 /// Kills the group and whatever else carries the mark.
 fn end_members(pid: i32, mark: &str) -> u32 {
-    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, "APM_ATTEMPT", mark);
+    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, mark);
     let (killed, _left): (u32, Vec<Identity>) = process::end_all(|| process::find(belongs));
     killed
 }

@@ -304,6 +304,38 @@ fn a_repository_whose_checks_call_apm_again_comes_to_an_end() {
     assert_eq!(report["child_runs"].as_array().map(Vec::len), Some(1), "{}", report["child_runs"]);
 }
 
+/// What a killed inner apm had started lived on until the outer run ended, and after a crash of both for ever.
+#[test]
+fn an_attempt_ends_what_a_killed_apm_in_it_left() {
+    let sandbox = Sandbox::new("inner");
+    let (mark, apm) = (mark(), env!("CARGO_BIN_EXE_apm"));
+    sandbox.file("mark", &mark);
+    let plan = |tasks: serde_json::Value| serde_json::json!({"version": 1, "tasks": tasks}).to_string();
+    sandbox.file("inner.yaml", plan(serde_json::json!([{"id": "i", "run": format!("touch up; sleep {mark}; true")}])));
+    let script = format!("{apm} run inner.yaml --no-journal & while [ ! -e up ]; do sleep 0.01; done");
+    let look = "! grep -qf mark /proc/[0-9]*/cmdline";
+    sandbox.file(
+        "p.yaml",
+        plan(serde_json::json!([
+            {"id": "a", "run": format!("{script}; kill -9 $!")},
+            {"id": "b", "run": look, "needs": ["a"]},
+        ])),
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
+    // Both apms killed, the inner one without a record: the next run knows the processes by the outer one's mark.
+    std::fs::remove_file(sandbox.work().join("up")).expect("removed");
+    sandbox.file("q.yaml", plan(serde_json::json!([{"id": "a", "run": format!("{script}; echo $! > pid; wait")}])));
+    let mut child =
+        Ended(sandbox.command(["run", "q.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the inner task runs", || sandbox.has("pid") && sandbox.read("pid").ends_with('\n'));
+    child.0.kill().expect("killed");
+    child.0.wait().expect("its end");
+    signal(sandbox.read("pid").trim().parse().expect("a number"), "KILL");
+    assert!(!processes_with(&mark).is_empty(), "they outlive both, or this test shows nothing");
+    sandbox.apm(["run", "each", "true", ":::", "x"]).good();
+    assert_eq!(processes_with(&mark), [] as [i32; 0]);
+}
+
 #[test]
 fn names_that_are_no_text() {
     let sandbox = Sandbox::new("names");
