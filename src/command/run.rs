@@ -48,7 +48,7 @@ use crate::workflow;
 
 /// Deepest nesting of runs inside tasks of runs. A repository whose checks call apm again must not call it for ever.
 const DEPTH_MAX: u32 = 4;
-/// Descriptors one attempt needs: two pipes with both ends while it starts, a pidfd, files of its outputs, one to look
+/// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
 /// at /proc.
 const FILES_PER_ATTEMPT: u64 = 10;
 /// Descriptors apm needs besides.

@@ -19,6 +19,7 @@ use crate::model::unit::{Bytes, whole_micros};
 use crate::sys::priority::{self, Who};
 use crate::sys::process::{self, Identity};
 use crate::sys::spawn::{self, Child, Command, Environment};
+use crate::sys::stage::Stage;
 use crate::sys::{cgroup, signal};
 
 /// After the end of the main process: how long members of its group may live on before they count as left behind, and
@@ -279,7 +280,9 @@ pub(crate) fn execute(
             None
         }
     };
-    let stage = group.as_ref().map(cgroup::Group::stage);
+    let busy = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+    let not_run = |error: io::Error| NotRun { error: not_started(name, &folder, &error), busy: busy(&error) };
+    let stage = group.as_ref().map(cgroup::Group::stage).transpose().map_err(not_run)?;
     let (program, argv): (&Path, Vec<&OsStr>) = match &stage {
         Some(stage) => (stage.program(), stage.argv(program.as_os_str(), words)),
         None => (&program, words.to_vec()),
@@ -291,11 +294,9 @@ pub(crate) fn execute(
         extra_env,
         cwd: (task.cwd.is_some() || machine.elsewhere).then_some(folder.as_path()),
         pipe_size: (machine.buffer > 64 << 10).then_some(machine.buffer),
+        also: stage.as_ref().map(Stage::descriptor),
     };
-    let child = spawn::spawn(&command).map_err(|error| NotRun {
-        error: not_started(name, &folder, &error),
-        busy: matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)),
-    })?;
+    let child = spawn::spawn(&command).map_err(not_run)?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
     control.running(pid, group);
@@ -340,6 +341,9 @@ pub(crate) fn execute(
         if let Err(error) = group.remove() {
             notes.push(format!("the control group of `{}` is still there: {error}", task.id));
         }
+    }
+    if let Some(error) = stage.and_then(Stage::failure) {
+        return Err(not_run(error));
     }
     Ok(Executed { exit, usage, leaked, oom_kills, forks_refused, notes })
 }

@@ -368,20 +368,43 @@ fn the_wall_clock_may_jump() {
 #[test]
 fn broken_programs_are_told_from_failing_ones() {
     let sandbox = Sandbox::new("broken");
-    sandbox.file("script", "#!/no/such/interpreter\n").file("data", "just text");
-    let chmod = std::process::Command::new("chmod").arg("+x").arg(sandbox.work().join("script")).status();
-    assert!(chmod.expect("chmod").success());
-    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: none, run: [no-such-program]}\n- {id: interpreter, run: [./script]}\n- {id: data, run: [./data]}\n- {id: folder, run: 'true', cwd: nowhere}\n");
-    let text = sandbox.apm(["run", "p.yaml"]);
-    assert_eq!(text.code, Some(3), "{}", text.stdout);
-    for part in [
-        "program `no-such-program` not found in PATH",
-        "its interpreter (the `#!` line or the loader) does not exist",
-        "`./data` is not an executable file",
-        "nowhere` does not exist",
-    ] {
-        assert!(text.stdout.contains(part), "{part}\n{}", text.stdout);
+    sandbox.file("script", "#!/no/such/interpreter\n").file("data", "just text").file("format", "no program\n");
+    for file in ["script", "format"] {
+        let chmod = std::process::Command::new("chmod").arg("+x").arg(sandbox.work().join(file)).status();
+        assert!(chmod.expect("chmod").success());
     }
+    let mut files = Vec::new();
+    // Under a limit a program is started in another way, which made a failure of what could not be started.
+    for limits in ["{}", "{memory: 4GiB}"] {
+        sandbox.file(
+            "p.yaml",
+            format!(
+                "version: 1\ndefaults: {{limits: {limits}}}\ntasks:\n- {{id: none, run: [no-such-program]}}\n\
+                 - {{id: interpreter, run: [./script]}}\n- {{id: data, run: [./data]}}\n- {{id: format, run: [./format]}}\n\
+                 - {{id: folder, run: 'true', cwd: nowhere}}\n- {{id: itself, run: 'exit 126'}}\n\
+                 - {{id: files, run: 'ls /proc/self/fd > files'}}\n"
+            ),
+        );
+        let text = sandbox.apm(["run", "p.yaml"]);
+        assert_eq!(text.code, Some(1), "{}", text.stdout);
+        for part in [
+            "program `no-such-program` not found in PATH",
+            "its interpreter (the `#!` line or the loader) does not exist",
+            "`./data` is not an executable file",
+            "it is neither a binary of this machine nor a script",
+            "nowhere` does not exist",
+            "exit code 126",
+        ] {
+            assert!(text.stdout.contains(part), "{limits}: {part}\n{}", text.stdout);
+        }
+        let report = sandbox.report();
+        let states =
+            report["tasks"].as_array().expect("tasks").iter().map(|task| task["state"].as_str().expect("a word"));
+        let expected = ["broken", "broken", "broken", "broken", "broken", "failed", "passed"];
+        assert_eq!(states.collect::<Vec<_>>(), expected, "{limits}");
+        files.push(sandbox.read("files"));
+    }
+    assert_eq!(files[0], files[1], "nothing more is inherited");
 }
 
 #[test]
