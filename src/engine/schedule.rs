@@ -91,6 +91,8 @@ pub(crate) enum HaltCount {
 pub(crate) enum Input {
     /// Time passed.
     Tick,
+    /// For so long, until now, nobody looked: apm was stopped (Ctrl-Z), or with all around it (a frozen container).
+    StoodStill(Duration),
     /// No more tasks will be added.
     Closed,
     /// An attempt ended.
@@ -237,6 +239,8 @@ pub(crate) struct Scheduler {
     all_paused: bool,
     sampled: Duration,
     sample_event_at: Duration,
+    /// End of the last time in which nobody looked.
+    stood_until: Duration,
     open_tasks: usize,
     tally: BTreeMap<&'static str, u64>,
     figures: Figures,
@@ -271,6 +275,7 @@ impl Scheduler {
             all_paused: false,
             sampled: Duration::ZERO,
             sample_event_at: Duration::ZERO,
+            stood_until: Duration::ZERO,
             open_tasks: 0,
             tally: BTreeMap::new(),
             figures: Figures::default(),
@@ -335,6 +340,7 @@ impl Scheduler {
     pub(crate) fn step(&mut self, now: Duration, input: Input, out: &mut Step) {
         match input {
             Input::Tick => {}
+            Input::StoodStill(time) => self.stood_still(now, time),
             Input::Closed => self.closed = true,
             Input::Finished(ix, attempted) => self.finished(now, ix, *attempted, out),
             Input::Sampled { trees, reading } => self.sampled(now, &trees, reading, out),
@@ -809,6 +815,17 @@ impl Scheduler {
         }
     }
 
+    /// Time in which nobody looked counts for no limit: attempts may have stood still too, and what they wrote was not
+    /// taken. The deadline of the run is one of the clock.
+    fn stood_still(&mut self, now: Duration, time: Duration) {
+        self.stood_until = now;
+        let later = |Reverse((at, timer))| match timer {
+            Timer::Wall(..) | Timer::Kill(..) => Reverse((at + time, timer)),
+            Timer::Retry(_) | Timer::Deadline => Reverse((at, timer)),
+        };
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(later).collect();
+    }
+
     fn is_running(&self, ix: Ix, attempt: u32) -> bool {
         matches!(&self.nodes[ix as usize].state, State::Running(running) if running.attempt == attempt)
     }
@@ -836,7 +853,9 @@ impl Scheduler {
             }
             let peak = running.peak;
             self.history.raise_peak(&node.key, peak);
-            if let Some(verdict) = over_limit(&node.task, running, self.setup.polled) {
+            if let Some(verdict) =
+                over_limit(&node.task, running, self.setup.polled, now.saturating_sub(self.stood_until))
+            {
                 let gently = matches!(verdict, Verdict::TimedOut(_));
                 self.end_attempt(now, *ix, verdict, gently, out);
             }
@@ -934,7 +953,8 @@ fn refill(credit_us: i64, limit: Percent, elapsed: Duration, spent: Duration) ->
     credit_us.saturating_add(earned).saturating_sub(spent.as_micros() as i64).min(burst)
 }
 
-fn over_limit(task: &Task, running: &Running, polled: Polled) -> Option<Verdict> {
+/// `looked`: since when its output has been taken as it came.
+fn over_limit(task: &Task, running: &Running, polled: Polled, looked: Duration) -> Option<Verdict> {
     let limits = &task.limits;
     let tree = &running.tree;
     if let Some(limit) = limits.memory.filter(|limit| polled.memory && tree.memory > *limit) {
@@ -946,7 +966,7 @@ fn over_limit(task: &Task, running: &Running, polled: Polled) -> Option<Verdict>
     if let Some(limit) = limits.cpu_time.filter(|limit| tree.cpu_time > *limit) {
         return Some(Verdict::Over(ResourceLimit::CpuTime { limit, used: tree.cpu_time }));
     }
-    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent > *limit && !running.paused) {
+    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent.min(looked) > *limit && !running.paused) {
         return Some(Verdict::TimedOut(TimeLimit::Idle { limit }));
     }
     None
@@ -972,6 +992,8 @@ fn conclude(
 ) -> (Outcome, Option<String>) {
     let peak = attempted.usage.memory_peak;
     match verdict {
+        // It had ended before its time was up or the run, and only nobody had looked yet.
+        Some(Verdict::TimedOut(_) | Verdict::Cancelled(_)) if attempted.by_itself => {}
         Some(Verdict::TimedOut(limit)) => return (Outcome::TimedOut { limit }, None),
         Some(Verdict::Over(limit)) => return (Outcome::OverLimit { limit }, None),
         Some(Verdict::Cancelled(by)) => return (Outcome::Cancelled { by }, None),

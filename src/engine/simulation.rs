@@ -394,3 +394,67 @@ fn with_a_kind_of_work_the_pool_grows_while_the_cpus_have_room() {
     };
     assert_eq!([Some(20.0), Some(95.0), None].map(grows), [true, false, false]);
 }
+
+/// What can be seen of one attempt, fed by hand.
+struct Alone {
+    scheduler: Scheduler,
+    step: Step,
+}
+
+impl Alone {
+    fn start(fake: &Fake) -> Self {
+        let mut scheduler = Scheduler::new(setup(1), History::default(), 1);
+        scheduler.add(vec![Arc::new(fake.task.clone())]).expect("a good graph");
+        let mut alone = Self { scheduler, step: Step::default() };
+        assert!(!alone.ends(0, Input::Closed));
+        alone
+    }
+
+    /// Whether it is told to end.
+    fn ends(&mut self, seconds: u64, input: Input) -> bool {
+        self.step = Step::default();
+        self.scheduler.step(Duration::from_secs(seconds), input, &mut self.step);
+        self.step.actions.contains(&Action::Term(0))
+    }
+}
+
+fn silent(seconds: u64) -> Input {
+    let tree = Tree { silent: Duration::from_secs(seconds), ..Tree::default() };
+    Input::Sampled { trees: vec![(0, tree)], reading: Reading::default() }
+}
+
+#[test]
+fn time_in_which_apm_stood_still_is_no_time_of_its_tasks() {
+    let mut timed = fake("timed");
+    timed.task.limits.timeout = Some(Duration::from_secs(4));
+    let mut alone = Alone::start(&timed);
+    assert!(!alone.ends(1, Input::Tick));
+    assert!(!alone.ends(11, Input::StoodStill(Duration::from_secs(10))));
+    assert!(!alone.ends(13, Input::Tick));
+    assert!(alone.ends(14, Input::Tick));
+
+    let mut quiet = fake("quiet");
+    quiet.task.limits.idle_timeout = Some(Duration::from_secs(4));
+    let mut alone = Alone::start(&quiet);
+    assert!(!alone.ends(11, Input::StoodStill(Duration::from_secs(10))));
+    assert!(!alone.ends(12, silent(12)), "what it printed may not be read yet");
+    assert!(alone.ends(16, silent(16)));
+}
+
+/// What ended while apm was stopped was called timed out.
+#[test]
+fn what_ended_before_it_was_told_to_is_judged_by_its_exit() {
+    for (by_itself, word) in [(true, "failed"), (false, "timed out")] {
+        let mut timed = fake("timed");
+        timed.task.limits.timeout = Some(Duration::from_secs(4));
+        let mut alone = Alone::start(&timed);
+        assert!(alone.ends(5, Input::Tick));
+        let attempted = Attempted { exit: Some(Exit::Code(1)), by_itself, ..Attempted::default() };
+        alone.ends(5, Input::Finished(0, Box::new(attempted)));
+        let ends = alone.step.events.iter().filter_map(|event| match event {
+            Event::AttemptFinished(finished) => Some(finished.outcome.word()),
+            _ => None,
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [word]);
+    }
+}

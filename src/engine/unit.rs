@@ -32,6 +32,8 @@ use crate::sys::process;
 pub(crate) struct Attempted {
     /// How the process ended; absent where it never started.
     pub(crate) exit: Option<Exit>,
+    /// It had ended before anybody told it to.
+    pub(crate) by_itself: bool,
     /// Why it could not be run, or its result not be had.
     pub(crate) broken: Option<String>,
     /// It could not be started now, but may be when another has ended.
@@ -159,6 +161,7 @@ fn make(job: &Job) -> Attempted {
     match executed {
         Ok(executed) => {
             attempted.exit = Some(executed.exit);
+            attempted.by_itself = executed.by_itself;
             attempted.usage = executed.usage;
             attempted.leaked = executed.leaked;
             attempted.oom_kills = executed.oom_kills;

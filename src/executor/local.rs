@@ -70,6 +70,8 @@ enum Phase {
         pid: i32,
         group: Option<cgroup::Group>,
         killed: Option<Instant>,
+        /// It was told to end while it lived.
+        told: bool,
     },
     Ended,
 }
@@ -78,6 +80,8 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Executed {
     pub(crate) exit: Exit,
+    /// Nobody told it to end before it did.
+    pub(crate) by_itself: bool,
     pub(crate) usage: Usage,
     pub(crate) leaked: u32,
     pub(crate) oom_kills: u64,
@@ -186,7 +190,7 @@ impl Control {
     pub(crate) fn kill(&self) {
         self.kill_group();
         let pid = match &mut *lock(&self.phase) {
-            Phase::Running { pid, group, killed } => {
+            Phase::Running { pid, group, killed, .. } => {
                 killed.get_or_insert_with(Instant::now);
                 if let Some(group) = group {
                     group.kill();
@@ -219,23 +223,28 @@ impl Control {
             }
             // The process has not been waited for, so the number of its group is still its own. It may be gone or, by
             // setuid, out of reach: then only its own end helps.
-            Phase::Running { pid, .. } => drop(signal::to_group(*pid, number)),
+            Phase::Running { pid, told, .. } => {
+                *told |= (number == signal::TERM || number == signal::KILL) && !process::has_ended(*pid);
+                let _ = signal::to_group(*pid, number);
+            }
             Phase::Starting { .. } | Phase::Ended => {}
         }
     }
 
     /// The process exists: signals go to it, also one that came before.
     fn running(&self, pid: i32, group: Option<cgroup::Group>) {
-        let before = std::mem::replace(&mut *lock(&self.phase), Phase::Running { pid, group, killed: None });
+        let before =
+            std::mem::replace(&mut *lock(&self.phase), Phase::Running { pid, group, killed: None, told: false });
         if let Phase::Starting { pending: Some(number) } = before {
             self.signal(number);
         }
     }
 
-    fn ended(&self) -> Option<cgroup::Group> {
+    /// Nobody signals it any more. Returns its control group, and whether it was told to end while it lived.
+    fn ended(&self) -> (Option<cgroup::Group>, bool) {
         match std::mem::replace(&mut *lock(&self.phase), Phase::Ended) {
-            Phase::Running { group, .. } => group,
-            Phase::Starting { .. } | Phase::Ended => None,
+            Phase::Running { group, told, .. } => (group, told),
+            Phase::Starting { .. } | Phase::Ended => (None, false),
         }
     }
 
@@ -317,7 +326,7 @@ pub(crate) fn execute(
     }
     // From here on nobody signals its number: once it is waited for, the number may be somebody else's.
     drop(child.writers);
-    let group = control.ended();
+    let (group, told) = control.ended();
     let (exit, rusage) = reap(pid)?;
     let mut leaked = end_left_behind(pid, control.mark());
     if let Some(group) = &group {
@@ -345,7 +354,7 @@ pub(crate) fn execute(
     if let Some(error) = stage.and_then(Stage::failure) {
         return Err(not_run(error));
     }
-    Ok(Executed { exit, usage, leaked, oom_kills, forks_refused, notes })
+    Ok(Executed { exit, by_itself: !told, usage, leaked, oom_kills, forks_refused, notes })
 }
 
 fn reap(pid: i32) -> Result<(Exit, spawn::Rusage), String> {

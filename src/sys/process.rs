@@ -73,6 +73,17 @@ pub(crate) fn reap(pid: i32) -> bool {
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == pid }
 }
 
+/// Whether a child has ended. It stays in the process table.
+pub(crate) fn has_ended(child: i32) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writes and plain data; its number stays 0 where the child has not ended.
+    unsafe {
+        libc::waitid(libc::P_PID, child as libc::id_t, info.as_mut_ptr(), flags) == 0
+            && info.assume_init().si_pid() == child
+    }
+}
+
 /// Whether a process carries this mark, an attempt or a whole run. No for processes of other users.
 pub(crate) fn carries(pid: i32, mark: &str) -> bool {
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| has_mark(&environment, mark))

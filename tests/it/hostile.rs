@@ -336,6 +336,31 @@ fn an_attempt_ends_what_a_killed_apm_in_it_left() {
     assert_eq!(processes_with(&mark), [] as [i32; 0]);
 }
 
+/// Time went on while apm did not: all three were called timed out.
+#[test]
+fn a_stopped_apm_judges_nobody_by_the_time_it_slept() {
+    let sandbox = Sandbox::new("stopped");
+    let until = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.01; done");
+    let tasks = serde_json::json!([
+        {"id": "ends", "run": format!("touch a; {}; echo $$ > ended", until("now")), "timeout": "4s"},
+        {"id": "goes on", "run": format!("touch b; {}", until("later")), "timeout": "4s"},
+        {"id": "prints", "run": format!("touch c; {}; echo x; {}", until("now"), until("later")), "limits": {"idle_timeout": "4s"}},
+    ]);
+    sandbox.file("p.yaml", serde_json::json!({"version": 1, "tasks": tasks}).to_string());
+    let mut command = sandbox.command(["run", "p.yaml", "-j3"]);
+    let mut child = Ended(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("they run", || ["a", "b", "c"].iter().all(|file| sandbox.has(file)));
+    signal(child.0.id(), "STOP");
+    sandbox.file("now", "");
+    // Longer than their limits: that apm sleeps is the point.
+    std::thread::sleep(Duration::from_millis(4500));
+    assert!(sandbox.has("ended"));
+    signal(child.0.id(), "CONT");
+    std::thread::sleep(Duration::from_millis(500));
+    sandbox.file("later", "");
+    assert_eq!(child.0.wait().expect("its end").code(), Some(0), "{}", sandbox.report());
+}
+
 #[test]
 fn names_that_are_no_text() {
     let sandbox = Sandbox::new("names");
