@@ -27,7 +27,8 @@ use crate::journal::folder::{self, RunFolder, State};
 use crate::journal::learned;
 use crate::journal::write::Journal;
 use crate::model::event::{
-    Ceilings, EngineFigures, Envelope, Event, Mechanism, NoteLevel, Parent, PoolShape, RunFinished, RunStarted, VERSION,
+    Ceilings, EngineFigures, Envelope, Event, Invalidated, Mechanism, NoteLevel, Parent, PoolShape, RunFinished,
+    RunStarted, Terms, VERSION,
 };
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Stop;
@@ -271,7 +272,8 @@ pub(crate) struct Earlier {
     pub(crate) good_len: u64,
     pub(crate) next_seq: u64,
     pub(crate) done: Vec<(u32, Option<crate::model::outcome::Outcome>)>,
-    pub(crate) opening: Event,
+    /// Passes that do not count any more.
+    pub(crate) invalidated: Vec<Invalidated>,
 }
 
 /// The observer of the engine: journal and sinks.
@@ -305,8 +307,13 @@ pub(crate) fn execute(
     mut work: Work,
     resumed: Option<(RunFolder, Earlier)>,
 ) -> Result<Exit, Failure> {
-    for task in &mut work.tasks {
+    let mut changed = Vec::new();
+    for (ix, task) in work.tasks.iter_mut().enumerate() {
+        let recorded = (task.limits.clone(), task.retry.clone());
         request.complete(task);
+        if (&task.limits, &task.retry) != (&recorded.0, &recorded.1) {
+            changed.push(ix);
+        }
     }
     if request.options.dry_run {
         return dry(context, &request, &work);
@@ -374,17 +381,24 @@ pub(crate) fn execute(
     let mut opening = Vec::new();
     let (mut next_seq, mut elapsed) = (0, Duration::ZERO);
     match earlier {
-        Some(Earlier { envelopes, done, opening: event, next_seq: seq, .. }) => {
+        Some(Earlier { envelopes, done, invalidated, next_seq: seq, .. }) => {
             fan.replay(&envelopes);
             elapsed = fan.report().elapsed;
             next_seq = seq;
+            let terms = Some(Box::new(Terms { pool: shape, enforcement: enforcement.clone(), ceilings }));
+            opening.push(Event::RunResumed { apm: env!("CARGO_PKG_VERSION").to_owned(), invalidated, terms });
+            // What passed keeps the limits it passed with.
+            changed.retain(|ix| done[*ix].1.is_none());
+            for part in changed.chunks(TASKS_PER_EVENT) {
+                let tasks = part.iter().map(|ix| dispatch::without_secrets(&tasks[*ix])).collect();
+                opening.push(Event::TasksChanged { tasks });
+            }
             let restored = done.into_iter().enumerate().map(|(ix, (attempts, outcome))| Restored {
                 ix: ix as u32,
                 attempts,
                 outcome,
             });
             scheduler.restore(restored.collect());
-            opening.push(event);
         }
         None => {
             opening.push(Event::RunStarted(Box::new(RunStarted {
