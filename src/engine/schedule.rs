@@ -452,7 +452,7 @@ impl Scheduler {
             if !matches!(node.state, State::Waiting) {
                 continue;
             }
-            if let Some(stop) = self.stop.clone() {
+            if let Some(stop) = self.stop.clone().filter(|_| !self.may_start(ix)) {
                 self.end(ix, Outcome::Cancelled { by: stop }, out);
             } else if let Some(reason) = node.task.skip.clone() {
                 self.end(ix, Outcome::Skipped { reason }, out);
@@ -461,7 +461,7 @@ impl Scheduler {
             }
         }
         self.figures.queue_max = self.figures.queue_max.max(self.queue.len() as u32);
-        if self.stop.is_some() {
+        if self.stop.is_some() && self.queue.len() == 0 {
             return;
         }
         if let Some(resize) = self.pool.shrink(now) {
@@ -622,6 +622,7 @@ impl Scheduler {
     }
 
     fn finished(&mut self, now: Duration, ix: Ix, attempted: Attempted, out: &mut Step) {
+        let may_start = self.may_start(ix);
         let node = &mut self.nodes[ix as usize];
         let State::Running(running) = std::mem::replace(&mut node.state, State::Waiting) else {
             return;
@@ -644,7 +645,7 @@ impl Scheduler {
             self.history.learn(&node.key, attempted.usage.wall, attempted.usage.memory_peak);
         }
 
-        let next = if let Some(reason) = requeue.filter(|_| self.stop.is_none()) {
+        let next = if let Some(reason) = requeue.filter(|_| may_start) {
             if attempted.busy && was_alone {
                 node.waits += 1;
                 Next::Retry { delay: BUSY_WAIT }
@@ -660,7 +661,7 @@ impl Scheduler {
             self.seed = xorshift(self.seed);
             let random = (self.seed >> 11) as f64 / (1u64 << 53) as f64;
             match retry::next_delay(&node.task.retry, node.failures, &outcome, random) {
-                Some(delay) if self.stop.is_none() => Next::Retry { delay: whole_micros(delay) },
+                Some(delay) if may_start => Next::Retry { delay: whole_micros(delay) },
                 _ if outcome.is_good() && node.failures > 0 => {
                     Next::Done { outcome: Outcome::Flaky { attempts: node.failures + 1 } }
                 }
@@ -751,22 +752,42 @@ impl Scheduler {
         }
     }
 
-    /// No new attempts; what waits is cancelled, what runs gets TERM (and KILL after its grace) if `end_running`.
+    /// Whether a task may have another attempt. After a failure that stops the run only what cleans up may.
+    fn may_start(&self, ix: Ix) -> bool {
+        let task = &self.nodes[ix as usize].task;
+        match &self.stop {
+            None => true,
+            Some(Stop::Failure) => task.when != When::Success && !task.needs.is_empty(),
+            Some(_) => false,
+        }
+    }
+
+    /// No new attempts; what waits is cancelled, what runs gets TERM (and KILL after its grace) if `end_running`. What
+    /// cleans up after others outlives a failure, as that is what it is for, but nothing else that ends the run.
     fn begin_stop(&mut self, now: Duration, stop: Stop, end_running: bool, out: &mut Step) {
-        if self.stop.is_none() {
+        if self.stop.is_none() || (self.stop == Some(Stop::Failure) && stop != Stop::Failure) {
             self.stop = Some(stop.clone());
             out.events.push(Event::Stopping { stop: stop.clone() });
-            self.queue.drain();
-            self.lock_waiters.clear();
+            for ix in self.queue.drain() {
+                if self.may_start(ix) {
+                    self.queue.push(ix, self.rank(ix));
+                }
+            }
+            let mut waiters = std::mem::take(&mut self.lock_waiters);
+            waiters.values_mut().for_each(|waiters| waiters.retain(|ix| self.may_start(*ix)));
+            self.lock_waiters = waiters;
             for ix in 0..self.nodes.len() as Ix {
-                if !matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done) {
+                let over = matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done);
+                if !over && !self.may_start(ix) {
                     self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
                 }
             }
         }
         if end_running {
             for ix in self.running.clone() {
-                self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
+                if !self.may_start(ix) {
+                    self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
+                }
             }
         }
     }

@@ -244,8 +244,10 @@ fn any_run() -> impl Strategy<Value = (Vec<Fake>, u32, Option<u64>)> {
 
 proptest! {
     #[test]
-    fn every_task_ends_once_and_no_law_is_broken((fakes, slots, stop) in any_run()) {
-        let trace = simulate(&fakes, setup(slots), Vec::new(), stop.map(Duration::from_millis));
+    fn every_task_ends_once_and_no_law_is_broken((fakes, slots, stop) in any_run(), halt in prop::option::of(any::<bool>())) {
+        let mut setup = setup(slots);
+        setup.halt = halt.map(|now| Halt { now, on: HaltOn::Fail, count: HaltCount::Number(1) });
+        let trace = simulate(&fakes, setup, Vec::new(), stop.map(Duration::from_millis));
         prop_assert_eq!(trace.ends.len(), fakes.len());
         for fake in &fakes {
             let end = &trace.ends[fake.task.id.as_str()];
@@ -253,6 +255,9 @@ proptest! {
                 for need in &fake.task.needs {
                     prop_assert!(trace.ends[need.as_str()].is_good(), "{} passed over a bad {}", fake.task.id, need);
                 }
+            }
+            if stop.is_none() && fake.task.when != When::Success && !fake.task.needs.is_empty() {
+                prop_assert!(!matches!(end, Outcome::Cancelled { .. }), "{} is what a failure is cleaned up by", fake.task.id);
             }
         }
     }
@@ -353,6 +358,39 @@ fn halting_soon_lets_running_tasks_end_and_halting_now_does_not() {
     };
     assert_eq!(run(false), ["failed", "passed", "cancelled"]);
     assert_eq!(run(true), ["failed", "cancelled", "cancelled"]);
+}
+
+/// It was cancelled with the rest, and what `needs` had made stayed.
+#[test]
+fn what_cleans_up_runs_after_a_failure_but_not_after_an_interrupt() {
+    let fakes = || {
+        let mut bad = fake("bad");
+        bad.exits = vec![1];
+        let mut long = fake("long");
+        long.duration = Duration::from_secs(9);
+        let mut waiting = fake("waiting");
+        needs(&mut waiting, &["long".to_owned()]);
+        let mut always = fake("always");
+        needs(&mut always, &["waiting".to_owned()]);
+        always.task.when = When::Always;
+        let mut failure = fake("failure");
+        needs(&mut failure, &["bad".to_owned()]);
+        failure.task.when = When::Failure;
+        // The first try fails: that is one more failure, which must not end the others.
+        failure.exits = vec![1, 0];
+        failure.task.retry = Retry { max: 1, delay: TICK, delay_max: TICK };
+        [bad, long, waiting, always, failure]
+    };
+    let run = |stop_at: Option<u64>| {
+        let mut setup = setup(2);
+        setup.halt = Some(Halt { now: true, on: HaltOn::Fail, count: HaltCount::Number(1) });
+        let trace = simulate(&fakes(), setup, Vec::new(), stop_at.map(Duration::from_millis));
+        let words: Vec<String> = trace.ends.iter().map(|(id, end)| format!("{id} {}", end.word())).collect();
+        words.join(", ")
+    };
+    assert_eq!(run(None), "always passed, bad failed, failure flaky, long cancelled, waiting cancelled");
+    let interrupted = "always cancelled, bad failed, failure cancelled, long cancelled, waiting cancelled";
+    assert_eq!(run(Some(1500)), interrupted);
 }
 
 #[test]

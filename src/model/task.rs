@@ -110,7 +110,8 @@ pub enum Run {
     },
 }
 
-/// A condition on the tasks in `needs`.
+/// A condition on the tasks in `needs`. A task with another one than the default cleans up or reports: it runs also when
+/// `--fail-fast` has stopped the run. Ctrl-C and `--deadline` cancel it as they do all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
