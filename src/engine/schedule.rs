@@ -111,6 +111,7 @@ pub(crate) struct Tree {
     pub(crate) memory: Bytes,
     pub(crate) cpu_time: Duration,
     pub(crate) processes: u32,
+    pub(crate) threads: u32,
     /// Time since its last byte of output.
     pub(crate) silent: Duration,
 }
@@ -981,8 +982,9 @@ fn over_limit(task: &Task, running: &Running, polled: Polled, looked: Duration) 
     if let Some(limit) = limits.memory.filter(|limit| polled.memory && tree.memory > *limit) {
         return Some(Verdict::Over(ResourceLimit::Memory { limit, peak: tree.memory }));
     }
-    if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.processes) > *limit) {
-        return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.processes) }));
+    // Threads, as a control group counts.
+    if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.threads) > *limit) {
+        return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.threads) }));
     }
     if let Some(limit) = limits.cpu_time.filter(|limit| tree.cpu_time > *limit) {
         return Some(Verdict::Over(ResourceLimit::CpuTime { limit, used: tree.cpu_time }));

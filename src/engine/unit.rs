@@ -263,7 +263,8 @@ pub(crate) fn sample(shared: &Shared, running: &[(Ix, Arc<Control>)]) -> Vec<(Ix
         control.with_running(|pid, group| {
             let sum = table.tree(pid);
             let memory = group.and_then(Group::memory_now).unwrap_or(sum.memory);
-            let tree = Tree { memory, cpu_time: sum.cpu_time, processes: sum.processes, silent: control.silent_for() };
+            let silent = control.silent_for();
+            let tree = Tree { memory, cpu_time: sum.cpu_time, processes: sum.processes, threads: sum.threads, silent };
             (*ix, tree)
         })
     };

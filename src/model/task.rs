@@ -136,7 +136,7 @@ pub struct Limits {
     /// CPU time of the tree, user and system.
     #[serde(default, rename = "cpu_time_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub cpu_time: Option<Duration>,
-    /// Processes alive at once in the tree.
+    /// Processes alive at once in the tree, each of their threads counted: the kernel counts so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
     /// Time from start to end.
