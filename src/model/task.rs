@@ -139,10 +139,10 @@ pub struct Limits {
     /// Processes alive at once in the tree, each of their threads counted: the kernel counts so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
-    /// Time from start to end.
+    /// Time from start to end. Time in which apm itself stood still (Ctrl-Z, a frozen container) is not counted.
     #[serde(default, rename = "timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// Time without a byte of output.
+    /// Time without a byte of output, counted in the same way.
     #[serde(default, rename = "idle_timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
     /// Time between TERM and KILL.
