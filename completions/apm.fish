@@ -59,7 +59,7 @@ never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l relay -d 'Relay the output of tasks to standard output, a whole task at a time'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l fail-fast -d 'Stop at the first failure; `when: always` and `failure` still run'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
@@ -94,7 +94,7 @@ never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fix -d 'Let formatters and linters change files, then check'
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-fast -d 'Stop at the first failure; `when: always` and `failure` still run'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
@@ -132,7 +132,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l tag -d 'Put the value and a tab before each line of output'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l eta -d 'Print progress and an estimate of the rest, also where standard error is no terminal'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l shell -d 'Hand the command to /bin/sh; values are quoted'
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-fast -d 'Start nothing new after the first failure, and stop what runs'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-fast -d 'Stop at the first failure; `when: always` and `failure` still run'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'

@@ -73,7 +73,7 @@ pub struct Options {
     /// Repeat a failed task up to N times, with growing delays
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub retries: Option<u32>,
-    /// Start nothing new after the first failure, and stop what runs
+    /// Stop at the first failure; `when: always` and `failure` still run
     #[arg(long)]
     pub fail_fast: bool,
     /// Count skipped and missing tools as incomplete (exit code 3) and warnings as failures

@@ -183,9 +183,8 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         );
     }
     let joblog = joblog.filter(|_| folder.is_some()).map(|path| each::joblog(&cwd.join(path))).transpose()?;
-    let opening = Event::RunResumed { apm: env!("CARGO_PKG_VERSION").to_owned(), invalidated };
     let Recorded { envelopes, good_len, next_seq, .. } = recorded;
-    let earlier = Earlier { envelopes, good_len, next_seq, done, opening };
+    let earlier = Earlier { envelopes, good_len, next_seq, done, invalidated };
     let is_each = started.title.starts_with("each ");
     let work = Work {
         title: started.title,

@@ -28,7 +28,8 @@ use crate::journal::folder::{self, RunFolder, State};
 use crate::journal::learned;
 use crate::journal::write::Journal;
 use crate::model::event::{
-    Ceilings, EngineFigures, Envelope, Event, Mechanism, NoteLevel, Parent, PoolShape, RunFinished, RunStarted, VERSION,
+    Ceilings, EngineFigures, Envelope, Event, Invalidated, Mechanism, NoteLevel, Parent, PoolShape, RunFinished,
+    RunStarted, Terms, VERSION,
 };
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Stop;
@@ -46,13 +47,12 @@ use crate::sink::progress::Progress;
 use crate::sink::relay::{self, Relay};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::priority::{self, Who};
-use crate::sys::terminal::may_stall;
 use crate::sys::{process, signal, spawn};
 use crate::workflow;
 
 /// Deepest nesting of runs inside tasks of runs. A repository whose checks call apm again must not call it for ever.
 const DEPTH_MAX: u32 = 4;
-/// Descriptors one attempt needs: two pipes with both ends while it starts, a pidfd, files of its outputs, one to look
+/// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
 /// at /proc.
 const FILES_PER_ATTEMPT: u64 = 10;
 /// Descriptors apm needs besides.
@@ -279,7 +279,8 @@ pub(crate) struct Earlier {
     pub(crate) good_len: u64,
     pub(crate) next_seq: u64,
     pub(crate) done: Vec<(u32, Option<crate::model::outcome::Outcome>)>,
-    pub(crate) opening: Event,
+    /// Passes that do not count any more.
+    pub(crate) invalidated: Vec<Invalidated>,
 }
 
 /// The observer of the engine: journal and sinks.
@@ -317,8 +318,13 @@ pub(crate) fn execute(
     mut work: Work,
     resumed: Option<(RunFolder, Earlier)>,
 ) -> Result<Exit, Failure> {
-    for task in &mut work.tasks {
+    let mut changed = Vec::new();
+    for (ix, task) in work.tasks.iter_mut().enumerate() {
+        let recorded = (task.limits.clone(), task.retry.clone());
         request.complete(task);
+        if (&task.limits, &task.retry) != (&recorded.0, &recorded.1) {
+            changed.push(ix);
+        }
     }
     if request.options.dry_run {
         return dry(context, &request, &work);
@@ -386,17 +392,24 @@ pub(crate) fn execute(
     let mut opening = Vec::new();
     let (mut next_seq, mut elapsed) = (0, Duration::ZERO);
     match earlier {
-        Some(Earlier { envelopes, done, opening: event, next_seq: seq, .. }) => {
+        Some(Earlier { envelopes, done, invalidated, next_seq: seq, .. }) => {
             fan.replay(&envelopes);
             elapsed = fan.report().elapsed;
             next_seq = seq;
+            let terms = Some(Box::new(Terms { pool: shape, enforcement: enforcement.clone(), ceilings }));
+            opening.push(Event::RunResumed { apm: env!("CARGO_PKG_VERSION").to_owned(), invalidated, terms });
+            // What passed keeps the limits it passed with.
+            changed.retain(|ix| done[*ix].1.is_none());
+            for part in changed.chunks(TASKS_PER_EVENT) {
+                let tasks = part.iter().map(|ix| dispatch::without_secrets(&tasks[*ix])).collect();
+                opening.push(Event::TasksChanged { tasks });
+            }
             let restored = done.into_iter().enumerate().map(|(ix, (attempts, outcome))| Restored {
                 ix: ix as u32,
                 attempts,
                 outcome,
             });
             scheduler.restore(restored.collect());
-            opening.push(event);
         }
         None => {
             opening.push(Event::RunStarted(Box::new(RunStarted {
@@ -422,6 +435,8 @@ pub(crate) fn execute(
     }
     opening.extend(notes.into_iter().map(|(level, text)| Event::Noted { level, text }));
 
+    let marks = context.environment.get(process::MARKS).and_then(|marks| marks.to_str()).filter(|_| parent.is_some());
+    let marks = marks.map_or_else(String::new, |marks| format!("{marks}{}", process::MARKS_SEPARATOR));
     let shared = Arc::new(Shared {
         machine,
         store,
@@ -443,6 +458,7 @@ pub(crate) fn execute(
         presets: request.settings.runtime_presets,
         live: matches!(work.relay, Some((relay::Order::Live, _))),
         run: id.as_str().to_owned(),
+        marks,
     });
     let order = Order {
         scheduler,
@@ -553,7 +569,7 @@ pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
         // known, and stopped, so that none forks meanwhile.
         for _ in 0..SCANS_MAX {
             let table = probe::process::sweep(&Roots::default());
-            let mut roots = process::find(|pid| process::carries(pid, RUN, run.as_str()));
+            let mut roots = process::find(|pid| process::carries(pid, run.as_str()));
             roots.extend(&known);
             let members: std::collections::BTreeSet<i32> =
                 roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();
@@ -745,7 +761,7 @@ fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fa
     for (importance, sink) in work.sinks.drain(..) {
         fan.add(importance, sink);
     }
-    let (stdout_stalls, stderr_stalls) = (may_stall(&std::io::stdout()), may_stall(&std::io::stderr()));
+    let (stdout_stalls, stderr_stalls) = (ui.stdout_may_stall(), ui.stderr_may_stall());
     // Output on the screen and a display that moves would overwrite each other.
     let relays_to_screen = work.relay.is_some() && ui.stdout_is_terminal();
     if (ui.draws() || work.eta) && !relays_to_screen && !context.global.verbose {

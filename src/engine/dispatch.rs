@@ -27,6 +27,8 @@ use crate::probe::machine::{self, Reading};
 
 /// Messages taken from the buffer in one go: bounds the time between two looks at signals.
 const BATCH_MAX: usize = 256;
+/// Between two steps of the scheduler, more than the interval by this much: apm stood still. Less may be a busy machine.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// Who is told what happens.
 pub(crate) trait Observer {
@@ -126,6 +128,7 @@ pub(crate) async fn run<O: Observer + Send + 'static>(order: Order, observer: O)
             buffer_max: 0,
             sampling: false,
             ticked: Instant::now(),
+            stepped: Instant::now(),
             step: Step::default(),
             batch: Vec::new(),
             fault: None,
@@ -311,6 +314,7 @@ struct State<O> {
     /// A look at the processes is under way.
     sampling: bool,
     ticked: Instant,
+    stepped: Instant,
     step: Step,
     batch: Vec<Envelope>,
     fault: Option<String>,
@@ -327,8 +331,18 @@ impl<O: Observer> State<O> {
 
     /// Feeds one input and performs what follows.
     fn feed(&mut self, input: Input) {
-        self.scheduler.step(self.now(), input, &mut self.step);
+        self.advance(input);
         self.perform();
+    }
+
+    /// Steps the scheduler. There are ticks, so a long time between two steps tells that apm stood still.
+    fn advance(&mut self, input: Input) {
+        let now = self.now();
+        let time = std::mem::replace(&mut self.stepped, Instant::now()).elapsed();
+        if time > self.shared.interval + STANDSTILL {
+            self.scheduler.step(now, Input::StoodStill(time), &mut self.step);
+        }
+        self.scheduler.step(now, input, &mut self.step);
     }
 
     /// What to wait for; nothing when the run is over.
@@ -381,7 +395,7 @@ impl<O: Observer> State<O> {
             // Silent are those whose output nobody takes.
             trees.iter_mut().for_each(|(_, tree)| tree.silent = Duration::ZERO);
         }
-        self.scheduler.step(self.now(), Input::Sampled { trees, reading }, &mut self.step);
+        self.advance(Input::Sampled { trees, reading });
     }
 
     /// Adds tasks from the source. They come from our own reader, so a graph error is an internal one; it is said and

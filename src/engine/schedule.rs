@@ -91,6 +91,8 @@ pub(crate) enum HaltCount {
 pub(crate) enum Input {
     /// Time passed.
     Tick,
+    /// For so long, until now, nobody looked: apm was stopped (Ctrl-Z), or with all around it (a frozen container).
+    StoodStill(Duration),
     /// No more tasks will be added.
     Closed,
     /// An attempt ended.
@@ -111,6 +113,7 @@ pub(crate) struct Tree {
     pub(crate) memory: Bytes,
     pub(crate) cpu_time: Duration,
     pub(crate) processes: u32,
+    pub(crate) threads: u32,
     /// Time since its last byte of output.
     pub(crate) silent: Duration,
 }
@@ -240,6 +243,8 @@ pub(crate) struct Scheduler {
     all_paused: bool,
     sampled: Duration,
     sample_event_at: Duration,
+    /// End of the last time in which nobody looked.
+    stood_until: Duration,
     open_tasks: usize,
     tally: BTreeMap<&'static str, u64>,
     figures: Figures,
@@ -275,6 +280,7 @@ impl Scheduler {
             all_paused: false,
             sampled: Duration::ZERO,
             sample_event_at: Duration::ZERO,
+            stood_until: Duration::ZERO,
             open_tasks: 0,
             tally: BTreeMap::new(),
             figures: Figures::default(),
@@ -339,6 +345,7 @@ impl Scheduler {
     pub(crate) fn step(&mut self, now: Duration, input: Input, out: &mut Step) {
         match input {
             Input::Tick => {}
+            Input::StoodStill(time) => self.stood_still(now, time),
             Input::Closed => self.closed = true,
             Input::Finished(ix, attempted) => self.finished(now, ix, *attempted, out),
             Input::Sampled { trees, reading } => self.sampled(now, &trees, reading, out),
@@ -451,7 +458,7 @@ impl Scheduler {
             if !matches!(node.state, State::Waiting) {
                 continue;
             }
-            if let Some(stop) = self.stop.clone() {
+            if let Some(stop) = self.stop.clone().filter(|_| !self.may_start(ix)) {
                 self.end(ix, Outcome::Cancelled { by: stop }, out);
             } else if let Some(reason) = node.task.skip.clone() {
                 self.end(ix, Outcome::Skipped { reason }, out);
@@ -460,7 +467,7 @@ impl Scheduler {
             }
         }
         self.figures.queue_max = self.figures.queue_max.max(self.queue.len() as u32);
-        if self.stop.is_some() {
+        if self.stop.is_some() && self.queue.len() == 0 {
             return;
         }
         if let Some(resize) = self.pool.shrink(now) {
@@ -624,6 +631,7 @@ impl Scheduler {
     }
 
     fn finished(&mut self, now: Duration, ix: Ix, attempted: Attempted, out: &mut Step) {
+        let may_start = self.may_start(ix);
         let node = &mut self.nodes[ix as usize];
         let State::Running(running) = std::mem::replace(&mut node.state, State::Waiting) else {
             return;
@@ -646,7 +654,7 @@ impl Scheduler {
             self.history.learn(&node.key, attempted.usage.wall, attempted.usage.memory_peak);
         }
 
-        let next = if let Some(reason) = requeue.filter(|_| self.stop.is_none()) {
+        let next = if let Some(reason) = requeue.filter(|_| may_start) {
             if attempted.busy && was_alone {
                 node.waits += 1;
                 Next::Retry { delay: BUSY_WAIT }
@@ -662,7 +670,7 @@ impl Scheduler {
             self.seed = xorshift(self.seed);
             let random = (self.seed >> 11) as f64 / (1u64 << 53) as f64;
             match retry::next_delay(&node.task.retry, node.failures, &outcome, random) {
-                Some(delay) if self.stop.is_none() => Next::Retry { delay: whole_micros(delay) },
+                Some(delay) if may_start => Next::Retry { delay: whole_micros(delay) },
                 _ if outcome.is_good() && node.failures > 0 => {
                     Next::Done { outcome: Outcome::Flaky { attempts: node.failures + 1 } }
                 }
@@ -753,22 +761,42 @@ impl Scheduler {
         }
     }
 
-    /// No new attempts; what waits is cancelled, what runs gets TERM (and KILL after its grace) if `end_running`.
+    /// Whether a task may have another attempt. After a failure that stops the run only what cleans up may.
+    fn may_start(&self, ix: Ix) -> bool {
+        let task = &self.nodes[ix as usize].task;
+        match &self.stop {
+            None => true,
+            Some(Stop::Failure) => task.when != When::Success && !task.needs.is_empty(),
+            Some(_) => false,
+        }
+    }
+
+    /// No new attempts; what waits is cancelled, what runs gets TERM (and KILL after its grace) if `end_running`. What
+    /// cleans up after others outlives a failure, as that is what it is for, but nothing else that ends the run.
     fn begin_stop(&mut self, now: Duration, stop: Stop, end_running: bool, out: &mut Step) {
-        if self.stop.is_none() {
+        if self.stop.is_none() || (self.stop == Some(Stop::Failure) && stop != Stop::Failure) {
             self.stop = Some(stop.clone());
             out.events.push(Event::Stopping { stop: stop.clone() });
-            self.queue.drain();
-            self.lock_waiters.clear();
+            for ix in self.queue.drain() {
+                if self.may_start(ix) {
+                    self.queue.push(ix, self.rank(ix));
+                }
+            }
+            let mut waiters = std::mem::take(&mut self.lock_waiters);
+            waiters.values_mut().for_each(|waiters| waiters.retain(|ix| self.may_start(*ix)));
+            self.lock_waiters = waiters;
             for ix in 0..self.nodes.len() as Ix {
-                if !matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done) {
+                let over = matches!(self.nodes[ix as usize].state, State::Running(_) | State::Done);
+                if !over && !self.may_start(ix) {
                     self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
                 }
             }
         }
         if end_running {
             for ix in self.running.clone() {
-                self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
+                if !self.may_start(ix) {
+                    self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
+                }
             }
         }
     }
@@ -817,6 +845,17 @@ impl Scheduler {
         }
     }
 
+    /// Time in which nobody looked counts for no limit: attempts may have stood still too, and what they wrote was not
+    /// taken. The deadline of the run is one of the clock.
+    fn stood_still(&mut self, now: Duration, time: Duration) {
+        self.stood_until = now;
+        let later = |Reverse((at, timer))| match timer {
+            Timer::Wall(..) | Timer::Kill(..) => Reverse((at + time, timer)),
+            Timer::Retry(_) | Timer::Deadline => Reverse((at, timer)),
+        };
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(later).collect();
+    }
+
     fn is_running(&self, ix: Ix, attempt: u32) -> bool {
         matches!(&self.nodes[ix as usize].state, State::Running(running) if running.attempt == attempt)
     }
@@ -844,7 +883,9 @@ impl Scheduler {
             }
             let peak = running.peak;
             self.history.raise_peak(&node.key, peak);
-            if let Some(verdict) = over_limit(&node.task, running, self.setup.polled) {
+            if let Some(verdict) =
+                over_limit(&node.task, running, self.setup.polled, now.saturating_sub(self.stood_until))
+            {
                 let gently = matches!(verdict, Verdict::TimedOut(_));
                 self.end_attempt(now, *ix, verdict, gently, out);
             }
@@ -942,19 +983,21 @@ fn refill(credit_us: i64, limit: Percent, elapsed: Duration, spent: Duration) ->
     credit_us.saturating_add(earned).saturating_sub(spent.as_micros() as i64).min(burst)
 }
 
-fn over_limit(task: &Task, running: &Running, polled: Polled) -> Option<Verdict> {
+/// `looked`: since when its output has been taken as it came.
+fn over_limit(task: &Task, running: &Running, polled: Polled, looked: Duration) -> Option<Verdict> {
     let limits = &task.limits;
     let tree = &running.tree;
     if let Some(limit) = limits.memory.filter(|limit| polled.memory && tree.memory > *limit) {
         return Some(Verdict::Over(ResourceLimit::Memory { limit, peak: tree.memory }));
     }
-    if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.processes) > *limit) {
-        return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.processes) }));
+    // Threads, as a control group counts.
+    if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.threads) > *limit) {
+        return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.threads) }));
     }
     if let Some(limit) = limits.cpu_time.filter(|limit| tree.cpu_time > *limit) {
         return Some(Verdict::Over(ResourceLimit::CpuTime { limit, used: tree.cpu_time }));
     }
-    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent > *limit && !running.paused) {
+    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent.min(looked) > *limit && !running.paused) {
         return Some(Verdict::TimedOut(TimeLimit::Idle { limit }));
     }
     None
@@ -980,6 +1023,8 @@ fn conclude(
 ) -> (Outcome, Option<String>) {
     let peak = attempted.usage.memory_peak;
     match verdict {
+        // It had ended before its time was up or the run, and only nobody had looked yet.
+        Some(Verdict::TimedOut(_) | Verdict::Cancelled(_)) if attempted.by_itself => {}
         Some(Verdict::TimedOut(limit)) => return (Outcome::TimedOut { limit }, None),
         Some(Verdict::Over(limit)) => return (Outcome::OverLimit { limit }, None),
         Some(Verdict::Cancelled(by)) => return (Outcome::Cancelled { by }, None),

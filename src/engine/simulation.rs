@@ -244,8 +244,10 @@ fn any_run() -> impl Strategy<Value = (Vec<Fake>, u32, Option<u64>)> {
 
 proptest! {
     #[test]
-    fn every_task_ends_once_and_no_law_is_broken((fakes, slots, stop) in any_run()) {
-        let trace = simulate(&fakes, setup(slots), Vec::new(), stop.map(Duration::from_millis));
+    fn every_task_ends_once_and_no_law_is_broken((fakes, slots, stop) in any_run(), halt in prop::option::of(any::<bool>())) {
+        let mut setup = setup(slots);
+        setup.halt = halt.map(|now| Halt { now, on: HaltOn::Fail, count: HaltCount::Number(1) });
+        let trace = simulate(&fakes, setup, Vec::new(), stop.map(Duration::from_millis));
         prop_assert_eq!(trace.ends.len(), fakes.len());
         for fake in &fakes {
             let end = &trace.ends[fake.task.id.as_str()];
@@ -253,6 +255,9 @@ proptest! {
                 for need in &fake.task.needs {
                     prop_assert!(trace.ends[need.as_str()].is_good(), "{} passed over a bad {}", fake.task.id, need);
                 }
+            }
+            if stop.is_none() && fake.task.when != When::Success && !fake.task.needs.is_empty() {
+                prop_assert!(!matches!(end, Outcome::Cancelled { .. }), "{} is what a failure is cleaned up by", fake.task.id);
             }
         }
     }
@@ -355,6 +360,39 @@ fn halting_soon_lets_running_tasks_end_and_halting_now_does_not() {
     assert_eq!(run(true), ["failed", "cancelled", "cancelled"]);
 }
 
+/// It was cancelled with the rest, and what `needs` had made stayed.
+#[test]
+fn what_cleans_up_runs_after_a_failure_but_not_after_an_interrupt() {
+    let fakes = || {
+        let mut bad = fake("bad");
+        bad.exits = vec![1];
+        let mut long = fake("long");
+        long.duration = Duration::from_secs(9);
+        let mut waiting = fake("waiting");
+        needs(&mut waiting, &["long".to_owned()]);
+        let mut always = fake("always");
+        needs(&mut always, &["waiting".to_owned()]);
+        always.task.when = When::Always;
+        let mut failure = fake("failure");
+        needs(&mut failure, &["bad".to_owned()]);
+        failure.task.when = When::Failure;
+        // The first try fails: that is one more failure, which must not end the others.
+        failure.exits = vec![1, 0];
+        failure.task.retry = Retry { max: 1, delay: TICK, delay_max: TICK };
+        [bad, long, waiting, always, failure]
+    };
+    let run = |stop_at: Option<u64>| {
+        let mut setup = setup(2);
+        setup.halt = Some(Halt { now: true, on: HaltOn::Fail, count: HaltCount::Number(1) });
+        let trace = simulate(&fakes(), setup, Vec::new(), stop_at.map(Duration::from_millis));
+        let words: Vec<String> = trace.ends.iter().map(|(id, end)| format!("{id} {}", end.word())).collect();
+        words.join(", ")
+    };
+    assert_eq!(run(None), "always passed, bad failed, failure flaky, long cancelled, waiting cancelled");
+    let interrupted = "always cancelled, bad failed, failure cancelled, long cancelled, waiting cancelled";
+    assert_eq!(run(Some(1500)), interrupted);
+}
+
 #[test]
 fn a_restored_pass_is_not_run_again_and_attempts_go_on_counting() {
     let mut second = fake("second");
@@ -393,4 +431,68 @@ fn with_a_kind_of_work_the_pool_grows_while_the_cpus_have_room() {
         step.events.iter().any(|event| matches!(event, Event::PoolResized { .. }))
     };
     assert_eq!([Some(20.0), Some(95.0), None].map(grows), [true, false, false]);
+}
+
+/// What can be seen of one attempt, fed by hand.
+struct Alone {
+    scheduler: Scheduler,
+    step: Step,
+}
+
+impl Alone {
+    fn start(fake: &Fake) -> Self {
+        let mut scheduler = Scheduler::new(setup(1), History::default(), 1);
+        scheduler.add(vec![Arc::new(fake.task.clone())]).expect("a good graph");
+        let mut alone = Self { scheduler, step: Step::default() };
+        assert!(!alone.ends(0, Input::Closed));
+        alone
+    }
+
+    /// Whether it is told to end.
+    fn ends(&mut self, seconds: u64, input: Input) -> bool {
+        self.step = Step::default();
+        self.scheduler.step(Duration::from_secs(seconds), input, &mut self.step);
+        self.step.actions.contains(&Action::Term(0))
+    }
+}
+
+fn silent(seconds: u64) -> Input {
+    let tree = Tree { silent: Duration::from_secs(seconds), ..Tree::default() };
+    Input::Sampled { trees: vec![(0, tree)], reading: Reading::default() }
+}
+
+#[test]
+fn time_in_which_apm_stood_still_is_no_time_of_its_tasks() {
+    let mut timed = fake("timed");
+    timed.task.limits.timeout = Some(Duration::from_secs(4));
+    let mut alone = Alone::start(&timed);
+    assert!(!alone.ends(1, Input::Tick));
+    assert!(!alone.ends(11, Input::StoodStill(Duration::from_secs(10))));
+    assert!(!alone.ends(13, Input::Tick));
+    assert!(alone.ends(14, Input::Tick));
+
+    let mut quiet = fake("quiet");
+    quiet.task.limits.idle_timeout = Some(Duration::from_secs(4));
+    let mut alone = Alone::start(&quiet);
+    assert!(!alone.ends(11, Input::StoodStill(Duration::from_secs(10))));
+    assert!(!alone.ends(12, silent(12)), "what it printed may not be read yet");
+    assert!(alone.ends(16, silent(16)));
+}
+
+/// What ended while apm was stopped was called timed out.
+#[test]
+fn what_ended_before_it_was_told_to_is_judged_by_its_exit() {
+    for (by_itself, word) in [(true, "failed"), (false, "timed out")] {
+        let mut timed = fake("timed");
+        timed.task.limits.timeout = Some(Duration::from_secs(4));
+        let mut alone = Alone::start(&timed);
+        assert!(alone.ends(5, Input::Tick));
+        let attempted = Attempted { exit: Some(Exit::Code(1)), by_itself, ..Attempted::default() };
+        alone.ends(5, Input::Finished(0, Box::new(attempted)));
+        let ends = alone.step.events.iter().filter_map(|event| match event {
+            Event::AttemptFinished(finished) => Some(finished.outcome.word()),
+            _ => None,
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), [word]);
+    }
 }

@@ -32,6 +32,8 @@ use crate::sys::process;
 pub(crate) struct Attempted {
     /// How the process ended; absent where it never started.
     pub(crate) exit: Option<Exit>,
+    /// It had ended before anybody told it to.
+    pub(crate) by_itself: bool,
     /// Why it could not be run, or its result not be had.
     pub(crate) broken: Option<String>,
     /// It could not be started now, but may be when another has ended.
@@ -87,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) live: bool,
     /// Which run, for the marks of processes.
     pub(crate) run: String,
+    /// Marks of the attempts that this apm runs in, to stand before its own.
+    pub(crate) marks: String,
 }
 
 impl std::fmt::Debug for Shared {
@@ -157,6 +161,7 @@ fn make(job: &Job) -> Attempted {
     match executed {
         Ok(executed) => {
             attempted.exit = Some(executed.exit);
+            attempted.by_itself = executed.by_itself;
             attempted.usage = executed.usage;
             attempted.leaked = executed.leaked;
             attempted.oom_kills = executed.oom_kills;
@@ -193,8 +198,9 @@ fn execute(job: &Job, scratch: Option<&Path>, on_output: &mut dyn FnMut(bool, &[
         words = replaced.iter().map(OsString::as_os_str).collect();
     }
     let (slot, attempt) = (job.slot.to_string(), job.attempt.to_string());
+    let marks = format!("{}{}", shared.marks, control.mark());
     let mut env: Vec<(&OsStr, &OsStr)> = vec![
-        (OsStr::new("APM_ATTEMPT"), OsStr::new(control.mark())),
+        (OsStr::new(process::MARKS), OsStr::new(&marks)),
         (OsStr::new("APM_TASK"), OsStr::new(task.id.as_str())),
         (OsStr::new("APM_SLOT"), OsStr::new(&slot)),
         (OsStr::new("APM_TRY"), OsStr::new(&attempt)),
@@ -257,7 +263,8 @@ pub(crate) fn sample(shared: &Shared, running: &[(Ix, Arc<Control>)]) -> Vec<(Ix
         control.with_running(|pid, group| {
             let sum = table.tree(pid);
             let memory = group.and_then(Group::memory_now).unwrap_or(sum.memory);
-            let tree = Tree { memory, cpu_time: sum.cpu_time, processes: sum.processes, silent: control.silent_for() };
+            let silent = control.silent_for();
+            let tree = Tree { memory, cpu_time: sum.cpu_time, processes: sum.processes, threads: sum.threads, silent };
             (*ix, tree)
         })
     };

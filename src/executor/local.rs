@@ -19,6 +19,7 @@ use crate::model::unit::{Bytes, whole_micros};
 use crate::sys::priority::{self, Who};
 use crate::sys::process::{self, Identity};
 use crate::sys::spawn::{self, Child, Command, Environment};
+use crate::sys::stage::Stage;
 use crate::sys::{cgroup, signal};
 
 /// After the end of the main process: how long members of its group may live on before they count as left behind, and
@@ -69,6 +70,8 @@ enum Phase {
         pid: i32,
         group: Option<cgroup::Group>,
         killed: Option<Instant>,
+        /// It was told to end while it lived.
+        told: bool,
     },
     Ended,
 }
@@ -77,6 +80,8 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Executed {
     pub(crate) exit: Exit,
+    /// Nobody told it to end before it did.
+    pub(crate) by_itself: bool,
     pub(crate) usage: Usage,
     pub(crate) leaked: u32,
     pub(crate) oom_kills: u64,
@@ -145,14 +150,14 @@ impl Machine {
 }
 
 impl Control {
-    /// An attempt about to start. `mark` is the value of `APM_ATTEMPT` in its environment.
+    /// An attempt about to start. `mark` is the last of the marks in its environment.
     pub(crate) fn new(mark: String, machine: &Machine) -> Self {
         let started = machine.started;
         let last_output = AtomicU64::new(started.elapsed().as_micros() as u64);
         Self { mark, phase: Mutex::new(Phase::Starting { pending: None }), last_output, started }
     }
 
-    /// The value of `APM_ATTEMPT`.
+    /// What its processes carry.
     pub(crate) fn mark(&self) -> &str {
         &self.mark
     }
@@ -185,7 +190,7 @@ impl Control {
     pub(crate) fn kill(&self) {
         self.kill_group();
         let pid = match &mut *lock(&self.phase) {
-            Phase::Running { pid, group, killed } => {
+            Phase::Running { pid, group, killed, .. } => {
                 killed.get_or_insert_with(Instant::now);
                 if let Some(group) = group {
                     group.kill();
@@ -218,23 +223,28 @@ impl Control {
             }
             // The process has not been waited for, so the number of its group is still its own. It may be gone or, by
             // setuid, out of reach: then only its own end helps.
-            Phase::Running { pid, .. } => drop(signal::to_group(*pid, number)),
+            Phase::Running { pid, told, .. } => {
+                *told |= (number == signal::TERM || number == signal::KILL) && !process::has_ended(*pid);
+                let _ = signal::to_group(*pid, number);
+            }
             Phase::Starting { .. } | Phase::Ended => {}
         }
     }
 
     /// The process exists: signals go to it, also one that came before.
     fn running(&self, pid: i32, group: Option<cgroup::Group>) {
-        let before = std::mem::replace(&mut *lock(&self.phase), Phase::Running { pid, group, killed: None });
+        let before =
+            std::mem::replace(&mut *lock(&self.phase), Phase::Running { pid, group, killed: None, told: false });
         if let Phase::Starting { pending: Some(number) } = before {
             self.signal(number);
         }
     }
 
-    fn ended(&self) -> Option<cgroup::Group> {
+    /// Nobody signals it any more. Returns its control group, and whether it was told to end while it lived.
+    fn ended(&self) -> (Option<cgroup::Group>, bool) {
         match std::mem::replace(&mut *lock(&self.phase), Phase::Ended) {
-            Phase::Running { group, .. } => group,
-            Phase::Starting { .. } | Phase::Ended => None,
+            Phase::Running { group, told, .. } => (group, told),
+            Phase::Starting { .. } | Phase::Ended => (None, false),
         }
     }
 
@@ -280,7 +290,9 @@ pub(crate) fn execute(
             None
         }
     };
-    let stage = group.as_ref().map(cgroup::Group::stage);
+    let busy = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+    let not_run = |error: io::Error| NotRun { error: not_started(name, &folder, &error), busy: busy(&error) };
+    let stage = group.as_ref().map(cgroup::Group::stage).transpose().map_err(not_run)?;
     let (program, argv): (&Path, Vec<&OsStr>) = match &stage {
         Some(stage) => (stage.program(), stage.argv(program.as_os_str(), words)),
         None => (&program, words.to_vec()),
@@ -292,11 +304,9 @@ pub(crate) fn execute(
         extra_env,
         cwd: (task.cwd.is_some() || machine.elsewhere).then_some(folder.as_path()),
         pipe_size: (machine.buffer > 64 << 10).then_some(machine.buffer),
+        also: stage.as_ref().map(Stage::descriptor),
     };
-    let child = spawn::spawn(&command).map_err(|error| NotRun {
-        error: not_started(name, &folder, &error),
-        busy: matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)),
-    })?;
+    let child = spawn::spawn(&command).map_err(not_run)?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
     control.running(pid, group);
@@ -317,7 +327,7 @@ pub(crate) fn execute(
     }
     // From here on nobody signals its number: once it is waited for, the number may be somebody else's.
     drop(child.writers);
-    let group = control.ended();
+    let (group, told) = control.ended();
     let (exit, rusage) = reap(pid)?;
     let mut leaked = end_left_behind(pid, control.mark());
     if let Some(group) = &group {
@@ -342,7 +352,10 @@ pub(crate) fn execute(
             notes.push(format!("the control group of `{}` is still there: {error}", task.id));
         }
     }
-    Ok(Executed { exit, usage, leaked, oom_kills, forks_refused, notes })
+    if let Some(error) = stage.and_then(Stage::failure) {
+        return Err(not_run(error));
+    }
+    Ok(Executed { exit, by_itself: !told, usage, leaked, oom_kills, forks_refused, notes })
 }
 
 fn reap(pid: i32) -> Result<(Exit, spawn::Rusage), String> {
@@ -465,7 +478,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
     // One that has ended is a member of its group until somebody takes it out of the process table: by now that is us.
     let orphaned = || {
         let orphans = process::orphans();
-        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, "APM_ATTEMPT", mark))
+        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, mark))
     };
     let end = Instant::now() + LEAK_WAIT;
     while orphaned() || in_group() {
@@ -479,7 +492,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
 
 /// Kills the group and whatever else carries the mark.
 fn end_members(pid: i32, mark: &str) -> u32 {
-    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, "APM_ATTEMPT", mark);
+    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, mark);
     let (killed, _left): (u32, Vec<Identity>) = process::end_all(|| process::find(belongs));
     killed
 }

@@ -42,6 +42,13 @@ pub(crate) fn outstanding(
                     digests.push(String::new());
                 }
             }
+            Event::TasksChanged { tasks } => {
+                for task in tasks {
+                    if let Some(at) = index.get(&task.id) {
+                        result.tasks[*at] = Task::clone(task);
+                    }
+                }
+            }
             Event::TasksClosed {} => result.closed = true,
             Event::AttemptStarted { task, attempt, .. } => {
                 if let Some(at) = index.get(task) {

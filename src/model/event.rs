@@ -45,6 +45,14 @@ pub enum Event {
         apm: String,
         /// Tasks that are run again although a pass is recorded, with the reason.
         invalidated: Vec<Invalidated>,
+        /// What holds from now on in place of what the first event says; absent in records of an older apm.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terms: Option<Box<Terms>>,
+    },
+    /// Tasks of the plan are run with other limits or retries from now on: a resume was given them.
+    TasksChanged {
+        /// They, as they are now.
+        tasks: Vec<Arc<Task>>,
     },
     /// Tasks joined the plan.
     TasksAdded {
@@ -159,6 +167,17 @@ pub struct RunStarted {
     pub parent: Option<Parent>,
     /// Ceilings of the whole run.
     #[serde(default)]
+    pub ceilings: Ceilings,
+}
+
+/// What a part of a run goes by; a resume may be given other flags than the run was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The pool at the start of this part and its bounds.
+    pub pool: PoolShape,
+    /// How limits are enforced.
+    pub enforcement: Enforcement,
+    /// Ceilings of the whole run.
     pub ceilings: Ceilings,
 }
 

@@ -116,7 +116,7 @@ pub enum ResourceLimit {
         #[serde(rename = "used_us", with = "micros")]
         used: Duration,
     },
-    /// Processes at once.
+    /// Processes at once, each of their threads counted.
     Processes {
         /// The limit.
         limit: u64,

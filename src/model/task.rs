@@ -110,7 +110,8 @@ pub enum Run {
     },
 }
 
-/// A condition on the tasks in `needs`.
+/// A condition on the tasks in `needs`. A task with another one than the default cleans up or reports: it runs also when
+/// `--fail-fast` has stopped the run. Ctrl-C and `--deadline` cancel it as they do all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
@@ -135,13 +136,13 @@ pub struct Limits {
     /// CPU time of the tree, user and system.
     #[serde(default, rename = "cpu_time_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub cpu_time: Option<Duration>,
-    /// Processes alive at once in the tree.
+    /// Processes alive at once in the tree, each of their threads counted: the kernel counts so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
-    /// Time from start to end.
+    /// Time from start to end. Time in which apm itself stood still (Ctrl-Z, a frozen container) is not counted.
     #[serde(default, rename = "timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// Time without a byte of output.
+    /// Time without a byte of output, counted in the same way.
     #[serde(default, rename = "idle_timeout_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
     /// Time between TERM and KILL.

@@ -23,6 +23,7 @@ pub(crate) struct Process {
     /// Of itself and of children it waited for.
     pub(crate) cpu_time: Duration,
     pub(crate) memory: Bytes,
+    pub(crate) threads: u32,
 }
 
 /// All processes at one moment.
@@ -36,6 +37,8 @@ pub(crate) struct Table {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
     pub(crate) processes: u32,
+    /// Of all processes: what the kernel's pids.max counts.
+    pub(crate) threads: u32,
     pub(crate) memory: Bytes,
     pub(crate) cpu_time: Duration,
 }
@@ -82,6 +85,7 @@ fn parse(text: &[u8]) -> Option<Process> {
         session: fields.get(3)?.parse().ok()?,
         cpu_time: TICK.saturating_mul(u32::try_from(ticks).ok()?),
         memory: Bytes(number(21)?.checked_mul(PAGE)?),
+        threads: u32::try_from(number(17)?).ok()?,
     })
 }
 
@@ -91,6 +95,7 @@ impl Table {
         let mut sum = Sum::default();
         for process in self.members(root) {
             sum.processes += 1;
+            sum.threads = sum.threads.saturating_add(process.threads);
             sum.memory.0 += process.memory.0;
             sum.cpu_time += process.cpu_time;
         }
@@ -128,7 +133,7 @@ mod tests {
 
     fn line(pid: i32, name: &str, state: &str, parent: i32, group: i32, session: i32) -> String {
         format!(
-            "{pid} ({name}) {state} {parent} {group} {session} 0 -1 4194560 1 2 3 4 100 50 7 3 20 0 1 0 12345 9999 256 18446744073709551615 1\n"
+            "{pid} ({name}) {state} {parent} {group} {session} 0 -1 4194560 1 2 3 4 100 50 7 3 20 0 2 0 12345 9999 256 18446744073709551615 1\n"
         )
     }
 
@@ -151,7 +156,8 @@ mod tests {
         fs::create_dir_all(root.join("99")).expect("a process that is gone");
         let roots = Roots { proc: root.clone() };
         let table = sweep(&roots);
-        let expected = Sum { processes: 4, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };
+        let expected =
+            Sum { processes: 4, threads: 8, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };
         assert_eq!(table.tree(10), expected);
         assert_eq!(table.tree(99), Sum::default());
         fs::remove_dir_all(root).expect("removed");

@@ -97,10 +97,16 @@ impl RunReport {
                 self.pool.push((t, started.pool.initial, String::new()));
                 self.started = Some((**started).clone());
             }
-            Event::RunResumed { invalidated, .. } => {
+            Event::RunResumed { invalidated, terms, .. } => {
                 self.resumed.push((t, invalidated.clone()));
                 self.stop = None;
                 self.exit_code = None;
+                if let (Some(started), Some(terms)) = (&mut self.started, terms) {
+                    self.pool.push((t, terms.pool.initial, String::new()));
+                    started.pool = terms.pool;
+                    started.enforcement = terms.enforcement.clone();
+                    started.ceilings = terms.ceilings;
+                }
                 // What did not pass is open again.
                 for row in &mut self.rows {
                     row.outcome.take_if(|outcome| !outcome.is_good());
@@ -115,6 +121,13 @@ impl RunReport {
                 for task in tasks {
                     self.index.insert(task.id.clone(), self.rows.len());
                     self.rows.push(Row { task: Arc::clone(task), attempts: Vec::new(), outcome: None, late: None });
+                }
+            }
+            Event::TasksChanged { tasks } => {
+                for task in tasks {
+                    if let Some(row) = self.row(&task.id) {
+                        row.task = Arc::clone(task);
+                    }
                 }
             }
             Event::TasksClosed {} => self.closed = true,
@@ -304,7 +317,7 @@ mod tests {
         let (mut report, ids) = report((0..TASKS).map(|at| if at == 3 { failed() } else { Outcome::Passed }));
         let again = |task: &TaskId| Invalidated { task: task.clone(), reason: String::new() };
         let invalidated = ids[10..].iter().map(again).collect();
-        report.apply(&wrap(Event::RunResumed { apm: String::new(), invalidated }));
+        report.apply(&wrap(Event::RunResumed { apm: String::new(), invalidated, terms: None }));
         let totals = report.totals();
         assert_eq!((totals.passed, totals.open), (9, TASKS - 9));
     }

@@ -154,7 +154,7 @@ pub(crate) fn explain(outcome: &Outcome) -> String {
             ResourceLimit::CpuTime { limit, used } => {
                 format!("CPU time {}, limit {}", number::duration(*used), number::duration(*limit))
             }
-            ResourceLimit::Processes { limit, peak } => format!("{peak} processes, limit {limit}"),
+            ResourceLimit::Processes { limit, peak } => format!("{peak} processes and threads, limit {limit}"),
         },
         Outcome::Skipped { reason } => explain_skip(reason),
         Outcome::Cancelled { by } => match by {

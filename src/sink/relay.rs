@@ -289,7 +289,7 @@ mod tests {
             relay.recorded(&passed(id), &nothing).expect("taken");
         }
         let again = Invalidated { task: ids[7].clone(), reason: String::new() };
-        let resumed = Event::RunResumed { apm: String::new(), invalidated: vec![again] };
+        let resumed = Event::RunResumed { apm: String::new(), invalidated: vec![again], terms: None };
         relay.event(&wrap(resumed), &nothing).expect("taken");
         assert_eq!(relay.waiting, [ids[7].clone(), ids[TASKS - 1].clone()]);
     }

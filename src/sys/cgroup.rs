@@ -267,7 +267,7 @@ impl Place {
 
 impl Group {
     /// How a program gets into it.
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> io::Result<Stage> {
         Stage::new(self.places.iter().map(|place| place.folder.join("cgroup.procs")).collect())
     }
 

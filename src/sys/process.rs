@@ -1,7 +1,8 @@
 //! Finds and ends processes: whole trees, orphans that came to apm, leftovers of an apm that was killed.
 //!
-//! Every process of a run carries a mark in its environment (`APM_RUN=ID`, `APM_ATTEMPT=...`), so that one which left
-//! its group, its session and its parent is still known. Before a signal is sent by number the start time is compared,
+//! Every process of a run carries a mark in its environment (`APM_ATTEMPT=RUN.TASK.TRY`), so that one which left its
+//! group, its session and its parent is still known. An apm inside a task adds its marks to the one it carries itself
+//! (`OUTER:INNER`): where it is killed, the attempt around it still knows what it started. Before a signal is sent by number the start time is compared,
 //! through a descriptor that keeps the number from being reused.
 
 #![allow(unsafe_code)]
@@ -19,6 +20,11 @@ use crate::sys::{signal, spawn};
 /// Rounds of looking for members of a tree: each ends all it finds, a new one appears only by a fork between reading
 /// and killing.
 const ROUNDS_MAX: u32 = 50;
+
+/// The variable with the marks.
+pub(crate) const MARKS: &str = "APM_ATTEMPT";
+/// Stands between them.
+pub(crate) const MARKS_SEPARATOR: char = ':';
 
 /// A process, safe against reuse of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +73,29 @@ pub(crate) fn reap(pid: i32) -> bool {
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == pid }
 }
 
-/// Whether the environment of a process has this variable with this value. No for processes of other users.
-pub(crate) fn carries(pid: i32, name: &str, value: &str) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    let wanted = format!("{name}={value}");
-    environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+/// Whether a child has ended. It stays in the process table.
+pub(crate) fn has_ended(child: i32) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writes and plain data; its number stays 0 where the child has not ended.
+    unsafe {
+        libc::waitid(libc::P_PID, child as libc::id_t, info.as_mut_ptr(), flags) == 0
+            && info.assume_init().si_pid() == child
+    }
+}
+
+/// Whether a process carries this mark, an attempt or a whole run. No for processes of other users.
+pub(crate) fn carries(pid: i32, mark: &str) -> bool {
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| has_mark(&environment, mark))
+}
+
+fn has_mark(environment: &[u8], mark: &str) -> bool {
+    let is_it = |one: &[u8]| one.strip_prefix(mark.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'.');
+    let marks = |entry: &[u8]| -> Option<bool> {
+        let value = entry.strip_prefix(MARKS.as_bytes())?.strip_prefix(b"=")?;
+        Some(value.split(|byte| char::from(*byte) == MARKS_SEPARATOR).any(is_it))
+    };
+    environment.split(|byte| *byte == 0).find_map(marks).unwrap_or(false)
 }
 
 /// Every process of this machine that `wanted` picks by number.
@@ -162,4 +186,21 @@ pub(crate) fn open_files_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for writes.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 1024 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_mark;
+
+    #[test]
+    fn a_mark_is_one_of_several_and_whole() {
+        let environment = b"A=1\0APM_ATTEMPT=run-a.1.2:run-b.10.1\0APM_ATTEMPTS=run-c.1.1\0";
+        for mark in ["run-a.1.2", "run-b.10.1", "run-a", "run-b"] {
+            assert!(has_mark(environment, mark), "{mark}");
+        }
+        for mark in ["run-b.1", "run-a.1.1", "run", "b.10.1", "run-c.1.1", "1"] {
+            assert!(!has_mark(environment, mark), "{mark}");
+        }
+        assert!(!has_mark(b"APM_RUN=run-a\0", "run-a"));
+    }
 }

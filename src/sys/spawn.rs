@@ -33,6 +33,8 @@ pub(crate) struct Command<'a> {
     pub(crate) cwd: Option<&'a Path>,
     /// Size of the pipes for output; the kernel's default where absent.
     pub(crate) pipe_size: Option<usize>,
+    /// A descriptor of ours that the child has too, by the same number.
+    pub(crate) also: Option<RawFd>,
 }
 
 /// A started process, leader of a process group of its own.
@@ -177,7 +179,7 @@ impl Drop for Attributes {
 }
 
 /// A pipe whose ends no child inherits by accident. Neither end is one of 0, 1, 2, also when those were closed.
-fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` has room for two descriptors; after success both are open and owned by nobody else.
     let (read, write) = unsafe {
@@ -249,6 +251,10 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     actions.dup2(nothing()?.as_raw_fd(), 0)?;
     actions.dup2(stdout_theirs.as_raw_fd(), 1)?;
     actions.dup2(stderr_theirs.as_raw_fd(), 2)?;
+    if let Some(also) = command.also {
+        // Onto itself: in the child, and only there, exec leaves it open.
+        actions.dup2(also, also)?;
+    }
     if let Some(cwd) = command.cwd {
         actions.chdir(&c_string(cwd.as_os_str(), "the folder")?)?;
     }
@@ -357,8 +363,15 @@ mod tests {
     fn shell(script: &[u8], cwd: Option<&Path>, extra: &[(&OsStr, &OsStr)]) -> (Exit, String) {
         let env = Environment::new([("A".into(), "one".into()), ("B".into(), "two".into())]);
         let argv = [OsStr::new("sh"), OsStr::new("-c"), OsStr::from_bytes(script)];
-        let command =
-            Command { program: Path::new("/bin/sh"), argv: &argv, env: &env, extra_env: extra, cwd, pipe_size: None };
+        let command = Command {
+            program: Path::new("/bin/sh"),
+            argv: &argv,
+            env: &env,
+            extra_env: extra,
+            cwd,
+            pipe_size: None,
+            also: None,
+        };
         let child = spawn(&command).expect("a shell");
         drop(child.writers);
         let mut out = Vec::new();
@@ -406,6 +419,7 @@ mod tests {
             extra_env: &[],
             cwd: None,
             pipe_size: None,
+            also: None,
         };
         assert_eq!(spawn(&command).expect_err("no program").raw_os_error(), Some(libc::ENOENT));
         command.program = Path::new("/bin/true");

@@ -50,6 +50,16 @@ impl Ui {
         io::stdout().is_terminal()
     }
 
+    /// Whether whoever reads standard output can make apm wait.
+    pub(crate) fn stdout_may_stall(&self) -> bool {
+        sys::terminal::may_stall(&io::stdout())
+    }
+
+    /// The same of standard error.
+    pub(crate) fn stderr_may_stall(&self) -> bool {
+        sys::terminal::may_stall(&io::stderr())
+    }
+
     /// The layout of standard output.
     pub(crate) fn stdout_layout(&self) -> Layout {
         self.layout(io::stdout().is_terminal())

@@ -265,6 +265,28 @@ fn limits_given_to_a_resume_hold_where_the_plan_sets_none() {
     assert_eq!(outcomes(&["--resume", "--timeout", "20s", "--retries", "2"]), ("passed".to_owned(), own(), 7, 3, 6));
 }
 
+/// Reports showed those of the first part.
+#[test]
+fn a_report_shows_the_limits_that_the_resumed_tasks_had() {
+    let sandbox = Sandbox::new("terms");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: slow, run: 'test -e go || sleep 60'}\n- {id: quick, run: 'true', timeout: 30s}\n- {id: passed, run: 'true'}\n",
+    );
+    sandbox.apm(["run", "p.yaml", "--timeout", "1s", "-j2", "--memory", "3GiB"]).fails(1);
+    sandbox.file("go", "");
+    let shown = |flags: &[&str]| {
+        sandbox.apm(["run", "--resume", "-o", "json=live.json"].iter().chain(flags)).good();
+        assert_eq!(sandbox.read("live.json"), sandbox.apm(["run", "--replay", "last", "--format", "json"]).good());
+        let report = sandbox.report();
+        let timeouts = (0..3).map(|at| report["tasks"][at]["limits"]["timeout_us"].as_u64().expect("a time"));
+        (timeouts.collect::<Vec<_>>(), report["ceilings"]["memory"].clone(), report["pool"]["max"].clone())
+    };
+    let (timeouts, memory, pool) = shown(&["--timeout", "20s", "-j1", "--memory", "2GiB"]);
+    assert_eq!(timeouts, [20_000_000, 30_000_000, 1_000_000], "what had passed had passed within its own");
+    assert_eq!((memory, pool), (serde_json::json!(2_u64 << 30), serde_json::json!(1)));
+}
+
 /// It took the run over and printed all tasks.
 #[test]
 fn a_dry_resume_shows_what_is_left_and_touches_nothing() {

@@ -350,6 +350,63 @@ fn a_repository_whose_checks_call_apm_again_comes_to_an_end() {
     assert_eq!(report["child_runs"].as_array().map(Vec::len), Some(1), "{}", report["child_runs"]);
 }
 
+/// What a killed inner apm had started lived on until the outer run ended, and after a crash of both for ever.
+#[test]
+fn an_attempt_ends_what_a_killed_apm_in_it_left() {
+    let sandbox = Sandbox::new("inner");
+    let (mark, apm) = (mark(), env!("CARGO_BIN_EXE_apm"));
+    sandbox.file("mark", &mark);
+    let plan = |tasks: serde_json::Value| serde_json::json!({"version": 1, "tasks": tasks}).to_string();
+    sandbox.file("inner.yaml", plan(serde_json::json!([{"id": "i", "run": format!("touch up; sleep {mark}; true")}])));
+    let script = format!("{apm} run inner.yaml --no-journal & while [ ! -e up ]; do sleep 0.01; done");
+    let look = "! grep -qf mark /proc/[0-9]*/cmdline";
+    sandbox.file(
+        "p.yaml",
+        plan(serde_json::json!([
+            {"id": "a", "run": format!("{script}; kill -9 $!")},
+            {"id": "b", "run": look, "needs": ["a"]},
+        ])),
+    );
+    sandbox.apm(["run", "p.yaml"]).good();
+    // Both apms killed, the inner one without a record: the next run knows the processes by the outer one's mark.
+    std::fs::remove_file(sandbox.work().join("up")).expect("removed");
+    sandbox.file("q.yaml", plan(serde_json::json!([{"id": "a", "run": format!("{script}; echo $! > pid; wait")}])));
+    let mut child =
+        Ended(sandbox.command(["run", "q.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the inner task runs", || sandbox.has("pid") && sandbox.read("pid").ends_with('\n'));
+    child.0.kill().expect("killed");
+    child.0.wait().expect("its end");
+    signal(sandbox.read("pid").trim().parse().expect("a number"), "KILL");
+    assert!(!processes_with(&mark).is_empty(), "they outlive both, or this test shows nothing");
+    sandbox.apm(["run", "each", "true", ":::", "x"]).good();
+    assert_eq!(processes_with(&mark), [] as [i32; 0]);
+}
+
+/// Time went on while apm did not: all three were called timed out.
+#[test]
+fn a_stopped_apm_judges_nobody_by_the_time_it_slept() {
+    let sandbox = Sandbox::new("stopped");
+    let until = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.01; done");
+    let tasks = serde_json::json!([
+        {"id": "ends", "run": format!("touch a; {}; echo $$ > ended", until("now")), "timeout": "4s"},
+        {"id": "goes on", "run": format!("touch b; {}", until("later")), "timeout": "4s"},
+        {"id": "prints", "run": format!("touch c; {}; echo x; {}", until("now"), until("later")), "limits": {"idle_timeout": "4s"}},
+    ]);
+    sandbox.file("p.yaml", serde_json::json!({"version": 1, "tasks": tasks}).to_string());
+    let mut command = sandbox.command(["run", "p.yaml", "-j3"]);
+    let mut child = Ended(command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("they run", || ["a", "b", "c"].iter().all(|file| sandbox.has(file)));
+    signal(child.0.id(), "STOP");
+    sandbox.file("now", "");
+    // Longer than their limits: that apm sleeps is the point.
+    std::thread::sleep(Duration::from_millis(4500));
+    assert!(sandbox.has("ended"));
+    signal(child.0.id(), "CONT");
+    std::thread::sleep(Duration::from_millis(500));
+    sandbox.file("later", "");
+    assert_eq!(child.0.wait().expect("its end").code(), Some(0), "{}", sandbox.report());
+}
+
 #[test]
 fn names_that_are_no_text() {
     let sandbox = Sandbox::new("names");
@@ -382,20 +439,43 @@ fn the_wall_clock_may_jump() {
 #[test]
 fn broken_programs_are_told_from_failing_ones() {
     let sandbox = Sandbox::new("broken");
-    sandbox.file("script", "#!/no/such/interpreter\n").file("data", "just text");
-    let chmod = std::process::Command::new("chmod").arg("+x").arg(sandbox.work().join("script")).status();
-    assert!(chmod.expect("chmod").success());
-    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: none, run: [no-such-program]}\n- {id: interpreter, run: [./script]}\n- {id: data, run: [./data]}\n- {id: folder, run: 'true', cwd: nowhere}\n");
-    let text = sandbox.apm(["run", "p.yaml"]);
-    assert_eq!(text.code, Some(3), "{}", text.stdout);
-    for part in [
-        "program `no-such-program` not found in PATH",
-        "its interpreter (the `#!` line or the loader) does not exist",
-        "`./data` is not an executable file",
-        "nowhere` does not exist",
-    ] {
-        assert!(text.stdout.contains(part), "{part}\n{}", text.stdout);
+    sandbox.file("script", "#!/no/such/interpreter\n").file("data", "just text").file("format", "no program\n");
+    for file in ["script", "format"] {
+        let chmod = std::process::Command::new("chmod").arg("+x").arg(sandbox.work().join(file)).status();
+        assert!(chmod.expect("chmod").success());
     }
+    let mut files = Vec::new();
+    // Under a limit a program is started in another way, which made a failure of what could not be started.
+    for limits in ["{}", "{memory: 4GiB}"] {
+        sandbox.file(
+            "p.yaml",
+            format!(
+                "version: 1\ndefaults: {{limits: {limits}}}\ntasks:\n- {{id: none, run: [no-such-program]}}\n\
+                 - {{id: interpreter, run: [./script]}}\n- {{id: data, run: [./data]}}\n- {{id: format, run: [./format]}}\n\
+                 - {{id: folder, run: 'true', cwd: nowhere}}\n- {{id: itself, run: 'exit 126'}}\n\
+                 - {{id: files, run: 'ls /proc/self/fd > files'}}\n"
+            ),
+        );
+        let text = sandbox.apm(["run", "p.yaml"]);
+        assert_eq!(text.code, Some(1), "{}", text.stdout);
+        for part in [
+            "program `no-such-program` not found in PATH",
+            "its interpreter (the `#!` line or the loader) does not exist",
+            "`./data` is not an executable file",
+            "it is neither a binary of this machine nor a script",
+            "nowhere` does not exist",
+            "exit code 126",
+        ] {
+            assert!(text.stdout.contains(part), "{limits}: {part}\n{}", text.stdout);
+        }
+        let report = sandbox.report();
+        let states =
+            report["tasks"].as_array().expect("tasks").iter().map(|task| task["state"].as_str().expect("a word"));
+        let expected = ["broken", "broken", "broken", "broken", "broken", "failed", "passed"];
+        assert_eq!(states.collect::<Vec<_>>(), expected, "{limits}");
+        files.push(sandbox.read("files"));
+    }
+    assert_eq!(files[0], files[1], "nothing more is inherited");
 }
 
 #[test]

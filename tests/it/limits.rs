@@ -23,6 +23,7 @@ tasks:
 const OTHERS: &str = "- {id: cpu, run: [python3, -c, \"import time; t = time.time()\\nwhile time.time() - t < 2: pass\"], limits: {cpu: 25}}
 - {id: cpu time, run: [python3, -c, 'while 1: pass'], limits: {cpu_time: 500ms}}
 - {id: processes, run: 'for i in 1 2 3 4 5 6 7 8; do sleep 2 & done; wait', limits: {processes: 4}}
+- {id: threads, run: [python3, -c, 'import threading as t, time; [t.Thread(target=time.sleep, args=(2,)).start() for _ in range(8)]'], limits: {processes: 4}}
 - {id: wall, run: sleep 60, timeout: 300ms}
 - {id: silence, run: 'echo x; sleep 60', limits: {idle_timeout: 300ms}}
 - {id: deaf, run: \"trap '' TERM; while :; do sleep 0.1; done\", timeout: 300ms, limits: {grace: 200ms}}
@@ -59,7 +60,7 @@ fn check(report: &Value) {
     let tasks = report["tasks"].as_array().expect("tasks");
     let find = |id: &str| tasks.iter().find(|task| task["id"] == id).unwrap_or_else(|| panic!("{id}"));
     let state = |id: &str| find(id)["state"].as_str().expect("a state").to_owned();
-    for id in ["cpu time", "processes"] {
+    for id in ["cpu time", "processes", "threads"] {
         assert_eq!(state(id), "over limit", "{}", find(id));
     }
     for id in ["wall", "silence", "deaf"] {

@@ -241,6 +241,21 @@ fn json_json_lines_and_standard_input_are_plans_too() {
 }
 
 #[test]
+fn what_cleans_up_runs_after_the_first_failure_too() {
+    let sandbox = Sandbox::new("cleanup");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: server, run: 'touch up; sleep 60'}\n- {id: test, run: 'while [ ! -e up ]; do sleep 0.01; done; exit 1'}\n\
+         - {id: stop, run: 'touch stopped', needs: [server, test], when: always}\n- {id: next, run: 'touch next', needs: [server]}\n",
+    );
+    sandbox.apm(["run", "p.yaml", "-j2", "--fail-fast"]).fails(1);
+    assert!(sandbox.has("stopped") && !sandbox.has("next"));
+    let report = sandbox.report();
+    let states = report["tasks"].as_array().expect("tasks").iter().map(|task| task["state"].as_str().expect("a word"));
+    assert_eq!(states.collect::<Vec<_>>(), ["cancelled", "failed", "passed", "cancelled"]);
+}
+
+#[test]
 fn deadlines_of_runs_and_tasks() {
     let sandbox = Sandbox::new("deadline");
     sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: late, run: sleep 0.3, deadline: 100ms}\n");
