@@ -45,6 +45,10 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     if facts.cut_off {
         request.warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
     }
+    if facts.is_index_unread {
+        let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
+        request.warnings.push(text.to_owned());
+    }
     if tasks.is_empty() {
         let what = if wanted.only.is_empty() { String::new() } else { format!(" by {}", wanted.only_by) };
         return Err(Failure::nothing(format!("nothing to check{what} in `{}`", root.display())).hint(

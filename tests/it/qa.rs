@@ -352,6 +352,14 @@ fn a_target_that_calls_a_missing_program_is_broken() {
 }
 
 #[test]
+fn an_index_of_git_that_cannot_be_read_is_said() {
+    let sandbox = Sandbox::new("index");
+    sandbox.file("Makefile", "lint:\n\t@true\n").file(".git/index", b"DIRC\0\0\0\x09");
+    let ran = sandbox.apm(["run", "qa"]);
+    assert!(ran.stdout.contains("the index of git cannot be read"), "{}\n{}", ran.stdout, ran.stderr);
+}
+
+#[test]
 fn nothing_to_check_is_said() {
     let sandbox = Sandbox::new("empty");
     let error = sandbox.apm(["run", "qa"]).fails(4);

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::workflow::qa::index;
+use crate::workflow::qa::index::{self, Tracked};
 
 /// Files looked at; a larger tree is cut off, and said so.
 pub(crate) const FILES_MAX: usize = 200_000;
@@ -59,6 +59,8 @@ pub(crate) struct Facts {
     path: OsString,
     /// The tree was larger than what is looked at.
     pub(crate) cut_off: bool,
+    /// What git tracks could not be read: files that it tracks and yet ignores are missing.
+    pub(crate) is_index_unread: bool,
     /// Files left out because their names are not UTF-8: they cannot be named to every tool, nor in a report.
     pub(crate) unnamed: usize,
 }
@@ -73,9 +75,12 @@ impl Facts {
             interpreters: BTreeMap::new(),
             path,
             cut_off: false,
+            is_index_unread: false,
             unnamed: 0,
         };
-        let paths = listed(root);
+        let tracked = index::tracked(root);
+        facts.is_index_unread = tracked.is_unread;
+        let paths = listed(root, tracked);
         let environments: BTreeSet<&Path> = paths
             .iter()
             .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
@@ -160,8 +165,7 @@ impl Facts {
 const ENVIRONMENT: &str = "pyvenv.cfg";
 
 /// What git tracks, and what it does not and yet does not ignore.
-fn listed(root: &Path) -> BTreeSet<PathBuf> {
-    let tracked = index::tracked(root);
+fn listed(root: &Path, tracked: Tracked) -> BTreeSet<PathBuf> {
     let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
     // In a folder of repositories each of them is meant; inside of one they are somebody else's.
     let is_repository = root.join(".git").exists();
