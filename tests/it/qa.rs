@@ -218,6 +218,46 @@ fn own_targets_stand_back_for_tools_that_look_at_the_same() {
     }
 }
 
+#[test]
+fn each_file_is_checked_once_by_the_nearest_configuration() {
+    if !["ruff", "mypy", "pytest", "flake8", "black"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("nested");
+    let python = "import os\nx: int = 'a'\n";
+    for folder in ["", "deep/two/", "deep/two/three/"] {
+        let name = folder.replace('/', "_");
+        let config = "[tool.ruff.lint]\nselect = ['F']\n[tool.black]\n[tool.mypy]\n[tool.pytest.ini_options]\n";
+        sandbox
+            .file(&format!("{folder}pyproject.toml"), config)
+            .file(&format!("{folder}{name}m.py"), python)
+            .file(&format!("{folder}test_{name}.py"), "def test_x():\n    pass\n");
+    }
+    let state = |task: &Value| {
+        let results = &task["results"];
+        let count = |key: &str| results[key].as_array().map_or(0, Vec::len);
+        format!("{}: {} {}", task["id"].as_str().expect("an id"), count("findings"), count("tests"))
+    };
+    let states = |args: &[&str]| {
+        sandbox.apm(["run", "qa"].iter().chain(args)).fails(1);
+        let report = sandbox.report();
+        report["tasks"].as_array().expect("tasks").iter().map(state).collect::<Vec<_>>()
+    };
+    let each = |tool: &str, counts: &str| {
+        ["", " (deep/two)", " (deep/two/three)"].map(|folder| format!("{tool}{folder}: {counts}"))
+    };
+    let expected = [each("black", "1 0"), each("ruff", "1 0"), each("mypy", "1 0"), each("pytest", "0 1")].concat();
+    let mut found = states(&[]);
+    found.sort_by_key(|line| expected.iter().position(|one| one == line));
+    assert_eq!(found, expected);
+    for folder in ["", "deep/two/", "deep/two/three/"] {
+        sandbox
+            .file(&format!("{folder}pyproject.toml"), "")
+            .file(&format!("{folder}.flake8"), "[flake8]\nselect = F\n");
+    }
+    assert_eq!(states(&["--only", "flake8"]), each("flake8", "1 0"));
+}
+
 /// A PATH with these programs of the machine and nothing else.
 fn path_with(sandbox: &Sandbox, programs: &[&str]) -> std::path::PathBuf {
     let folder = sandbox.work().parent().expect("root").join("bin");

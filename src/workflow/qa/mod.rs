@@ -23,6 +23,9 @@ use tools::{TOOLS, Tool};
 const FILES_PER_CALL: usize = 1_000;
 const BYTES_PER_CALL: usize = 100_000;
 
+/// Folders that one run is told to leave out. What is beyond is checked twice rather than not at all.
+const BELOW_MAX: usize = 1_000;
+
 /// What is wanted of the plan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
@@ -49,17 +52,24 @@ pub(crate) struct UnknownName {
 /// Plans the checks of a repository.
 pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
     let mut projects = project::all(facts);
-    let mut planned: Vec<Planned> = Vec::new();
     // Folders come after those above them.
-    let mut runs: BTreeSet<(&str, String)> = BTreeSet::new();
+    let mut runs = Runs::new();
     for project in &mut projects {
         for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
             let mut above = project::folders(&project.dir).skip(1);
             project.covered =
-                tool.reaches_below() && above.any(|folder| runs.contains(&(tool.name, folder.to_owned())));
+                tool.reaches_below() && above.any(|folder| runs.contains_key(&(tool.name, folder.to_owned())));
             if let Some(reason) = (tool.wants)(project) {
-                runs.insert((tool.name, project.dir.clone()));
-                planned.extend(of_tool(project, tool, &reason, wanted));
+                runs.insert((tool.name, project.dir.clone()), reason);
+            }
+        }
+    }
+    let mut planned: Vec<Planned> = Vec::new();
+    for project in &projects {
+        for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
+            if let Some(reason) = runs.get(&(tool.name, project.dir.clone())) {
+                let below = below(&runs, tool, &project.dir);
+                planned.extend(of_tool(project, tool, reason, &below, wanted));
             }
         }
     }
@@ -96,6 +106,18 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         tasks.push(of_unnamed(facts.unnamed));
     }
     Ok(tasks)
+}
+
+/// Tools by the folders in which they run, and why.
+type Runs = BTreeMap<(&'static str, String), String>;
+
+/// The folders below one in which the same tool runs, relative to it: their files are checked there, by their own
+/// configuration.
+fn below<'a>(runs: &'a Runs, tool: &Tool, dir: &str) -> Vec<&'a str> {
+    let start = project::with_slash(dir);
+    let from = runs.range((tool.name, start.clone())..).map(|((name, folder), _)| (name, folder));
+    let inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
+    inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take(BELOW_MAX).collect()
 }
 
 /// Says in every report that files were not looked at.
@@ -187,7 +209,7 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
 }
 
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
-fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wanted) -> Vec<Planned> {
+fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&str], wanted: &Wanted) -> Vec<Planned> {
     let takes_files = tool.args.contains(&"{files}");
     let mut files = if takes_files { files_of(project, tool) } else { Vec::new() };
     // A file that is named is formatted whatever the configuration says of it; a folder is not.
@@ -211,7 +233,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
         .map(|(at, files)| {
             let part = several.then_some(at + 1);
             let make = |args: &[&str], name: &str| {
-                let mut task = Task::new(id(name, &project.dir, part), words(project, tool, args, files, wanted));
+                let mut task =
+                    Task::new(id(name, &project.dir, part), words(project, tool, args, files, below, wanted));
                 task.reason = reason.to_owned();
                 task.cwd = Some(project.facts.root.join(&project.dir).into());
                 task.history_key = Some(format!("qa:{}:{name}:{}", project.facts.root.display(), task.id));
@@ -283,7 +306,7 @@ fn chunks<'a, 'b>(files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
     chunks
 }
 
-fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], wanted: &Wanted) -> Run {
+fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], below: &[&str], wanted: &Wanted) -> Run {
     let mut words: Vec<String> = Vec::new();
     for (at, word) in args.iter().enumerate() {
         match *word {
@@ -323,6 +346,24 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
                     words.extend(["-d".to_owned(), "{rules: {key-duplicates: enable}}".to_owned()]);
                 }
             }
+            // These two take one option, and the configuration's own would not count beside it.
+            "{black}" if !below.is_empty() && !project.text("pyproject.toml").contains("force-exclude") => {
+                let folders: Vec<String> = below.iter().map(|dir| regex(dir)).collect();
+                words.push(format!("--force-exclude=^/({})/", folders.join("|")));
+            }
+            "{flake8}" if !below.is_empty() => {
+                let is_configured = |file: &&str| project.text(file).contains("extend-exclude");
+                if ![".flake8", "setup.cfg", "tox.ini"].iter().any(is_configured) {
+                    let folders: Vec<String> = below.iter().map(|dir| format!("./{dir}")).collect();
+                    words.push(format!("--extend-exclude={}", folders.join(",")));
+                }
+            }
+            "{black}" | "{flake8}" => {}
+            word if word.contains("{below}") => {
+                let is_regex = word.contains('^');
+                let name = |dir: &&str| if is_regex { regex(dir) } else { (*dir).to_owned() };
+                words.extend(below.iter().map(|dir| word.replace("{below}", &name(dir))));
+            }
             word if at == 0 => {
                 let called = project.facts.program(&project.dir, word);
                 words.push(called.unwrap_or_else(|| word.to_owned()));
@@ -331,6 +372,12 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], want
         }
     }
     Run::Argv(words.into_iter().map(Into::into).collect())
+}
+
+/// A regular expression for this text and no other.
+fn regex(text: &str) -> String {
+    let escaped = |c: char| if c.is_ascii_punctuation() && c != '/' { vec!['\\', c] } else { vec![c] };
+    text.chars().flat_map(escaped).collect()
 }
 
 fn build_dir(project: &Project<'_>, wanted: &Wanted) -> String {
@@ -729,6 +776,37 @@ mod cases {
         assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, vitest (own), npm-audit");
         // Without a project at the root there is no run at the root.
         assert_eq!(ids(&node[2..6]), "prettier (web), eslint (web), tsc (web), vitest (web)");
+    }
+
+    /// They were checked twice, by the run above with the wrong configuration.
+    #[test]
+    fn the_run_above_leaves_out_folders_with_a_configuration_of_their_own() {
+        let config = "[tool.ruff]\n[tool.mypy]\n[tool.black]\n[tool.pytest.ini_options]\n";
+        let mut files = vec![
+            ("pyproject.toml", config),
+            ("a.py", ""),
+            ("x/y+z/pyproject.toml", config),
+            ("x/y+z/b.py", ""),
+            ("hooks/pyproject.toml", ""),
+            ("hooks/conftest.py", ""),
+            ("hooks/test_c.py", ""),
+            ("bin/ruff", ""),
+            ("bin/mypy", ""),
+            ("bin/black", ""),
+            ("bin/pytest", ""),
+        ];
+        let with_own_below = |files: &[(&str, &str)], wanted: &Wanted| {
+            lines(files, wanted).into_iter().filter(|line| line.contains("=")).collect::<Vec<_>>().join("\n")
+        };
+        let expected = "\
+black: black --check --force-exclude=^/(x/y\\+z)/ .
+ruff: ruff check --no-fix --no-cache --output-format json --extend-exclude=./x/y+z .
+mypy: mypy --output json --no-error-summary --exclude=^x/y\\+z/ .
+pytest: pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache --ignore=x/y+z
+pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache";
+        assert_eq!(with_own_below(&files, &Wanted::default()), expected);
+        files[0].1 = "[tool.black]\nforce-exclude = 'x'\n";
+        assert_eq!(with_own_below(&files, &only("black")), "");
     }
 
     #[test]

@@ -200,7 +200,8 @@ pub(crate) fn folders(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn with_slash(dir: &str) -> String {
+/// What the files in a folder start with.
+pub(crate) fn with_slash(dir: &str) -> String {
     if dir.is_empty() { String::new() } else { format!("{dir}/") }
 }
 
@@ -357,8 +358,10 @@ impl Project<'_> {
 
     /// Why there are Python tests.
     pub(crate) fn python_tests(&self) -> Option<String> {
+        // A conftest.py works also in a run above, a configuration does not.
+        let files: &[&str] = if self.covered { &["pytest.ini"] } else { &["pytest.ini", "conftest.py"] };
         let configured = self.opted_in(
-            &["pytest.ini", "conftest.py"],
+            files,
             &[("pyproject.toml", "[tool.pytest"), ("setup.cfg", "[tool:pytest]"), ("tox.ini", "[pytest]")],
         );
         // A run above that is told its folders does not come here.
