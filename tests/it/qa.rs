@@ -381,6 +381,34 @@ fn checks_leave_nothing_in_the_tree_and_change_nothing() {
 }
 
 #[test]
+fn git_sees_the_same_before_and_after_checks_and_fixers_that_change_nothing() {
+    if !["git", "ruff", "black", "flake8", "mypy", "pytest"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("status");
+    sandbox
+        .file("pyproject.toml", "[tool.ruff.format]\n[tool.ruff.lint]\nselect = ['F']\n[tool.black]\n[tool.mypy]\n")
+        .file("old/pyproject.toml", "")
+        .file("old/.flake8", "[flake8]\n")
+        .file("old/a.py", "X = 1\n")
+        .file("src/pkg/__init__.py", "X = 1\n")
+        .file("tests/test_a.py", "from pkg import X\n\n\ndef test_a():\n    assert X\n");
+    let git = |args: &[&str]| Ran::of(sandbox.program("git", args)).good();
+    git(&["init", "-q"]);
+    let status = || git(&["status", "--porcelain", "--ignored", "-uall"]);
+    let before = status();
+    sandbox.apm(["run", "qa", "--fix"]).good();
+    let states = outcome(&sandbox.report()).0;
+    let checks = ["ruff: passed", "black: passed", "ruff-format: passed", "mypy: passed", "flake8 (old): passed"];
+    assert!(checks.iter().all(|check| states.iter().any(|state| state == check)), "{states:?}");
+    assert!(states.contains(&"pytest: passed".to_owned()), "{states:?}");
+    assert_eq!(status(), before);
+    // What the project says of its cache holds.
+    sandbox.file("pyproject.toml", "[tool.mypy]\ncache_dir = 'mine'\n").apm(["run", "qa", "--only", "mypy"]).good();
+    assert!(sandbox.has("mine"));
+}
+
+#[test]
 fn a_target_that_calls_a_missing_program_is_broken() {
     if !has_program("make") {
         return;

@@ -11,6 +11,7 @@ mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::bytestring::ByteString;
 use crate::model::id::{TASK_ID_MAX, TaskId};
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
@@ -25,6 +26,10 @@ const BYTES_PER_CALL: usize = 100_000;
 
 /// Folders that one run is told to leave out. What is beyond is checked twice rather than not at all.
 const BELOW_MAX: usize = 1_000;
+
+/// Where mypy is configured.
+const MYPY: [(&str, &str); 4] =
+    [("mypy.ini", "[mypy]"), (".mypy.ini", "[mypy]"), ("setup.cfg", "[mypy]"), ("pyproject.toml", "[tool.mypy]")];
 
 /// What is wanted of the plan.
 #[derive(Clone, Debug, Default)]
@@ -245,7 +250,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                         if project.dir.is_empty() { "." } else { &project.dir }
                     )];
                 }
-                environment(project, &mut task);
+                task.env = environment(project, tool, wanted);
                 task
             };
             let mut task = make(tool.args, tool.name);
@@ -320,13 +325,7 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], belo
             }
             // Without files in its configuration mypy wants to be told.
             "{mypy}" => {
-                let sections = [
-                    ("mypy.ini", "[mypy]"),
-                    (".mypy.ini", "[mypy]"),
-                    ("setup.cfg", "[mypy]"),
-                    ("pyproject.toml", "[tool.mypy]"),
-                ];
-                let configured = sections.iter().any(|(file, section)| {
+                let configured = MYPY.iter().any(|(file, section)| {
                     let lines = project.text(file).lines().skip_while(|line| line.trim() != *section).skip(1);
                     let keys =
                         lines.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split('=').next());
@@ -386,13 +385,28 @@ fn build_dir(project: &Project<'_>, wanted: &Wanted) -> String {
     format!("{}/{}", wanted.build_dir, &digest[..16])
 }
 
-/// A package in `src/` is found by its tests also where it is not installed.
-fn environment(project: &Project<'_>, task: &mut Task) {
-    let has_package = project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py"));
-    if project.toolchain == Toolchain::Python && has_package && task.id.as_str().starts_with("pytest") {
-        let path = project.facts.root.join(&project.dir).join("src");
-        task.env.insert("PYTHONPATH".into(), path.into());
+/// What a tool of Python is told by its environment.
+fn environment(project: &Project<'_>, tool: &Tool, wanted: &Wanted) -> BTreeMap<ByteString, ByteString> {
+    let mut env = BTreeMap::new();
+    if !matches!(tool.name, "pytest" | "mypy") {
+        return env;
     }
+    // Modules that are imported leave `__pycache__` beside them. One place for all projects: what is imported with them
+    // is compiled once.
+    env.insert("PYTHONPYCACHEPREFIX".into(), format!("{}/pycache", wanted.build_dir).into());
+    if tool.name == "pytest" {
+        env.insert("HYPOTHESIS_STORAGE_DIRECTORY".into(), format!("{}/hypothesis", build_dir(project, wanted)).into());
+        // A package in `src/` is found by its tests also where it is not installed.
+        if project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py")) {
+            env.insert("PYTHONPATH".into(), project.facts.root.join(&project.dir).join("src").into());
+        }
+    }
+    // It would win over the project's own `cache_dir`.
+    let is_configured = MYPY.iter().any(|(file, _)| project.text(file).contains("cache_dir"));
+    if tool.name == "mypy" && !is_configured {
+        env.insert("MYPY_CACHE_DIR".into(), format!("{}/mypy", build_dir(project, wanted)).into());
+    }
+    env
 }
 
 /// The project's own targets. Where tools of the table already look at the same, they stand back.
@@ -733,8 +747,8 @@ mod cases {
         assert_eq!(
             lines(&files, &fix),
             [
-                "ruff --fix: ruff check --fix --exit-zero .",
-                "ruff-format --fix: ruff format .",
+                "ruff --fix: ruff check --fix --exit-zero --no-cache .",
+                "ruff-format --fix: ruff format --no-cache .",
                 "ruff-format: ruff format --check --no-cache .",
                 "ruff: ruff check --no-fix --no-cache --output-format json ."
             ]

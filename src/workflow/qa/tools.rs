@@ -189,7 +189,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         program: "ruff",
         install: "`pip install ruff` installs it",
         args: &["ruff", "format", "--check", "--no-cache", "--extend-exclude=./{below}", "."],
-        fix: &["ruff", "format", "--extend-exclude=./{below}", "."],
+        fix: &["ruff", "format", "--no-cache", "--extend-exclude=./{below}", "."],
         parser: Parser::RuffFormat,
         wants: |project| {
             let sections =
@@ -229,7 +229,7 @@ pub(crate) const TOOLS: &[Tool] = &[
             "--extend-exclude=./{below}",
             ".",
         ],
-        fix: &["ruff", "check", "--fix", "--exit-zero", "--extend-exclude=./{below}", "."],
+        fix: &["ruff", "check", "--fix", "--exit-zero", "--no-cache", "--extend-exclude=./{below}", "."],
         parser: Parser::Ruff,
         wants: |project| {
             let own = project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
