@@ -17,7 +17,7 @@ use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
 use parse::Parser;
-use project::{Project, Toolchain, TypeScript};
+use project::{Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 
 /// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
@@ -336,8 +336,15 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], belo
                 }
             }
             "{tsc}" => {
-                let build = (project.typescript() == TypeScript::References).then(|| "-b".to_owned());
-                words.extend(build.into_iter().chain(["--noEmit".to_owned()]));
+                let kind = project.typescript();
+                words.extend((kind == TypeScript::References).then(|| "-b".to_owned()));
+                words.push("--noEmit".to_owned());
+                // What it remembers would lie beside tsconfig.json; for `-b` there is no other place.
+                let version = project.facts.typescript_version(&project.dir);
+                if kind == TypeScript::Project && version.is_some_and(|version| version >= REMEMBERS_WITHOUT_OUTPUT) {
+                    let file = format!("{}/tsbuildinfo", build_dir(project, wanted));
+                    words.extend(["--incremental".to_owned(), "--tsBuildInfoFile".to_owned(), file]);
+                }
             }
             // Without a configuration: what is wrong, not what is a matter of taste.
             "{yamllint}" => {
@@ -597,7 +604,13 @@ mod cases {
             let installed = format!("{{\"version\":\"{version}\"}}");
             let files =
                 [PACKAGE, TSC, ("tsconfig.json", config), ("node_modules/typescript/package.json", installed.as_str())];
-            lines(&files, &only("tsc")).join("\n")
+            // The digest of a folder for builds is that of a random name.
+            let words = lines(&files, &only("tsc")).join("\n");
+            words
+                .split(' ')
+                .map(|word| if word.ends_with("/tsbuildinfo") { "INFO" } else { word })
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let solution = "{\n  // \"references\" below\n  \"files\": [],\n  \"references\": [{ \"path\": \"./app\" }]\n}";
         assert_eq!(check(solution, "5.6.3"), "tsc: tsc -b --noEmit --pretty false");
@@ -606,9 +619,11 @@ mod cases {
             "tsc: `TypeScript 5.6` is not installed; older ones check no `references` without writing output"
         );
         let own_files = "{\"include\": [\"src\"], \"references\": [{\"path\": \"./node\"}]}";
-        assert_eq!(check(own_files, "5.5.4"), "tsc: tsc --noEmit --pretty false");
+        let one = "tsc: tsc --noEmit --incremental --tsBuildInfoFile INFO --pretty false";
+        assert_eq!(check(own_files, "5.5.4"), one);
+        assert_eq!(check("{}", "3.9.1"), "tsc: tsc --noEmit --pretty false");
         for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
-            assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
+            assert_eq!(check(config, "5.9.3"), one, "{config}");
         }
         // A folder without its own configuration would check nothing but the empty list of the one above.
         let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];

@@ -285,6 +285,9 @@ pub(crate) enum TypeScript {
 /// The first TypeScript that takes `--build` and `--noEmit` together; before it says TS5094.
 const BUILDS_WITHOUT_OUTPUT: (u32, u32) = (5, 6);
 
+/// The first TypeScript that takes `--incremental` and `--noEmit` together.
+pub(crate) const REMEMBERS_WITHOUT_OUTPUT: (u32, u32) = (4, 0);
+
 /// What follows a key in JSON that may have comments, without blanks.
 fn json_key(text: &str, key: &str) -> Option<String> {
     let lines = text.lines().map(|line| line.split_once("//").map_or(line, |(before, _)| before));
