@@ -173,6 +173,27 @@ fn scripts_and_yaml_of_the_whole_repository() {
 }
 
 #[test]
+fn files_whose_names_are_not_utf_8_are_checked() {
+    if !["shellcheck", "yamllint", "hadolint"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("names");
+    for (file, text) in [
+        (&b"caf\xe9.sh"[..], "#!/bin/sh\necho $1\n"),
+        (b"caf\xe9.yaml", "a: 1\na: 2\n"),
+        (b"Dockerfile.caf\xe9", "FROM x\n"),
+    ] {
+        let path = sandbox.work().join::<&std::ffi::OsStr>(std::os::unix::ffi::OsStrExt::from_bytes(file));
+        std::fs::write(path, text).expect("written");
+    }
+    sandbox.apm(["run", "qa"]).fails(1);
+    let (states, findings) = outcome(&sandbox.report());
+    assert_eq!(states, ["shellcheck: failed", "hadolint: failed", "yamllint: failed"]);
+    let ends = ["sh:2 SC2086", "\u{FFFD}:1 DL3006", "yaml:2 key-duplicates"];
+    assert!(findings.iter().zip(ends).all(|(found, end)| found.ends_with(end)), "{findings:?}");
+}
+
+#[test]
 fn several_projects_in_one_repository() {
     if !has_program("ruff") || !has_program("pytest") {
         return;

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::model::bytestring::ByteString;
 use crate::workflow::qa::index::{self, Tracked};
 
 /// Files looked at; a larger tree is cut off, and said so.
@@ -49,7 +50,7 @@ const TEXTS: [&str; 29] = [
 /// A repository.
 pub(crate) struct Facts {
     pub(crate) root: PathBuf,
-    /// Relative to the root, sorted; what git ignores is not among them.
+    /// Relative to the root, sorted, as [`ByteString::encode`] makes text of names; what git ignores is not among them.
     pub(crate) files: Vec<String>,
     /// Texts of manifests, by file.
     texts: BTreeMap<String, String>,
@@ -61,8 +62,6 @@ pub(crate) struct Facts {
     pub(crate) cut_off: bool,
     /// What git tracks could not be read: files that it tracks and yet ignores are missing.
     pub(crate) is_index_unread: bool,
-    /// Files left out because their names are not UTF-8: they cannot be named to every tool, nor in a report.
-    pub(crate) unnamed: usize,
 }
 
 impl Facts {
@@ -76,7 +75,6 @@ impl Facts {
             path,
             cut_off: false,
             is_index_unread: false,
-            unnamed: 0,
         };
         let tracked = index::tracked(root);
         facts.is_index_unread = tracked.is_unread;
@@ -100,10 +98,8 @@ impl Facts {
             if !std::fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file()) {
                 continue;
             }
-            let Some(file) = path.to_str() else {
-                facts.unnamed += 1;
-                continue;
-            };
+            let file = ByteString::from(path.clone()).encode();
+            let file = file.as_str();
             let name = file.rsplit('/').next().unwrap_or(file);
             if TEXTS.contains(&name) {
                 facts.texts.extend(text(&place).map(|text| (file.to_owned(), text)));
@@ -221,6 +217,7 @@ mod tests {
     use std::process::Command;
 
     use super::Facts;
+    use crate::model::bytestring::ByteString;
 
     #[test]
     fn files_are_those_that_git_sees() {
@@ -247,7 +244,7 @@ mod tests {
         write(OsStr::from_bytes(b"caf\xe9.sh"), "");
         let read = || {
             let facts = Facts::read(&root, OsString::new()).expect("facts");
-            (facts.files.join(" "), facts.unnamed)
+            facts.files.iter().map(|file| ByteString::decode(file).to_text().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let git = |dir: &Path, words: &[&str]| {
             let mut command = Command::new("git");
@@ -259,7 +256,7 @@ mod tests {
         assert!(git(&module, &["init", "-q"]) && git(&module, &["add", "b.txt"]));
         assert!(git(&module, &["commit", "-qm", "b"]));
         assert!(git(&root, &["add", "-f", "tracked.log", "module", "env/pyvenv.cfg", "env/tracked.py"]));
-        assert_eq!(read(), (".gitignore .ignore seen.txt tracked.log".to_owned(), 1));
+        assert_eq!(read(), ".gitignore .ignore caf\u{FFFD}.sh seen.txt tracked.log");
         let _ = std::fs::remove_dir_all(&root);
     }
 }

@@ -106,11 +106,7 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         return Ok(Vec::new());
     }
     tasks.sort_by_key(|one| one.category);
-    let mut tasks = with_fixes(tasks);
-    if facts.unnamed > 0 && (wanted.only.is_empty() || !tasks.is_empty()) {
-        tasks.push(of_unnamed(facts.unnamed));
-    }
-    Ok(tasks)
+    Ok(with_fixes(tasks))
 }
 
 /// Tools by the folders in which they run, and why.
@@ -123,16 +119,6 @@ fn below<'a>(runs: &'a Runs, tool: &Tool, dir: &str) -> Vec<&'a str> {
     let from = runs.range((tool.name, start.clone())..).map(|((name, folder), _)| (name, folder));
     let inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
     inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take(BELOW_MAX).collect()
-}
-
-/// Says in every report that files were not looked at.
-fn of_unnamed(count: usize) -> Task {
-    let mut task = Task::new(id("names", "", None), Run::Argv(vec!["true".into()]));
-    task.reason = "every file is to be looked at".to_owned();
-    task.check = Some(Check { tool: "names".to_owned(), parser: Parser::Exit.as_str().to_owned(), ..Check::default() });
-    let detail = format!("files not looked at because their names are not UTF-8: {count}");
-    task.skip = Some(Skip::NothingToDo { detail });
-    task
 }
 
 /// A check on its way into the plan.
@@ -312,16 +298,18 @@ fn chunks<'a, 'b>(files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
 }
 
 fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], below: &[&str], wanted: &Wanted) -> Run {
-    let mut words: Vec<String> = Vec::new();
+    let mut words: Vec<ByteString> = Vec::new();
     for (at, word) in args.iter().enumerate() {
         match *word {
             // A name that starts with a dash must not be taken for an option.
-            "{files}" => words.extend(
-                files.iter().map(|file| if file.starts_with('-') { format!("./{file}") } else { (*file).to_owned() }),
-            ),
+            "{files}" => {
+                let dash = |file: &str| if file.starts_with('-') { "./" } else { "" };
+                words.extend(files.iter().map(|file| ByteString::decode(&format!("{}{file}", dash(file)))));
+            }
             "{script}" => {
                 let runner = if tool.name == "mocha" { "mocha" } else { "node --test" };
-                words.extend(project.node_test_arguments(runner).unwrap_or_default());
+                let arguments = project.node_test_arguments(runner).unwrap_or_default();
+                words.extend(arguments.into_iter().map(Into::into));
             }
             // Without files in its configuration mypy wants to be told.
             "{mypy}" => {
@@ -332,52 +320,52 @@ fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], belo
                     keys.map(str::trim).any(|key| ["files", "packages", "modules"].contains(&key))
                 });
                 if !configured {
-                    words.push(".".to_owned());
+                    words.push(".".into());
                 }
             }
             "{tsc}" => {
                 let kind = project.typescript();
-                words.extend((kind == TypeScript::References).then(|| "-b".to_owned()));
-                words.push("--noEmit".to_owned());
+                words.extend((kind == TypeScript::References).then(|| "-b".into()));
+                words.push("--noEmit".into());
                 // What it remembers would lie beside tsconfig.json; for `-b` there is no other place.
                 let version = project.facts.typescript_version(&project.dir);
                 if kind == TypeScript::Project && version.is_some_and(|version| version >= REMEMBERS_WITHOUT_OUTPUT) {
                     let file = format!("{}/tsbuildinfo", build_dir(project, wanted));
-                    words.extend(["--incremental".to_owned(), "--tsBuildInfoFile".to_owned(), file]);
+                    words.extend(["--incremental".into(), "--tsBuildInfoFile".into(), file.into()]);
                 }
             }
             // Without a configuration: what is wrong, not what is a matter of taste.
             "{yamllint}" => {
                 if project.config(&[".yamllint", ".yamllint.yaml", ".yamllint.yml"]).is_none() {
-                    words.extend(["-d".to_owned(), "{rules: {key-duplicates: enable}}".to_owned()]);
+                    words.extend(["-d".into(), "{rules: {key-duplicates: enable}}".into()]);
                 }
             }
             // These two take one option, and the configuration's own would not count beside it.
             "{black}" if !below.is_empty() && !project.text("pyproject.toml").contains("force-exclude") => {
                 let folders: Vec<String> = below.iter().map(|dir| regex(dir)).collect();
-                words.push(format!("--force-exclude=^/({})/", folders.join("|")));
+                words.push(format!("--force-exclude=^/({})/", folders.join("|")).into());
             }
             "{flake8}" if !below.is_empty() => {
                 let is_configured = |file: &&str| project.text(file).contains("extend-exclude");
                 if ![".flake8", "setup.cfg", "tox.ini"].iter().any(is_configured) {
                     let folders: Vec<String> = below.iter().map(|dir| format!("./{dir}")).collect();
-                    words.push(format!("--extend-exclude={}", folders.join(",")));
+                    words.push(format!("--extend-exclude={}", folders.join(",")).into());
                 }
             }
             "{black}" | "{flake8}" => {}
             word if word.contains("{below}") => {
                 let is_regex = word.contains('^');
                 let name = |dir: &&str| if is_regex { regex(dir) } else { (*dir).to_owned() };
-                words.extend(below.iter().map(|dir| word.replace("{below}", &name(dir))));
+                words.extend(below.iter().map(|dir| word.replace("{below}", &name(dir)).into()));
             }
             word if at == 0 => {
                 let called = project.facts.program(&project.dir, word);
-                words.push(called.unwrap_or_else(|| word.to_owned()));
+                words.push(called.unwrap_or_else(|| word.to_owned()).into());
             }
-            word => words.push(word.replace("{build}", &build_dir(project, wanted))),
+            word => words.push(word.replace("{build}", &build_dir(project, wanted)).into()),
         }
     }
-    Run::Argv(words.into_iter().map(Into::into).collect())
+    Run::Argv(words)
 }
 
 /// A regular expression for this text and no other.
@@ -540,6 +528,8 @@ fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
 
 #[cfg(test)]
 mod cases {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -863,14 +853,20 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
         assert_eq!(ids(&[(".flake8", "")]), "");
     }
 
+    /// They were only counted.
     #[test]
-    fn files_without_a_readable_name_are_counted() {
-        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", "")]);
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.sh");
-        std::fs::write(repository.root.join("work").join::<&std::ffi::OsStr>(name), "").expect("written");
+    fn names_that_are_not_utf_8_are_given_to_tools_as_they_are() {
+        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", ""), ("bin/ruff", "")]);
+        let name = OsStr::from_bytes(b"caf\xe9");
+        let folder = repository.root.join("work").join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        // A project whose checks could not be named is none.
+        ["x.sh", "pyproject.toml"].iter().for_each(|file| std::fs::write(folder.join(file), "").expect("written"));
         let tasks = planned(&repository, &Wanted::default());
-        let last = tasks.last().and_then(|task| task.skip.as_ref()).map(explain_skip);
-        assert_eq!(last.as_deref(), Some("files not looked at because their names are not UTF-8: 1"));
+        let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
+        let Run::Argv(words) = &task.run else { panic!("{task:?}") };
+        let files: Vec<&[u8]> = words[3..].iter().map(|word| word.as_os_str().as_bytes()).collect();
+        assert_eq!(files, [&b"a.sh"[..], b"caf\xe9/x.sh"]);
     }
 
     #[test]

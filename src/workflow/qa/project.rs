@@ -1,7 +1,9 @@
 //! The projects in a repository: a folder with a manifest and what belongs to it. Monorepos have several.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
+use crate::model::bytestring::ByteString;
 use crate::workflow::qa::facts::Facts;
 
 /// A family of tools.
@@ -138,6 +140,8 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
         if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name)
             && !dir.split('/').any(is_material)
+            // The names of folders of projects are those of checks.
+            && ByteString::decode(file).as_path() == Path::new(file)
         {
             found.entry((*toolchain, dir)).or_insert(manifest);
         }
@@ -263,7 +267,8 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
     ];
     let project = |(toolchain, noun, wanted): &Kind<'_>| {
         let files: Vec<&str> = own.iter().filter(|file| wanted(file)).copied().collect();
-        let first = files.first()?;
+        let first = ByteString::decode(files.first()?);
+        let first = first.to_text();
         let others = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
         let reason = format!("{noun} `{first}`{others}");
         Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason, covered: false })

@@ -364,14 +364,14 @@ impl Place<'_> {
     }
 }
 
-/// Text of a stream.
+/// Text of a stream. Also JSON is not always UTF-8: names of files are in it as they are.
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
 /// A stream that is one JSON document.
 fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("not the JSON it promised: {error}"))
+    serde_json::from_str(&text(bytes)).map_err(|error| format!("not the JSON it promised: {error}"))
 }
 
 /// The lines of a stream that are JSON objects; others are passed over.
@@ -379,7 +379,7 @@ fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
     bytes
         .split(|byte| *byte == b'\n')
         .filter(|line| line.first() == Some(&b'{'))
-        .filter_map(|line| serde_json::from_slice(line).ok())
+        .filter_map(|line| serde_json::from_str(&text(line)).ok())
 }
 
 /// Findings, each once: the library and its tests, a package and its test variant, two streams say the same.
