@@ -201,8 +201,12 @@ fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
         let install = tools::find(&check.tool).map_or("", |tool| tool.install).to_owned();
         return Outcome::Skipped { reason: Skip::ToolMissing { tool: check.tool.clone(), install } };
     }
-    // `go vet` in a module whose packages are all below modules of their own.
-    if said.lines().any(|line| line == "no packages to vet") {
+    // `go vet` in a module whose packages are all below modules of their own, and runners of tests in Node, which have no
+    // code of their own for it. Vitest does not even say so: it writes a report without tests.
+    const NOTHING: [&str; 3] =
+        ["no packages to vet", "no tests found, exiting with code 1", "error: no test files found"];
+    let says_nothing = said.lines().any(|line| NOTHING.iter().any(|text| line.starts_with(text)));
+    if says_nothing || check.tool == "vitest" && printed.stderr.is_empty() && said.contains("junit report written") {
         return Outcome::Skipped { reason: Skip::NothingToDo { detail: "it found nothing to look at".to_owned() } };
     }
     match said.lines().find(|line| offline(line)) {
@@ -468,6 +472,18 @@ mod cases {
     fn a_module_without_packages_has_nothing_to_vet() {
         let said = "go: warning: \"./...\" matched no packages\nno packages to vet\n";
         assert_eq!(check("go-vet", Parser::GoVet, 1, "", said), "it found nothing to look at");
+    }
+
+    /// They were called broken.
+    #[test]
+    fn runners_of_node_without_tests_have_nothing_to_do() {
+        let jest = "No tests found, exiting with code 1\nRun with `--passWithNoTests` to exit with code 0\n";
+        let mocha = "\nError: No test files found: \"test\"\n";
+        let vitest = "JUNIT report written to /x/junit.xml\n";
+        for (tool, stdout, stderr) in [("jest", jest, ""), ("mocha", "", mocha), ("vitest", vitest, "")] {
+            assert_eq!(check(tool, Parser::Junit, 1, stdout, stderr), "it found nothing to look at", "{tool}");
+        }
+        assert_eq!(check("vitest", Parser::Junit, 1, vitest, "Error: x\n"), "exit code 1: Error: x");
     }
 
     #[test]
