@@ -146,6 +146,11 @@ pub(crate) fn environment(project: &Project<'_>, tool: &Tool, wanted: &Wanted) -
     env.insert("PYTHONPYCACHEPREFIX".into(), format!("{}/pycache", wanted.build_dir).into());
     if tool.name == "pytest" {
         env.insert("HYPOTHESIS_STORAGE_DIRECTORY".into(), format!("{}/hypothesis", build_dir(project, wanted)).into());
+        // What pytest-cov measures, unless the project says where; its reports are the project's wish.
+        let is_placed = |file: &&str| project.text(file).contains("data_file");
+        if ![".coveragerc", "pyproject.toml", "setup.cfg", "tox.ini"].iter().any(is_placed) {
+            env.insert("COVERAGE_FILE".into(), format!("{}/coverage", build_dir(project, wanted)).into());
+        }
         // A package in `src/` is found by its tests also where it is not installed.
         if project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py")) {
             env.insert("PYTHONPATH".into(), project.facts.root.join(&project.dir).join("src").into());

@@ -15,7 +15,7 @@ pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 29] = [
+const TEXTS: [&str; 30] = [
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -38,6 +38,7 @@ const TEXTS: [&str; 29] = [
     ".mypy.ini",
     "pytest.ini",
     "conftest.py",
+    ".coveragerc",
     "tsconfig.json",
     "CMakeLists.txt",
     ".editorconfig",

@@ -714,6 +714,21 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
         assert_eq!(ids(&[(".flake8", "")]), "");
     }
 
+    #[test]
+    fn caches_lie_in_the_tree_only_where_the_project_says_so() {
+        let names = |files: &[(&str, &str)]| {
+            let tools = [("bin/mypy", ""), ("bin/pytest", ""), ("a.py", ""), ("test_a.py", "")];
+            let all: Vec<_> = tools.iter().chain(files).copied().collect();
+            let tasks = planned(&repository(&all), &Wanted::default());
+            let names = tasks.iter().flat_map(|task| task.env.keys()).map(|name| name.to_text().into_owned());
+            names.filter(|name| name != "PYTHONPYCACHEPREFIX").collect::<Vec<_>>().join(" ")
+        };
+        let mypy = ("mypy.ini", "[mypy]\n");
+        assert_eq!(names(&[mypy]), "MYPY_CACHE_DIR COVERAGE_FILE HYPOTHESIS_STORAGE_DIRECTORY");
+        let own = [("mypy.ini", "[mypy]\ncache_dir = x\n"), (".coveragerc", "[run]\ndata_file = x\n")];
+        assert_eq!(names(&own), "HYPOTHESIS_STORAGE_DIRECTORY");
+    }
+
     /// They were only counted.
     #[test]
     fn names_that_are_not_utf_8_are_given_to_tools_as_they_are() {
