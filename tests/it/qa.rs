@@ -84,7 +84,11 @@ fn a_rust_project() {
             "/// Doubles.\n///\n/// ```\n/// assert_eq!(small::double(2), 4);\n/// ```\npub fn double(n: u32) -> u32 {\n    return n * 2;\n}\n\n#[test]\nfn good() {\n    assert_eq!(double(1), 2);\n}\n\n#[test]\nfn bad() {\n    assert_eq!(double(1), 3);\n}\n",
         )
         .file(".gitignore", "target\n");
-    sandbox.apm(["run", "qa", "--skip", "audit"]).fails(1);
+    let ran = sandbox.apm(["run", "qa", "--skip", "audit"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    let warning =
+        "passed clippy: 1 warning\n  src/lib.rs:7:5: warning: unneeded `return` statement [clippy::needless_return]\n";
+    assert!(ran.stdout.contains(warning), "{}", ran.stdout);
     let report = sandbox.report();
     let (states, findings) = outcome(&report);
     let runner = if states.iter().any(|state| state.starts_with("nextest")) { "nextest" } else { "cargo-test" };

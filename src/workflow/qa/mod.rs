@@ -690,6 +690,35 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
     }
 
     #[test]
+    fn tools_of_node_leave_out_what_has_a_configuration_of_its_own() {
+        const PACKAGE: &str = r#"{"devDependencies":{"vitest":"4","jest":"30"}}"#;
+        let files = [
+            ("package.json", PACKAGE),
+            (".prettierrc", ""),
+            ("eslint.config.js", ""),
+            ("own/package.json", PACKAGE),
+            ("own/.prettierrc", ""),
+            ("own/eslint.config.js", ""),
+            ("own/vitest.config.ts", ""),
+            ("own/jest.config.js", ""),
+            ("bin/prettier", ""),
+            ("bin/eslint", ""),
+            ("bin/vitest", ""),
+            ("bin/jest", ""),
+        ];
+        let all = lines(&files, &Wanted::default());
+        let above: Vec<&str> = all.iter().filter(|line| !line.contains(" (own)")).map(String::as_str).collect();
+        assert_eq!(all.len(), 8, "{all:?}");
+        let expected = [
+            "prettier: prettier --list-different . !own/**",
+            "eslint: eslint -f json --ignore-pattern=own/** .",
+            "vitest: vitest run --reporter=junit --outputFile={results}/junit.xml --exclude=own/**",
+            "jest: jest --json --outputFile={results}/jest.json --modulePathIgnorePatterns=<rootDir>/own/",
+        ];
+        assert_eq!(above, expected);
+    }
+
+    #[test]
     fn manifests_of_tests_samples_and_demos_make_no_projects() {
         let files = [
             ("package.json", "{}"),
