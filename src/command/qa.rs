@@ -28,6 +28,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     let settings = &request.settings;
     let said =
         |flag: &str, key: &str, words: &[String]| if words.is_empty() { key.to_owned() } else { flag.to_owned() };
+    let cache = context.environment.cache_dir().context("make a folder for caches").map_err(Failure::machine)?;
     let wanted = Wanted {
         only_by: said("--only", "qa.only", &words.only),
         skip_by: said("--skip", "qa.skip", &words.skip),
@@ -35,7 +36,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         skip: if words.skip.is_empty() { settings.qa_skip.clone() } else { words.skip },
         fix: words.fix,
         strict: request.options.strict || settings.qa_strict,
-        build_dir: context.environment.cache_dir().join("build").display().to_string(),
+        build_dir: cache.join("build").display().to_string(),
     };
     request.options.fail_fast |= settings.qa_fail_fast;
     request.options.strict |= settings.qa_strict;

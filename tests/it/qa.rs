@@ -434,6 +434,19 @@ fn git_sees_the_same_before_and_after_checks_and_fixers_that_change_nothing() {
 }
 
 #[test]
+fn caches_go_elsewhere_where_the_home_cannot_be_written() {
+    if !has_program("mypy") {
+        return;
+    }
+    let sandbox = Sandbox::new("nohome");
+    sandbox.file("mypy.ini", "[mypy]\n").file("a.py", "X = 1\n");
+    let mut command = sandbox.command(["run", "qa", "--only", "mypy"]);
+    command.env("HOME", "/proc/nowhere").env("TMPDIR", sandbox.work().parent().expect("root"));
+    Ran::of(command).good();
+    assert_eq!(outcome(&sandbox.report()).0, ["mypy: passed"]);
+}
+
+#[test]
 fn a_target_that_calls_a_missing_program_is_broken() {
     if !has_program("make") {
         return;
