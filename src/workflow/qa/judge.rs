@@ -299,6 +299,17 @@ mod cases {
         assert!(missing.starts_with("`clippy` is not installed"), "{missing}");
     }
 
+    /// `ModuleNotFoundError` was taken for the `ENOTFOUND` of Node.
+    #[test]
+    fn a_module_that_is_not_found_is_no_missing_network() {
+        let said = "E   ModuleNotFoundError: No module named 'x'\n";
+        assert_eq!(
+            check("pytest", Parser::Junit, 4, "", said),
+            "exit code 4: E   ModuleNotFoundError: No module named 'x'"
+        );
+        assert_eq!(target("npm", Category::Lint, 1, said), "exit code 1");
+    }
+
     #[test]
     fn without_a_reader_the_codes_of_the_table_tell_findings_from_gaps() {
         let offline = "govulncheck: fetching vulnerabilities: dial tcp: lookup vuln.go.dev: no such host\n";

@@ -115,7 +115,9 @@ const OFFLINE: [&str; 14] = [
 
 /// Whether a line, in lower case, says that the network could not be reached.
 pub(crate) fn offline(line: &str) -> bool {
-    OFFLINE.iter().any(|text| line.contains(text))
+    // `ModuleNotFoundError` holds an `enotfound`.
+    let starts = |at: usize| !line[..at].ends_with(char::is_alphanumeric);
+    OFFLINE.iter().any(|text| line.match_indices(text).any(|(at, _)| starts(at)))
 }
 
 impl Place<'_> {
