@@ -21,8 +21,9 @@ use parse::Parser;
 use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 
-/// Folders that one run is told to leave out. What is beyond is checked twice rather than not at all.
-const BELOW_MAX: usize = 1_000;
+/// Bytes of the names of folders that one run is told to leave out: with what is said around them less than the kernel
+/// takes as one word. What is beyond is checked twice rather than not at all.
+const BELOW_BYTES_MAX: usize = 50_000;
 
 /// What is wanted of the plan.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +112,12 @@ fn below<'a>(runs: &'a Runs, tool: &Tool, dir: &str) -> Vec<&'a str> {
     let start = project::with_slash(dir);
     let from = runs.range((tool.name, start.clone())..).map(|((name, folder), _)| (name, folder));
     let inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
-    inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take(BELOW_MAX).collect()
+    let mut bytes = 0;
+    let fits = |folder: &&str| {
+        bytes += folder.len();
+        bytes <= BELOW_BYTES_MAX
+    };
+    inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take_while(fits).collect()
 }
 
 /// A check on its way into the plan.
