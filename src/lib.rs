@@ -17,7 +17,8 @@
 //! - `executor`: processes on this machine, their output, the files they read and make.
 //! - `sys`: the only unsafe: spawn, signals, priorities, control groups. `probe`: read-only looks at Linux.
 //! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
-//! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs).
+//! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs, what
+//!   they mean).
 //! - `report`: a fold (`run`) and one leaf a format. `sink`: consumers of events while a run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
 //!
@@ -28,7 +29,8 @@
 //! 3. what happens at Ctrl-C (and Ctrl-\): `engine::dispatch::Signals`, then `Input::Stop` in `engine::schedule`
 //! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::schedule` (`Input::Sampled`)
 //! 5. how leftovers of a killed apm are found: `command::run::sweep`, `sys::process::carries`
-//! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`
+//! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`;
+//!    its words: `workflow::qa::call`; why a check failed or is broken: `workflow::qa::judge`
 //! 7. a new key of the configuration: a row in `config::keys`, a field in `config::settings`, a test in `tests/it/config.rs`
 //! 8. a new format of reports: a leaf in `report`, a line in `command::output`
 //! 9. what a resume runs again: `journal::resume`

@@ -28,6 +28,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     let settings = &request.settings;
     let said =
         |flag: &str, key: &str, words: &[String]| if words.is_empty() { key.to_owned() } else { flag.to_owned() };
+    let cache = context.environment.cache_dir().context("make a folder for caches").map_err(Failure::machine)?;
     let wanted = Wanted {
         only_by: said("--only", "qa.only", &words.only),
         skip_by: said("--skip", "qa.skip", &words.skip),
@@ -35,7 +36,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         skip: if words.skip.is_empty() { settings.qa_skip.clone() } else { words.skip },
         fix: words.fix,
         strict: request.options.strict || settings.qa_strict,
-        build_dir: context.environment.cache_dir().join("build").display().to_string(),
+        build_dir: cache.join("build").display().to_string(),
     };
     request.options.fail_fast |= settings.qa_fail_fast;
     request.options.strict |= settings.qa_strict;
@@ -44,6 +45,10 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
     if facts.cut_off {
         request.warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
+    }
+    if facts.is_index_unread {
+        let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
+        request.warnings.push(text.to_owned());
     }
     if tasks.is_empty() {
         let what = if wanted.only.is_empty() { String::new() } else { format!(" by {}", wanted.only_by) };

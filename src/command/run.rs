@@ -741,7 +741,7 @@ fn runtime(settings: &Settings, shape: PoolShape) -> Result<tokio::runtime::Runt
 
 fn judge(root: PathBuf) -> crate::engine::unit::Judge {
     Box::new(move |task, exit, stdout, stderr, results| {
-        let judgement = workflow::qa::parse::judge(task, exit, stdout, stderr, results, &root);
+        let judgement = workflow::qa::judge::judge(task, exit, stdout, stderr, results, &root);
         (judgement.outcome, judgement.results)
     })
 }

@@ -92,13 +92,20 @@ impl Environment {
         }
     }
 
-    /// The XDG cache directory, or a folder beside the state where there is no home.
-    pub(crate) fn cache_dir(&self) -> PathBuf {
-        match dirs() {
-            Some(dirs) => dirs.cache_dir().to_owned(),
-            None => std::env::temp_dir().join("apm-cache"),
+    /// The XDG cache directory; without a home, or where nothing can be written there, in a private folder of this user
+    /// among the temporary files: some tools die of a cache that they cannot write.
+    pub(crate) fn cache_dir(&self) -> io::Result<PathBuf> {
+        match dirs().map(|dirs| dirs.cache_dir().to_owned()) {
+            Some(dir) if can_be_written(&dir) => Ok(dir),
+            _ => Ok(private_folder(&std::env::temp_dir())?.join("cache")),
         }
     }
+}
+
+/// Whether something can be made in a folder. Its permissions do not tell: the disk may be read-only.
+fn can_be_written(folder: &Path) -> bool {
+    let probe = folder.join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir_all(&probe).is_ok() && std::fs::remove_dir(&probe).is_ok()
 }
 
 /// The folder that holds `.git`, at or above another.

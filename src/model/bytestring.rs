@@ -34,7 +34,8 @@ impl ByteString {
         self.0.to_string_lossy()
     }
 
-    fn encode(&self) -> String {
+    /// Text from which the same bytes can be read back: what JSON has of it.
+    pub fn encode(&self) -> String {
         let mut out = String::with_capacity(self.0.len());
         let escape = |byte: u8| char::from_u32(ESCAPE_BASE + u32::from(byte)).unwrap_or('\u{FFFD}');
         for chunk in self.0.as_bytes().utf8_chunks() {
@@ -50,7 +51,8 @@ impl ByteString {
         out
     }
 
-    fn decode(text: &str) -> Self {
+    /// What was encoded.
+    pub fn decode(text: &str) -> Self {
         if !text.contains(|c| ESCAPES.contains(&c)) {
             return Self(text.into());
         }

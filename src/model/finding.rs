@@ -134,6 +134,11 @@ impl Counts {
         *self == Self::default()
     }
 
+    /// Findings of whatever severity.
+    pub fn findings(&self) -> u64 {
+        self.errors + self.warnings + self.notes
+    }
+
     /// Sums two.
     pub fn add(&mut self, other: &Self) {
         self.tests_passed += other.tests_passed;

@@ -161,7 +161,7 @@ mod tests {
     use crate::model::outcome::{Cause, Outcome};
     use crate::model::task::{Check, Run, Task};
     use crate::report::sample::Checked;
-    use crate::workflow::qa::parse::judge;
+    use crate::workflow::qa::judge::judge;
 
     /// Two warnings of clippy in a check that passed were two failures.
     #[test]

@@ -31,17 +31,20 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
     if rows.len() > ROWS_MAX {
         writeln!(out, "\n... and {} more tasks", rows.len() - ROWS_MAX)?;
     }
+    // In the same order: warnings of what passed must not push failures out of the list.
     let mut items = Vec::new();
-    for row in &report.rows {
+    for row in rows {
         let Some(finished) = row.last_finished().filter(|finished| finished.results.is_some()) else { continue };
         let found = text::results(finished, read);
         let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
+        let id = markdown(row.task.id.as_str());
         for test in found.tests.iter().filter(|test| failed(test.status)) {
-            items.push(format!("- failed test {} {}", markdown(&test.suite), markdown(&test.name)));
+            items.push(format!("- {id}: failed test {} {}", markdown(&test.suite), markdown(&test.name)));
         }
         for finding in found.findings.iter().filter(|finding| finding.severity != Severity::Note) {
-            let place = format!("{}:{}", finding.file, finding.line);
-            items.push(format!("- {} {} ({})", markdown(&place), markdown(&finding.message), markdown(&finding.rule)));
+            let what = format!("{}{}", text::place(finding), finding.message);
+            let rule = if finding.rule.is_empty() { String::new() } else { format!(" ({})", finding.rule) };
+            items.push(format!("- {id}: {}{}", markdown(&what), markdown(&rule)));
         }
     }
     if !items.is_empty() {
@@ -51,4 +54,38 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
         writeln!(out, "\n... and {} more", items.len() - ITEMS_MAX)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ITEMS_MAX, write};
+    use crate::model::finding::{Finding, Results, Severity};
+    use crate::model::outcome::{Cause, Outcome};
+    use crate::report::sample::Checked;
+
+    /// Two hundred warnings of the first check were the whole list.
+    #[test]
+    fn findings_of_failures_come_before_those_of_checks_that_passed() {
+        let finding = Finding {
+            rule: "W1".to_owned(),
+            severity: Severity::Warning,
+            message: "unused".to_owned(),
+            file: String::new(),
+            line: 0,
+            column: 0,
+            line_end: 0,
+            column_end: 0,
+            url: String::new(),
+        };
+        let results = Results { findings: vec![finding; ITEMS_MAX], ..Results::default() };
+        let failed = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };
+        let failed = Checked { outcome: failed, results: results.clone(), stderr: "" };
+        let text = Checked { outcome: Outcome::Passed, results, stderr: "" }.write(|report, read, out| {
+            let mut report = report.clone();
+            report.rows.push(failed.row("failed"));
+            write(&report, read, out)
+        });
+        assert!(text.contains("tests\n\n- failed: unused (W1)\n"), "{text}");
+        assert!(text.ends_with("\n... and 200 more\n"), "{text}");
+    }
 }

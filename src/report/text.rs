@@ -1,4 +1,5 @@
-//! The summary for people: failures first with the end of their output, then what was skipped and why, then totals.
+//! The summary for people: failures first with the end of their output, then what checks that passed have found, what
+//! was skipped and why, then totals.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,6 +19,9 @@ const TAIL_LINES: usize = 20;
 const FAILURES_MAX: usize = 25;
 /// Findings shown of each check.
 const FINDINGS_MAX: usize = 30;
+/// Checks that passed and yet found something, and findings shown of each: reminders, not results.
+const REMINDERS_MAX: usize = 10;
+const REMINDER_FINDINGS_MAX: usize = 3;
 /// Failed tests shown of each check.
 const TESTS_MAX: usize = 15;
 /// Bytes read for a tail.
@@ -36,6 +40,7 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, o
     if bad.len() > FAILURES_MAX {
         writeln!(out, "... and {} more failures\n", bad.len() - FAILURES_MAX)?;
     }
+    reminders(report, read, layout, out)?;
     if report.has_checks() {
         table(report, layout, out)?;
     }
@@ -115,7 +120,7 @@ pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
     if tests > 0 {
         parts.push(format!("{} of {} passed", counts.tests_passed, number::count(tests, "test")));
     }
-    let findings = counts.errors + counts.warnings + counts.notes;
+    let findings = counts.findings();
     if findings > 0 {
         parts.push(number::count(findings, "finding"));
     }
@@ -203,13 +208,30 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
         }
     }
     more(tests.len(), TESTS_MAX, "failed test", out)?;
-    findings(&found.findings, out)?;
+    findings(&found.findings, FINDINGS_MAX, out)?;
     if tests.is_empty() && found.findings.is_empty() {
         for output in [&finished.stdout, &finished.stderr] {
             output_tail(output.stored.as_ref(), read, out)?;
         }
     }
     writeln!(out)
+}
+
+/// What checks found that does not fail them: warnings and notes of those that passed.
+fn reminders(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let passed = report.rows.iter().filter(|row| row.outcome.as_ref().is_some_and(Outcome::is_good));
+    let with_end = passed.filter_map(|row| Some((row, row.last_finished()?)));
+    let found: Vec<_> = with_end.filter(|(_, end)| end.counts.findings() > 0).collect();
+    for (row, end) in found.iter().take(REMINDERS_MAX) {
+        let head =
+            format!("{} {}", layout.paint(Style::Good, row.word()), layout.paint(Style::Strong, row.task.id.as_str()));
+        let counts = [(end.counts.errors, "error"), (end.counts.warnings, "warning"), (end.counts.notes, "note")];
+        let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, noun)| number::count(*count, noun));
+        writeln!(out, "{head}: {}", counts.collect::<Vec<_>>().join(", "))?;
+        findings(&results(end, read).findings, REMINDER_FINDINGS_MAX, out)?;
+    }
+    more(found.len(), REMINDERS_MAX, "check", out)?;
+    if found.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
 /// The command as it can be run again: the folder of a check's results was its attempt's own and is gone, any other does.
@@ -226,25 +248,29 @@ pub(crate) fn title(row: &Row) -> String {
     row.task.title.as_deref().map(|title| format!(" ({})", transcript::line(title))).unwrap_or_default()
 }
 
-fn findings(all: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+fn findings(all: &[Finding], max: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut shown: Vec<&Finding> = all.iter().collect();
     shown.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
-    for finding in shown.iter().take(FINDINGS_MAX) {
+    for finding in shown.iter().take(max) {
         let word = match finding.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
             Severity::Note => "note",
         };
-        let mut place = transcript::line(&finding.file);
-        for number in [finding.line, finding.column].into_iter().take_while(|number| *number > 0) {
-            place += &format!(":{number}");
-        }
         let rule =
             if finding.rule.is_empty() { String::new() } else { format!(" [{}]", transcript::line(&finding.rule)) };
-        let place = if place.is_empty() { place } else { format!("{place}: ") };
-        writeln!(out, "  {place}{word}: {}{rule}", transcript::line(&finding.message))?;
+        writeln!(out, "  {}{word}: {}{rule}", place(finding), transcript::line(&finding.message))?;
     }
-    more(all.len(), FINDINGS_MAX, "finding", out)
+    more(all.len(), max, "finding", out)
+}
+
+/// Where a finding is, as the start of its line; empty where it is nowhere.
+pub(crate) fn place(finding: &Finding) -> String {
+    let mut place = transcript::line(&finding.file);
+    for number in [finding.line, finding.column].into_iter().take_while(|number| *number > 0) {
+        place += &format!(":{number}");
+    }
+    if place.is_empty() { place } else { place + ": " }
 }
 
 fn more(all: usize, shown: usize, noun: &str, out: &mut dyn Write) -> io::Result<()> {
@@ -294,7 +320,7 @@ fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result
             line += &format!("  {:>9}", finished.usage.memory_peak.to_string());
             let counts = &finished.counts;
             let tests = counts.tests_passed + counts.tests_failed + counts.tests_skipped;
-            let findings = counts.errors + counts.warnings + counts.notes;
+            let findings = counts.findings();
             if tests > 0 {
                 line += &format!("  {}", number::count(tests, "test"));
             }
@@ -344,8 +370,8 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLE_MAX, command, table, verdict};
-    use crate::model::finding::Results;
+    use super::{REMINDERS_MAX, TABLE_MAX, command, table, verdict, write};
+    use crate::model::finding::{Finding, Results, Severity};
     use crate::model::outcome::Outcome;
     use crate::model::task::{Check, Run, Skip};
     use crate::report::run::RunReport;
@@ -367,6 +393,40 @@ mod tests {
         };
         assert!(!shown(TABLE_MAX).contains("more"));
         assert!(shown(TABLE_MAX + 1).ends_with("  ... and 1 task more\n"), "{}", shown(TABLE_MAX + 1));
+    }
+
+    /// They were to be seen only in the formats for machines.
+    #[test]
+    fn what_passed_checks_have_found_is_shown_in_short() {
+        let finding = |line| Finding {
+            rule: "W1".to_owned(),
+            severity: if line == 9 { Severity::Note } else { Severity::Warning },
+            message: "unused".to_owned(),
+            file: "a.rs".to_owned(),
+            line,
+            column: 0,
+            line_end: 0,
+            column_end: 0,
+            url: String::new(),
+        };
+        let findings = vec![finding(9), finding(1), finding(2), finding(3), finding(4)];
+        let results = Results { findings, ..Results::default() };
+        let check = Checked { outcome: Outcome::Passed, results, stderr: "" };
+        let text = check.write(|report, read, out| write(report, read, &Layout::PLAIN, out));
+        let expected = "passed lint: tool: 4 warnings, 1 note
+  a.rs:1: warning: unused [W1]
+  a.rs:2: warning: unused [W1]
+  a.rs:3: warning: unused [W1]
+  ... and 2 findings more
+
+passed";
+        assert!(text.starts_with(expected), "{text}");
+        let many = check.write(|report, read, out| {
+            let mut report = report.clone();
+            report.rows = vec![report.rows[0].clone(); REMINDERS_MAX + 2];
+            write(&report, read, &Layout::PLAIN, out)
+        });
+        assert!(many.contains("\n  ... and 2 checks more\n\n"), "{many}");
     }
 
     /// It was called passed where nothing had failed yet.

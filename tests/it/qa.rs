@@ -84,7 +84,11 @@ fn a_rust_project() {
             "/// Doubles.\n///\n/// ```\n/// assert_eq!(small::double(2), 4);\n/// ```\npub fn double(n: u32) -> u32 {\n    return n * 2;\n}\n\n#[test]\nfn good() {\n    assert_eq!(double(1), 2);\n}\n\n#[test]\nfn bad() {\n    assert_eq!(double(1), 3);\n}\n",
         )
         .file(".gitignore", "target\n");
-    sandbox.apm(["run", "qa", "--skip", "audit"]).fails(1);
+    let ran = sandbox.apm(["run", "qa", "--skip", "audit"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    let warning =
+        "passed clippy: 1 warning\n  src/lib.rs:7:5: warning: unneeded `return` statement [clippy::needless_return]\n";
+    assert!(ran.stdout.contains(warning), "{}", ran.stdout);
     let report = sandbox.report();
     let (states, findings) = outcome(&report);
     let runner = if states.iter().any(|state| state.starts_with("nextest")) { "nextest" } else { "cargo-test" };
@@ -173,6 +177,27 @@ fn scripts_and_yaml_of_the_whole_repository() {
 }
 
 #[test]
+fn files_whose_names_are_not_utf_8_are_checked() {
+    if !["shellcheck", "yamllint", "hadolint"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("names");
+    for (file, text) in [
+        (&b"caf\xe9.sh"[..], "#!/bin/sh\necho $1\n"),
+        (b"caf\xe9.yaml", "a: 1\na: 2\n"),
+        (b"Dockerfile.caf\xe9", "FROM x\n"),
+    ] {
+        let path = sandbox.work().join::<&std::ffi::OsStr>(std::os::unix::ffi::OsStrExt::from_bytes(file));
+        std::fs::write(path, text).expect("written");
+    }
+    sandbox.apm(["run", "qa"]).fails(1);
+    let (states, findings) = outcome(&sandbox.report());
+    assert_eq!(states, ["shellcheck: failed", "hadolint: failed", "yamllint: failed"]);
+    let ends = ["sh:2 SC2086", "\u{FFFD}:1 DL3006", "yaml:2 key-duplicates"];
+    assert!(findings.iter().zip(ends).all(|(found, end)| found.ends_with(end)), "{findings:?}");
+}
+
+#[test]
 fn several_projects_in_one_repository() {
     if !has_program("ruff") || !has_program("pytest") {
         return;
@@ -216,6 +241,46 @@ fn own_targets_stand_back_for_tools_that_look_at_the_same() {
         );
         sandbox.apm(["run", "qa", "--only", "make"]).fails(1);
     }
+}
+
+#[test]
+fn each_file_is_checked_once_by_the_nearest_configuration() {
+    if !["ruff", "mypy", "pytest", "flake8", "black"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("nested");
+    let python = "import os\nx: int = 'a'\n";
+    for folder in ["", "deep/two/", "deep/two/three/"] {
+        let name = folder.replace('/', "_");
+        let config = "[tool.ruff.lint]\nselect = ['F']\n[tool.black]\n[tool.mypy]\n[tool.pytest.ini_options]\n";
+        sandbox
+            .file(&format!("{folder}pyproject.toml"), config)
+            .file(&format!("{folder}{name}m.py"), python)
+            .file(&format!("{folder}test_{name}.py"), "def test_x():\n    pass\n");
+    }
+    let state = |task: &Value| {
+        let results = &task["results"];
+        let count = |key: &str| results[key].as_array().map_or(0, Vec::len);
+        format!("{}: {} {}", task["id"].as_str().expect("an id"), count("findings"), count("tests"))
+    };
+    let states = |args: &[&str]| {
+        sandbox.apm(["run", "qa"].iter().chain(args)).fails(1);
+        let report = sandbox.report();
+        report["tasks"].as_array().expect("tasks").iter().map(state).collect::<Vec<_>>()
+    };
+    let each = |tool: &str, counts: &str| {
+        ["", " (deep/two)", " (deep/two/three)"].map(|folder| format!("{tool}{folder}: {counts}"))
+    };
+    let expected = [each("black", "1 0"), each("ruff", "1 0"), each("mypy", "1 0"), each("pytest", "0 1")].concat();
+    let mut found = states(&[]);
+    found.sort_by_key(|line| expected.iter().position(|one| one == line));
+    assert_eq!(found, expected);
+    for folder in ["", "deep/two/", "deep/two/three/"] {
+        sandbox
+            .file(&format!("{folder}pyproject.toml"), "")
+            .file(&format!("{folder}.flake8"), "[flake8]\nselect = F\n");
+    }
+    assert_eq!(states(&["--only", "flake8"]), each("flake8", "1 0"));
 }
 
 /// A PATH with these programs of the machine and nothing else.
@@ -341,6 +406,47 @@ fn checks_leave_nothing_in_the_tree_and_change_nothing() {
 }
 
 #[test]
+fn git_sees_the_same_before_and_after_checks_and_fixers_that_change_nothing() {
+    if !["git", "ruff", "black", "flake8", "mypy", "pytest"].iter().all(|tool| has_program(tool)) {
+        return;
+    }
+    let sandbox = Sandbox::new("status");
+    sandbox
+        .file("pyproject.toml", "[tool.ruff.format]\n[tool.ruff.lint]\nselect = ['F']\n[tool.black]\n[tool.mypy]\n")
+        .file("old/pyproject.toml", "")
+        .file("old/.flake8", "[flake8]\n")
+        .file("old/a.py", "X = 1\n")
+        .file("src/pkg/__init__.py", "X = 1\n")
+        .file("tests/test_a.py", "from pkg import X\n\n\ndef test_a():\n    assert X\n");
+    let git = |args: &[&str]| Ran::of(sandbox.program("git", args)).good();
+    git(&["init", "-q"]);
+    let status = || git(&["status", "--porcelain", "--ignored", "-uall"]);
+    let before = status();
+    sandbox.apm(["run", "qa", "--fix"]).good();
+    let states = outcome(&sandbox.report()).0;
+    let checks = ["ruff: passed", "black: passed", "ruff-format: passed", "mypy: passed", "flake8 (old): passed"];
+    assert!(checks.iter().all(|check| states.iter().any(|state| state == check)), "{states:?}");
+    assert!(states.contains(&"pytest: passed".to_owned()), "{states:?}");
+    assert_eq!(status(), before);
+    // What the project says of its cache holds.
+    sandbox.file("pyproject.toml", "[tool.mypy]\ncache_dir = 'mine'\n").apm(["run", "qa", "--only", "mypy"]).good();
+    assert!(sandbox.has("mine"));
+}
+
+#[test]
+fn caches_go_elsewhere_where_the_home_cannot_be_written() {
+    if !has_program("mypy") {
+        return;
+    }
+    let sandbox = Sandbox::new("nohome");
+    sandbox.file("mypy.ini", "[mypy]\n").file("a.py", "X = 1\n");
+    let mut command = sandbox.command(["run", "qa", "--only", "mypy"]);
+    command.env("HOME", "/proc/nowhere").env("TMPDIR", sandbox.work().parent().expect("root"));
+    Ran::of(command).good();
+    assert_eq!(outcome(&sandbox.report()).0, ["mypy: passed"]);
+}
+
+#[test]
 fn a_target_that_calls_a_missing_program_is_broken() {
     if !has_program("make") {
         return;
@@ -349,6 +455,14 @@ fn a_target_that_calls_a_missing_program_is_broken() {
     sandbox.file("Makefile", "build:\n\tno-such-program-here x\nlint:\n\t@no-such-program-here 2>/dev/null; exit 1\n");
     sandbox.apm(["run", "qa"]).fails(1);
     assert_eq!(outcome(&sandbox.report()).0, ["make lint: failed", "make build: broken"]);
+}
+
+#[test]
+fn an_index_of_git_that_cannot_be_read_is_said() {
+    let sandbox = Sandbox::new("index");
+    sandbox.file("Makefile", "lint:\n\t@true\n").file(".git/index", b"DIRC\0\0\0\x09");
+    let ran = sandbox.apm(["run", "qa"]);
+    assert!(ran.stdout.contains("the index of git cannot be read"), "{}\n{}", ran.stdout, ran.stderr);
 }
 
 #[test]

@@ -7,14 +7,15 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::workflow::qa::index;
+use crate::model::bytestring::ByteString;
+use crate::workflow::qa::index::{self, Tracked};
 
 /// Files looked at; a larger tree is cut off, and said so.
 pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 29] = [
+const TEXTS: [&str; 30] = [
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -37,6 +38,7 @@ const TEXTS: [&str; 29] = [
     ".mypy.ini",
     "pytest.ini",
     "conftest.py",
+    ".coveragerc",
     "tsconfig.json",
     "CMakeLists.txt",
     ".editorconfig",
@@ -49,7 +51,7 @@ const TEXTS: [&str; 29] = [
 /// A repository.
 pub(crate) struct Facts {
     pub(crate) root: PathBuf,
-    /// Relative to the root, sorted; what git ignores is not among them.
+    /// Relative to the root, sorted, as [`ByteString::encode`] makes text of names; what git ignores is not among them.
     pub(crate) files: Vec<String>,
     /// Texts of manifests, by file.
     texts: BTreeMap<String, String>,
@@ -59,8 +61,8 @@ pub(crate) struct Facts {
     path: OsString,
     /// The tree was larger than what is looked at.
     pub(crate) cut_off: bool,
-    /// Files left out because their names are not UTF-8: they cannot be named to every tool, nor in a report.
-    pub(crate) unnamed: usize,
+    /// What git tracks could not be read: files that it tracks and yet ignores are missing.
+    pub(crate) is_index_unread: bool,
 }
 
 impl Facts {
@@ -73,9 +75,11 @@ impl Facts {
             interpreters: BTreeMap::new(),
             path,
             cut_off: false,
-            unnamed: 0,
+            is_index_unread: false,
         };
-        let paths = listed(root);
+        let tracked = index::tracked(root);
+        facts.is_index_unread = tracked.is_unread;
+        let paths = listed(root, tracked);
         let environments: BTreeSet<&Path> = paths
             .iter()
             .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
@@ -95,10 +99,8 @@ impl Facts {
             if !std::fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file()) {
                 continue;
             }
-            let Some(file) = path.to_str() else {
-                facts.unnamed += 1;
-                continue;
-            };
+            let file = ByteString::from(path.clone()).encode();
+            let file = file.as_str();
             let name = file.rsplit('/').next().unwrap_or(file);
             if TEXTS.contains(&name) {
                 facts.texts.extend(text(&place).map(|text| (file.to_owned(), text)));
@@ -160,8 +162,7 @@ impl Facts {
 const ENVIRONMENT: &str = "pyvenv.cfg";
 
 /// What git tracks, and what it does not and yet does not ignore.
-fn listed(root: &Path) -> BTreeSet<PathBuf> {
-    let tracked = index::tracked(root);
+fn listed(root: &Path, tracked: Tracked) -> BTreeSet<PathBuf> {
     let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
     // In a folder of repositories each of them is meant; inside of one they are somebody else's.
     let is_repository = root.join(".git").exists();
@@ -217,6 +218,7 @@ mod tests {
     use std::process::Command;
 
     use super::Facts;
+    use crate::model::bytestring::ByteString;
 
     #[test]
     fn files_are_those_that_git_sees() {
@@ -243,7 +245,7 @@ mod tests {
         write(OsStr::from_bytes(b"caf\xe9.sh"), "");
         let read = || {
             let facts = Facts::read(&root, OsString::new()).expect("facts");
-            (facts.files.join(" "), facts.unnamed)
+            facts.files.iter().map(|file| ByteString::decode(file).to_text().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let git = |dir: &Path, words: &[&str]| {
             let mut command = Command::new("git");
@@ -255,7 +257,7 @@ mod tests {
         assert!(git(&module, &["init", "-q"]) && git(&module, &["add", "b.txt"]));
         assert!(git(&module, &["commit", "-qm", "b"]));
         assert!(git(&root, &["add", "-f", "tracked.log", "module", "env/pyvenv.cfg", "env/tracked.py"]));
-        assert_eq!(read(), (".gitignore .ignore seen.txt tracked.log".to_owned(), 1));
+        assert_eq!(read(), ".gitignore .ignore caf\u{FFFD}.sh seen.txt tracked.log");
         let _ = std::fs::remove_dir_all(&root);
     }
 }

@@ -1,9 +1,11 @@
 //! `apm run qa`: finds what there is to check in a repository and plans it. `facts` reads the repository with the
-//! `index` of git, `project` finds its projects, `tools` and `targets` say what can be done with them, `parse` reads
-//! what came of it.
+//! `index` of git, `project` finds its projects, `tools` and `targets` say what can be done with them, `call` how a
+//! tool is called there; `parse` reads what came of it and `judge` says what that means.
 
+mod call;
 pub(crate) mod facts;
 mod index;
+pub(crate) mod judge;
 pub(crate) mod parse;
 mod project;
 mod targets;
@@ -19,9 +21,9 @@ use parse::Parser;
 use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 
-/// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
-const FILES_PER_CALL: usize = 1_000;
-const BYTES_PER_CALL: usize = 100_000;
+/// Bytes of the names of folders that one run is told to leave out: with what is said around them less than the kernel
+/// takes as one word. What is beyond is checked twice rather than not at all.
+const BELOW_BYTES_MAX: usize = 50_000;
 
 /// What is wanted of the plan.
 #[derive(Clone, Debug, Default)]
@@ -49,17 +51,24 @@ pub(crate) struct UnknownName {
 /// Plans the checks of a repository.
 pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
     let mut projects = project::all(facts);
-    let mut planned: Vec<Planned> = Vec::new();
     // Folders come after those above them.
-    let mut runs: BTreeSet<(&str, String)> = BTreeSet::new();
+    let mut runs = Runs::new();
     for project in &mut projects {
         for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
             let mut above = project::folders(&project.dir).skip(1);
             project.covered =
-                tool.reaches_below() && above.any(|folder| runs.contains(&(tool.name, folder.to_owned())));
+                tool.reaches_below() && above.any(|folder| runs.contains_key(&(tool.name, folder.to_owned())));
             if let Some(reason) = (tool.wants)(project) {
-                runs.insert((tool.name, project.dir.clone()));
-                planned.extend(of_tool(project, tool, &reason, wanted));
+                runs.insert((tool.name, project.dir.clone()), reason);
+            }
+        }
+    }
+    let mut planned: Vec<Planned> = Vec::new();
+    for project in &projects {
+        for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
+            if let Some(reason) = runs.get(&(tool.name, project.dir.clone())) {
+                let below = below(&runs, tool, &project.dir);
+                planned.extend(of_tool(project, tool, reason, &below, wanted));
             }
         }
     }
@@ -91,21 +100,24 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         return Ok(Vec::new());
     }
     tasks.sort_by_key(|one| one.category);
-    let mut tasks = with_fixes(tasks);
-    if facts.unnamed > 0 && (wanted.only.is_empty() || !tasks.is_empty()) {
-        tasks.push(of_unnamed(facts.unnamed));
-    }
-    Ok(tasks)
+    Ok(with_fixes(tasks))
 }
 
-/// Says in every report that files were not looked at.
-fn of_unnamed(count: usize) -> Task {
-    let mut task = Task::new(id("names", "", None), Run::Argv(vec!["true".into()]));
-    task.reason = "every file is to be looked at".to_owned();
-    task.check = Some(Check { tool: "names".to_owned(), parser: Parser::Exit.as_str().to_owned(), ..Check::default() });
-    let detail = format!("files not looked at because their names are not UTF-8: {count}");
-    task.skip = Some(Skip::NothingToDo { detail });
-    task
+/// Tools by the folders in which they run, and why.
+type Runs = BTreeMap<(&'static str, String), String>;
+
+/// The folders below one in which the same tool runs, relative to it: their files are checked there, by their own
+/// configuration.
+fn below<'a>(runs: &'a Runs, tool: &Tool, dir: &str) -> Vec<&'a str> {
+    let start = project::with_slash(dir);
+    let from = runs.range((tool.name, start.clone())..).map(|((name, folder), _)| (name, folder));
+    let inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
+    let mut bytes = 0;
+    let fits = |folder: &&str| {
+        bytes += folder.len();
+        bytes <= BELOW_BYTES_MAX
+    };
+    inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take_while(fits).collect()
 }
 
 /// A check on its way into the plan.
@@ -187,9 +199,9 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
 }
 
 /// The checks of a tool in a project: one, or several where it takes files and there are many.
-fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wanted) -> Vec<Planned> {
+fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&str], wanted: &Wanted) -> Vec<Planned> {
     let takes_files = tool.args.contains(&"{files}");
-    let mut files = if takes_files { files_of(project, tool) } else { Vec::new() };
+    let mut files = if takes_files { call::files_of(project, tool) } else { Vec::new() };
     // A file that is named is formatted whatever the configuration says of it; a folder is not.
     let ignores = |line: &str| line.replace(' ', "").to_lowercase() == "ignore=true";
     if tool.name == "shfmt" && project.text(".editorconfig").lines().any(|line| ignores(line.trim())) {
@@ -198,7 +210,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
     if takes_files && files.is_empty() {
         return Vec::new();
     }
-    let calls: Vec<&[&str]> = if takes_files { chunks(&files) } else { vec![&[]] };
+    let calls: Vec<&[&str]> = if takes_files { call::chunks(&files) } else { vec![&[]] };
     let several = calls.len() > 1;
     let program = project.facts.program(&project.dir, tool.program);
     let unprepared = project.toolchain == Toolchain::Node
@@ -211,7 +223,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
         .map(|(at, files)| {
             let part = several.then_some(at + 1);
             let make = |args: &[&str], name: &str| {
-                let mut task = Task::new(id(name, &project.dir, part), words(project, tool, args, files, wanted));
+                let mut task =
+                    Task::new(id(name, &project.dir, part), call::words(project, tool, args, files, below, wanted));
                 task.reason = reason.to_owned();
                 task.cwd = Some(project.facts.root.join(&project.dir).into());
                 task.history_key = Some(format!("qa:{}:{name}:{}", project.facts.root.display(), task.id));
@@ -222,7 +235,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
                         if project.dir.is_empty() { "." } else { &project.dir }
                     )];
                 }
-                environment(project, &mut task);
+                task.env = call::environment(project, tool, wanted);
                 task
             };
             let mut task = make(tool.args, tool.name);
@@ -256,96 +269,6 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, wanted: &Wa
             Planned { task, fix, dir, category, toolchain, tool: tool.name }
         })
         .collect()
-}
-
-fn files_of<'a>(project: &Project<'a>, tool: &Tool) -> Vec<&'a str> {
-    let endings: &[&str] = match tool.toolchain {
-        Toolchain::Go => &[".go"],
-        Toolchain::C if tool.category == Category::Format => &[".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"],
-        Toolchain::C => &[".c", ".cc", ".cpp", ".cxx"],
-        _ => &[""],
-    };
-    project.files.iter().filter(|file| endings.iter().any(|ending| file.ends_with(ending))).copied().collect()
-}
-
-fn chunks<'a, 'b>(files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
-    let mut chunks = Vec::new();
-    let mut from = 0;
-    let mut bytes = 0;
-    for (at, file) in files.iter().enumerate() {
-        if at > from && (at - from >= FILES_PER_CALL || bytes + file.len() > BYTES_PER_CALL) {
-            chunks.push(&files[from..at]);
-            (from, bytes) = (at, 0);
-        }
-        bytes += file.len() + 1;
-    }
-    chunks.push(&files[from..]);
-    chunks
-}
-
-fn words(project: &Project<'_>, tool: &Tool, args: &[&str], files: &[&str], wanted: &Wanted) -> Run {
-    let mut words: Vec<String> = Vec::new();
-    for (at, word) in args.iter().enumerate() {
-        match *word {
-            // A name that starts with a dash must not be taken for an option.
-            "{files}" => words.extend(
-                files.iter().map(|file| if file.starts_with('-') { format!("./{file}") } else { (*file).to_owned() }),
-            ),
-            "{script}" => {
-                let runner = if tool.name == "mocha" { "mocha" } else { "node --test" };
-                words.extend(project.node_test_arguments(runner).unwrap_or_default());
-            }
-            // Without files in its configuration mypy wants to be told.
-            "{mypy}" => {
-                let sections = [
-                    ("mypy.ini", "[mypy]"),
-                    (".mypy.ini", "[mypy]"),
-                    ("setup.cfg", "[mypy]"),
-                    ("pyproject.toml", "[tool.mypy]"),
-                ];
-                let configured = sections.iter().any(|(file, section)| {
-                    let lines = project.text(file).lines().skip_while(|line| line.trim() != *section).skip(1);
-                    let keys =
-                        lines.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split('=').next());
-                    keys.map(str::trim).any(|key| ["files", "packages", "modules"].contains(&key))
-                });
-                if !configured {
-                    words.push(".".to_owned());
-                }
-            }
-            "{tsc}" => {
-                let build = (project.typescript() == TypeScript::References).then(|| "-b".to_owned());
-                words.extend(build.into_iter().chain(["--noEmit".to_owned()]));
-            }
-            // Without a configuration: what is wrong, not what is a matter of taste.
-            "{yamllint}" => {
-                if project.config(&[".yamllint", ".yamllint.yaml", ".yamllint.yml"]).is_none() {
-                    words.extend(["-d".to_owned(), "{rules: {key-duplicates: enable}}".to_owned()]);
-                }
-            }
-            word if at == 0 => {
-                let called = project.facts.program(&project.dir, word);
-                words.push(called.unwrap_or_else(|| word.to_owned()));
-            }
-            word => words.push(word.replace("{build}", &build_dir(project, wanted))),
-        }
-    }
-    Run::Argv(words.into_iter().map(Into::into).collect())
-}
-
-fn build_dir(project: &Project<'_>, wanted: &Wanted) -> String {
-    let path = project.facts.root.join(&project.dir);
-    let digest = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
-    format!("{}/{}", wanted.build_dir, &digest[..16])
-}
-
-/// A package in `src/` is found by its tests also where it is not installed.
-fn environment(project: &Project<'_>, task: &mut Task) {
-    let has_package = project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py"));
-    if project.toolchain == Toolchain::Python && has_package && task.id.as_str().starts_with("pytest") {
-        let path = project.facts.root.join(&project.dir).join("src");
-        task.env.insert("PYTHONPATH".into(), path.into());
-    }
 }
 
 /// The project's own targets. Where tools of the table already look at the same, they stand back.
@@ -472,6 +395,8 @@ fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
 
 #[cfg(test)]
 mod cases {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -536,7 +461,13 @@ mod cases {
             let installed = format!("{{\"version\":\"{version}\"}}");
             let files =
                 [PACKAGE, TSC, ("tsconfig.json", config), ("node_modules/typescript/package.json", installed.as_str())];
-            lines(&files, &only("tsc")).join("\n")
+            // The digest of a folder for builds is that of a random name.
+            let words = lines(&files, &only("tsc")).join("\n");
+            words
+                .split(' ')
+                .map(|word| if word.ends_with("/tsbuildinfo") { "INFO" } else { word })
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         let solution = "{\n  // \"references\" below\n  \"files\": [],\n  \"references\": [{ \"path\": \"./app\" }]\n}";
         assert_eq!(check(solution, "5.6.3"), "tsc: tsc -b --noEmit --pretty false");
@@ -545,9 +476,11 @@ mod cases {
             "tsc: `TypeScript 5.6` is not installed; older ones check no `references` without writing output"
         );
         let own_files = "{\"include\": [\"src\"], \"references\": [{\"path\": \"./node\"}]}";
-        assert_eq!(check(own_files, "5.5.4"), "tsc: tsc --noEmit --pretty false");
+        let one = "tsc: tsc --noEmit --incremental --tsBuildInfoFile INFO --pretty false";
+        assert_eq!(check(own_files, "5.5.4"), one);
+        assert_eq!(check("{}", "3.9.1"), "tsc: tsc --noEmit --pretty false");
         for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
-            assert_eq!(check(config, "5.9.3"), "tsc: tsc --noEmit --pretty false", "{config}");
+            assert_eq!(check(config, "5.9.3"), one, "{config}");
         }
         // A folder without its own configuration would check nothing but the empty list of the one above.
         let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];
@@ -686,8 +619,8 @@ mod cases {
         assert_eq!(
             lines(&files, &fix),
             [
-                "ruff --fix: ruff check --fix --exit-zero .",
-                "ruff-format --fix: ruff format .",
+                "ruff --fix: ruff check --fix --exit-zero --no-cache .",
+                "ruff-format --fix: ruff format --no-cache .",
                 "ruff-format: ruff format --check --no-cache .",
                 "ruff: ruff check --no-fix --no-cache --output-format json ."
             ]
@@ -731,6 +664,66 @@ mod cases {
         assert_eq!(ids(&node[2..6]), "prettier (web), eslint (web), tsc (web), vitest (web)");
     }
 
+    /// They were checked twice, by the run above with the wrong configuration.
+    #[test]
+    fn the_run_above_leaves_out_folders_with_a_configuration_of_their_own() {
+        let config = "[tool.ruff]\n[tool.mypy]\n[tool.black]\n[tool.pytest.ini_options]\n";
+        let mut files = vec![
+            ("pyproject.toml", config),
+            ("a.py", ""),
+            ("x/y+z/pyproject.toml", config),
+            ("x/y+z/b.py", ""),
+            ("hooks/pyproject.toml", ""),
+            ("hooks/conftest.py", ""),
+            ("hooks/test_c.py", ""),
+            ("bin/ruff", ""),
+            ("bin/mypy", ""),
+            ("bin/black", ""),
+            ("bin/pytest", ""),
+        ];
+        let with_own_below = |files: &[(&str, &str)], wanted: &Wanted| {
+            lines(files, wanted).into_iter().filter(|line| line.contains("=")).collect::<Vec<_>>().join("\n")
+        };
+        let expected = "\
+black: black --check --force-exclude=^/(x/y\\+z)/ .
+ruff: ruff check --no-fix --no-cache --output-format json --extend-exclude=./x/y+z .
+mypy: mypy --output json --no-error-summary --exclude=^x/y\\+z/ .
+pytest: pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache --ignore=x/y+z
+pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache";
+        assert_eq!(with_own_below(&files, &Wanted::default()), expected);
+        files[0].1 = "[tool.black]\nforce-exclude = 'x'\n";
+        assert_eq!(with_own_below(&files, &only("black")), "");
+    }
+
+    #[test]
+    fn tools_of_node_leave_out_what_has_a_configuration_of_its_own() {
+        const PACKAGE: &str = r#"{"devDependencies":{"vitest":"4","jest":"30"}}"#;
+        let files = [
+            ("package.json", PACKAGE),
+            (".prettierrc", ""),
+            ("eslint.config.js", ""),
+            ("own/package.json", PACKAGE),
+            ("own/.prettierrc", ""),
+            ("own/eslint.config.js", ""),
+            ("own/vitest.config.ts", ""),
+            ("own/jest.config.js", ""),
+            ("bin/prettier", ""),
+            ("bin/eslint", ""),
+            ("bin/vitest", ""),
+            ("bin/jest", ""),
+        ];
+        let all = lines(&files, &Wanted::default());
+        let above: Vec<&str> = all.iter().filter(|line| !line.contains(" (own)")).map(String::as_str).collect();
+        assert_eq!(all.len(), 8, "{all:?}");
+        let expected = [
+            "prettier: prettier --list-different . !own/**",
+            "eslint: eslint -f json --ignore-pattern=own/** .",
+            "vitest: vitest run --reporter=junit --outputFile={results}/junit.xml --exclude=own/**",
+            "jest: jest --json --outputFile={results}/jest.json --modulePathIgnorePatterns=<rootDir>/own/",
+        ];
+        assert_eq!(above, expected);
+    }
+
     #[test]
     fn manifests_of_tests_samples_and_demos_make_no_projects() {
         let files = [
@@ -757,13 +750,34 @@ mod cases {
     }
 
     #[test]
-    fn files_without_a_readable_name_are_counted() {
-        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", "")]);
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.sh");
-        std::fs::write(repository.root.join("work").join::<&std::ffi::OsStr>(name), "").expect("written");
+    fn caches_lie_in_the_tree_only_where_the_project_says_so() {
+        let names = |files: &[(&str, &str)]| {
+            let tools = [("bin/mypy", ""), ("bin/pytest", ""), ("a.py", ""), ("test_a.py", "")];
+            let all: Vec<_> = tools.iter().chain(files).copied().collect();
+            let tasks = planned(&repository(&all), &Wanted::default());
+            let names = tasks.iter().flat_map(|task| task.env.keys()).map(|name| name.to_text().into_owned());
+            names.filter(|name| name != "PYTHONPYCACHEPREFIX").collect::<Vec<_>>().join(" ")
+        };
+        let mypy = ("mypy.ini", "[mypy]\n");
+        assert_eq!(names(&[mypy]), "MYPY_CACHE_DIR COVERAGE_FILE HYPOTHESIS_STORAGE_DIRECTORY");
+        let own = [("mypy.ini", "[mypy]\ncache_dir = x\n"), (".coveragerc", "[run]\ndata_file = x\n")];
+        assert_eq!(names(&own), "HYPOTHESIS_STORAGE_DIRECTORY");
+    }
+
+    /// They were only counted.
+    #[test]
+    fn names_that_are_not_utf_8_are_given_to_tools_as_they_are() {
+        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", ""), ("bin/ruff", "")]);
+        let name = OsStr::from_bytes(b"caf\xe9");
+        let folder = repository.root.join("work").join(name);
+        std::fs::create_dir(&folder).expect("a folder");
+        // A project whose checks could not be named is none.
+        ["x.sh", "pyproject.toml"].iter().for_each(|file| std::fs::write(folder.join(file), "").expect("written"));
         let tasks = planned(&repository, &Wanted::default());
-        let last = tasks.last().and_then(|task| task.skip.as_ref()).map(explain_skip);
-        assert_eq!(last.as_deref(), Some("files not looked at because their names are not UTF-8: 1"));
+        let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
+        let Run::Argv(words) = &task.run else { panic!("{task:?}") };
+        let files: Vec<&[u8]> = words[3..].iter().map(|word| word.as_os_str().as_bytes()).collect();
+        assert_eq!(files, [&b"a.sh"[..], b"caf\xe9/x.sh"]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The projects in a repository: a folder with a manifest and what belongs to it. Monorepos have several.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
+use crate::model::bytestring::ByteString;
 use crate::workflow::qa::facts::Facts;
 
 /// A family of tools.
@@ -138,6 +140,8 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
         if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name)
             && !dir.split('/').any(is_material)
+            // The names of folders of projects are those of checks.
+            && ByteString::decode(file).as_path() == Path::new(file)
         {
             found.entry((*toolchain, dir)).or_insert(manifest);
         }
@@ -200,7 +204,8 @@ pub(crate) fn folders(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn with_slash(dir: &str) -> String {
+/// What the files in a folder start with.
+pub(crate) fn with_slash(dir: &str) -> String {
     if dir.is_empty() { String::new() } else { format!("{dir}/") }
 }
 
@@ -262,7 +267,8 @@ fn of_files<'a>(facts: &'a Facts, own: &[&'a str]) -> Vec<Project<'a>> {
     ];
     let project = |(toolchain, noun, wanted): &Kind<'_>| {
         let files: Vec<&str> = own.iter().filter(|file| wanted(file)).copied().collect();
-        let first = files.first()?;
+        let first = ByteString::decode(files.first()?);
+        let first = first.to_text();
         let others = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
         let reason = format!("{noun} `{first}`{others}");
         Some(Project { facts, toolchain: *toolchain, dir: String::new(), files, reason, covered: false })
@@ -283,6 +289,9 @@ pub(crate) enum TypeScript {
 
 /// The first TypeScript that takes `--build` and `--noEmit` together; before it says TS5094.
 const BUILDS_WITHOUT_OUTPUT: (u32, u32) = (5, 6);
+
+/// The first TypeScript that takes `--incremental` and `--noEmit` together.
+pub(crate) const REMEMBERS_WITHOUT_OUTPUT: (u32, u32) = (4, 0);
 
 /// What follows a key in JSON that may have comments, without blanks.
 fn json_key(text: &str, key: &str) -> Option<String> {
@@ -357,8 +366,10 @@ impl Project<'_> {
 
     /// Why there are Python tests.
     pub(crate) fn python_tests(&self) -> Option<String> {
+        // A conftest.py works also in a run above, a configuration does not.
+        let files: &[&str] = if self.covered { &["pytest.ini"] } else { &["pytest.ini", "conftest.py"] };
         let configured = self.opted_in(
-            &["pytest.ini", "conftest.py"],
+            files,
             &[("pyproject.toml", "[tool.pytest"), ("setup.cfg", "[tool:pytest]"), ("tox.ini", "[pytest]")],
         );
         // A run above that is told its folders does not come here.

@@ -16,7 +16,8 @@ pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) install: &'static str,
     /// The first word is the program to call. `{files}` stands for the files, `{results}` for a folder of its own,
-    /// `{build}` for a build folder outside the repository; other placeholders depend on the project's configuration.
+    /// `{build}` for a build folder outside the repository; a word with `{below}` is said for each folder below that has
+    /// a run of its own; other placeholders depend on the project's configuration.
     pub(crate) args: &'static [&'static str],
     /// What `--fix` runs before; empty where the tool changes nothing.
     pub(crate) fix: &'static [&'static str],
@@ -187,8 +188,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Format,
         program: "ruff",
         install: "`pip install ruff` installs it",
-        args: &["ruff", "format", "--check", "--no-cache", "."],
-        fix: &["ruff", "format", "."],
+        args: &["ruff", "format", "--check", "--no-cache", "--extend-exclude=./{below}", "."],
+        fix: &["ruff", "format", "--no-cache", "--extend-exclude=./{below}", "."],
         parser: Parser::RuffFormat,
         wants: |project| {
             let sections =
@@ -206,8 +207,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Format,
         program: "black",
         install: "`pip install black` installs it",
-        args: &["black", "--check", "."],
-        fix: &["black", "."],
+        args: &["black", "--check", "{black}", "."],
+        fix: &["black", "{black}", "."],
         parser: Parser::Black,
         wants: |project| project.opted_in(&[], &[("pyproject.toml", "[tool.black]")]),
         ..BASE
@@ -218,8 +219,17 @@ pub(crate) const TOOLS: &[Tool] = &[
         program: "ruff",
         install: "`pip install ruff` installs it",
         // `fix = true` in the configuration would change files.
-        args: &["ruff", "check", "--no-fix", "--no-cache", "--output-format", "json", "."],
-        fix: &["ruff", "check", "--fix", "--exit-zero", "."],
+        args: &[
+            "ruff",
+            "check",
+            "--no-fix",
+            "--no-cache",
+            "--output-format",
+            "json",
+            "--extend-exclude=./{below}",
+            ".",
+        ],
+        fix: &["ruff", "check", "--fix", "--exit-zero", "--no-cache", "--extend-exclude=./{below}", "."],
         parser: Parser::Ruff,
         wants: |project| {
             let own = project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
@@ -233,7 +243,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         toolchain: Toolchain::Python,
         program: "flake8",
         install: "`pip install flake8` installs it",
-        args: &["flake8", "--format=%(path)s:%(row)d:%(col)d: error: %(text)s [%(code)s]", "."],
+        args: &["flake8", "--format=%(path)s:%(row)d:%(col)d: error: %(text)s [%(code)s]", "{flake8}", "."],
         parser: Parser::Gcc,
         wants: |project| {
             let ruff = project.opted_in(&["ruff.toml", ".ruff.toml"], &[("pyproject.toml", "[tool.ruff")]);
@@ -249,7 +259,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Types,
         program: "mypy",
         install: "`pip install mypy` installs it",
-        args: &["mypy", "--output", "json", "--no-error-summary", "{mypy}"],
+        args: &["mypy", "--output", "json", "--no-error-summary", "--exclude=^{below}/", "{mypy}"],
         parser: Parser::Mypy,
         wants: |project| {
             project.opted_in(&["mypy.ini", ".mypy.ini"], &[("pyproject.toml", "[tool.mypy]"), ("setup.cfg", "[mypy]")])
@@ -262,7 +272,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "pytest",
         install: "`pip install pytest` installs it",
-        args: &["pytest", "-q", "--junitxml={results}/junit.xml", "-o", "cache_dir={results}/cache"],
+        args: &[
+            "pytest",
+            "-q",
+            "--junitxml={results}/junit.xml",
+            "-o",
+            "cache_dir={results}/cache",
+            "--ignore={below}",
+        ],
         parser: Parser::Junit,
         nothing: &[5],
         wants: |project| project.python_tests(),
@@ -286,8 +303,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Format,
         program: "prettier",
         install: "`npm ci` installs the project's packages",
-        args: &["prettier", "--list-different", "."],
-        fix: &["prettier", "--write", "."],
+        args: &["prettier", "--list-different", ".", "!{below}/**"],
+        fix: &["prettier", "--write", ".", "!{below}/**"],
         parser: Parser::Paths,
         wants: |project| {
             const FILES: [&str; 8] = [
@@ -309,8 +326,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         toolchain: Toolchain::Node,
         program: "eslint",
         install: "`npm ci` installs the project's packages",
-        args: &["eslint", "-f", "json", "."],
-        fix: &["eslint", "--fix", "."],
+        args: &["eslint", "-f", "json", "--ignore-pattern={below}/**", "."],
+        fix: &["eslint", "--fix", "--ignore-pattern={below}/**", "."],
         parser: Parser::Eslint,
         wants: |project| {
             const FILES: [&str; 9] = [
@@ -346,7 +363,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "vitest",
         install: "`npm ci` installs the project's packages",
-        args: &["vitest", "run", "--reporter=junit", "--outputFile={results}/junit.xml"],
+        args: &["vitest", "run", "--reporter=junit", "--outputFile={results}/junit.xml", "--exclude={below}/**"],
         parser: Parser::Junit,
         wants: |project| {
             const FILES: [&str; 6] = [
@@ -369,7 +386,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "jest",
         install: "`npm ci` installs the project's packages",
-        args: &["jest", "--json", "--outputFile={results}/jest.json"],
+        args: &["jest", "--json", "--outputFile={results}/jest.json", "--modulePathIgnorePatterns=<rootDir>/{below}/"],
         parser: Parser::Jest,
         wants: |project| {
             const FILES: [&str; 5] =
