@@ -28,7 +28,7 @@
 //! 2. how a process is started without a fork: `sys::spawn`
 //! 3. what happens at Ctrl-C (and Ctrl-\): `engine::dispatch::Signals`, then `Input::Stop` in `engine::schedule`
 //! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::schedule` (`Input::Sampled`)
-//! 5. how leftovers of a killed apm are found: `command::run::sweep`, `sys::process::carries`
+//! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::carries`
 //! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`;
 //!    its words: `workflow::qa::call`; why a check failed or is broken: `workflow::qa::judge`
 //! 7. a new key of the configuration: a row in `config::keys`, a field in `config::settings`, a test in `tests/it/config.rs`

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use crate::cli::run::{Each, Format};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::run::{self, Request, Work};
+use crate::command::request::{self, Request};
+use crate::command::run::{self, Work};
 use crate::engine::dispatch::Source;
 use crate::engine::schedule::{Halt, HaltCount, HaltOn};
 use crate::model::task::Task;
@@ -66,7 +67,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     if words.arg_file.is_some() && !groups.is_empty() {
         return Err(Failure::usage(anyhow!("values come from `:::` or from --arg-file, not from both")));
     }
-    let request = run::request(context, words.options.clone())?;
+    let request = request::read(context, words.options.clone())?;
     let title = format!("each {}", template::shown(command));
     let from_command_line = !groups.is_empty();
     let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0, fault: None };

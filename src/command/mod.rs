@@ -15,9 +15,11 @@ mod config;
 mod each;
 mod failure;
 mod output;
+mod place;
 mod plan;
 mod qa;
 mod recorded;
+mod request;
 mod run;
 
 /// What every command gets.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use crate::cli::run::Options;
-use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::command::run::{self, Work};
+use crate::command::{Context, request};
 use crate::engine::dispatch::Source;
 use crate::engine::graph::{Graph, GraphError};
 use crate::sink::relay::Order;
@@ -19,7 +19,7 @@ const SIZE_MAX: u64 = 1 << 30;
 
 /// `apm run FILE`
 pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options) -> Result<Exit, Failure> {
-    let request = run::request(context, options)?;
+    let request = request::read(context, options)?;
     let source = read(context, file)?;
     let rules = Rules { priority_levels: request.settings.priority_levels };
     let name = file.display().to_string();

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::run::Qa;
-use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::command::run::{self, Work};
+use crate::command::{Context, request};
 use crate::config::environment::repository_root;
 use crate::engine::dispatch::Source;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
@@ -24,7 +24,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     // Inside a repository its root; a folder named explicitly is taken as it is.
     let root =
         if words.dir == std::path::Path::new(".") { repository_root(&dir).unwrap_or(&dir).to_owned() } else { dir };
-    let mut request = run::request(context, words.options)?;
+    let mut request = request::read(context, words.options)?;
     let settings = &request.settings;
     let said =
         |flag: &str, key: &str, words: &[String]| if words.is_empty() { key.to_owned() } else { flag.to_owned() };

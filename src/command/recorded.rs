@@ -12,8 +12,9 @@ use serde_json::json;
 use crate::cli::run::{Format, List, ListFormat, Options, Show, What};
 use crate::cli::{Cli, Command};
 use crate::command::failure::{Exit, Failure};
-use crate::command::run::{self, Earlier, Given, Work};
-use crate::command::{Context, each, output};
+use crate::command::request::{self, Given};
+use crate::command::run::{self, Earlier, Work};
+use crate::command::{Context, each, output, place};
 use crate::engine::dispatch::Source;
 use crate::engine::schedule::Halt;
 use crate::executor::{files, store};
@@ -119,7 +120,7 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         None
     } else {
         let folder = state.take_over(&id).with_context(place).map_err(Failure::machine)?.ok_or_else(running)?;
-        run::sweep(&id, &mut notes);
+        place::sweep(&id, &mut notes);
         Some(folder)
     };
     let recorded = journal(&state, &id)?;
@@ -170,7 +171,7 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         Some(before) => before.then(&cwd, now),
         None => now,
     };
-    let mut request = run::request_of(context, given)?;
+    let mut request = request::read_given(context, given)?;
     // The clock of the run goes on where it was; a deadline given now counts from now.
     let elapsed = recorded.envelopes.iter().map(|envelope| envelope.t).max().unwrap_or_default();
     request.deadline = request.deadline.map(|deadline| deadline.saturating_add(elapsed));

@@ -1,30 +1,29 @@
 //! `apm run`: one way through for plans, values and workflows. Settings become limits, the state directory a journal,
 //! the machine a pool; then the engine runs, and what it tells goes to the sinks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Zoned;
 
-use crate::cli::Global;
-use crate::cli::run::{Format, Options, Run, What};
+use crate::cli::run::{Format, Run, What};
 use crate::command::failure::{Exit, Failure};
+use crate::command::place::Folder;
+use crate::command::request::Request;
 use crate::command::{Context, each, output, plan, qa, recorded};
 use crate::config::environment::{DEPTH, RUN, SLOTS, repository_root};
-use crate::config::layers::Origin;
-use crate::config::settings::{self, Loaded, Settings};
+use crate::config::settings::Settings;
 use crate::engine::admit::Bounds;
 use crate::engine::dispatch::{self, Observer, Order, Over, Source};
 use crate::engine::history::History;
-use crate::engine::schedule::{Halt, HaltCount, HaltOn, Polled, Restored, Scheduler, Setup};
+use crate::engine::schedule::{Halt, Polled, Restored, Scheduler, Setup};
 use crate::engine::signals::Signals;
 use crate::engine::unit::Shared;
 use crate::executor::capture;
 use crate::executor::local::{self, Machine};
 use crate::executor::store::{self, Store};
-use crate::journal::folder::{self, RunFolder, State};
+use crate::journal::folder::RunFolder;
 use crate::journal::learned;
 use crate::journal::write::Journal;
 use crate::model::event::{
@@ -34,9 +33,9 @@ use crate::model::event::{
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Stop;
 use crate::model::task::Task;
-use crate::model::unit::{Bytes, Percent, parse_duration};
+use crate::model::unit::{Bytes, Percent};
+use crate::probe::Roots;
 use crate::probe::machine::{self, Meter};
-use crate::probe::{self, Roots};
 use crate::report::run::RunReport;
 use crate::report::{dry_run, markdown};
 use crate::sink::Sink;
@@ -52,11 +51,6 @@ use crate::workflow;
 
 /// Deepest nesting of runs inside tasks of runs. A repository whose checks call apm again must not call it for ever.
 const DEPTH_MAX: u32 = 4;
-/// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
-/// at /proc.
-const FILES_PER_ATTEMPT: u64 = 10;
-/// Descriptors apm needs besides.
-const FILES_OWN: u64 = 24;
 /// Kept of an output stream where no bound was set.
 const OUTPUT_LIMIT: Bytes = Bytes::mib(64);
 /// How long an idle thread of an attempt is kept for the next.
@@ -66,8 +60,6 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(1);
 const GROW_BELOW: Percent = Percent(85.0);
 /// Tasks announced in one event.
 const TASKS_PER_EVENT: usize = 500;
-/// Looks for more members of what a crashed run left, before what is known is killed.
-const SCANS_MAX: usize = 20;
 /// Live output that may wait, in bytes. Was unbounded but for its 10,000 pieces: 650 MiB behind a reader that stalled.
 const LIVE_MAX: usize = 64 << 20;
 /// Given to readers to take the rest after a second Ctrl-C.
@@ -98,17 +90,6 @@ pub(crate) struct Work {
     pub(crate) may_be_empty: bool,
 }
 
-/// The settings of one run: the configuration with its flags.
-#[derive(Clone)]
-pub(crate) struct Request {
-    pub(crate) settings: Settings,
-    pub(crate) warnings: Vec<String>,
-    pub(crate) options: Options,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) deadline: Option<Duration>,
-    outputs: Vec<output::Wanted>,
-}
-
 /// `apm run ...`
 pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
     match (run.what, run.file) {
@@ -122,154 +103,6 @@ pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
             (None, Some(name)) => recorded::replay(context, &name, &run.options),
             (None, None) => Err(Failure::usage(anyhow::anyhow!("nothing to run")).hint("`apm help run`")),
         },
-    }
-}
-
-/// What a command line says about a run.
-#[derive(Clone)]
-pub(crate) struct Given {
-    config: Option<PathBuf>,
-    /// `key=value`, and the flag it came from; later ones win.
-    flags: Vec<(String, String)>,
-    options: Options,
-}
-
-/// Bounds of the pool, which a number of agents makes void where they come from below it.
-const POOL: [&str; 2] = ["sub_agents.pool_configuration.initial_size", "sub_agents.pool_configuration.max_size"];
-
-impl Given {
-    /// Of a command line.
-    pub(crate) fn of(global: &Global, options: Options) -> Result<Self, Failure> {
-        let mut flags: Vec<(String, String)> =
-            global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
-        let mut flag = |name: &str, key: &str, value: Option<String>| {
-            flags.extend(value.map(|value| (name.to_owned(), format!("{key}={value}"))));
-        };
-        let size =
-            options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
-        let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
-        let agents = options.agents.map(|n| n.to_string());
-        flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
-        flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
-        flag("--agents", "performance.resource_allocation.max_concurrent_agents", agents);
-        flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
-        Ok(Self { config: global.config.clone(), flags, options })
-    }
-
-    /// What holds for a run that goes on: this, said when it started in the folder `cwd`, where `now` says nothing else.
-    /// A deadline and reports were those of that time.
-    pub(crate) fn then(self, cwd: &Path, now: Self) -> Self {
-        let sets = |(_, text): &(String, String), key: &str| text.split_once('=').is_some_and(|(k, _)| k.trim() == key);
-        let (mut flags, before) = (self.flags, self.options);
-        if now.options.agents.is_some() {
-            flags.retain(|flag| !POOL.iter().any(|key| sets(flag, key)));
-        }
-        let says_timeout =
-            now.flags.iter().any(|flag| sets(flag, "sub_agents.resource_limits.max_execution_time_seconds"));
-        flags.extend(now.flags);
-        Self {
-            config: now.config.or_else(|| self.config.map(|path| cwd.join(path))),
-            flags,
-            options: Options {
-                agents: now.options.agents.or(before.agents),
-                timeout: now.options.timeout.or(before.timeout.filter(|_| !says_timeout)),
-                fail_fast: now.options.fail_fast || before.fail_fast,
-                strict: now.options.strict || before.strict,
-                ..now.options
-            },
-        }
-    }
-}
-
-/// Reads the configuration and the flags of a run.
-pub(crate) fn request(context: &Context, options: Options) -> Result<Request, Failure> {
-    request_of(context, Given::of(&context.global, options)?)
-}
-
-/// Reads the configuration beneath what was given.
-pub(crate) fn request_of(context: &Context, given: Given) -> Result<Request, Failure> {
-    let Given { config, flags, options } = given;
-    let duration = |name: &str, text: &Option<String>| {
-        let parsed = text.as_deref().map(parse_duration).transpose();
-        parsed.with_context(|| name.to_owned()).map_err(Failure::usage)
-    };
-    let Loaded { mut settings, merged } =
-        settings::load(&context.environment, config, flags).map_err(Failure::usage)?;
-    if options.agents.is_some() {
-        // A number on the command line is meant as it stands, from the first moment on.
-        let said = |path| matches!(merged.get(path), Some((_, Origin::Flag(_))));
-        settings.pool_initial = settings.pool_initial.filter(|_| said(POOL[0]));
-        settings.pool_max = settings.pool_max.filter(|_| said(POOL[1]));
-    }
-    Ok(Request {
-        timeout: duration("--timeout", &options.timeout)?.or(settings.agent_timeout),
-        deadline: duration("--deadline", &options.deadline)?,
-        outputs: output::parse(&options.output)?,
-        settings,
-        warnings: merged.warnings,
-        options,
-    })
-}
-
-impl Request {
-    /// Gives a task the limits and retries that its plan leaves open. A recorded task has those of its first run: they
-    /// give way.
-    pub(crate) fn complete(&self, task: &mut Task) {
-        let (limits, retry, filled) = (&mut task.limits, &mut task.retry, &mut task.filled);
-        if filled.memory || limits.memory.is_none() {
-            limits.memory = self.settings.agent_memory;
-            filled.memory = limits.memory.is_some();
-        }
-        if filled.cpu || limits.cpu.is_none() {
-            limits.cpu = self.settings.agent_cpu;
-            filled.cpu = limits.cpu.is_some();
-        }
-        if filled.timeout || limits.timeout.is_none() {
-            limits.timeout = self.timeout;
-            filled.timeout = limits.timeout.is_some();
-        }
-        if filled.retries || (retry.max == 0 && !task.never_repeated) {
-            retry.max = self.settings.retries;
-            filled.retries = retry.max > 0;
-        }
-        if filled.delays || (retry.max > 0 && retry.delay_max.is_zero()) {
-            retry.delay = self.settings.retry_delay;
-            retry.delay_max = self.settings.retry_delay_max;
-            filled.delays = true;
-        }
-    }
-
-    fn halt(&self) -> Option<Halt> {
-        let on = HaltOn::Fail;
-        self.options.fail_fast.then_some(Halt { now: true, on, count: HaltCount::Number(1) })
-    }
-
-    fn ceilings(&self) -> Ceilings {
-        Ceilings { cpu: self.settings.cpu_ceiling, memory: self.settings.memory_ceiling }
-    }
-
-    fn shape(&self, context: &Context, notes: &mut Vec<(NoteLevel, String)>) -> PoolShape {
-        let settings = &self.settings;
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        // A number on the command line is meant as it stands.
-        let workload = settings.workload.filter(|_| self.options.agents.is_none());
-        let suggested = workload.map(|workload| workload.agents(cpus, machine::host().memory));
-        let mut max = settings.agents_max.or(suggested.map(|(_, most)| most)).unwrap_or(cpus);
-        max = max.min(settings.pool_max.unwrap_or(u32::MAX));
-        if let Some(left) = context.environment.slots_left().filter(|_| context.environment.parent().is_some()) {
-            max = max.min(left.max(1));
-        }
-        let files = process::open_files_limit();
-        let fit = (files.saturating_sub(FILES_OWN) / FILES_PER_ATTEMPT).clamp(1, u64::from(u32::MAX)) as u32;
-        if fit < max {
-            notes.push((
-                NoteLevel::Warning,
-                format!("{fit} tasks at once, not {max}: only {files} files may be open (`ulimit -n`)"),
-            ));
-            max = fit;
-        }
-        let initial = settings.pool_initial.or(suggested.map(|(start, _)| start)).unwrap_or(max).min(max);
-        PoolShape { initial, max, scale_factor: settings.scale_factor, idle_timeout: settings.idle_timeout }
     }
 }
 
@@ -480,134 +313,6 @@ pub(crate) fn execute(
     let exit = finish(context, &request, &runtime, folder, watch, over, parent, work.silent, work.may_be_empty);
     runtime.shutdown_background();
     exit
-}
-
-/// The place of a run: its folder, if it is recorded, or a temporary one.
-struct Folder {
-    state: Option<State>,
-    run: Option<RunFolder>,
-    temporary: Option<(RunId, PathBuf)>,
-}
-
-impl Folder {
-    fn open(
-        context: &Context,
-        request: &Request,
-        resumed: Option<RunFolder>,
-        notes: &mut Vec<(NoteLevel, String)>,
-    ) -> Result<Self, Failure> {
-        let now = Zoned::now();
-        let random = now.timestamp().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 7);
-        if request.options.no_journal && resumed.is_none() {
-            let name = folder::name(&now, random);
-            let id =
-                RunId::new(&name).ok_or_else(|| Failure::machine(anyhow::anyhow!("`{name}` is no name of a run")))?;
-            let path = std::env::temp_dir().join(format!("apm-{}-{name}", std::process::id()));
-            let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
-            made.with_context(|| format!("create `{}`", path.display())).map_err(Failure::machine)?;
-            return Ok(Self { state: None, run: None, temporary: Some((id, path)) });
-        }
-        let fail = |error: std::io::Error, what: String| {
-            Failure::machine(anyhow::Error::new(error).context(what))
-                .hint("`APM_STATE_DIR=DIR` uses another place, `--no-journal` keeps no record")
-        };
-        let dir =
-            context.environment.state_dir().map_err(|error| fail(error, "find the state directory".to_owned()))?;
-        let state =
-            State::open(&dir).map_err(|error| fail(error, format!("open the state directory `{}`", dir.display())))?;
-        if resumed.is_some() {
-            return Ok(Self { state: Some(state), run: resumed, temporary: None });
-        }
-        sweep_crashed(&state, notes);
-        collect_garbage(&state, request, notes);
-        let run =
-            state.create(&now, random).map_err(|error| fail(error, format!("create a run in `{}`", dir.display())))?;
-        Ok(Self { state: Some(state), run: Some(run), temporary: None })
-    }
-
-    fn path(&self) -> PathBuf {
-        match (&self.run, &self.temporary) {
-            (Some(run), _) => run.path.clone(),
-            (None, Some((_, path))) => path.clone(),
-            (None, None) => PathBuf::new(),
-        }
-    }
-
-    fn id(&self) -> RunId {
-        match (&self.run, &self.temporary) {
-            (Some(run), _) => run.id.clone(),
-            (None, Some((id, _))) => id.clone(),
-            (None, None) => RunId::new("none").expect("letters make a name"),
-        }
-    }
-
-    fn close(self) {
-        if let Some(run) = self.run {
-            run.close();
-        }
-        if let Some((_, path)) = self.temporary {
-            // Among the temporary files of the system, where it goes sooner or later.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
-
-/// Ends what an apm that was killed left behind.
-fn sweep_crashed(state: &State, notes: &mut Vec<(NoteLevel, String)>) {
-    for run in state.crashed() {
-        sweep(&run.id, notes);
-        run.close();
-    }
-}
-
-/// Ends what one run left behind: what carries its mark, and what descends from that, marked or not.
-pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
-    let mut known: Vec<process::Identity> = Vec::new();
-    let (mut ended, left) = process::end_all(|| {
-        known.retain(|process| process.is_alive());
-        // Who cleared its environment is found through its parent, while that lives: the first is killed when all are
-        // known, and stopped, so that none forks meanwhile.
-        for _ in 0..SCANS_MAX {
-            let table = probe::process::sweep(&Roots::default());
-            let mut roots = process::find(|pid| process::carries(pid, run.as_str()));
-            roots.extend(&known);
-            let members: std::collections::BTreeSet<i32> =
-                roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();
-            let before = known.len();
-            for process in process::find(|pid| members.contains(&pid)) {
-                if !known.contains(&process) {
-                    process::send(process, signal::STOP);
-                    known.push(process);
-                }
-            }
-            if known.len() == before {
-                break;
-            }
-        }
-        known.clone()
-    });
-    ended += Cgroups::sweep(&Roots::default().proc, run.as_str());
-    if !left.is_empty() {
-        let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
-        let text = format!("run {run} crashed and its processes {} cannot be ended", pids.join(", "));
-        notes.push((NoteLevel::Error, text));
-    } else if ended > 0 {
-        let noun = if ended == 1 { "process" } else { "processes" };
-        notes.push((NoteLevel::Warning, format!("run {run} crashed; {ended} {noun} it left were ended")));
-    }
-}
-
-/// Removes old runs, if that was not done for a while.
-fn collect_garbage(state: &State, request: &Request, notes: &mut Vec<(NoteLevel, String)>) {
-    let stamp = state.root().join("cleaned");
-    let age = std::fs::metadata(&stamp).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-    if age.is_some_and(|age| age < request.settings.gc_interval) {
-        return;
-    }
-    let cleaned = std::fs::write(&stamp, "").and_then(|()| state.prune(request.settings.keep_runs));
-    if let Err(error) = cleaned {
-        notes.push((NoteLevel::Warning, format!("old runs in `{}` stay: {error}", state.root().display())));
-    }
 }
 
 fn cgroups(request: &Request, work: &Work, id: &RunId, ceilings: &Ceilings) -> Cgroups {

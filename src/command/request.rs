@@ -1,0 +1,187 @@
+//! What one run is asked for: the configuration beneath the flags of its command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::cli::Global;
+use crate::cli::run::Options;
+use crate::command::failure::Failure;
+use crate::command::{Context, output};
+use crate::config::layers::Origin;
+use crate::config::settings::{self, Loaded, Settings};
+use crate::engine::schedule::{Halt, HaltCount, HaltOn};
+use crate::model::event::{Ceilings, NoteLevel, PoolShape};
+use crate::model::task::Task;
+use crate::model::unit::{Bytes, parse_duration};
+use crate::probe::machine;
+use crate::sys::process;
+
+/// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
+/// at /proc.
+const FILES_PER_ATTEMPT: u64 = 10;
+/// Descriptors apm needs besides.
+const FILES_OWN: u64 = 24;
+
+/// The settings of one run: the configuration with its flags.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) settings: Settings,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) options: Options,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) outputs: Vec<output::Wanted>,
+}
+
+/// What a command line says about a run.
+#[derive(Clone)]
+pub(crate) struct Given {
+    config: Option<PathBuf>,
+    /// `key=value`, and the flag it came from; later ones win.
+    flags: Vec<(String, String)>,
+    options: Options,
+}
+
+/// Bounds of the pool, which a number of agents makes void where they come from below it.
+const POOL: [&str; 2] = ["sub_agents.pool_configuration.initial_size", "sub_agents.pool_configuration.max_size"];
+
+impl Given {
+    /// Of a command line.
+    pub(crate) fn of(global: &Global, options: Options) -> Result<Self, Failure> {
+        let mut flags: Vec<(String, String)> =
+            global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
+        let mut flag = |name: &str, key: &str, value: Option<String>| {
+            flags.extend(value.map(|value| (name.to_owned(), format!("{key}={value}"))));
+        };
+        let size =
+            options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
+        let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
+        let agents = options.agents.map(|n| n.to_string());
+        flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
+        flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
+        flag("--agents", "performance.resource_allocation.max_concurrent_agents", agents);
+        flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
+        Ok(Self { config: global.config.clone(), flags, options })
+    }
+
+    /// What holds for a run that goes on: this, said when it started in the folder `cwd`, where `now` says nothing else.
+    /// A deadline and reports were those of that time.
+    pub(crate) fn then(self, cwd: &Path, now: Self) -> Self {
+        let sets = |(_, text): &(String, String), key: &str| text.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+        let (mut flags, before) = (self.flags, self.options);
+        if now.options.agents.is_some() {
+            flags.retain(|flag| !POOL.iter().any(|key| sets(flag, key)));
+        }
+        let says_timeout =
+            now.flags.iter().any(|flag| sets(flag, "sub_agents.resource_limits.max_execution_time_seconds"));
+        flags.extend(now.flags);
+        Self {
+            config: now.config.or_else(|| self.config.map(|path| cwd.join(path))),
+            flags,
+            options: Options {
+                agents: now.options.agents.or(before.agents),
+                timeout: now.options.timeout.or(before.timeout.filter(|_| !says_timeout)),
+                fail_fast: now.options.fail_fast || before.fail_fast,
+                strict: now.options.strict || before.strict,
+                ..now.options
+            },
+        }
+    }
+}
+
+/// Reads the configuration and the flags of a run.
+pub(crate) fn read(context: &Context, options: Options) -> Result<Request, Failure> {
+    read_given(context, Given::of(&context.global, options)?)
+}
+
+/// Reads the configuration beneath what was given.
+pub(crate) fn read_given(context: &Context, given: Given) -> Result<Request, Failure> {
+    let Given { config, flags, options } = given;
+    let duration = |name: &str, text: &Option<String>| {
+        let parsed = text.as_deref().map(parse_duration).transpose();
+        parsed.with_context(|| name.to_owned()).map_err(Failure::usage)
+    };
+    let Loaded { mut settings, merged } =
+        settings::load(&context.environment, config, flags).map_err(Failure::usage)?;
+    if options.agents.is_some() {
+        // A number on the command line is meant as it stands, from the first moment on.
+        let said = |path| matches!(merged.get(path), Some((_, Origin::Flag(_))));
+        settings.pool_initial = settings.pool_initial.filter(|_| said(POOL[0]));
+        settings.pool_max = settings.pool_max.filter(|_| said(POOL[1]));
+    }
+    Ok(Request {
+        timeout: duration("--timeout", &options.timeout)?.or(settings.agent_timeout),
+        deadline: duration("--deadline", &options.deadline)?,
+        outputs: output::parse(&options.output)?,
+        settings,
+        warnings: merged.warnings,
+        options,
+    })
+}
+
+impl Request {
+    /// Gives a task the limits and retries that its plan leaves open. A recorded task has those of its first run: they
+    /// give way.
+    pub(crate) fn complete(&self, task: &mut Task) {
+        let (limits, retry, filled) = (&mut task.limits, &mut task.retry, &mut task.filled);
+        if filled.memory || limits.memory.is_none() {
+            limits.memory = self.settings.agent_memory;
+            filled.memory = limits.memory.is_some();
+        }
+        if filled.cpu || limits.cpu.is_none() {
+            limits.cpu = self.settings.agent_cpu;
+            filled.cpu = limits.cpu.is_some();
+        }
+        if filled.timeout || limits.timeout.is_none() {
+            limits.timeout = self.timeout;
+            filled.timeout = limits.timeout.is_some();
+        }
+        if filled.retries || (retry.max == 0 && !task.never_repeated) {
+            retry.max = self.settings.retries;
+            filled.retries = retry.max > 0;
+        }
+        if filled.delays || (retry.max > 0 && retry.delay_max.is_zero()) {
+            retry.delay = self.settings.retry_delay;
+            retry.delay_max = self.settings.retry_delay_max;
+            filled.delays = true;
+        }
+    }
+
+    /// When results end the run early.
+    pub(crate) fn halt(&self) -> Option<Halt> {
+        let on = HaltOn::Fail;
+        self.options.fail_fast.then_some(Halt { now: true, on, count: HaltCount::Number(1) })
+    }
+
+    /// What the whole run may use.
+    pub(crate) fn ceilings(&self) -> Ceilings {
+        Ceilings { cpu: self.settings.cpu_ceiling, memory: self.settings.memory_ceiling }
+    }
+
+    /// The pool.
+    pub(crate) fn shape(&self, context: &Context, notes: &mut Vec<(NoteLevel, String)>) -> PoolShape {
+        let settings = &self.settings;
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        // A number on the command line is meant as it stands.
+        let workload = settings.workload.filter(|_| self.options.agents.is_none());
+        let suggested = workload.map(|workload| workload.agents(cpus, machine::host().memory));
+        let mut max = settings.agents_max.or(suggested.map(|(_, most)| most)).unwrap_or(cpus);
+        max = max.min(settings.pool_max.unwrap_or(u32::MAX));
+        if let Some(left) = context.environment.slots_left().filter(|_| context.environment.parent().is_some()) {
+            max = max.min(left.max(1));
+        }
+        let files = process::open_files_limit();
+        let fit = (files.saturating_sub(FILES_OWN) / FILES_PER_ATTEMPT).clamp(1, u64::from(u32::MAX)) as u32;
+        if fit < max {
+            notes.push((
+                NoteLevel::Warning,
+                format!("{fit} tasks at once, not {max}: only {files} files may be open (`ulimit -n`)"),
+            ));
+            max = fit;
+        }
+        let initial = settings.pool_initial.or(suggested.map(|(start, _)| start)).unwrap_or(max).min(max);
+        PoolShape { initial, max, scale_factor: settings.scale_factor, idle_timeout: settings.idle_timeout }
+    }
+}
