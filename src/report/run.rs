@@ -245,7 +245,9 @@ impl RunReport {
         };
         // The source of tasks broke off with an apm that was killed: what else it would have brought nobody knows.
         let cut_off = !self.closed && self.stop.is_none();
-        let incomplete = totals.broken > 0 || cut_off || (strict && self.rows.iter().any(gap));
+        // Where every tool is missing nothing was found to be good.
+        let gaps_matter = strict || totals.skipped == totals.tasks;
+        let incomplete = totals.broken > 0 || cut_off || (gaps_matter && self.rows.iter().any(gap));
         if incomplete { 3 } else { 0 }
     }
 }
@@ -332,6 +334,16 @@ mod tests {
         assert_eq!(code(Stop::Deadline), 1);
         assert_eq!(code(Stop::Fault { error: String::new() }), 1);
         assert_eq!(code(Stop::Signal { signal: 2 }), 130);
+    }
+
+    #[test]
+    fn where_every_tool_is_missing_nothing_passed() {
+        let missing = || Outcome::Skipped {
+            reason: crate::model::task::Skip::ToolMissing { tool: "x".to_owned(), install: String::new() },
+        };
+        assert_eq!(report([missing(), missing()]).0.exit_code_of_tasks(false), 3);
+        assert_eq!(report([missing(), Outcome::Passed]).0.exit_code_of_tasks(false), 0);
+        assert_eq!(report([missing(), Outcome::Passed]).0.exit_code_of_tasks(true), 3);
     }
 
     #[test]
