@@ -317,7 +317,7 @@ fn missing_and_broken_tools_are_no_findings() {
         Ran::of(command)
     };
     let ran = run(&[]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert_eq!(ran.code, Some(3), "nothing could be checked: {}", ran.stdout);
     assert!(ran.stdout.contains("`pytest` is not installed; `pip install pytest` installs it"), "{}", ran.stdout);
     assert_eq!(run(&["--strict"]).code, Some(3), "strict: a gap is a gap");
     // A tool that dies, one that prints something else, one that finds nothing and yet says no.
