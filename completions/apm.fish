@@ -34,6 +34,7 @@ complete -c apm -n "__fish_apm_needs_command" -s v -l verbose -d 'Say more about
 complete -c apm -n "__fish_apm_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_needs_command" -s V -l version -d 'Print version'
 complete -c apm -n "__fish_apm_needs_command" -f -a "run" -d 'Run a workflow, a plan file or a command for each of many values, in parallel'
+complete -c apm -n "__fish_apm_needs_command" -f -a "doctor" -d 'Say what is wrong with this machine, who causes it, on what evidence, and what to do'
 complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
@@ -178,6 +179,31 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l duration -d 'How long to look: rates are over this time' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'The whole diagnosis, schema apm.doctor/1'"
+complete -c apm -n "__fish_apm_using_subcommand doctor" -s o -l output -d 'Write a report to a file too, for instance `-o sarif=doctor.sarif`; repeatable' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l fail-on -d 'Exit with 1 from findings of this severity on' -r -f -a "info\t'Any finding'
+warn\t'Warnings'
+crit\t'Critical findings (the default)'
+never\t'None'"
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l only -d 'Only these rules; repeatable, or with commas' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l ignore -d 'Not these rules; repeatable, or with commas' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l threshold -d 'Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l explain -d 'Explain a rule: what it reads, computes, against which thresholds, and what helps' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l save -d 'Save what was seen, to be looked at elsewhere with --from' -r -F
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l from -d 'Look at what was saved instead of this machine' -r -F
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l root -d 'Read the kernel\'s files below this folder; given twice, the second is the machine at the end of the window' -r -F
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l quick -d 'Look for half a second only'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l list-rules -d 'List all rules'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"

@@ -55,6 +55,7 @@
 pub mod cli;
 mod command;
 mod config;
+mod doctor;
 mod engine;
 mod executor;
 mod journal;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod config;
+pub mod doctor;
 pub mod run;
 
 /// Run checks, plans and commands in parallel, within limits, with one report
@@ -67,6 +68,8 @@ pub enum When {
 pub enum Command {
     /// Run a workflow, a plan file or a command for each of many values, in parallel
     Run(run::Run),
+    /// Say what is wrong with this machine, who causes it, on what evidence, and what to do
+    Doctor(doctor::Doctor),
     /// Show, check, explain or create the configuration
     #[command(subcommand)]
     Config(config::Config),

@@ -12,6 +12,7 @@ use crate::sys;
 use crate::ui::{self, Ui, Wishes};
 
 mod config;
+mod doctor;
 mod each;
 mod failure;
 mod output;
@@ -75,6 +76,7 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     let context = Context { environment, ui, argv, global };
     let result = match command {
         Command::Run(run) => run::main(&context, run),
+        Command::Doctor(words) => doctor::main(&context, words),
         Command::Config(words) => config::main(&context, words),
         Command::Help { words } => help(&context, &words),
     };

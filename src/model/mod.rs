@@ -2,9 +2,11 @@
 //! no function here does I/O, and no type here needs one.
 
 pub mod bytestring;
+pub mod diagnosis;
 pub mod event;
 pub mod finding;
 pub mod id;
 pub mod outcome;
+pub mod snapshot;
 pub mod task;
 pub mod unit;

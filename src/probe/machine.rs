@@ -89,7 +89,7 @@ mod tests {
     fn what_the_kernel_says_is_read_and_what_it_does_not_say_is_absent() {
         let root = std::env::temp_dir().join(format!("apm-machine-{}", std::process::id()));
         fs::create_dir_all(root.join("pressure")).expect("a folder");
-        let roots = Roots { proc: root.clone() };
+        let roots = Roots { proc: root.clone(), ..Roots::default() };
         let meter = Meter::default();
         let nothing = read(&roots, &meter);
         assert_eq!((nothing.available, nothing.cpu_busy, nothing.memory_pressure), (None, None, None));

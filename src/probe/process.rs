@@ -154,7 +154,7 @@ mod tests {
                 .expect("written");
         }
         fs::create_dir_all(root.join("99")).expect("a process that is gone");
-        let roots = Roots { proc: root.clone() };
+        let roots = Roots { proc: root.clone(), ..Roots::default() };
         let table = sweep(&roots);
         let expected =
             Sum { processes: 4, threads: 8, memory: Bytes::mib(4), cpu_time: Duration::from_millis(4 * 1600) };

@@ -1,6 +1,7 @@
 //! What a run amounts to, and how it is written. `run` folds events into a report; the others are leaves that write one
 //! format each. They fetch nothing, measure nothing and know no terminal.
 
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod github;
 pub(crate) mod html;

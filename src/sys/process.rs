@@ -204,3 +204,9 @@ mod tests {
         assert!(!has_mark(b"APM_RUN=run-a\0", "run-a"));
     }
 }
+
+/// The user apm acts as.
+pub(crate) fn uid() -> u32 {
+    // SAFETY: a system call without arguments that cannot fail.
+    unsafe { libc::geteuid() }
+}

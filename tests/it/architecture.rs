@@ -10,11 +10,12 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "command",
         &[
-            "cli", "config", "engine", "executor", "journal", "model", "probe", "report", "sink", "sys", "text", "ui",
-            "workflow",
+            "cli", "config", "doctor", "engine", "executor", "journal", "model", "probe", "report", "sink", "sys",
+            "text", "ui", "workflow",
         ],
     ),
     ("config", &["model", "text"]),
+    ("doctor", &["model"]),
     ("engine", &["executor", "model", "probe", "sys"]),
     ("executor", &["model", "sys"]),
     ("journal", &["model", "sys"]),

@@ -1,0 +1,94 @@
+//! Words of `apm doctor`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Say what is wrong with this machine, who causes it, on what evidence, and what to do
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Only these areas; without any, all but `hardware`
+    #[arg(value_name = "AREA")]
+    pub areas: Vec<Area>,
+    /// How long to look: rates are over this time
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub duration: String,
+    /// Look for half a second only
+    #[arg(long, conflicts_with = "duration")]
+    pub quick: bool,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+    /// Write a report to a file too, for instance `-o sarif=doctor.sarif`; repeatable
+    #[arg(short, long, value_name = "FORMAT=FILE")]
+    pub output: Vec<OsString>,
+    /// Exit with 1 from findings of this severity on
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+    /// Only these rules; repeatable, or with commas
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Not these rules; repeatable, or with commas
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+    /// Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there
+    #[arg(long, value_name = "RULE=WARN:CRIT", value_delimiter = ',')]
+    pub threshold: Vec<String>,
+    /// Explain a rule: what it reads, computes, against which thresholds, and what helps
+    #[arg(long, value_name = "RULE", conflicts_with = "list_rules")]
+    pub explain: Option<String>,
+    /// List all rules
+    #[arg(long)]
+    pub list_rules: bool,
+    /// Save what was seen, to be looked at elsewhere with --from
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Look at what was saved instead of this machine
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "root"])]
+    pub from: Option<PathBuf>,
+    /// Read the kernel's files below this folder; given twice, the second is the machine at the end of the window
+    #[arg(long, value_name = "DIR")]
+    pub root: Vec<PathBuf>,
+}
+
+/// An area.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// Memory
+    Memory,
+    /// CPUs
+    Cpu,
+    /// Disks and file systems
+    Io,
+    /// The network
+    Network,
+    /// Processes, limits, the clock
+    Process,
+    /// Room for agents, and their tools
+    Agents,
+    /// The size of the machine, against the tiers of the specification
+    Hardware,
+}
+
+/// Formats of a diagnosis.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people
+    Text,
+    /// The whole diagnosis, schema apm.doctor/1
+    Json,
+}
+
+/// From which severity on the exit code is 1.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOn {
+    /// Any finding
+    Info,
+    /// Warnings
+    Warn,
+    /// Critical findings (the default)
+    Crit,
+    /// None
+    Never,
+}

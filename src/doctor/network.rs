@@ -1,0 +1,6 @@
+//! Rules about network.
+
+use crate::doctor::Rule;
+
+/// The rules.
+pub(crate) const RULES: &[Rule] = &[];

@@ -1,0 +1,6 @@
+//! Rules about process.
+
+use crate::doctor::Rule;
+
+/// The rules.
+pub(crate) const RULES: &[Rule] = &[];

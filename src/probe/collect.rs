@@ -1,0 +1,48 @@
+//! Two snapshots a window apart, and looks at the tasks in between.
+
+use std::time::{Duration, Instant};
+
+use crate::model::snapshot::{Snapshot, Window};
+use crate::probe::tasks::Looks;
+use crate::probe::{Roots, cgroup, cpu, disk, memory, net, system, tasks};
+
+/// Looks at the states of tasks in a window.
+const LOOKS: u32 = 5;
+
+/// Who looks: left out of what is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
+
+/// Reads everything once.
+pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
+    Snapshot {
+        at_us: origin.elapsed().as_micros() as u64,
+        system: system::read(roots, own.uid),
+        memory: memory::read(roots),
+        cpu: cpu::read(roots),
+        disk: disk::read(roots),
+        net: net::read(roots),
+        cgroups: cgroup::read(roots),
+        processes: tasks::read(roots),
+    }
+}
+
+/// Reads twice. `wait` waits so long and says whether to go on waiting: a Ctrl-C ends the window early.
+pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl FnMut(Duration) -> bool) -> Window {
+    let origin = Instant::now();
+    let from = snapshot(roots, own, origin);
+    let mut looks = Looks::default();
+    let pause = length / (LOOKS + 1);
+    for _ in 0..LOOKS {
+        if !wait(pause) {
+            break;
+        }
+        looks.look(roots, own.pid);
+    }
+    wait(length.saturating_sub(origin.elapsed()));
+    let to = snapshot(roots, own, origin);
+    Window { from, to, observer: own.pid, activity: looks.finish() }
+}
