@@ -37,7 +37,9 @@ fn sources(folder: &Path, out: &mut Vec<(String, String)>) {
         } else if path.extension().is_some_and(|ending| ending == "rs") {
             let text = std::fs::read_to_string(&path).expect("a source");
             // What tests import binds nobody.
-            let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+            let tests = ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub(crate) mod "];
+            let end = tests.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
+            let text = text[..end].to_owned();
             out.push((path.display().to_string(), text));
         }
     }
