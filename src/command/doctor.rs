@@ -7,12 +7,14 @@ use anyhow::{Context as _, anyhow};
 use crate::cli::doctor::{self as words, Doctor, FailOn, Format};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::config::environment::repository_root;
 use crate::doctor::{self, Bad, Question, Rule};
 use crate::model::diagnosis::{Area, Diagnosis, Severity};
 use crate::model::snapshot::Window;
 use crate::model::unit::parse_duration;
 use crate::probe::Roots;
-use crate::probe::collect::{self, Own};
+use crate::probe::collect::{self, Options, Own};
+use crate::probe::room::Folders;
 use crate::report;
 use crate::sys::process;
 use crate::text::layout::Layout;
@@ -35,7 +37,7 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     let question = question(&words)?;
     let window = match &words.from {
         Some(file) => load(file)?,
-        None => look(&words)?,
+        None => look(context, &words)?,
     };
     if let Some(file) = &words.save {
         let bytes = serde_json::to_vec(&window).map_err(Failure::machine)?;
@@ -97,7 +99,8 @@ fn rule(id: &str) -> Result<&'static Rule, Failure> {
     })
 }
 
-fn look(words: &Doctor) -> Result<Window, Failure> {
+fn look(context: &Context, words: &Doctor) -> Result<Window, Failure> {
+    let options = options(context, words);
     let length = if words.quick {
         QUICK
     } else {
@@ -105,13 +108,13 @@ fn look(words: &Doctor) -> Result<Window, Failure> {
     };
     let own = Own { pid: std::process::id() as i32, uid: process::uid() };
     match words.root.as_slice() {
-        [] => Ok(collect::window(&Roots::default(), own, length, wait)),
-        [root] => Ok(collect::window(&Roots::below(root), own, length, wait)),
+        [] => Ok(collect::window(&Roots::default(), own, &options, length, wait)),
+        [root] => Ok(collect::window(&Roots::below(root), own, &options, length, wait)),
         [before, after] => {
             let origin = Instant::now();
             let mut window = Window {
-                from: collect::snapshot(&Roots::below(before), own, origin),
-                to: collect::snapshot(&Roots::below(after), own, origin),
+                from: collect::snapshot(&Roots::below(before), own, &options, origin),
+                to: collect::snapshot(&Roots::below(after), own, &options, origin),
                 ..Window::default()
             };
             window.from.at_us = 0;
@@ -120,6 +123,15 @@ fn look(words: &Doctor) -> Result<Window, Failure> {
         }
         _ => Err(Failure::usage(anyhow!("--root is given more than twice")).hint("once, or before and after")),
     }
+}
+
+/// What costs is looked at when its area is asked for by name.
+fn options(context: &Context, words: &Doctor) -> Options {
+    let asked = |area| words.areas.contains(&area);
+    let environment = &context.environment;
+    let temporary = environment.get("TMPDIR").map_or_else(|| "/tmp".into(), std::path::PathBuf::from);
+    let git = repository_root(&environment.cwd).filter(|_| asked(words::Area::Agents)).map(|root| root.join(".git"));
+    Options { folders: Folders { work: environment.cwd.clone(), temporary, git }, deep: asked(words::Area::Process) }
 }
 
 fn wait(time: Duration) -> bool {

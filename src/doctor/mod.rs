@@ -236,7 +236,7 @@ pub(crate) mod scene {
     use crate::model::diagnosis::{Finding, Severity};
     use crate::model::snapshot::Window;
     use crate::probe::Roots;
-    use crate::probe::collect::{self, Own};
+    use crate::probe::collect::{self, Options, Own};
 
     /// A machine before and after, two seconds apart; gone with the value.
     pub(crate) struct Scene {
@@ -269,7 +269,9 @@ pub(crate) mod scene {
         /// What the probes make of it.
         pub(crate) fn window(&self) -> Window {
             let own = Own { pid: 1, uid: 0 };
-            let read = |when: &str| collect::snapshot(&Roots::below(&self.root.join(when)), own, Instant::now());
+            let options = Options::default();
+            let read =
+                |when: &str| collect::snapshot(&Roots::below(&self.root.join(when)), own, &options, Instant::now());
             let mut window = Window { from: read("0"), to: read("1"), ..Window::default() };
             (window.from.at_us, window.to.at_us) = (0, 2_000_000);
             window

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Snapshot, Window};
+use crate::probe::room::{self, Folders};
 use crate::probe::tasks::Looks;
 use crate::probe::{Roots, cgroup, cpu, disk, memory, net, system, tasks};
 
@@ -16,8 +17,16 @@ pub(crate) struct Own {
     pub(crate) uid: u32,
 }
 
+/// What is looked at beyond the cheap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) folders: Folders,
+    /// Also what costs: every descriptor of every process.
+    pub(crate) deep: bool,
+}
+
 /// Reads everything once.
-pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
+pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     Snapshot {
         at_us: origin.elapsed().as_micros() as u64,
         system: system::read(roots, own.uid),
@@ -25,15 +34,23 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
         cpu: cpu::read(roots),
         disk: disk::read(roots),
         net: net::read(roots),
+        room: room::read(roots, &options.folders),
+        hardware: room::hardware(roots),
         cgroups: cgroup::read(roots),
         processes: tasks::read(roots),
     }
 }
 
 /// Reads twice. `wait` waits so long and says whether to go on waiting: a Ctrl-C ends the window early.
-pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl FnMut(Duration) -> bool) -> Window {
+pub(crate) fn window(
+    roots: &Roots,
+    own: Own,
+    options: &Options,
+    length: Duration,
+    mut wait: impl FnMut(Duration) -> bool,
+) -> Window {
     let origin = Instant::now();
-    let from = snapshot(roots, own, origin);
+    let from = snapshot(roots, own, options, origin);
     let mut looks = Looks::default();
     let pause = length / (LOOKS + 1);
     for _ in 0..LOOKS {
@@ -43,6 +60,6 @@ pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl F
         looks.look(roots, own.pid);
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, origin);
+    let to = snapshot(roots, own, options, origin);
     Window { from, to, observer: own.pid, activity: looks.finish() }
 }
