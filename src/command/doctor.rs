@@ -8,10 +8,11 @@ use crate::cli::doctor::{self as words, Doctor, FailOn, Format};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::config::environment::repository_root;
-use crate::doctor::{self, Bad, Question, Rule};
+use crate::config::settings;
+use crate::doctor::{self, AgentSize, Bad, Question, Rule};
 use crate::model::diagnosis::{Area, Diagnosis, Severity};
 use crate::model::snapshot::Window;
-use crate::model::unit::parse_duration;
+use crate::model::unit::{Bytes, parse_duration};
 use crate::probe::Roots;
 use crate::probe::collect::{self, Options, Own};
 use crate::probe::room::Folders;
@@ -34,7 +35,7 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         let rule = rule(id)?;
         return print(context, &explain(rule));
     }
-    let question = question(&words)?;
+    let question = question(context, &words)?;
     let window = match &words.from {
         Some(file) => load(file)?,
         None => look(context, &words)?,
@@ -157,7 +158,20 @@ fn render(format: Format, diagnosis: &Diagnosis, layout: &Layout, out: &mut Vec<
     }
 }
 
-fn question(words: &Doctor) -> Result<Question, Failure> {
+fn question(context: &Context, words: &Doctor) -> Result<Question, Failure> {
+    let flags = context.global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
+    let loaded = settings::load(&context.environment, context.global.config.clone(), flags).map_err(Failure::usage)?;
+    let settings = loaded.settings;
+    let size = |name: &str, text: &str| Bytes::parse(text).context(name.to_owned()).map_err(Failure::usage);
+    let usual = AgentSize::default();
+    let agent = AgentSize {
+        memory: match &words.agent_memory {
+            Some(text) => size("--agent-memory", text)?,
+            None => settings.agent_memory.unwrap_or(usual.memory),
+        },
+        cpu: words.agent_cpu.or(settings.agent_cpu.map(|cpu| cpu.0)).unwrap_or(usual.cpu),
+        disk: size("--agent-disk", &words.agent_disk)?,
+    };
     let known = |id: &str| rule(id).map(|rule| rule.id.to_owned());
     let threshold = |text: &String| {
         let wrong = || {
@@ -177,6 +191,8 @@ fn question(words: &Doctor) -> Result<Question, Failure> {
         only: words.only.iter().map(|id| known(id)).collect::<Result<_, _>>()?,
         ignore: words.ignore.iter().map(|id| known(id)).collect::<Result<_, _>>()?,
         thresholds: words.threshold.iter().map(threshold).collect::<Result<_, Failure>>()?,
+        agents: words.agents,
+        agent,
     })
 }
 

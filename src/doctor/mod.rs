@@ -8,6 +8,7 @@ use crate::model::diagnosis::{
     Area, Culprit, Diagnosis, Evidence, Finding, HostFacts, Remedy, Severity, Skipped, Threshold,
 };
 use crate::model::snapshot::{Snapshot, Unavailable, Window};
+use crate::model::unit::Bytes;
 
 pub(crate) mod agents;
 pub(crate) mod cpu;
@@ -83,12 +84,33 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// So many agents are to run at once.
+    pub(crate) agents: Option<u32>,
+    /// What one of them takes.
+    pub(crate) agent: AgentSize,
+}
+
+/// What an agent takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AgentSize {
+    pub(crate) memory: Bytes,
+    /// Percent of one CPU.
+    pub(crate) cpu: f64,
+    pub(crate) disk: Bytes,
+}
+
+impl Default for AgentSize {
+    /// A coding agent with its compiler: what rustc, tsc and the JVM of middling projects take.
+    fn default() -> Self {
+        Self { memory: Bytes::mib(1536), cpu: 100.0, disk: Bytes::mib(2048) }
+    }
 }
 
 /// What a rule gets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look<'a> {
     pub(crate) rule: &'static Rule,
+    pub(crate) question: &'a Question,
     pub(crate) window: &'a Window,
     pub(crate) warn: Option<f64>,
     pub(crate) crit: Option<f64>,
@@ -183,7 +205,7 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     for rule in rules().filter(|rule| question.asks(rule)) {
         let own = question.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
         let (warn, crit) = own.map_or((rule.warn, rule.crit), |(_, warn, crit)| (*warn, *crit));
-        match (rule.check)(&Look { rule, window, warn, crit }) {
+        match (rule.check)(&Look { rule, question, window, warn, crit }) {
             Ok(found) if found.is_empty() => ok.push(rule.id.to_owned()),
             Ok(found) => findings.extend(found),
             Err(Skip(reason)) => skipped.push(Skipped { rule: rule.id.to_owned(), reason }),
