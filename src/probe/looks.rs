@@ -1,0 +1,138 @@
+//! Looks at the tasks between two snapshots. The method is that of 0x.tools: who is in which state, where in the kernel,
+//! how often. Short-lived processes are seen only here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use crate::model::snapshot::process::{Activity, Ancestor, Task};
+use crate::probe::tasks::{is_number, parse};
+use crate::probe::{Roots, cpu, read_into};
+
+/// Tasks looked at in one look.
+const TASKS_MAX: usize = 4_000;
+/// Tasks whose allowed CPUs are read.
+const ALLOWED_MAX: usize = 32;
+/// Generations of ancestors that are followed.
+const GENERATIONS_MAX: usize = 32;
+
+/// Looks at the states of all tasks, as often as it is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    looks: u32,
+    is_cut: bool,
+    tasks: HashMap<(i32, i32), Task>,
+    /// Parent and name of every process seen.
+    processes: HashMap<i32, (i32, String)>,
+    runnable: Vec<u32>,
+    allowed: usize,
+}
+
+impl Looks {
+    /// Counts the tasks that run or wait for a CPU: one short file, so it can be asked often. apm itself runs while it
+    /// asks.
+    pub(crate) fn count(&mut self, roots: &Roots) {
+        let mut text = Vec::with_capacity(64);
+        if read_into(&roots.proc.join("loadavg"), &mut text).is_ok()
+            && let Some((running, _)) = std::str::from_utf8(&text).ok().and_then(cpu::tasks)
+        {
+            self.runnable.push(u32::try_from(running.saturating_sub(1)).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Looks once. Tasks of apm itself are left out: they run because they look.
+    pub(crate) fn look(&mut self, roots: &Roots, own: i32) {
+        self.looks += 1;
+        let mut text = Vec::with_capacity(1024);
+        let mut seen = 0;
+        let Ok(entries) = std::fs::read_dir(&roots.proc) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if !is_number(name.as_encoded_bytes()) {
+                continue;
+            }
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|pid| *pid != own) else {
+                continue;
+            };
+            let Ok(tasks) = std::fs::read_dir(entry.path().join("task")) else { continue };
+            for task in tasks.flatten() {
+                if seen >= TASKS_MAX {
+                    self.is_cut = true;
+                    return;
+                }
+                seen += 1;
+                if read_into(&task.path().join("stat"), &mut text).is_ok() {
+                    self.take(pid, &task.path(), &text);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, pid: i32, folder: &Path, text: &[u8]) {
+        let Some(stat) = parse(text) else { return };
+        if stat.pid == pid && self.processes.get(&pid).is_none_or(|(_, name)| *name != stat.name) {
+            self.processes.insert(pid, (stat.parent, stat.name.clone()));
+        }
+        if !matches!(stat.state, 'R' | 'D') {
+            return;
+        }
+        let task = self.tasks.entry((pid, stat.pid)).or_insert_with(|| Task {
+            pid,
+            tid: stat.pid,
+            name: stat.name,
+            parent: stat.parent,
+            ..Task::default()
+        });
+        (task.processor, task.realtime) = (stat.processor, stat.realtime);
+        if stat.state == 'R' {
+            task.running += 1;
+            if task.running == 1 && self.allowed < ALLOWED_MAX {
+                self.allowed += 1;
+                task.allowed = allowed(folder);
+            }
+            return;
+        }
+        task.blocked += 1;
+        let mut text = Vec::new();
+        if read_into(&folder.join("wchan"), &mut text).is_ok() {
+            let wchan = String::from_utf8_lossy(&text).trim().to_owned();
+            task.wchan = Some(wchan).filter(|wchan| !wchan.is_empty() && wchan != "0");
+        }
+        if read_into(&folder.join("syscall"), &mut text).is_ok() {
+            let text = String::from_utf8_lossy(&text);
+            task.syscall = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+        }
+    }
+
+    /// What was seen, the most active first.
+    pub(crate) fn finish(self) -> Activity {
+        let mut ancestors = BTreeMap::new();
+        for task in self.tasks.values() {
+            let mut pid = task.pid;
+            for _ in 0..GENERATIONS_MAX {
+                let Some((parent, name)) = self.processes.get(&pid) else { break };
+                let is_known = ancestors.insert(pid, Ancestor { pid, parent: *parent, name: name.clone() }).is_some();
+                if is_known || *parent <= 1 {
+                    break;
+                }
+                pid = *parent;
+            }
+        }
+        let mut tasks: Vec<Task> = self.tasks.into_values().collect();
+        tasks.sort_by_key(|task| (std::cmp::Reverse(task.running + task.blocked), task.pid, task.tid));
+        Activity {
+            looks: self.looks,
+            tasks,
+            is_cut: self.is_cut,
+            runnable: self.runnable,
+            ancestors: ancestors.into_values().collect(),
+        }
+    }
+}
+
+/// The CPUs a task may run on, as the kernel writes them.
+fn allowed(folder: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    read_into(&folder.join("status"), &mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    Some(text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
+}
