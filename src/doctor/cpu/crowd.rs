@@ -151,22 +151,39 @@ pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
     all
 }
 
-/// Ticks of processes that ended in the window, by name. Their parents know how much; the looks know what they were, and
-/// where none was seen it is said of the parent.
-fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
+/// Ticks of processes that ended in the window, by the one that waited for them.
+fn ended_by(window: &Window, family: &Family<'_>) -> HashMap<i32, u64> {
     let mut ticks: HashMap<i32, u64> = HashMap::new();
     for process in family.after.values().filter(|process| process.pid != window.observer) {
         let before = family.earlier(process).map_or(0, |it| it.children_ticks);
         ticks.insert(process.pid, process.children_ticks.saturating_sub(before));
     }
     // What those that ended had taken before the window is not of this window.
-    for gone in
-        family.before.values().filter(|gone| family.after.get(&gone.pid).is_none_or(|now| now.started != gone.started))
-    {
+    let is_gone = |was: &&&Process| family.after.get(&was.pid).is_none_or(|process| process.started != was.started);
+    for gone in family.before.values().filter(is_gone) {
         if let Some(ticks) = family.heir(gone.pid).and_then(|heir| ticks.get_mut(&heir)) {
             *ticks = ticks.saturating_sub(gone.cpu_ticks).saturating_sub(gone.children_ticks);
         }
     }
+    ticks.retain(|_, ticks| *ticks > 0);
+    ticks
+}
+
+/// Those whose children come and go, by the time these took.
+pub(crate) fn starters(window: &Window) -> Vec<Culprit> {
+    let family = Family::new(window);
+    let mut all: Vec<(u64, i32)> = ended_by(window, &family).into_iter().map(|(pid, ticks)| (ticks, pid)).collect();
+    all.sort_by_key(|(ticks, pid)| (std::cmp::Reverse(*ticks), *pid));
+    let name = |(ticks, pid): &(u64, i32)| {
+        let what = format!("its ended children took {:.0}% of a CPU", *ticks as f64 / window.seconds());
+        Some(Culprit { kind: "process".to_owned(), pid: Some(*pid), name: family.get(*pid)?.1.to_owned(), what })
+    };
+    all.iter().take(NAMED).filter_map(name).collect()
+}
+
+/// The same by name. Their parents know how much; the looks know what they were, and where none was seen it is said of the
+/// parent.
+fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
     let mut seen: HashMap<i32, Vec<(&'a str, u32)>> = HashMap::new();
     for task in window.activity.tasks.iter().filter(|task| task.running > 0 && !family.after.contains_key(&task.pid)) {
         if let (Some(heir), Some((_, name))) = (family.heir(task.pid), family.get(task.pid)) {
@@ -174,7 +191,7 @@ fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
         }
     }
     let mut found = Vec::new();
-    for (pid, ticks) in ticks.into_iter().filter(|(_, ticks)| *ticks > 0) {
+    for (pid, ticks) in ended_by(window, family) {
         match seen.get(&pid) {
             Some(names) => {
                 let all: u32 = names.iter().map(|(_, running)| *running).sum();

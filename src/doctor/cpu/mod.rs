@@ -45,7 +45,7 @@ pub(crate) const RULES: &[Rule] = &[
         area: Area::Cpu,
         title: "the load is not of the CPUs: tasks hang in uninterruptible sleep",
         source: "/proc/loadavg; state and wchan in /proc/PID/task/TID, looked at 5 times in the window",
-        computation: "tasks in state D on average, where the load of a minute is above 2 a CPU, the CPUs have no queue, and tasks in D are half of what wants to run and of the load",
+        computation: "tasks in state D in every look that did not get further, where the load of a minute is above 2 a CPU, the CPUs have no queue, and tasks in D with those running are half of the load; where they get further it is information",
         unit: "",
         bad: Bad::Above,
         warn: Some(1.0),

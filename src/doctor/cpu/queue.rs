@@ -4,6 +4,7 @@ use crate::doctor::cpu::crowd::{self, By, crowds};
 use crate::doctor::cpu::{has_waited_a_minute, online, percent, spent, stats};
 use crate::doctor::{Look, Skip, Verdict, cpus_effective, culprit};
 use crate::model::diagnosis::{Finding, Severity};
+use crate::model::snapshot::Snapshot;
 use crate::model::snapshot::process::{Process, Task};
 
 /// Tasks a CPU from which on pressure is a fault; a build with one job a CPU stays below.
@@ -15,6 +16,10 @@ const SHORT: f64 = 1.5;
 const SHORT_AVG10: f64 = 10.0;
 /// Counts of the queue below which the two snapshots have to do.
 const COUNTS_MIN: usize = 4;
+/// A load of a minute above this, a CPU, is high.
+const LOAD: f64 = 2.0;
+/// Times a task that hangs may have run in the window: signals wake it, it sleeps on.
+const TURNS_STUCK: u64 = 3;
 /// Busy CPUs, percent, from which on waiting has nothing strange.
 const FULL: f64 = 90.0;
 
@@ -141,6 +146,21 @@ fn with_crowds(look: &Look<'_>, finding: Finding) -> Finding {
     }
 }
 
+/// A task hangs: it slept without a break in every look, and its process got no further.
+fn hangs(look: &Look<'_>, task: &Task) -> bool {
+    if task.blocked < look.window.activity.looks {
+        return false;
+    }
+    let turns = |snapshot: &Snapshot| {
+        snapshot.processes.known()?.iter().find(|process| process.pid == task.tid).and_then(|process| process.turns)
+    };
+    match (turns(look.before()), turns(look.now())) {
+        (Some(before), Some(after)) => after.saturating_sub(before) <= TURNS_STUCK,
+        // Of other threads than the first nobody counts: being asleep each time has to do.
+        _ => true,
+    }
+}
+
 pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
     let activity = &look.window.activity;
     if activity.looks == 0 {
@@ -148,28 +168,31 @@ pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
     }
     let [one, five, _] = *look.now().cpu.load.get()?;
     let queue = queue(look)?;
-    let looks = f64::from(activity.looks);
-    let asleep = activity.tasks.iter().map(|task| f64::from(task.blocked)).sum::<f64>() / looks;
+    let asleep = activity.tasks.iter().map(|task| f64::from(task.blocked)).sum::<f64>() / f64::from(activity.looks);
     let is_load_of_cpu = queue.per_cpu() > CROWDED || asleep < queue.steady;
-    // The load falls slowly: after a burst it is high while nothing hangs.
+    // The load falls slowly: after a burst it is high while nothing sleeps.
     let explains = asleep + queue.steady >= one / 2.0;
-    if one <= 2.0 * queue.cpus || is_load_of_cpu || !explains {
+    if one <= LOAD * queue.cpus || is_load_of_cpu || !explains {
         return Ok(Vec::new());
     }
-    let lasts = five > 2.0 * queue.cpus;
-    let Some(severity) = look.judge(asleep, lasts) else { return Ok(Vec::new()) };
-    let title = format!("load {one:.1} on {}, but {asleep:.0} of it are tasks that hang", cpus(queue.cpus));
+    let hanging: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(look, task)).collect();
+    let lasts = five > LOAD * queue.cpus;
+    let (severity, what) = match look.judge(hanging.len() as f64, lasts) {
+        Some(severity) => (severity, format!("{} of it are tasks that hang", hanging.len())),
+        // Those that read and write are a matter of the disks, not of anything stuck.
+        None => (Severity::Info, format!("{asleep:.0} of it are tasks that wait for disks")),
+    };
     let finding = look
-        .finding(severity, asleep, title)
+        .finding(severity, hanging.len() as f64, format!("load {one:.1} on {}, but {what}", cpus(queue.cpus)))
         .read("/proc/loadavg", "load of 1 minute", one, "")
         .read("/proc/PID/task/TID/stat", "tasks in state D, on average", asleep, "")
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
         .agreed(2 + u32::from(lasts))
         .by(culprit::blocked(look.window));
-    let place = finding.culprits.first().and_then(|culprit| culprit.pid);
+    let first = finding.culprits.first().and_then(|culprit| culprit.pid);
     Ok(vec![finding.fix(
         "see what they wait for; more CPU does not help",
-        place.map(|pid| format!("cat /proc/{pid}/wchan; ls -l /proc/{pid}/cwd /proc/{pid}/fd")),
+        first.map(|pid| format!("cat /proc/{pid}/wchan; ls -l /proc/{pid}/cwd /proc/{pid}/fd")),
     )])
 }
 
@@ -367,6 +390,13 @@ mod tests {
         assert_eq!(found[0].title, "load 5.1 on 2 CPUs, but 5 of it are tasks that hang");
         assert_eq!(found[0].culprits[0].what, "blocked in percpu_rwsem_wait in 5 of 5 looks");
         assert_eq!(severities(&ask(&sleepers("d2", "5.10 4.50 1.00 1/100 999\n", 5, 0), "cpu.load_d")), [Crit]);
+        // Disks that are written to are no fault: each runs between its sleeps.
+        let mut busy = sleepers("d6", "9.00 9.00 1.00 1/100 999\n", 8, 1);
+        for (snapshot, turns) in [(&mut busy.from, 10), (&mut busy.to, 4_000)] {
+            let process = |pid| Process { pid, turns: Some(turns), ..Process::default() };
+            snapshot.processes = crate::model::snapshot::Field::Known((100..108).map(process).collect());
+        }
+        assert_eq!(severities(&ask(&busy, "cpu.load_d")), [Info]);
         // A load of the CPUs; the rest of a load that is over; a low load.
         assert_eq!(ask(&sleepers("d3", "9.00 9.00 1.00 1/100 999\n", 1, 9), "cpu.load_d"), []);
         assert_eq!(ask(&sleepers("d4", "9.00 9.00 1.00 1/100 999\n", 1, 0), "cpu.load_d"), []);

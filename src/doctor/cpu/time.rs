@@ -311,16 +311,10 @@ pub(super) fn forks(look: &Look<'_>) -> Verdict {
         None if is_told => Severity::Info,
         None => return Ok(Vec::new()),
     };
-    let seconds = look.window.seconds();
-    let starters = culprit::took(
-        look.window,
-        |process| process.children_ticks,
-        |ticks| format!("its ended children took {:.0}% of a CPU", ticks as f64 / seconds),
-    );
     Ok(vec![
         look.finding(severity, rate, format!("{all:.0} processes and threads are started a second ({rate:.0} a CPU)"))
             .counted("/proc/stat", "processes", before.forks, after.forks, "")
-            .by(starters)
+            .by(crowd::starters(look.window))
             .fix("do it in one process: a builtin of the shell, xargs, a loop in the program", None),
     ])
 }
