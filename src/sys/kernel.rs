@@ -22,8 +22,8 @@ pub(crate) fn clock() -> io::Result<Clock> {
     let unit = if time.status & libc::STA_NANO == 0 { 1 } else { 1000 };
     Ok(Clock {
         is_synchronised: time.status & libc::STA_UNSYNC == 0,
-        offset_us: i64::from(time.offset) / unit,
-        error_max_us: i64::from(time.maxerror),
+        offset_us: time.offset / unit,
+        error_max_us: time.maxerror,
     })
 }
 
