@@ -13,6 +13,7 @@ use crate::model::unit::Bytes;
 pub(crate) mod agents;
 pub(crate) mod cpu;
 pub(crate) mod culprit;
+pub(crate) mod focus;
 pub(crate) mod hardware;
 pub(crate) mod io;
 pub(crate) mod memory;
@@ -68,7 +69,7 @@ impl From<&Unavailable> for Skip {
 
 /// All rules, in the order of `--list-rules`.
 pub(crate) fn rules() -> impl Iterator<Item = &'static Rule> {
-    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES]
+    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES, focus::RULES]
         .into_iter()
         .flatten()
 }
@@ -84,6 +85,8 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// `--pid` or `--cgroup`.
+    pub(crate) focus: bool,
     /// So many agents are to run at once.
     pub(crate) agents: Option<u32>,
     /// What one of them takes.
@@ -219,6 +222,10 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
 impl Question {
     fn asks(&self, rule: &Rule) -> bool {
         let names = |list: &[String]| list.iter().any(|id| id == rule.id);
+        // Asked for by its own flags, and then first of all.
+        if rule.id == focus::RULES[0].id {
+            return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
+        }
         let in_area = match self.areas.as_slice() {
             [] => rule.area != Area::Hardware,
             areas => areas.contains(&rule.area),
@@ -313,7 +320,7 @@ pub(crate) mod scene {
 
     /// What one rule says of a window. A rule that could not look fails the test.
     pub(crate) fn ask(window: &Window, rule: &str) -> Vec<Finding> {
-        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], ..Question::default() });
+        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], focus: true, ..Question::default() });
         assert_eq!(diagnosis.skipped, []);
         diagnosis.findings
     }

@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) folders: Folders,
     /// Also what costs: every descriptor of every process.
     pub(crate) deep: bool,
+    /// Processes asked about.
+    pub(crate) focus: Vec<i32>,
 }
 
 /// Reads everything once.
@@ -57,9 +59,9 @@ pub(crate) fn window(
         if !wait(pause) {
             break;
         }
-        looks.look(roots, own.pid);
+        looks.look(roots, own.pid, &options.focus);
     }
     wait(length.saturating_sub(origin.elapsed()));
     let to = snapshot(roots, own, options, origin);
-    Window { from, to, observer: own.pid, activity: looks.finish() }
+    Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }
