@@ -93,8 +93,11 @@ fn check(look: &Look<'_>) -> Verdict {
     let cpu = grown(&|process| process.cpu_ticks) as f64 / seconds;
     let delayed = grown(&|process| process.run_delay_ns.unwrap_or_default()) as f64 / 1e7 / seconds;
     let faults = grown(&|process| process.major_faults) as f64 / seconds;
-    let read = grown(&|process| process.io.map_or(0, |io| io.read)) as f64 / seconds;
-    let written = grown(&|process| process.io.map_or(0, |io| io.written)) as f64 / seconds;
+    // Those of other users may not be seen: absent is not zero.
+    let io = first.io.map(|_| {
+        let read = grown(&|process| process.io.map_or(0, |io| io.read)) as f64 / seconds;
+        (read, grown(&|process| process.io.map_or(0, |io| io.written)) as f64 / seconds)
+    });
 
     let tasks: Vec<&Task> = window.activity.tasks.iter().filter(|task| in_focus(&task.pid)).collect();
     let share = |count: &dyn Fn(&Task) -> u32| -> f64 {
@@ -140,9 +143,11 @@ fn check(look: &Look<'_>) -> Verdict {
         .read(&format!("{process}/task/*/stat"), "threads running or ready", running, "% of looks")
         .read(&format!("{process}/task/*/stat"), "threads blocked in the kernel", blocked, "% of looks")
         .read(&format!("{process}/task/*/stat"), "threads asleep", sleeping, "% of looks")
-        .read(&format!("{process}/stat"), "faults that read a disk", faults, "/s")
-        .read(&format!("{process}/io"), "read", read, "B/s")
-        .read(&format!("{process}/io"), "written", written, "B/s");
+        .read(&format!("{process}/stat"), "faults that read a disk", faults, "/s");
+    if let Some((read, written)) = io {
+        finding = finding.read(&format!("{process}/io"), "read", read, "B/s");
+        finding = finding.read(&format!("{process}/io"), "written", written, "B/s");
+    }
     if let Some(place) = most {
         finding = finding.read(&format!("{process}/wchan"), place, f64::from(places[place]), " looks");
     }

@@ -219,6 +219,9 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     Diagnosis { schema: SCHEMA.to_owned(), host: host(&window.to), window_s: window.seconds(), findings, ok, skipped }
 }
 
+/// Rules whose facts cost, and that are therefore asked only when their area, or they themselves, are named.
+const ON_REQUEST: &[&str] = &["git.lock", "git.upkeep", "git.big", "tool.missing"];
+
 impl Question {
     fn asks(&self, rule: &Rule) -> bool {
         let names = |list: &[String]| list.iter().any(|id| id == rule.id);
@@ -227,7 +230,7 @@ impl Question {
             return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
         }
         let in_area = match self.areas.as_slice() {
-            [] => rule.area != Area::Hardware,
+            [] => rule.area != Area::Hardware && !ON_REQUEST.contains(&rule.id),
             areas => areas.contains(&rule.area),
         };
         (if self.only.is_empty() { in_area } else { names(&self.only) }) && !names(&self.ignore)
