@@ -9,6 +9,7 @@ pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod room;
 pub(crate) mod system;
 pub(crate) mod tasks;
 
