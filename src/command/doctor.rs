@@ -133,7 +133,9 @@ fn look(context: &Context, words: &Doctor) -> Result<Window, Failure> {
     } else {
         parse_duration(&words.duration).context("--duration").map_err(Failure::usage)?
     };
-    let own = Own { pid: std::process::id() as i32, uid: process::uid() };
+    // In the files of another machine no process is this one.
+    let pid = if words.root.is_empty() { std::process::id() as i32 } else { 0 };
+    let own = Own { pid, uid: process::uid() };
     match words.root.as_slice() {
         [] => Ok(collect::window(&Roots::default(), own, &options, length, wait)),
         [root] => Ok(collect::window(&Roots::below(root), own, &options, length, wait)),
