@@ -13,11 +13,13 @@ use crate::model::unit::Bytes;
 pub(crate) mod agents;
 pub(crate) mod cpu;
 pub(crate) mod culprit;
+pub(crate) mod focus;
 pub(crate) mod hardware;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod watch;
 
 /// The version of the report.
 pub(crate) const SCHEMA: &str = "apm.doctor/1";
@@ -68,7 +70,7 @@ impl From<&Unavailable> for Skip {
 
 /// All rules, in the order of `--list-rules`.
 pub(crate) fn rules() -> impl Iterator<Item = &'static Rule> {
-    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES]
+    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES, focus::RULES]
         .into_iter()
         .flatten()
 }
@@ -84,6 +86,8 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// `--pid` or `--cgroup`.
+    pub(crate) focus: bool,
     /// So many agents are to run at once.
     pub(crate) agents: Option<u32>,
     /// What one of them takes.
@@ -216,11 +220,18 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     Diagnosis { schema: SCHEMA.to_owned(), host: host(&window.to), window_s: window.seconds(), findings, ok, skipped }
 }
 
+/// Rules whose facts cost, and that are therefore asked only when their area, or they themselves, are named.
+const ON_REQUEST: &[&str] = &["git.lock", "git.upkeep", "git.big", "tool.missing"];
+
 impl Question {
     fn asks(&self, rule: &Rule) -> bool {
         let names = |list: &[String]| list.iter().any(|id| id == rule.id);
+        // Asked for by its own flags, and then first of all.
+        if rule.id == focus::RULES[0].id {
+            return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
+        }
         let in_area = match self.areas.as_slice() {
-            [] => rule.area != Area::Hardware,
+            [] => rule.area != Area::Hardware && !ON_REQUEST.contains(&rule.id),
             areas => areas.contains(&rule.area),
         };
         (if self.only.is_empty() { in_area } else { names(&self.only) }) && !names(&self.ignore)
@@ -313,7 +324,7 @@ pub(crate) mod scene {
 
     /// What one rule says of a window. A rule that could not look fails the test.
     pub(crate) fn ask(window: &Window, rule: &str) -> Vec<Finding> {
-        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], ..Question::default() });
+        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], focus: true, ..Question::default() });
         assert_eq!(diagnosis.skipped, []);
         diagnosis.findings
     }

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) folders: Folders,
     /// Also what costs: every descriptor of every process.
     pub(crate) deep: bool,
+    /// Processes asked about.
+    pub(crate) focus: Vec<i32>,
 }
 
 /// Reads everything once, the kernel's log too: the second snapshot, or the only one.
@@ -73,12 +75,13 @@ pub(crate) fn window(
         if !wait((length * step / steps).saturating_sub(origin.elapsed())) {
             break;
         }
-        looks.count(roots);
         if step % COUNTS == 0 {
-            looks.look(roots, own.pid);
+            looks.look(roots, own.pid, &options.focus);
+        } else {
+            looks.count(roots);
         }
     }
     wait(length.saturating_sub(origin.elapsed()));
     let to = snapshot(roots, own, options, origin);
-    Window { from, to, observer: own.pid, activity: looks.finish() }
+    Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

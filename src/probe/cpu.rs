@@ -16,7 +16,7 @@ const CPUS_MAX: u32 = 8192;
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots) -> Cpu {
-    let stat = field(&roots.proc.join("stat"), stat);
+    let stat = stat_of(roots);
     let allowed = allowed(roots, stat.known());
     let affinity = match allowed.get() {
         Ok(cpus) => Field::Known(cpus.len() as u32),
@@ -34,6 +34,11 @@ pub(crate) fn read(roots: &Roots) -> Cpu {
         heat: heat(&roots.sys.join("devices/system/cpu"), stat.known()),
         stat,
     }
+}
+
+/// /proc/stat alone.
+pub(crate) fn stat_of(roots: &Roots) -> Field<Stat> {
+    field(&roots.proc.join("stat"), stat)
 }
 
 fn load(text: &str) -> Option<[f64; 3]> {

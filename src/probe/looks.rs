@@ -40,7 +40,8 @@ impl Looks {
     }
 
     /// Looks once. Tasks of apm itself are left out: they run because they look.
-    pub(crate) fn look(&mut self, roots: &Roots, own: i32) {
+    pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
+        self.count(roots);
         self.looks += 1;
         let mut text = Vec::with_capacity(1024);
         let mut seen = 0;
@@ -61,18 +62,18 @@ impl Looks {
                 }
                 seen += 1;
                 if read_into(&task.path().join("stat"), &mut text).is_ok() {
-                    self.take(pid, &task.path(), &text);
+                    self.take(pid, &task.path(), &text, focus.contains(&pid));
                 }
             }
         }
     }
 
-    fn take(&mut self, pid: i32, folder: &Path, text: &[u8]) {
+    fn take(&mut self, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
         let Some(stat) = parse(text) else { return };
         if stat.pid == pid && self.processes.get(&pid).is_none_or(|(_, name)| *name != stat.name) {
             self.processes.insert(pid, (stat.parent, stat.name.clone()));
         }
-        if !matches!(stat.state, 'R' | 'D') {
+        if !(matches!(stat.state, 'R' | 'D') || in_focus) {
             return;
         }
         let task = self.tasks.entry((pid, stat.pid)).or_insert_with(|| Task {
@@ -91,7 +92,11 @@ impl Looks {
             }
             return;
         }
-        task.blocked += 1;
+        if stat.state == 'D' {
+            task.blocked += 1;
+        } else {
+            task.sleeping += 1;
+        }
         let mut text = Vec::new();
         if read_into(&folder.join("wchan"), &mut text).is_ok() {
             let wchan = String::from_utf8_lossy(&text).trim().to_owned();

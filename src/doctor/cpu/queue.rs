@@ -20,6 +20,8 @@ const COUNTS_MIN: usize = 4;
 const LOAD: f64 = 2.0;
 /// Times a task that hangs may have run in the window: signals wake it, it sleeps on.
 const TURNS_STUCK: u64 = 3;
+/// Looks that tell sleeping on from sleeping again.
+const LOOKS_MIN: u32 = 4;
 /// Busy CPUs, percent, from which on waiting has nothing strange.
 const FULL: f64 = 90.0;
 
@@ -156,8 +158,8 @@ fn hangs(look: &Look<'_>, task: &Task) -> bool {
     };
     match (turns(look.before()), turns(look.now())) {
         (Some(before), Some(after)) => after.saturating_sub(before) <= TURNS_STUCK,
-        // Of other threads than the first nobody counts: being asleep each time has to do.
-        _ => true,
+        // Of other threads than the first nobody counts: being asleep each of several times has to do.
+        _ => look.window.activity.looks >= LOOKS_MIN,
     }
 }
 

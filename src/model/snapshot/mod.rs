@@ -120,6 +120,8 @@ pub struct Window {
     pub to: Snapshot,
     /// The process that looked: no culprit.
     pub observer: i32,
+    /// Processes asked about, the one named first.
+    pub focus: Vec<i32>,
     /// Tasks seen running or in uninterruptible sleep, in looks spread over the window.
     pub activity: process::Activity,
 }
