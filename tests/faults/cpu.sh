@@ -1,6 +1,14 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # read by run.sh, which sets some of them
 # Faults of the CPUs, each some seconds long, and busy machines that are well.
 
+# cpu_start COMMAND...: in the background with all it starts, ended with all of it; its pid in $pid.
+cpu_start() {
+    setsid "$@" >"$scratch/out" 2>&1 &
+    pid=$!
+    disown
+    undo "kill -KILL -- -$pid"
+}
+
 # cpu_loop COUNT NAME: so many processes of that name that do nothing but run, for at most 20 seconds.
 cpu_loop() {
     local count=$1 name=$2
@@ -26,7 +34,7 @@ cpu_sources() {
 # unsafe
 fault_eight_jobs_a_cpu() {
     cpu_sources 1500
-    start timeout 20 make -s -C "$scratch/src" -j $(($(nproc) * 8))
+    cpu_start timeout 20 make -s -C "$scratch/src" -j $(($(nproc) * 8))
     sleep 0.7
 }
 
@@ -42,7 +50,7 @@ fault_eight_loops_a_cpu() {
 # needs stress-ng
 # unsafe
 fault_four_stressors_a_cpu() {
-    start stress-ng --cpu $(($(nproc) * 4)) --timeout 15 --quiet
+    cpu_start stress-ng --cpu $(($(nproc) * 4)) --timeout 15 --quiet
     sleep 0.5
 }
 
@@ -68,14 +76,14 @@ fault_one_thread() {
 # expect cpu.sys stress-ng
 # needs stress-ng
 fault_switches() {
-    start stress-ng --switch "$(nproc)" --timeout 15 --quiet
+    cpu_start stress-ng --switch "$(nproc)" --timeout 15 --quiet
     sleep 0.5
 }
 
 # expect cpu.sys stress-ng
 # needs stress-ng
 fault_kernel_time() {
-    start stress-ng --sysinfo "$(nproc)" --get "$(nproc)" --timeout 15 --quiet
+    cpu_start stress-ng --sysinfo "$(nproc)" --get "$(nproc)" --timeout 15 --quiet
     sleep 0.5
 }
 
@@ -84,7 +92,7 @@ fault_kernel_time() {
 fault_forks() {
     printf '#!/bin/sh\ni=0; while [ $i -lt 40000 ]; do /bin/true; i=$((i + 1)); done\n' >"$scratch/apm-forks"
     chmod +x "$scratch/apm-forks"
-    for ((i = 0; i < $(nproc); i++)); do start timeout 15 "$scratch/apm-forks"; done
+    for ((i = 0; i < $(nproc); i++)); do cpu_start timeout 15 "$scratch/apm-forks"; done
     sleep 0.3
 }
 
@@ -133,7 +141,7 @@ fault_quota_below_nproc() {
 # needs gcc make
 calm_one_job_a_cpu() {
     cpu_sources 1500
-    start timeout 20 make -s -C "$scratch/src" -j "$(nproc)"
+    cpu_start timeout 20 make -s -C "$scratch/src" -j "$(nproc)"
     sleep 0.7
 }
 
@@ -150,7 +158,7 @@ calm_one_loop_a_cpu() {
 # expect cpu.runq
 # needs stress-ng
 calm_burst() {
-    start stress-ng --cpu $(($(nproc) * 8)) --timeout 1 --quiet
+    cpu_start stress-ng --cpu $(($(nproc) * 8)) --timeout 1 --quiet
     sleep 0.2
 }
 
