@@ -1,11 +1,12 @@
 //! All processes, and what their tasks do: one read of /proc/PID/stat each, more only where a rule needs it. The method of
 //! the looks is that of 0x.tools: who is in which state, where in the kernel, how often.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
 use crate::model::snapshot::Field;
-use crate::model::snapshot::process::{Activity, Io, Process, Task};
+use crate::model::snapshot::process::{Activity, Io, Process, Sizes, Task};
 use crate::probe::{Roots, read_into, say};
 
 /// Page size of x86-64 and of aarch64 as distributions build it.
@@ -14,6 +15,8 @@ const PAGE: u64 = 4096;
 const DETAILED_MAX: usize = 1_000;
 /// Tasks looked at in one look.
 const TASKS_MAX: usize = 4_000;
+/// Processes whose memory is followed over the window, the largest at each look.
+const SIZED_MAX: usize = 50;
 
 /// Reads all processes.
 pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
@@ -88,12 +91,39 @@ pub(crate) struct Looks {
     looks: u32,
     is_cut: bool,
     tasks: HashMap<(i32, i32), Task>,
+    first: Option<Instant>,
+    at_us: Vec<u64>,
+    /// Resident bytes, process and start of those seen in this look.
+    resident: Vec<(u64, i32, u64)>,
+    sizes: BTreeMap<(i32, u64), Sizes>,
 }
 
 impl Looks {
     /// Looks once. Tasks of apm itself are left out: they run because they look.
     pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         self.looks += 1;
+        let first = *self.first.get_or_insert_with(Instant::now);
+        self.at_us.push(first.elapsed().as_micros() as u64);
+        self.sweep(roots, own, focus);
+        self.measure(roots);
+    }
+
+    /// Memory of the largest. That of files and of shared memory is no growth of a process.
+    fn measure(&mut self, roots: &Roots) {
+        let mut largest = std::mem::take(&mut self.resident);
+        largest.sort_unstable_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let mut text = Vec::new();
+        for (_, pid, started) in largest.into_iter().take(SIZED_MAX) {
+            if read_into(&roots.proc.join(pid.to_string()).join("statm"), &mut text).is_err() {
+                continue;
+            }
+            let Some(bytes) = anonymous(&text) else { continue };
+            let sizes = self.sizes.entry((pid, started));
+            sizes.or_insert_with(|| Sizes { pid, started, seen: Vec::new() }).seen.push((self.looks - 1, bytes));
+        }
+    }
+
+    fn sweep(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         let mut text = Vec::with_capacity(1024);
         let mut seen = 0;
         let Ok(entries) = std::fs::read_dir(&roots.proc) else { return };
@@ -121,6 +151,9 @@ impl Looks {
 
     fn take(&mut self, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
         let Some(stat) = parse(text) else { return };
+        if stat.pid == pid {
+            self.resident.push((stat.resident, pid, stat.started));
+        }
         if !(matches!(stat.state, 'R' | 'D') || in_focus) {
             return;
         }
@@ -154,6 +187,14 @@ impl Looks {
     pub(crate) fn finish(self) -> Activity {
         let mut tasks: Vec<Task> = self.tasks.into_values().collect();
         tasks.sort_by_key(|task| (std::cmp::Reverse(task.running + task.blocked), task.pid, task.tid));
-        Activity { looks: self.looks, tasks, is_cut: self.is_cut }
+        let sizes = self.sizes.into_values().collect();
+        Activity { looks: self.looks, tasks, is_cut: self.is_cut, at_us: self.at_us, sizes }
     }
+}
+
+/// /proc/PID/statm: pages in all, in RAM, of those shared with files or others.
+fn anonymous(text: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace().skip(1);
+    let (resident, shared): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    resident.saturating_sub(shared).checked_mul(PAGE)
 }
