@@ -47,6 +47,12 @@ pub struct Doctor {
     /// The same for the processes of a control group, for instance `/system.slice/nginx.service`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "from", "root"])]
     pub cgroup: Option<String>,
+    /// Look again and again, and say what changes; Ctrl-C ends it
+    #[arg(long, conflicts_with_all = ["from", "save", "duration", "quick", "output", "pid", "cgroup"])]
+    pub watch: bool,
+    /// How often --watch looks
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch")]
+    pub every: String,
     /// Whether so many agents fit at once
     #[arg(long, value_name = "N")]
     pub agents: Option<u32>,

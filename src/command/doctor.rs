@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::cli::doctor::{self as words, Doctor, FailOn, Format};
 use crate::command::failure::{Exit, Failure};
-use crate::command::{Context, qa};
+use crate::command::{Context, qa, watch};
 use crate::config::environment::repository_root;
 use crate::config::settings;
 use crate::doctor::{self, AgentSize, Bad, Question, Rule};
@@ -21,6 +21,8 @@ use crate::sys::process;
 use crate::text::layout::Layout;
 use crate::text::suggest;
 
+/// Shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// The window of `--quick`.
 const QUICK: Duration = Duration::from_millis(500);
 /// Largest saved file that is read.
@@ -36,6 +38,9 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         return print(context, &explain(rule));
     }
     let question = question(context, &words)?;
+    if words.watch {
+        return watch(context, &words, question);
+    }
     let mut window = match &words.from {
         Some(file) => load(file)?,
         None => look(context, &words)?,
@@ -61,6 +66,22 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     };
     let failed = floor.is_some_and(|floor| diagnosis.findings.iter().any(|finding| finding.severity >= floor));
     Ok(if failed { Exit::Failures } else { Exit::Good })
+}
+
+fn watch(context: &Context, words: &Doctor, question: Question) -> Result<Exit, Failure> {
+    let every = parse_duration(&words.every).context("--every").map_err(Failure::usage)?;
+    if every < SHORTEST {
+        return Err(Failure::usage(anyhow!("--every {}: at least 0.1s", words.every)));
+    }
+    let roots = match words.root.as_slice() {
+        [] => Roots::default(),
+        [root] => Roots::below(root),
+        _ => return Err(Failure::usage(anyhow!("--watch looks at one machine: give --root once"))),
+    };
+    let own = Own { pid: std::process::id() as i32, uid: process::uid() };
+    let options = options(context, words)?;
+    let format = words.format;
+    watch::main(&watch::Watch { context, roots, own, options, question, every, format })
 }
 
 fn print(context: &Context, text: &str) -> Result<Exit, Failure> {
@@ -112,7 +133,9 @@ fn look(context: &Context, words: &Doctor) -> Result<Window, Failure> {
     } else {
         parse_duration(&words.duration).context("--duration").map_err(Failure::usage)?
     };
-    let own = Own { pid: std::process::id() as i32, uid: process::uid() };
+    // In the files of another machine no process is this one.
+    let pid = if words.root.is_empty() { std::process::id() as i32 } else { 0 };
+    let own = Own { pid, uid: process::uid() };
     match words.root.as_slice() {
         [] => Ok(collect::window(&Roots::default(), own, &options, length, wait)),
         [root] => Ok(collect::window(&Roots::below(root), own, &options, length, wait)),

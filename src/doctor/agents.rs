@@ -31,9 +31,9 @@ pub(crate) const RULES: &[Rule] = &[
                       64 processes, 10 descriptors of apm); the least binds",
         unit: "agents",
         bad: Bad::Below,
-        warn: Some(0.999),
+        warn: None,
         crit: None,
-        thresholds_from: "own: none fits, or fewer than --agents asks for",
+        thresholds_from: "the number that --agents asks for",
         remedy: "fewer agents (`apm run -j N`), smaller ones, or more of the resource that binds",
         check: capacity,
     },
@@ -141,13 +141,11 @@ fn capacity(look: &Look<'_>) -> Verdict {
     let Some((least, binds)) = limits.first().cloned() else { return Ok(Vec::new()) };
     let fit = least.floor();
     let short = look.question.agents.is_some_and(|wanted| fit < f64::from(wanted));
-    let severity = match look.judge(fit, false) {
-        _ if short => Severity::Warn,
-        Some(severity) => severity,
-        // Good news is for those who asked.
-        None if !look.question.areas.contains(&Area::Agents) && look.question.agents.is_none() => return Ok(Vec::new()),
-        None => Severity::Info,
-    };
+    // How large an agent is nobody knows but who asks: the rest is told only to those.
+    if !short && !look.question.areas.contains(&Area::Agents) && look.question.agents.is_none() {
+        return Ok(Vec::new());
+    }
+    let severity = if short { Severity::Warn } else { Severity::Info };
     let wanted = look.question.agents.map(|wanted| format!(" of {wanted}")).unwrap_or_default();
     let mut finding = look.finding(severity, fit, format!("{fit:.0}{wanted} agents fit; first binds {binds}"));
     for (fits, what) in &limits {

@@ -19,6 +19,7 @@ pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod watch;
 
 /// The version of the report.
 pub(crate) const SCHEMA: &str = "apm.doctor/1";

@@ -18,7 +18,7 @@ const PAGE: u64 = 4096;
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots) -> Memory {
-    let meminfo = field(&roots.proc.join("meminfo"), meminfo);
+    let meminfo = meminfo_of(roots);
     Memory {
         vmstat: field(&roots.proc.join("vmstat"), counters),
         pressure: field(&roots.proc.join("pressure/memory"), pressure),
@@ -32,6 +32,11 @@ pub(crate) fn read(roots: &Roots) -> Memory {
         controllers: controllers(&roots.sys.join("devices/system/edac/mc")),
         meminfo,
     }
+}
+
+/// /proc/meminfo alone.
+pub(crate) fn meminfo_of(roots: &Roots) -> Field<Counters> {
+    field(&roots.proc.join("meminfo"), meminfo)
 }
 
 /// Sizes in bytes; counts (`HugePages_Total`) as they are.

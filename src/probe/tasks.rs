@@ -20,6 +20,15 @@ const SIZED_MAX: usize = 50;
 
 /// Reads all processes.
 pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
+    sweep(roots, DETAILED_MAX)
+}
+
+/// The same, with /proc/PID/stat alone.
+pub(crate) fn list(roots: &Roots) -> Field<Vec<Process>> {
+    sweep(roots, 0)
+}
+
+fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
     let entries = match std::fs::read_dir(&roots.proc) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(roots.proc.display().to_string(), say(&error)),
@@ -35,7 +44,7 @@ pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
         let Some(mut process) = read_into(&folder.join("stat"), &mut text).ok().and_then(|()| parse(&text)) else {
             continue;
         };
-        if processes.len() < DETAILED_MAX {
+        if processes.len() < detailed_max {
             detail(&folder, &mut process, &mut text);
         }
         processes.push(process);

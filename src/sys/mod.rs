@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod limits;
+pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
 pub(crate) mod signal;

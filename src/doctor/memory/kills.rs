@@ -99,11 +99,11 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
     // A kill of before the window is no reason for alarm now.
     let severity = if in_window == 0 { severity.min(Severity::Warn) } else { severity };
     let when = match (in_window, last) {
-        (0, Some(last)) => format!("in half an hour, the last {} ago", ago(last.age_s)),
-        _ => "just now".to_owned(),
+        (0, Some(last)) => format!(", the last {} ago", ago(last.age_s)),
+        _ => " just now".to_owned(),
     };
     let shown = if in_window > 0 { in_window } else { count };
-    let title = format!("{} killed for want of memory {when}", times(shown, "process"));
+    let title = format!("{} killed for want of memory{when}", times(shown, "process"));
     let mut finding = look
         .finding(severity, count as f64, title)
         .agreed(u32::from(in_window > 0) + u32::from(!logged.is_empty()))
