@@ -22,6 +22,9 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
         window.to.processes.known().into_iter().flatten().map(|process| (amount(process), process)).collect();
     all.retain(|(amount, process)| *amount > 0 && process.pid != window.observer);
     all.sort_by_key(|(amount, process)| (std::cmp::Reverse(*amount), process.pid));
+    // Who has a fiftieth of what the first has causes nothing.
+    let floor = all.first().map_or(0, |(first, _)| first / 50);
+    all.retain(|(amount, _)| *amount >= floor);
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 

@@ -8,9 +8,9 @@ use crate::probe::{Roots, counters, field, number, pressure, say};
 
 /// /proc/slabinfo takes the kernel a millisecond or more, so it is read only where its memory is more than one in this
 /// many bytes of RAM.
-const SLAB_SHARE: u64 = 50;
+const SLAB_SHARE: u64 = 100;
 /// Caches kept, the largest.
-const SLABS_MAX: usize = 5;
+const SLABS_MAX: usize = 10;
 /// Memory controllers read.
 const CONTROLLERS_MAX: usize = 64;
 /// Page size of x86-64 and of aarch64 as distributions build it.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::doctor::memory::{end_largest, group_stalls, limit_file, memory_stalls, raise, refusals};
+use crate::doctor::memory::{end_largest, group_stalls, limit_name, memory_stalls, raise, refusals};
 use crate::doctor::{Look, Skip, Verdict, culprit};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
@@ -51,7 +51,7 @@ pub(super) fn near(look: &Look<'_>) -> Verdict {
             .finding(severity, percent, title)
             .agreed(1 + u32::from(collides))
             .read(&group.folders.memory, "used without idle files", *used as f64, "B")
-            .read(&limit_file(group), "", limit as f64, "B");
+            .read(&group.folders.memory, limit_name(group), limit as f64, "B");
         found.push(blame(look, finding, group));
     }
     Ok(worst(found))

@@ -386,15 +386,14 @@ fn squeezed<'a>(look: &Look<'a>) -> Option<&'a Group> {
     most(&waits, 5.0).or_else(|| most(&|group| refusals(look, group), 1.0)).map(|(_, group)| group)
 }
 
-/// The file that holds the limit of a group, and that of its swap where it binds in the same way.
-fn limit_file(group: &Group) -> String {
+/// The file that holds the limit of a group.
+fn limit_name(group: &Group) -> &'static str {
     let is_v1 = group.memory_events.known().is_some_and(|events| events.contains_key("oom_kill_disable"));
-    let name = match (is_v1, group.memory_max) {
+    match (is_v1, group.memory_max) {
         (true, _) => "memory.limit_in_bytes",
         (false, None) if group.memory_high.is_some() => "memory.high",
         (false, _) => "memory.max",
-    };
-    format!("{}/{name}", group.folders.memory)
+    }
 }
 
 /// Tells how to raise the limit of a group, half as much again. In a container its files can only be read.
@@ -411,7 +410,7 @@ fn raise(look: &Look<'_>, finding: Finding, group: &Group) -> Finding {
             _ => format!("echo {wanted} | sudo tee {file}"),
         })
     };
-    let file = limit_file(group);
+    let file = format!("{}/{}", group.folders.memory, limit_name(group));
     let together = group.swap_max.filter(|limit| *limit < wanted && file.ends_with("memory.limit_in_bytes"));
     // In v1 memory may not have more than memory and swap together.
     let first = together.map(|_| write(&format!("{}/memory.memsw.limit_in_bytes", group.folders.memory)));
