@@ -17,12 +17,15 @@ use crate::probe::collect::{self, Options, Own};
 use crate::probe::room::Folders;
 use crate::probe::{self, Roots};
 use crate::report;
+use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::text::layout::Layout;
 use crate::text::suggest;
 
 /// Shortest time between two looks.
 const SHORTEST: Duration = Duration::from_millis(100);
+/// Nice level while it looks, where it may be had.
+const AHEAD: i32 = -10;
 /// The window of `--quick`.
 const QUICK: Duration = Duration::from_millis(500);
 /// Largest saved file that is read.
@@ -137,7 +140,11 @@ fn look(context: &Context, words: &Doctor) -> Result<Window, Failure> {
     let pid = if words.root.is_empty() { std::process::id() as i32 } else { 0 };
     let own = Own { pid, uid: process::uid() };
     match words.root.as_slice() {
-        [] => Ok(collect::window(&Roots::default(), own, &options, length, wait)),
+        [] => {
+            // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn.
+            let _ = priority::set_nice(Who::Thread, AHEAD);
+            Ok(collect::window(&Roots::default(), own, &options, length, wait))
+        }
         [root] => Ok(collect::window(&Roots::below(root), own, &options, length, wait)),
         [before, after] => {
             let origin = Instant::now();

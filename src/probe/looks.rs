@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
-use crate::model::snapshot::process::{Activity, Ancestor, Task};
-use crate::probe::tasks::{is_number, parse};
+use crate::model::snapshot::process::{Activity, Ancestor, Sizes, Task};
+use crate::probe::tasks::{PAGE, is_number, parse};
 use crate::probe::{Roots, cpu, read_into};
 
 /// Tasks looked at in one look.
 const TASKS_MAX: usize = 4_000;
 /// Tasks whose allowed CPUs are read.
 const ALLOWED_MAX: usize = 32;
+/// Processes whose memory is followed over the window, the largest at each look.
+const SIZED_MAX: usize = 50;
 /// Generations of ancestors that are followed.
 const GENERATIONS_MAX: usize = 32;
 
@@ -25,6 +28,11 @@ pub(crate) struct Looks {
     processes: HashMap<i32, (i32, String)>,
     runnable: Vec<u32>,
     allowed: usize,
+    first: Option<Instant>,
+    at_us: Vec<u64>,
+    /// Resident bytes, process and start of those seen in this look.
+    resident: Vec<(u64, i32, u64)>,
+    sizes: BTreeMap<(i32, u64), Sizes>,
 }
 
 impl Looks {
@@ -43,6 +51,28 @@ impl Looks {
     pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         self.count(roots);
         self.looks += 1;
+        let first = *self.first.get_or_insert_with(Instant::now);
+        self.at_us.push(first.elapsed().as_micros() as u64);
+        self.sweep(roots, own, focus);
+        self.measure(roots);
+    }
+
+    /// Memory of the largest. That of files and of shared memory is no growth of a process.
+    fn measure(&mut self, roots: &Roots) {
+        let mut largest = std::mem::take(&mut self.resident);
+        largest.sort_unstable_by_key(|(resident, ..)| std::cmp::Reverse(*resident));
+        let mut text = Vec::new();
+        for (_, pid, started) in largest.into_iter().take(SIZED_MAX) {
+            if read_into(&roots.proc.join(pid.to_string()).join("statm"), &mut text).is_err() {
+                continue;
+            }
+            let Some(bytes) = anonymous(&text) else { continue };
+            let sizes = self.sizes.entry((pid, started));
+            sizes.or_insert_with(|| Sizes { pid, started, seen: Vec::new() }).seen.push((self.looks - 1, bytes));
+        }
+    }
+
+    fn sweep(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         let mut text = Vec::with_capacity(1024);
         let mut seen = 0;
         let Ok(entries) = std::fs::read_dir(&roots.proc) else { return };
@@ -72,6 +102,9 @@ impl Looks {
         let Some(stat) = parse(text) else { return };
         if stat.pid == pid && self.processes.get(&pid).is_none_or(|(_, name)| *name != stat.name) {
             self.processes.insert(pid, (stat.parent, stat.name.clone()));
+        }
+        if stat.pid == pid {
+            self.resident.push((stat.resident, pid, stat.started));
         }
         if !(matches!(stat.state, 'R' | 'D') || in_focus) {
             return;
@@ -128,6 +161,8 @@ impl Looks {
             looks: self.looks,
             tasks,
             is_cut: self.is_cut,
+            at_us: self.at_us,
+            sizes: self.sizes.into_values().collect(),
             runnable: self.runnable,
             ancestors: ancestors.into_values().collect(),
         }
@@ -140,4 +175,11 @@ fn allowed(folder: &Path) -> Option<String> {
     read_into(&folder.join("status"), &mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
     Some(text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
+}
+
+/// /proc/PID/statm: pages in all, in RAM, of those shared with files or others.
+fn anonymous(text: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace().skip(1);
+    let (resident, shared): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    resident.saturating_sub(shared).checked_mul(PAGE)
 }

@@ -8,7 +8,7 @@ use crate::model::snapshot::process::{Io, Process};
 use crate::probe::{Roots, read_into, say};
 
 /// Page size of x86-64 and of aarch64 as distributions build it.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Processes whose further files are read; with more the rest has only /proc/PID/stat.
 const DETAILED_MAX: usize = 1_000;
 /// From so many open files on the limit is read too: nobody sets one below.

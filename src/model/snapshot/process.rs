@@ -80,11 +80,27 @@ pub struct Activity {
     pub tasks: Vec<Task>,
     /// There were more tasks than are looked at.
     pub is_cut: bool,
+    /// When each look was, microseconds since the first.
+    pub at_us: Vec<u64>,
+    /// Memory of the largest processes at each look.
+    pub sizes: Vec<Sizes>,
     /// Tasks running or waiting for a CPU, of the whole system and without apm: counted (/proc/loadavg) more often than
     /// tasks are looked at.
     pub runnable: Vec<u32>,
     /// Ancestors of `tasks`, also those that ended meanwhile.
     pub ancestors: Vec<Ancestor>,
+}
+
+/// Memory of a process of its own (not of files, not shared) over the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sizes {
+    /// Process.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+    /// The number of the look, and bytes.
+    pub seen: Vec<(u32, u64)>,
 }
 
 /// A process that was seen in between as an ancestor of an active task.
