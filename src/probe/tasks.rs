@@ -117,6 +117,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<Process> {
         major_faults: number(9)?,
         cpu_ticks: number(11)?.checked_add(number(12)?)?,
         system_ticks: number(12)?,
+        children_system_ticks: number(14).unwrap_or_default(),
         children_ticks: number(13).zip(number(14)).map_or(0, |(user, system)| user.saturating_add(system)),
         nice: fields.get(16)?.parse().ok()?,
         threads: u32::try_from(number(17)?).ok()?,

@@ -80,11 +80,32 @@ fault_switches() {
     sleep 0.5
 }
 
-# expect cpu.sys stress-ng
-# needs stress-ng
+# expect cpu.sys dd
 fault_kernel_time() {
-    cpu_start stress-ng --sysinfo "$(nproc)" --get "$(nproc)" --timeout 15 --quiet
-    sleep 0.5
+    for ((i = 0; i < $(nproc); i++)); do cpu_start timeout 15 dd if=/dev/zero of=/dev/null bs=64k; done
+    sleep 0.3
+}
+
+# Who waits for a child made by vfork sleeps as if for a disk; so many that the load of a minute rises soon.
+# expect cpu.load_d apm-hang
+# needs gcc
+fault_load_of_sleepers() {
+    cat >"$scratch/hang.c" <<'C'
+#include <unistd.h>
+int main(int count, char **words) {
+    alarm(60);
+    for (int i = 0; i < 25 * count * CPUS; i++)
+        if (fork() == 0 && (alarm(60), vfork()) == 0) { alarm(60); for (;;) pause(); }
+    pause();
+}
+C
+    gcc -DCPUS="$(nproc)" -o "$scratch/apm-hang" "$scratch/hang.c" || return 1
+    cpu_start "$scratch/apm-hang"
+    # The kernel takes part of it into the load every five seconds.
+    for ((i = 0; i < 120; i++)); do
+        awk -v cpus="$(nproc)" '{exit !($1 > 2.5 * cpus)}' /proc/loadavg && return 0
+        sleep 0.25
+    done
 }
 
 # expect cpu.forks apm-forks

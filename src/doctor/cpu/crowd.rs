@@ -22,7 +22,7 @@ pub(crate) struct Crowd {
     pub(crate) name: String,
     /// CPU time, percent of a CPU.
     pub(crate) cpu: f64,
-    /// Of it in the kernel, as far as they still live.
+    /// Of it in the kernel.
     pub(crate) system: f64,
     /// Tasks running or waiting for a CPU, on average of the looks.
     pub(crate) wanting: f64,
@@ -30,6 +30,13 @@ pub(crate) struct Crowd {
     pub(crate) members: Vec<i32>,
     /// Who started most of them; absent if that is init.
     pub(crate) starter: Option<(i32, String)>,
+}
+
+/// Ticks, and those of them in the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Time {
+    all: f64,
+    system: f64,
 }
 
 /// What they are ordered by.
@@ -122,8 +129,10 @@ pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
         found.entry(name).or_default().wanting += wanting;
         *shares.entry(name).or_default().entry(task.pid).or_default() += wanting;
     }
-    for (name, cpu) in ended(window, &family) {
-        found.entry(name).or_default().cpu += cpu / seconds;
+    for (name, time) in ended(window, &family) {
+        let crowd = found.entry(name).or_default();
+        crowd.cpu += time.all / seconds;
+        crowd.system += time.system / seconds;
     }
     let mut all: Vec<Crowd> = found
         .into_iter()
@@ -152,30 +161,32 @@ pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
 }
 
 /// Ticks of processes that ended in the window, by the one that waited for them.
-fn ended_by(window: &Window, family: &Family<'_>) -> HashMap<i32, u64> {
-    let mut ticks: HashMap<i32, u64> = HashMap::new();
+fn ended_by(window: &Window, family: &Family<'_>) -> BTreeMap<i32, Time> {
+    let mut times: BTreeMap<i32, (u64, u64)> = BTreeMap::new();
     for process in family.after.values().filter(|process| process.pid != window.observer) {
-        let before = family.earlier(process).map_or(0, |it| it.children_ticks);
-        ticks.insert(process.pid, process.children_ticks.saturating_sub(before));
+        let (all, system) = family.earlier(process).map_or((0, 0), |it| (it.children_ticks, it.children_system_ticks));
+        let grown = (process.children_ticks.saturating_sub(all), process.children_system_ticks.saturating_sub(system));
+        times.insert(process.pid, grown);
     }
     // What those that ended had taken before the window is not of this window.
     let is_gone = |was: &&&Process| family.after.get(&was.pid).is_none_or(|process| process.started != was.started);
     for gone in family.before.values().filter(is_gone) {
-        if let Some(ticks) = family.heir(gone.pid).and_then(|heir| ticks.get_mut(&heir)) {
-            *ticks = ticks.saturating_sub(gone.cpu_ticks).saturating_sub(gone.children_ticks);
+        if let Some((all, system)) = family.heir(gone.pid).and_then(|heir| times.get_mut(&heir)) {
+            *all = all.saturating_sub(gone.cpu_ticks).saturating_sub(gone.children_ticks);
+            *system = system.saturating_sub(gone.system_ticks).saturating_sub(gone.children_system_ticks);
         }
     }
-    ticks.retain(|_, ticks| *ticks > 0);
-    ticks
+    times.retain(|_, (all, _)| *all > 0);
+    times.into_iter().map(|(pid, (all, system))| (pid, Time { all: all as f64, system: system as f64 })).collect()
 }
 
 /// Those whose children come and go, by the time these took.
 pub(crate) fn starters(window: &Window) -> Vec<Culprit> {
     let family = Family::new(window);
-    let mut all: Vec<(u64, i32)> = ended_by(window, &family).into_iter().map(|(pid, ticks)| (ticks, pid)).collect();
-    all.sort_by_key(|(ticks, pid)| (std::cmp::Reverse(*ticks), *pid));
-    let name = |(ticks, pid): &(u64, i32)| {
-        let what = format!("its ended children took {:.0}% of a CPU", *ticks as f64 / window.seconds());
+    let mut all: Vec<(i32, Time)> = ended_by(window, &family).into_iter().collect();
+    all.sort_by(|a, b| b.1.all.total_cmp(&a.1.all).then(a.0.cmp(&b.0)));
+    let name = |(pid, time): &(i32, Time)| {
+        let what = format!("its ended children took {:.0}% of a CPU", time.all / window.seconds());
         Some(Culprit { kind: "process".to_owned(), pid: Some(*pid), name: family.get(*pid)?.1.to_owned(), what })
     };
     all.iter().take(NAMED).filter_map(name).collect()
@@ -183,7 +194,7 @@ pub(crate) fn starters(window: &Window) -> Vec<Culprit> {
 
 /// The same by name. Their parents know how much; the looks know what they were, and where none was seen it is said of the
 /// parent.
-fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
+fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, Time)> {
     let mut seen: HashMap<i32, Vec<(&'a str, u32)>> = HashMap::new();
     for task in window.activity.tasks.iter().filter(|task| task.running > 0 && !family.after.contains_key(&task.pid)) {
         if let (Some(heir), Some((_, name))) = (family.heir(task.pid), family.get(task.pid)) {
@@ -191,14 +202,15 @@ fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
         }
     }
     let mut found = Vec::new();
-    for (pid, ticks) in ended_by(window, family) {
+    for (pid, time) in ended_by(window, family) {
         match seen.get(&pid) {
             Some(names) => {
                 let all: u32 = names.iter().map(|(_, running)| *running).sum();
-                let share = |running: u32| ticks as f64 * f64::from(running) / f64::from(all.max(1));
+                let of = |ticks: f64, running: u32| ticks * f64::from(running) / f64::from(all.max(1));
+                let share = |running| Time { all: of(time.all, running), system: of(time.system, running) };
                 found.extend(names.iter().map(|(name, running)| (*name, share(*running))));
             }
-            None => found.extend(family.get(pid).map(|(_, name)| (name, ticks as f64))),
+            None => found.extend(family.get(pid).map(|(_, name)| (name, time))),
         }
     }
     found

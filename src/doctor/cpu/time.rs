@@ -30,6 +30,9 @@ const SWITCHES_SYSTEM: f64 = 30.0;
 /// Forks a second and CPU that are said where the kernel takes so much of what is busy, percent.
 const FORKS: f64 = 100.0;
 const FORKS_SYSTEM: f64 = 20.0;
+/// The parent of all threads of the kernel.
+const KTHREADD: i32 = 2;
+/// Stolen since boot, percent, that confirms what the window says.
 const STEAL_BOOT: f64 = 10.0;
 
 pub(super) fn busy(look: &Look<'_>) -> Verdict {
@@ -129,7 +132,10 @@ pub(super) fn kernel(look: &Look<'_>) -> Verdict {
         percent(time.user + time.nice, time.sum())
     );
     let crowds = crowds(look.window, By::System);
-    let pid = crowds.first().and_then(|crowd| crowd.members.first()).copied().filter(|pid| *pid > 1);
+    // Threads of the kernel make no system calls.
+    let processes = look.now().processes.known().map_or(&[][..], |all| all.as_slice());
+    let is_program = |pid: &i32| *pid > 1 && processes.iter().any(|it| it.pid == *pid && it.parent != KTHREADD);
+    let pid = crowds.first().and_then(|crowd| crowd.members.iter().copied().find(|pid| is_program(pid)));
     Ok(vec![
         look.finding(severity, share, title)
             .counted("/proc/stat", "cpu system", before.all.system, after.all.system, " ticks")

@@ -22,6 +22,8 @@ pub struct Process {
     pub system_ticks: u64,
     /// User and kernel time of children that ended and were waited for, and of theirs.
     pub children_ticks: u64,
+    /// Their kernel time alone.
+    pub children_system_ticks: u64,
     /// Faults that read from a disk.
     pub major_faults: u64,
     /// Threads.
