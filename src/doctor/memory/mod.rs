@@ -187,8 +187,9 @@ pub(crate) const RULES: &[Rule] = &[
         id: "mem.cgroup_high",
         title: "a control group runs into its memory limit",
         source: "v2 memory.events high, max; v1 memory.failcnt",
-        computation: "times a second that an allocation met the limit, where tasks wait for memory (some 5 % of the window): \
-                      a group that only reads files meets its limit without harm; critical if some avg60 is over 10 %",
+        computation: "times a second that an allocation met the limit, where tasks wait for memory (some 5 % of the window) \
+                      and more than half of the limit is not idle files: a group that only reads files meets its limit \
+                      without harm; critical if some avg60 is over 10 %",
         unit: "/s",
         warn: Some(1.0),
         crit: Some(100.0),
