@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Snapshot, Window};
 use crate::probe::tasks::Looks;
-use crate::probe::{Roots, cgroup, cpu, disk, memory, net, system, tasks};
+use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks};
 
 /// Looks at the states of tasks in a window.
 const LOOKS: u32 = 5;
@@ -16,8 +16,15 @@ pub(crate) struct Own {
     pub(crate) uid: u32,
 }
 
-/// Reads everything once.
+/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
 pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
+    let mut snapshot = counters(roots, own, origin);
+    snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    snapshot
+}
+
+/// Reads what is compared with a later snapshot.
+fn counters(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
     Snapshot {
         at_us: origin.elapsed().as_micros() as u64,
         system: system::read(roots, own.uid),
@@ -33,7 +40,7 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
 /// Reads twice. `wait` waits so long and says whether to go on waiting: a Ctrl-C ends the window early.
 pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl FnMut(Duration) -> bool) -> Window {
     let origin = Instant::now();
-    let from = snapshot(roots, own, origin);
+    let from = counters(roots, own, origin);
     let mut looks = Looks::default();
     let pause = length / (LOOKS + 1);
     for _ in 0..LOOKS {

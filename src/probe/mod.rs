@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod collect;
 pub(crate) mod cpu;
 pub(crate) mod disk;
+pub(crate) mod kmsg;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod net;
