@@ -16,10 +16,11 @@ pub(crate) struct Own {
     pub(crate) uid: u32,
 }
 
-/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
+/// Reads everything once, the kernel's log and what is looked for only once too: the second snapshot, or the only one.
 pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
     let mut snapshot = counters(roots, own, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    disk::read_once(roots, &mut snapshot.disk, false);
     snapshot
 }
 

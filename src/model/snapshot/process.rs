@@ -79,6 +79,11 @@ pub struct Task {
     pub running: u32,
     /// Looks in which it was in uninterruptible sleep.
     pub blocked: u32,
+    /// Looks in which it was still blocked without having run since the look before: it is stuck, not busy.
+    pub stuck: u32,
+    /// Its control group is frozen (v1 freezer): someone wants it to stand still.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_frozen: bool,
     /// Where it slept in the kernel, when it last did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wchan: Option<String>,

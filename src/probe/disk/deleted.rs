@@ -10,9 +10,11 @@ use crate::model::snapshot::disk::{Deleted, DeletedFile, Mount};
 use crate::probe::disk::mounts;
 use crate::probe::{Roots, say};
 
-/// Descriptors looked at, unless asked to look deep.
-const DESCRIPTORS_MAX: usize = 5_000;
-/// The same if asked.
+/// Descriptors looked at, and those of one process, unless asked to look deep: 2 us each.
+const DESCRIPTORS_MAX: usize = 4_000;
+/// See `DESCRIPTORS_MAX`: one process with many connections must not hide all others.
+const OF_A_PROCESS_MAX: usize = 500;
+/// All descriptors if asked.
 const DESCRIPTORS_DEEP_MAX: usize = 1_000_000;
 /// Smaller files are no finding however many there are.
 const BYTES_MIN: u64 = 16 << 20;
@@ -31,16 +33,21 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
     };
     let slow: Vec<&str> =
         mounts.iter().filter(|mount| mounts::may_hang(&mount.kind)).map(|mount| mount.point.as_str()).collect();
-    let mut left = if is_deep { DESCRIPTORS_DEEP_MAX } else { DESCRIPTORS_MAX };
+    let (mut left, of_a_process) =
+        if is_deep { (DESCRIPTORS_DEEP_MAX, DESCRIPTORS_DEEP_MAX) } else { (DESCRIPTORS_MAX, OF_A_PROCESS_MAX) };
     let mut found = Deleted::default();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else {
-            found.hidden = found.hidden.saturating_add(1);
-            continue;
+        let descriptors = match std::fs::read_dir(entry.path().join("fd")) {
+            Ok(descriptors) => descriptors,
+            // One that vanishes meanwhile has ended.
+            Err(error) => {
+                found.hidden += u32::from(error.kind() == std::io::ErrorKind::PermissionDenied);
+                continue;
+            }
         };
-        for descriptor in descriptors.flatten() {
-            if left == 0 {
+        for (seen, descriptor) in descriptors.flatten().enumerate() {
+            if left == 0 || seen >= of_a_process {
                 found.is_cut = true;
                 break;
             }

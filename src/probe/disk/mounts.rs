@@ -126,9 +126,9 @@ fn unescape(word: &str) -> String {
 }
 
 fn octal(digits: &[u8]) -> Option<u8> {
-    let value = digits.iter().try_fold(0u32, |value, digit| {
-        (b'0'..=b'7').contains(digit).then(|| value * 8 + u32::from(digit - b'0'))
-    });
+    let value = digits
+        .iter()
+        .try_fold(0u32, |value, digit| (b'0'..=b'7').contains(digit).then(|| value * 8 + u32::from(digit - b'0')));
     u8::try_from(value?).ok()
 }
 
@@ -220,7 +220,8 @@ fn ask(points: &[String]) -> HashMap<String, Answer> {
         collect(&mut waiting, points, PATIENCE, &mut answers);
     }
     for point in points {
-        let unasked = || (Field::unavailable(format!("statvfs {point}"), "not asked: too many do not answer"), None, false);
+        let unasked =
+            || (Field::unavailable(format!("statvfs {point}"), "not asked: too many do not answer"), None, false);
         answers.entry(point.clone()).or_insert_with(unasked);
     }
     answers
