@@ -122,7 +122,7 @@ fault_disk_is_slow() {
     io_slow_loop
     undo "fsfreeze --unfreeze $WORK/below 2>/dev/null"
     io_background bash -c "for i in \$(seq 1 50); do fsfreeze --freeze $WORK/below; sleep 0.15; fsfreeze --unfreeze $WORK/below; sleep 0.02; done"
-    io_background fio --name=slow --filename="$IO_SLOW" --rw=randwrite --bs=4k --size=100M --direct=1 --numjobs=8 \
+    io_background fio --thread --name=slow --filename="$IO_SLOW" --rw=randwrite --bs=4k --size=100M --direct=1 --numjobs=8 \
         --rate_iops=15 --time_based --runtime=8
     sleep 1
 }
@@ -143,7 +143,7 @@ fault_limited_by_cgroup() {
 # expect io.psi fio
 # needs fio
 fault_too_many_writers() {
-    io_background fio --name=crowd --directory="$WORK" --rw=randwrite --bs=4k --size=16M --numjobs=24 --fsync=1 \
+    io_background fio --thread --name=crowd --directory="$WORK" --rw=randwrite --bs=4k --size=16M --numjobs=24 --fsync=1 \
         --time_based --runtime=8
     # fio lays its files out first.
     sleep 2.5
@@ -210,13 +210,13 @@ fault_writers_held_back() {
 # One that reads without a pause from a disk that answers at once.
 # needs fio
 calm_busy_disk() {
-    io_background fio --name=busy --filename="$WORK/busy" --rw=randread --bs=4k --size=64M --direct=1 --time_based --runtime=8
+    io_background fio --thread --name=busy --filename="$WORK/busy" --rw=randread --bs=4k --size=64M --direct=1 --time_based --runtime=8
     sleep 1.5
 }
 
 # needs fio
 calm_deep_queue() {
-    io_background fio --name=deep --filename="$WORK/deep" --rw=randread --bs=4k --size=64M --direct=1 --ioengine=libaio \
+    io_background fio --thread --name=deep --filename="$WORK/deep" --rw=randread --bs=4k --size=64M --direct=1 --ioengine=libaio \
         --iodepth=32 --time_based --runtime=8
     sleep 1.5
 }

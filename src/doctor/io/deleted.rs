@@ -65,3 +65,45 @@ pub(super) fn open(look: &Look<'_>) -> Verdict {
     }
     Ok(findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::io::example::{GIB, mount, window};
+    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Warn};
+    use crate::model::snapshot::disk::{Deleted, DeletedFile};
+    use crate::model::snapshot::{Field, Window};
+
+    fn with(available: u64, files: &[(i32, u64, u64)], hidden: u32) -> Window {
+        let mut window = window(vec![mount("/", "ext4", "254:0", 100 * GIB, available)]);
+        let file = |(pid, inode, bytes): &(i32, u64, u64)| DeletedFile {
+            pid: *pid,
+            descriptor: 3,
+            device: "254:0".to_owned(),
+            inode: *inode,
+            bytes: *bytes,
+        };
+        let files = files.iter().map(file).collect();
+        window.to.disk.deleted = Field::Known(Deleted { files, hidden, is_cut: false });
+        window
+    }
+
+    #[test]
+    fn a_deleted_file_counts_once_and_is_worse_where_room_is_short() {
+        assert_eq!(severities(&ask(&with(90 * GIB, &[], 0), "fs.deleted_open")), []);
+        assert_eq!(severities(&ask(&with(90 * GIB, &[(7, 1, 100 << 20)], 0), "fs.deleted_open")), []);
+        // The same file open in a parent and its child.
+        let found = ask(&with(90 * GIB, &[(7, 1, 2 * GIB), (8, 1, 2 * GIB)], 0), "fs.deleted_open");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], (2 * GIB) as f64));
+        assert_eq!(found[0].culprits[0].pid, Some(7));
+        assert_eq!(severities(&ask(&with(GIB, &[(7, 1, 12 * GIB)], 0), "fs.deleted_open")), [Crit]);
+    }
+
+    #[test]
+    fn what_others_hold_is_unknown_to_an_ordinary_user() {
+        let question = Question { only: vec!["fs.deleted_open".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&with(GIB, &[], 80), &question);
+        assert_eq!(diagnosis.skipped[0].reason, "/proc/PID/fd: permission denied for 80 processes of others");
+    }
+}

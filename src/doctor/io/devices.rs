@@ -242,3 +242,104 @@ pub(super) fn busy(look: &Look<'_>) -> Verdict {
     };
     Ok(rates(look)?.iter().filter(|rates| !rates.is_silent).filter_map(say).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::process::{Activity, Task};
+
+    fn stalls(some: u64) -> String {
+        format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={some}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+    }
+
+    fn line(name: &str, writes: u64, write_ms: u64, in_flight: u64, busy: u64, queue: u64) -> String {
+        format!(" 8 0 {name} 100 0 800 50 {writes} 0 8000 {write_ms} {in_flight} {busy} {queue} 0 0 0 0 0 0\n")
+    }
+
+    /// A disk that made so many writes in the window, which took so long each, while tasks waited for half of it.
+    fn scene(name: &str, writes: u64, each_ms: u64, busy_ms: u64) -> Scene {
+        let scene = Scene::new(&format!("device-{name}-{writes}-{each_ms}"));
+        let took = writes * each_ms;
+        scene.changing(
+            "proc/diskstats",
+            &line(name, 100, 70, 0, 90, 120),
+            &line(name, 100 + writes, 70 + took, 0, 90 + busy_ms, 120 + took),
+        );
+        scene.changing("proc/pressure/io", &stalls(5_000), &stalls(1_005_000));
+        scene
+    }
+
+    #[test]
+    fn slow_answers_are_a_fault_where_tasks_wait_for_them() {
+        assert_eq!(severities(&scene("vda", 1_000, 1, 1_900).ask("io.await")), []);
+        let slow = scene("vda", 100, 140, 1_900);
+        let found = slow.ask("io.await");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], 140.0));
+        assert_eq!((found[0].evidence[0].before, found[0].evidence[0].after), (Some(100.0), 200.0));
+        // Write-back that nobody waits for.
+        slow.changing("proc/pressure/io", &stalls(5_000), &stalls(6_000));
+        assert_eq!(severities(&slow.ask("io.await")), [Info]);
+        // A single late request is none.
+        assert_eq!(severities(&scene("vda", 1, 80, 80).ask("io.await")), []);
+    }
+
+    #[test]
+    fn a_rotating_disk_may_take_five_times_as_long() {
+        for (name, each_ms, expected) in [("sda", 40, vec![]), ("sda", 140, vec![Warn]), ("vda", 40, vec![Warn])] {
+            let scene = scene(name, 100, each_ms, 1_900);
+            scene.file(&format!("sys/block/{name}/queue/rotational"), "1\n");
+            assert_eq!(severities(&scene.ask("io.await")), expected, "{name} {each_ms}");
+        }
+    }
+
+    #[test]
+    fn no_answer_at_all_is_the_worst_and_critical_if_a_task_is_stuck() {
+        let scene = Scene::new("device-silent");
+        scene.file("proc/diskstats", &line("sdb", 100, 70, 3, 90, 120));
+        scene.file("proc/pressure/io", &stalls(0));
+        let mut window = scene.window();
+        let found = ask(&window, "io.await");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], 2_000.0));
+        let task = Task { pid: 5, tid: 5, blocked: 5, stuck: 4, ..Task::default() };
+        window.activity = Activity { looks: 5, tasks: vec![task], is_cut: false };
+        assert_eq!(severities(&ask(&window, "io.await")), [Crit]);
+        assert_eq!(severities(&ask(&window, "io.queue")), []);
+    }
+
+    #[test]
+    fn of_devices_on_each_other_the_lowest_is_the_cause() {
+        let both = |writes: u64, took: u64| {
+            line("sda", writes, took, 0, 90, took)
+                + &line("dm-0", writes, took, 0, 90, took).replace(" 8 0 ", " 253 0 ")
+        };
+        let scene = Scene::new("device-mapped");
+        scene.changing("proc/diskstats", &both(100, 70), &both(200, 20_070));
+        scene.changing("proc/pressure/io", &stalls(0), &stalls(1_000_000));
+        scene.file("sys/block/sda/queue/rotational", "0\n").file("sys/block/dm-0/slaves/sda/size", "1\n");
+        scene.file("sys/block/dm-0/dm/name", "vg0-root\n");
+        let found = scene.ask("io.await");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].culprits[0].name, "sda");
+    }
+
+    #[test]
+    fn a_deep_queue_is_a_fault_only_with_slow_answers() {
+        // 22 in flight and 0.4 ms each: the research file's own negative control.
+        let fast = Scene::new("device-deep");
+        fast.changing("proc/diskstats", &line("vda", 0, 0, 0, 0, 0), &line("vda", 110_000, 44_000, 22, 2_000, 44_000));
+        fast.changing("proc/pressure/io", &stalls(0), &stalls(1_000_000));
+        assert_eq!(severities(&fast.ask("io.queue")), []);
+        let slow = scene("vda", 300, 150, 2_000).ask("io.queue");
+        assert_eq!((severities(&slow), slow[0].value), (vec![Warn], 22.5));
+    }
+
+    #[test]
+    fn being_busy_is_a_fault_only_of_what_serves_one_at_a_time() {
+        assert_eq!(severities(&scene("vda", 10_000, 0, 1_000).ask("io.util")), []);
+        assert_eq!(severities(&scene("vda", 20_000, 0, 2_000).ask("io.util")), [Info]);
+        let rotating = scene("sda", 20_000, 0, 2_000);
+        rotating.file("sys/block/sda/queue/rotational", "1\n");
+        assert_eq!(severities(&rotating.ask("io.util")), [Warn]);
+    }
+}

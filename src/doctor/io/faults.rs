@@ -73,9 +73,10 @@ fn plural(count: u64) -> &'static str {
     if count == 1 { "error" } else { "errors" }
 }
 
-/// `vda1` of `/dev/vda1`, as /sys/fs and the log call it.
+/// `vda1` of `/dev/vda1`, `dm-0` of `/dev/mapper/root`: as /sys/fs and the log call it.
 fn device_name(mount: &Mount) -> &str {
-    mount.source.rsplit('/').next().unwrap_or_default()
+    let of_source = || mount.source.rsplit('/').next().unwrap_or_default();
+    mount.block.as_deref().unwrap_or_else(of_source)
 }
 
 /// Records of the kernel's log with one of the patterns; none where it cannot be read.
@@ -110,7 +111,8 @@ pub(super) fn errors(look: &Look<'_>) -> Verdict {
 }
 
 fn counted(look: &Look<'_>, errors: &Errors) -> Option<Finding> {
-    let before = look.before().disk.errors.iter().find(|before| before.path == errors.path);
+    let before =
+        look.before().disk.errors.iter().find(|before| before.kind == errors.kind && before.device == errors.device);
     let before = before.map_or(errors.count, |before| before.count);
     let grows = errors.count > before;
     let severity = look.judge(errors.count as f64, grows)?;
@@ -231,4 +233,166 @@ fn is_in_use(look: &Look<'_>, name: &str) -> bool {
         device.slaves.iter().any(|slave| slave == name) || name.starts_with(&device.name)
     };
     is_mounted || devices.into_iter().any(is_there)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::device_of;
+    use crate::doctor::scene::{Scene, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+
+    const QUIET: &str = "6,1,1000,-;Linux version 6.18.44\n";
+
+    /// The root, and a second file system with these options of the mount and of itself.
+    fn scene(name: &str, mount: &str, own: &str) -> Scene {
+        let scene = Scene::new(&format!("faults-{name}"));
+        let text = format!(
+            "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n40 27 8:17 / /data {mount},relatime - ext4 /dev/sdb1 {own}\n"
+        );
+        scene.file("proc/self/mountinfo", &text).file("dev/kmsg", QUIET).file("proc/uptime", "1000.00 900.00\n");
+        scene
+    }
+
+    #[test]
+    fn a_file_system_that_gave_up_writing_is_critical() {
+        assert_eq!(severities(&scene("well", "rw", "rw").ask("fs.readonly")), []);
+        // Linux 6.18 does not show `ro` after an error.
+        let found = scene("emergency", "rw", "rw,errors=remount-ro,emergency_ro").ask("fs.readonly");
+        assert_eq!(severities(&found), [Crit]);
+        assert_eq!(found[0].culprits[0].name, "/data");
+        assert_eq!(found[0].remedies[0].command.as_deref(), Some("umount /data && fsck /dev/sdb1"));
+    }
+
+    #[test]
+    fn read_only_by_wish_is_no_fault() {
+        assert_eq!(severities(&scene("bind", "ro", "rw").ask("fs.readonly")), []);
+        let wish = scene("wish", "ro", "ro");
+        assert_eq!(severities(&wish.ask("fs.readonly")), []);
+        wish.file("etc/fstab", "/dev/sdb1 /data ext4 ro,noatime 0 2\n");
+        assert_eq!(severities(&wish.ask("fs.readonly")), []);
+        wish.file("etc/fstab", "/dev/sdb1 /data ext4 defaults 0 2\n");
+        assert_eq!(severities(&wish.ask("fs.readonly")), [Warn]);
+        // Older kernels: `ro` and a count of errors.
+        wish.file("sys/fs/ext4/sdb1/errors_count", "3\n");
+        assert_eq!(severities(&wish.ask("fs.readonly")), [Crit]);
+    }
+
+    #[test]
+    fn counted_errors_are_a_warning_and_new_ones_critical() {
+        let scene = scene("counted", "rw", "rw");
+        scene.file("sys/fs/ext4/sdb1/errors_count", "0\n").file("sys/fs/ext4/features/casefold", "supported\n");
+        assert_eq!(severities(&scene.ask("fs.errors")), []);
+        scene.file("sys/fs/ext4/sdb1/errors_count", "2\n").file("sys/fs/ext4/sdb1/last_error_time", "1700000400\n");
+        scene.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\nbtime 1700000000\n");
+        let found = scene.ask("fs.errors");
+        assert_eq!(
+            (severities(&found), found[0].title.as_str()),
+            (vec![Warn], "ext4 on sdb1 has counted 2 errors, the last 10 min ago")
+        );
+        scene.changing("sys/fs/ext4/sdb1/errors_count", "2\n", "5\n");
+        assert_eq!(severities(&scene.ask("fs.errors")), [Crit]);
+    }
+
+    #[test]
+    fn errors_are_known_by_the_kernels_name_of_the_device() {
+        let scene = Scene::new("faults-mapper");
+        scene.file("proc/self/mountinfo", "27 1 253:0 / / ro - ext4 /dev/mapper/vg-root ro\n").file("dev/kmsg", QUIET);
+        scene
+            .file("sys/fs/ext4/dm-0/errors_count", "1\n")
+            .link("sys/dev/block/253:0", "../../devices/virtual/block/dm-0");
+        let found = scene.ask("fs.readonly");
+        assert_eq!((severities(&found), found[0].evidence.len()), (vec![Crit], 2));
+    }
+
+    #[test]
+    fn btrfs_counts_by_device() {
+        let scene = scene("btrfs", "rw", "rw");
+        let path = "sys/fs/btrfs/0b2f6c5e-7d0c-4d5e-9d8e-6a1f0f3a2b1c/devinfo/1/error_stats";
+        scene.file(path, "write_errs 0\nread_errs 0\nflush_errs 0\ncorruption_errs 0\ngeneration_errs 0\n");
+        assert_eq!(severities(&scene.ask("fs.errors")), []);
+        scene.file(path, "write_errs 0\nread_errs 4\nflush_errs 0\ncorruption_errs 2\ngeneration_errs 0\n");
+        let found = scene.ask("fs.errors");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], 6.0));
+    }
+
+    #[test]
+    fn an_array_without_a_disk_is_found() {
+        let scene = scene("array", "rw", "rw");
+        let array = |degraded: &str, state: &str| {
+            for (name, text) in [
+                ("level", "raid1"),
+                ("degraded", degraded),
+                ("raid_disks", "2"),
+                ("array_state", state),
+                ("sync_action", "idle"),
+            ] {
+                scene.file(&format!("sys/block/md0/md/{name}"), &format!("{text}\n"));
+            }
+            severities(&scene.ask("fs.errors"))
+        };
+        assert_eq!(array("0", "clean"), []);
+        assert_eq!(array("1", "clean"), [Warn]);
+        assert_eq!(array("1", "broken"), [Crit]);
+    }
+
+    #[test]
+    fn a_device_that_the_kernel_gave_up_is_critical() {
+        let scene = scene("offline", "rw", "rw");
+        scene.file("proc/diskstats", " 8 16 sdb 100 0 800 50 100 0 8000 70 0 90 120 0 0 0 0 0 0\n");
+        scene.file("sys/block/sdb/device/state", "running\n");
+        assert_eq!(severities(&scene.ask("fs.errors")), []);
+        scene.file("sys/block/sdb/device/state", "offline\n");
+        assert_eq!(severities(&scene.ask("fs.errors")), [Crit]);
+    }
+
+    #[test]
+    fn the_log_is_believed_if_the_device_is_in_use() {
+        let log = |name: &str, device: &str, second: u64| {
+            let scene = scene(name, "rw", "rw");
+            scene.file("dev/kmsg", &format!("3,700,{second}000000,-;I/O error, dev {device}, sector 8192 op 0x0:(READ) flags 0x800 phys_seg 1 prio class 2\n"));
+            severities(&scene.ask("fs.errors"))
+        };
+        assert_eq!(log("old", "sdb1", 900), [Warn]);
+        assert_eq!(log("now", "sdb1", 1000), [Crit]);
+        // A stick that was pulled out, an image that was detached, a drive without a floppy.
+        assert_eq!(log("gone", "sdz", 900), [Info]);
+        assert_eq!(log("loop", "loop3", 900), [Info]);
+        assert_eq!(log("floppy", "fd0", 1000), []);
+    }
+
+    #[test]
+    fn without_the_log_nothing_is_said_to_be_well() {
+        let scene = Scene::new("faults-no-log");
+        scene.file("proc/uptime", "1000.00 900.00\n");
+        let question = Question { only: vec!["fs.errors".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&scene.window(), &question);
+        assert!(diagnosis.skipped[0].reason.contains("kmsg"), "{:?}", diagnosis.skipped);
+    }
+
+    #[test]
+    fn the_device_is_found_in_each_kind_of_record() {
+        for (text, expected) in [
+            ("I/O error, dev sda, sector 8 op 0x0:(READ)", Some("sda")),
+            ("Buffer I/O error on dev dm-0, logical block 3, lost async page write", Some("dm-0")),
+            ("EXT4-fs error (device nvme0n1p2): ext4_find_entry:1455: inode #2: comm ls", Some("nvme0n1p2")),
+            ("EXT4-fs (sda1): Remounting filesystem read-only", Some("sda1")),
+            ("XFS (vdb): metadata I/O error in \"xfs_da_read_buf\"", Some("vdb")),
+            ("BTRFS error (device sdc1: state EA): parent transid verify failed", Some("sdc1")),
+            ("critical medium error, dev sdd, sector 1", Some("sdd")),
+            ("I/O error", None),
+            ("dev ", None),
+        ] {
+            assert_eq!(device_of(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_record_is_a_panic(text in any::<String>(), start in "(dev |XFS \\(|\\(device )") {
+            let _ = (device_of(&text), device_of(&format!("{start}{text}")));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Rules about disks and file systems: the table. A disk that is busy is no fault, and neither is one that answers many
 //! requests at once; slow answers, tasks that are stuck, and room that runs out are.
 
-use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
+use crate::doctor::{Bad, Look, Rule, Skip};
 use crate::model::diagnosis::Area;
 use crate::model::snapshot::disk::Mount;
 
@@ -248,6 +248,39 @@ fn stalled(look: &Look<'_>) -> Result<(f64, f64), Skip> {
 fn mount_of<'a>(look: &Look<'a>, numbers: &[String]) -> Option<&'a Mount> {
     let mounts = look.now().disk.mounts.known().into_iter().flatten();
     mounts.filter(|mount| numbers.contains(&mount.device)).min_by_key(|mount| mount.point.len())
+}
+
+/// Mounts for the tests.
+#[cfg(test)]
+pub(crate) mod example {
+    use crate::model::snapshot::disk::{Mount, Space};
+    use crate::model::snapshot::{Field, Window};
+
+    pub(crate) const GIB: u64 = 1 << 30;
+
+    /// A writable file system with plenty of inodes.
+    pub(crate) fn mount(point: &str, kind: &str, device: &str, bytes: u64, available: u64) -> Mount {
+        Mount {
+            point: point.to_owned(),
+            root: "/".to_owned(),
+            kind: kind.to_owned(),
+            source: format!("/dev/{}", device.replace(':', "-")),
+            device: device.to_owned(),
+            options: vec!["rw".to_owned(), "relatime".to_owned()],
+            super_options: vec!["rw".to_owned()],
+            space: Field::Known(Space { bytes, available, inodes: 1_000_000, inodes_available: 900_000 }),
+            ..Mount::default()
+        }
+    }
+
+    /// The same before and after, two seconds apart.
+    pub(crate) fn window(mounts: Vec<Mount>) -> Window {
+        let mut window = Window::default();
+        window.from.disk.mounts = Field::Known(mounts.clone());
+        window.to.disk.mounts = Field::Known(mounts);
+        window.to.at_us = 2_000_000;
+        window
+    }
 }
 
 #[cfg(test)]

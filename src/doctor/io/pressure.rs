@@ -26,7 +26,8 @@ pub(super) fn stalls(look: &Look<'_>) -> Verdict {
     let devices = rates(look).unwrap_or_default();
     let busiest = devices.iter().max_by(|a, b| a.busy.total_cmp(&b.busy));
     let is_crowd = crowd(look) >= CROWD * cpus_effective(look.now());
-    let is_calm = !is_crowd && busiest.is_some_and(|rates| explains(rates, some));
+    let limit = limit_of(look);
+    let is_calm = !is_crowd && limit.is_none() && busiest.is_some_and(|rates| explains(rates, some));
     let severity = match (is_calm, is_worse) {
         (true, _) => Severity::Info,
         (false, true) => Severity::Crit,
@@ -55,7 +56,7 @@ pub(super) fn stalls(look: &Look<'_>) -> Verdict {
         Some(rates) => finding.by([culprit_of(look, rates)]),
         None => finding,
     };
-    let finding = match limit_of(look, &finding.culprits) {
+    let finding = match limit {
         Some(limit) => held_back(finding, limit),
         None => finding,
     };
@@ -80,11 +81,11 @@ fn explains(rates: &Rates<'_>, some: f64) -> bool {
     !rates.is_silent && !rates.rotates() && rates.answer_ms() < FAST_MS && rates.busy >= EXPLAINS * some
 }
 
-/// The limit on the rate of one of those that wait.
-fn limit_of<'a>(look: &Look<'a>, culprits: &[Culprit]) -> Option<&'a Limit> {
-    let waiting = look.window.activity.tasks.iter().filter(|task| task.blocked > 1).map(|task| task.pid);
-    let pids: Vec<i32> = culprits.iter().filter_map(|culprit| culprit.pid).chain(waiting).collect();
-    look.now().disk.limits.iter().find(|limit| limit.pids.iter().any(|pid| pids.contains(pid)))
+/// The limit on the rate of a task that waited in most of the looks.
+fn limit_of<'a>(look: &Look<'a>) -> Option<&'a Limit> {
+    let activity = &look.window.activity;
+    let waits = |pid: &i32| activity.tasks.iter().any(|task| task.pid == *pid && task.blocked * 2 > activity.looks);
+    look.now().disk.limits.iter().find(|limit| limit.pids.iter().any(waits))
 }
 
 fn held_back(finding: Finding, limit: &Limit) -> Finding {
@@ -154,4 +155,98 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
         "write less at once; smaller limits make stalls shorter",
         Some("sysctl vm.dirty_bytes vm.dirty_background_bytes vm.dirty_ratio vm.dirty_background_ratio".to_owned()),
     )])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::disk::Limit;
+    use crate::model::snapshot::process::{Activity, Task};
+
+    fn stalls(some: u64, full: u64, avg60: &str) -> String {
+        format!(
+            "some avg10=0.00 avg60={avg60} avg300=0.00 total={some}\nfull avg10=0.00 avg60={avg60} avg300=0.00 total={full}\n"
+        )
+    }
+
+    /// 1,000 requests before; then so many more, that took so long together and kept the disk busy for so long.
+    fn disk(scene: &Scene, requests: u64, took_ms: u64, busy_ms: u64) {
+        let line = |requests: u64, took: u64, busy: u64| {
+            format!(" 254       0 vda 500 0 4000 500 {requests} 0 8000 {took} 0 {busy} {took} 0 0 0 0 0 0\n")
+        };
+        scene.changing("proc/diskstats", &line(500, 500, 900), &line(500 + requests, 500 + took_ms, 900 + busy_ms));
+    }
+
+    fn blocked(pid: i32, looks: u32) -> Task {
+        Task { pid, tid: pid, name: "dd".to_owned(), blocked: looks, ..Task::default() }
+    }
+
+    #[test]
+    fn waiting_is_a_fault_unless_a_fast_disk_explains_it() {
+        let scene = Scene::new("io-psi");
+        scene.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\ncpu0 1 0 1 1 0 0 0 0 0 0\ncpu1 1 0 1 1 0 0 0 0 0 0\nctxt 1\nbtime 1\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n");
+        // Five percent is nothing.
+        scene.changing("proc/pressure/io", &stalls(1000, 500, "0.00"), &stalls(101_000, 500, "0.00"));
+        disk(&scene, 10, 10, 10);
+        assert_eq!(severities(&scene.ask("io.psi")), []);
+        // 90 %, with a disk that served 8,000 requests in 0.2 ms each meanwhile: busy.
+        scene.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 1_500_000, "0.00"));
+        disk(&scene, 8_000, 1_600, 1_900);
+        let found = scene.ask("io.psi");
+        assert_eq!((severities(&found), found[0].value), (vec![Info], 90.0));
+        // The same with 30 ms each.
+        disk(&scene, 60, 1_800, 1_900);
+        assert_eq!(severities(&scene.ask("io.psi")), [Warn]);
+        // The same with no disk at work: a limit, a server, a lock.
+        disk(&scene, 10, 10, 10);
+        assert_eq!(severities(&scene.ask("io.psi")), [Warn]);
+        // It has been so for a minute.
+        scene.changing("proc/pressure/io", &stalls(0, 0, "30.00"), &stalls(1_800_000, 1_500_000, "31.00"));
+        let found = scene.ask("io.psi");
+        assert_eq!((severities(&found), found[0].confidence), (vec![Crit], 2));
+    }
+
+    #[test]
+    fn a_crowd_is_a_fault_on_a_fast_disk_too_and_so_is_a_limit() {
+        let scene = Scene::new("io-crowd");
+        scene.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
+        disk(&scene, 8_000, 1_600, 1_900);
+        let mut window = scene.window();
+        window.activity = Activity { looks: 5, tasks: vec![blocked(7, 5)], is_cut: false };
+        assert_eq!(severities(&ask(&window, "io.psi")), [Info]);
+        window.activity.tasks = vec![blocked(7, 5), blocked(8, 5)];
+        let found = ask(&window, "io.psi");
+        assert_eq!(severities(&found), [Warn]);
+        assert_eq!(found[0].culprits.iter().map(|culprit| culprit.pid).collect::<Vec<_>>(), [Some(7), Some(8), None]);
+        window.activity.tasks = vec![blocked(7, 5)];
+        let path = "/sys/fs/cgroup/ci/io.max".to_owned();
+        let limit = "wbps=1048576 wiops=10".to_owned();
+        window.to.disk.limits =
+            vec![Limit { group: "/ci".to_owned(), path, device: "254:0".to_owned(), limit, pids: vec![7] }];
+        let found = ask(&window, "io.psi");
+        assert_eq!(severities(&found), [Warn]);
+        let lift = found[0].remedies[0].command.as_deref();
+        assert_eq!(lift, Some("echo 254:0 wbps=max wiops=max > /sys/fs/cgroup/ci/io.max"));
+    }
+
+    #[test]
+    fn writers_that_are_held_back_are_a_fault_and_dirty_pages_are_not() {
+        let vmstat = |dirty: u64| {
+            format!(
+                "nr_dirty {dirty}\nnr_writeback 1000\nnr_dirty_threshold 100000\nnr_dirty_background_threshold 50000\n"
+            )
+        };
+        let scene = Scene::new("io-dirty");
+        // Most of the background limit: somebody wrote a file.
+        scene.file("proc/vmstat", &vmstat(40_000));
+        assert_eq!(severities(&scene.ask("fs.dirty")), []);
+        scene.file("proc/vmstat", &vmstat(79_000));
+        assert_eq!(severities(&scene.ask("fs.dirty")), [Info]);
+        let mut window = scene.window();
+        let writer = Task { wchan: Some("balance_dirty_pages".to_owned()), ..blocked(9, 3) };
+        window.activity = Activity { looks: 5, tasks: vec![writer], is_cut: false };
+        let found = ask(&window, "fs.dirty");
+        assert_eq!((severities(&found), found[0].value, found[0].culprits[0].pid), (vec![Warn], 80.0, Some(9)));
+    }
 }

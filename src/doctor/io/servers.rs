@@ -76,3 +76,46 @@ fn waiting(look: &Look<'_>) -> Vec<Culprit> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::io::example::{GIB, mount, window};
+    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Warn};
+    use crate::model::snapshot::Field;
+    use crate::model::snapshot::disk::Mount;
+
+    fn server(answer_ms: u64, is_hanging: bool, why: Option<&str>) -> Mount {
+        let mut mount = mount("/mnt/nfs", "nfs4", "0:60", 99 * GIB, 90 * GIB);
+        (mount.answer_ms, mount.is_hanging) = (Some(answer_ms), is_hanging);
+        if let Some(why) = why {
+            mount.space = Field::unavailable("statvfs /mnt/nfs", why);
+        }
+        mount
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_found() {
+        for (answer_ms, is_hanging, why, expected) in [
+            (2, false, None, vec![]),
+            (1_500, false, None, vec![Warn]),
+            (2_000, true, Some("no answer in 2.0 s"), vec![Warn]),
+            (9_000, true, Some("no answer in 9.0 s"), vec![Crit]),
+            (1, false, Some("transport endpoint is not connected"), vec![Warn]),
+            (1, false, Some("stale file handle"), vec![Warn]),
+            // The FUSE mount of another user, which denies even root.
+            (1, false, Some("permission denied"), vec![]),
+        ] {
+            let found = ask(&window(vec![server(answer_ms, is_hanging, why)]), "fs.network");
+            assert_eq!(severities(&found), expected, "{why:?}");
+        }
+    }
+
+    #[test]
+    fn too_short_a_look_says_nothing() {
+        let question = Question { only: vec!["fs.network".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&window(vec![server(100, true, Some("no answer in 0.1 s"))]), &question);
+        assert_eq!(diagnosis.skipped[0].reason, "statvfs /mnt/nfs: no answer yet, look longer");
+    }
+}

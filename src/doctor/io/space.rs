@@ -219,3 +219,134 @@ pub(super) fn temporary(look: &Look<'_>) -> Verdict {
         .by([place(mount, format!("{} left", Bytes(space.available)))]);
     Ok(vec![finding.fix("use a folder on a disk for temporary files", Some("export TMPDIR=/var/tmp".to_owned()))])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::io::example::{GIB, mount, window};
+    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::Field;
+    use crate::model::snapshot::disk::{DeletedFile, Mount, Space};
+    use crate::model::snapshot::process::{Io, Process};
+
+    fn full(mounts: Vec<Mount>) -> Vec<crate::model::diagnosis::Severity> {
+        severities(&ask(&window(mounts), "fs.full"))
+    }
+
+    #[test]
+    fn little_room_is_judged_by_share_and_by_size() {
+        for (bytes, available, expected) in [
+            (250 * GIB, 60 * GIB, vec![]),
+            (250 * GIB, 15 * GIB, vec![Warn]),
+            (250 * GIB, 4 * GIB, vec![Crit]),
+            (250 * GIB, 0, vec![Crit]),
+            // 5 % of a large disk is much, 2 % still worth a warning.
+            (4_000 * GIB, 200 * GIB, vec![]),
+            (4_000 * GIB, 80 * GIB, vec![Warn]),
+            // Below a GiB on a disk of 25 GiB although it is 4 %.
+            (24 * GIB, GIB - 1, vec![Crit]),
+            // A /boot of 500 MiB.
+            (500 << 20, 40 << 20, vec![Warn]),
+            (500 << 20, 400 << 20, vec![]),
+            (500 << 20, 1 << 20, vec![Crit]),
+            // No place to work in.
+            (4096, 0, vec![]),
+        ] {
+            assert_eq!(full(vec![mount("/", "ext4", "254:0", bytes, available)]), expected, "{bytes} {available}");
+        }
+    }
+
+    #[test]
+    fn images_and_read_only_mounts_are_full_by_their_nature() {
+        let read_only = || vec!["ro".to_owned()];
+        let mut bound = mount("/usr", "ext4", "8:1", 50 * GIB, 0);
+        bound.options = read_only();
+        let mut whole = mount("/cd", "ext4", "8:2", 50 * GIB, 0);
+        (whole.options, whole.super_options) = (read_only(), read_only());
+        assert_eq!(full(vec![mount("/snap/x/1", "squashfs", "7:1", GIB, 0), bound, whole]), []);
+    }
+
+    #[test]
+    fn a_file_system_is_named_once_by_its_shortest_mount() {
+        let window = window(vec![
+            mount("/var/lib/docker/overlay2/x/merged", "overlay", "0:50", 250 * GIB, 0),
+            mount("/etc/hosts", "ext4", "254:0", 250 * GIB, 0),
+            mount("/", "overlay", "0:40", 250 * GIB, 0),
+            mount("/dev/shm", "tmpfs", "0:41", 4 * GIB, 0),
+            mount("/tmp", "tmpfs", "0:42", 4 * GIB, 0),
+        ]);
+        let found = ask(&window, "fs.full");
+        let places: Vec<&str> = found.iter().map(|finding| finding.culprits[0].name.as_str()).collect();
+        assert_eq!(places, ["/", "/tmp", "/dev/shm"]);
+    }
+
+    #[test]
+    fn who_writes_and_who_holds_deleted_files_is_named() {
+        let mut window = window(vec![mount("/", "ext4", "254:0", 250 * GIB, GIB)]);
+        window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 250 * GIB, 2 * GIB)]);
+        let writer =
+            Process { pid: 8, name: "dd".to_owned(), io: Some(Io { read: 0, written: GIB }), ..Process::default() };
+        let holder = Process { pid: 9, name: "java".to_owned(), ..Process::default() };
+        window.to.processes = Field::Known(vec![writer, holder]);
+        let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
+        window.to.disk.deleted =
+            Field::Known(crate::model::snapshot::disk::Deleted { files: vec![file], ..Default::default() });
+        let found = ask(&window, "fs.full");
+        let named: Vec<_> = found[0].culprits.iter().map(|culprit| (culprit.pid, culprit.name.as_str())).collect();
+        assert_eq!(named, [(None, "/"), (Some(9), "java"), (Some(8), "dd")]);
+        assert_eq!((found[0].evidence[0].before, found[0].evidence[0].after), (Some((2 * GIB) as f64), GIB as f64));
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_not_well() {
+        let mut unseen = mount("/data", "xfs", "8:3", 0, 0);
+        unseen.space = Field::unavailable("statvfs /data", "permission denied");
+        let question = Question { only: vec!["fs.full".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&window(vec![mount("/", "ext4", "254:0", 99 * GIB, 90 * GIB), unseen]), &question);
+        assert_eq!(diagnosis.skipped[0].reason, "statvfs /data: permission denied");
+        assert_eq!(diagnosis.ok, [""; 0]);
+    }
+
+    #[test]
+    fn inodes_run_out_where_there_is_a_number_of_them() {
+        let with = |inodes: u64, inodes_available: u64| {
+            let mut mount = mount("/", "ext4", "254:0", 99 * GIB, 90 * GIB);
+            mount.space = Field::Known(Space { bytes: 99 * GIB, available: 90 * GIB, inodes, inodes_available });
+            severities(&ask(&window(vec![mount]), "fs.inodes"))
+        };
+        assert_eq!(with(6_500_000, 6_000_000), []);
+        assert_eq!(with(6_500_000, 600_000), [Warn]);
+        assert_eq!(with(6_500_000, 0), [Crit]);
+        assert_eq!(with(0, 0), []);
+    }
+
+    #[test]
+    fn a_burst_is_not_taken_for_a_trend() {
+        let fills = |before: u64, after: u64, seconds: u64| {
+            let mut window = window(vec![mount("/", "ext4", "254:0", 100 * GIB, after)]);
+            window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 100 * GIB, before)]);
+            window.to.at_us = seconds * 1_000_000;
+            severities(&ask(&window, "fs.fill_eta"))
+        };
+        // 100 MiB/s with 67 GiB left: eleven minutes, seen for two seconds.
+        assert_eq!(fills(67 * GIB, 67 * GIB - (200 << 20), 2), []);
+        // The same with 2 GiB left: 20 s.
+        assert_eq!(fills(2 * GIB, 2 * GIB - (200 << 20), 2), [Warn]);
+        // Seen for a minute.
+        assert_eq!(fills(20 * GIB, 20 * GIB - (6_000 << 20), 60), [Crit]);
+        assert_eq!(fills(GIB, 2 * GIB, 2), []);
+    }
+
+    #[test]
+    fn a_small_folder_for_temporary_files_is_said() {
+        let with = |kind: &str, available: u64| {
+            let tmp = mount("/tmp", kind, "0:30", 4 * GIB, available);
+            severities(&ask(&window(vec![mount("/", "ext4", "254:0", 99 * GIB, GIB), tmp]), "fs.tmp_small"))
+        };
+        assert_eq!(with("tmpfs", 3 * GIB), []);
+        assert_eq!(with("tmpfs", GIB), [Info]);
+        assert_eq!(with("tmpfs", 100 << 20), [Warn]);
+        assert_eq!(with("ext4", 100 << 20), []);
+    }
+}

@@ -129,3 +129,70 @@ fn named(look: &Look<'_>, tasks: &[&Task]) -> Vec<Culprit> {
     };
     tasks.iter().take(culprit::NAMED).map(say).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::process::{Activity, Process, Task};
+    use crate::model::snapshot::system::{Kmsg, Record};
+    use crate::model::snapshot::{Field, Window};
+
+    fn task(pid: i32, blocked: u32, stuck: u32, wchan: &str) -> Task {
+        Task {
+            pid,
+            tid: pid,
+            name: "touch".to_owned(),
+            blocked,
+            stuck,
+            wchan: Some(wchan.to_owned()),
+            ..Task::default()
+        }
+    }
+
+    fn window(tasks: Vec<Task>) -> Window {
+        let mut window = Window { activity: Activity { looks: 5, tasks, is_cut: false }, ..Window::default() };
+        let kernel = Process { pid: 60, parent: 2, name: "kworker/0:1".to_owned(), ..Process::default() };
+        window.to.processes = Field::Known(vec![kernel]);
+        window.to.at_us = 2_000_000;
+        window
+    }
+
+    #[test]
+    fn tasks_that_never_ran_are_stuck_and_those_that_read_are_not() {
+        assert_eq!(severities(&ask(&window(vec![]), "io.dstate")), []);
+        // In this state at every look, but it ran in between: it reads a disk.
+        assert_eq!(severities(&ask(&window(vec![task(9, 5, 1, "folio_wait_bit_common")]), "io.dstate")), []);
+        let found = ask(&window(vec![task(9, 5, 4, "percpu_rwsem_wait")]), "io.dstate");
+        assert_eq!((severities(&found), found[0].culprits[0].pid), (vec![Warn], Some(9)));
+        assert!(found[0].remedies[0].text.contains("frozen file system"), "{:?}", found[0].remedies);
+        let many = (10..15).map(|pid| task(pid, 5, 4, "rpc_wait_bit_killable")).collect();
+        assert_eq!(severities(&ask(&window(many), "io.dstate")), [Crit]);
+    }
+
+    #[test]
+    fn the_kernels_own_complaint_makes_one_critical() {
+        let mut window = window(vec![task(9, 5, 4, "io_schedule")]);
+        let text = "INFO: task touch:9 blocked for more than 120 seconds.".to_owned();
+        let record = Record { pattern: "hung_task".to_owned(), at_s: 10.0, text };
+        window.to.system.kmsg = Field::Known(Kmsg { records: vec![record], is_cut: false });
+        assert_eq!(severities(&ask(&window, "io.dstate")), [Crit]);
+    }
+
+    #[test]
+    fn who_is_meant_to_wait_is_not_stuck() {
+        let frozen = Task { is_frozen: true, ..task(9, 5, 4, "hrtimer_nanosleep") };
+        let tasks = vec![task(7, 5, 4, "__refrigerator"), task(8, 5, 4, "kernel_clone"), frozen];
+        assert_eq!(severities(&ask(&window(tasks), "io.dstate")), []);
+        assert_eq!(severities(&ask(&window(vec![task(60, 5, 4, "blk_execute_rq")]), "io.dstate")), [Info]);
+    }
+
+    #[test]
+    fn without_looks_nothing_is_said() {
+        let mut window = window(vec![]);
+        window.activity.looks = 0;
+        let question = Question { only: vec!["io.dstate".to_owned()], ..Question::default() };
+        assert_eq!(diagnose(&window, &question).skipped.len(), 1);
+    }
+}

@@ -82,6 +82,9 @@ pub struct Mount {
     pub source: String,
     /// Major and minor number: `254:0`.
     pub device: String,
+    /// The kernel's name of the device: `dm-0` where the source is /dev/mapper/root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
     /// Options of this mount: `ro` of a bind mount is no fault.
     pub options: Vec<String>,
     /// Options of the file system: `ro` here or `emergency_ro` is one.

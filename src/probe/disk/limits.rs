@@ -81,6 +81,8 @@ fn maximums(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::maximums;
 
     #[test]
@@ -88,5 +90,12 @@ mod tests {
         let text = "254:0 rbps=max wbps=1048576 riops=max wiops=120\n8:0 rbps=max wbps=max riops=max wiops=max\n";
         let found: Vec<_> = maximums(text).collect();
         assert_eq!(found, [("254:0".to_owned(), "wbps=1048576 wiops=120".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(text in any::<String>()) {
+            let _ = maximums(&text).count();
+        }
     }
 }

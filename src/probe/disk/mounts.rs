@@ -72,9 +72,21 @@ pub(super) fn is_below(path: &Path, folder: &Path) -> bool {
 pub(super) fn read(roots: &Roots) -> Field<Vec<Mount>> {
     let mut mounts = field(&roots.proc.join("self/mountinfo"), parse);
     if let Field::Known(mounts) = &mut mounts {
+        for mount in mounts.iter_mut() {
+            mount.block = block(roots, &mount.device);
+        }
         measure(roots, mounts);
     }
     mounts
+}
+
+/// The name of a device by its number. Major 0 is no device.
+fn block(roots: &Roots, device: &str) -> Option<String> {
+    if device.starts_with("0:") {
+        return None;
+    }
+    let link = std::fs::read_link(roots.sys.join("dev/block").join(device)).ok()?;
+    Some(link.file_name()?.to_string_lossy().replace('!', "/"))
 }
 
 /// Hidden ones are left out: of two mounts at one point the later one is seen.
