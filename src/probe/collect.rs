@@ -29,10 +29,11 @@ pub(crate) struct Options {
     pub(crate) focus: Vec<i32>,
 }
 
-/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
+/// Reads everything once, the kernel's log and what is looked for only once too: the second snapshot, or the only one.
 pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     let mut snapshot = counters(roots, own, options, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    disk::read_once(roots, &mut snapshot.disk, options.deep);
     let inotify = &mut snapshot.system.inotify;
     inotify.refused = watchers::refused(roots);
     (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
