@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::snapshot::{Snapshot, Window};
+use crate::model::snapshot::{Field, Snapshot, Window};
+use crate::probe::net::reach::{self, Ask};
 use crate::probe::room::{self, Folders};
 use crate::probe::tasks::Looks;
 use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks};
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) deep: bool,
     /// Processes asked about.
     pub(crate) focus: Vec<i32>,
+    /// Also what sends something: nameservers, proxies, hosts.
+    pub(crate) reach: Option<Ask>,
 }
 
 /// Reads everything once, the kernel's log too: the second snapshot, or the only one.
@@ -59,6 +62,7 @@ pub(crate) fn window(
     mut wait: impl FnMut(Duration) -> bool,
 ) -> Window {
     let origin = Instant::now();
+    let asked = options.reach.as_ref().filter(|_| roots.is_here).map(|ask| reach::start(roots, ask));
     let from = counters(roots, own, options, origin);
     let mut looks = Looks::default();
     let pause = length / (LOOKS + 1);
@@ -69,6 +73,10 @@ pub(crate) fn window(
         looks.look(roots, own.pid, &options.focus);
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, options, origin);
+    let mut to = snapshot(roots, own, options, origin);
+    net::owners::find(roots, &from.net, &mut to.net);
+    if let Some(asked) = asked {
+        to.net.reach = Field::Known(asked.finish());
+    }
     Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod limits;
+pub(crate) mod netlink;
 pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
