@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::environment::Environment;
 use crate::config::layers::{self, ConfigError, Merged, Sources, Value};
+use crate::model::diagnosis::Severity;
 use crate::model::task::IoPriority;
 use crate::model::unit::{Bytes, Percent};
 
@@ -52,6 +53,20 @@ pub(crate) struct Settings {
     pub(crate) qa_skip: Vec<String>,
     pub(crate) qa_strict: bool,
     pub(crate) qa_fail_fast: bool,
+    pub(crate) doctor: Doctor,
+}
+
+/// What `apm doctor` does unless its command line says otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Doctor {
+    pub(crate) window: Duration,
+    /// `None`: never.
+    pub(crate) fail_on: Option<Severity>,
+    pub(crate) strict: bool,
+    pub(crate) only: Vec<String>,
+    pub(crate) ignore: Vec<String>,
+    /// `RULE=WARN:CRIT`
+    pub(crate) thresholds: Vec<String>,
 }
 
 /// What the tasks of a run mostly need.
@@ -171,5 +186,16 @@ fn typed(merged: &Merged) -> Settings {
         qa_skip: texts("qa.skip"),
         qa_strict: flag("qa.strict"),
         qa_fail_fast: flag("qa.fail_fast"),
+        doctor: Doctor {
+            window: seconds("doctor.window_seconds"),
+            fail_on: match merged.get("doctor.fail_on") {
+                Some((Value::Text(word), _)) => Severity::from_word(word),
+                _ => None,
+            },
+            strict: flag("doctor.strict"),
+            only: texts("doctor.only"),
+            ignore: texts("doctor.ignore"),
+            thresholds: texts("doctor.thresholds"),
+        },
     }
 }

@@ -24,8 +24,12 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
-/// The processes that took the most of something in the window. One that started in it took all it has.
+/// The processes that took the most of something in the window. One that started in it took all it has; where nobody
+/// looked at its start, nobody knows.
 pub(crate) fn took(window: &Window, amount: impl Fn(&Process) -> u64, say: impl Fn(u64) -> String) -> Vec<Culprit> {
+    if window.from.processes.known().is_none() {
+        return Vec::new();
+    }
     let before: HashMap<(i32, u64), u64> = window
         .from
         .processes
