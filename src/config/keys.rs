@@ -54,7 +54,7 @@ const fn key(
 const IO: Takes = Choice(&["realtime", "high", "normal", "low", "idle"]);
 const POOL: Effect = Waits("the connection pool of model agents");
 const CACHE: Effect = Waits("the result cache");
-const TIERS: Effect = Waits("`apm doctor hardware`");
+const TIERS: Effect = Works("titles and warnings of `apm doctor hardware`");
 const BALANCE: Effect = Waits("load balancing across executors");
 const SECONDS: Takes = Number(0.0, 31_536_000.0);
 

@@ -7,6 +7,7 @@ use crate::config::environment::Environment;
 use crate::config::layers::{self, ConfigError, Merged, Sources, Value};
 use crate::model::diagnosis::Severity;
 use crate::model::task::IoPriority;
+use crate::model::tier::{Tier, Tiers};
 use crate::model::unit::{Bytes, Percent};
 
 /// Buffer size in memory-saving mode.
@@ -54,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) qa_strict: bool,
     pub(crate) qa_fail_fast: bool,
     pub(crate) doctor: Doctor,
+    pub(crate) tiers: Tiers,
 }
 
 /// What `apm doctor` does unless its command line says otherwise.
@@ -106,8 +108,14 @@ pub(crate) fn load(
 ) -> Result<Loaded, ConfigError> {
     let mut files = environment.config_files();
     files.extend(extra.map(|path| environment.cwd.join(path)));
-    let merged = layers::merge(&Sources { files, variables: environment.variables.clone(), flags })?;
-    Ok(Loaded { settings: typed(&merged), merged })
+    layers::merge(&Sources { files, variables: environment.variables.clone(), flags }).map(Loaded::of)
+}
+
+impl Loaded {
+    /// The settings of layers.
+    pub(crate) fn of(merged: Merged) -> Self {
+        Self { settings: typed(&merged), merged }
+    }
 }
 
 fn typed(merged: &Merged) -> Settings {
@@ -197,5 +205,29 @@ fn typed(merged: &Merged) -> Settings {
             ignore: texts("doctor.ignore"),
             thresholds: texts("doctor.thresholds"),
         },
+        tiers: Tiers(["minimum", "recommended", "enterprise"].map(|name| {
+            // The table gives these a default; zero is never reached.
+            let of = |key: &str| number(&format!("hardware.{name}.{key}")).unwrap_or_default();
+            Tier {
+                cores: of("cpu_cores"),
+                ghz: of("cpu_ghz"),
+                memory: Bytes((of("memory_gb") * 1_073_741_824.0) as u64),
+                storage: of("storage_gb") * 1e9,
+                mbps: of("network_mbps"),
+            }
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+    use crate::config::layers::{Sources, merge};
+    use crate::model::tier::Tiers;
+
+    #[test]
+    fn the_tiers_of_the_table_are_those_of_the_specification() {
+        let merged = merge(&Sources::default()).expect("good");
+        assert_eq!(typed(&merged).tiers, Tiers::default());
     }
 }

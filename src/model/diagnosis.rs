@@ -150,7 +150,7 @@ pub struct Skipped {
 }
 
 /// The whole verdict.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
     /// `apm.doctor/1`.
     pub schema: String,

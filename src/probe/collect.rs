@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Snapshot, Window};
+use crate::probe::room::{self, Folders};
 use crate::probe::tasks::Looks;
-use crate::probe::{Roots, cgroup, cpu, disk, memory, net, system, tasks};
+use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks};
 
 /// Looks at the states of tasks in a window.
 const LOOKS: u32 = 5;
@@ -16,8 +17,25 @@ pub(crate) struct Own {
     pub(crate) uid: u32,
 }
 
-/// Reads everything once.
-pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
+/// What is looked at beyond the cheap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) folders: Folders,
+    /// Also what costs: every descriptor of every process.
+    pub(crate) deep: bool,
+    /// Processes asked about.
+    pub(crate) focus: Vec<i32>,
+}
+
+/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
+pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
+    let mut snapshot = counters(roots, own, options, origin);
+    snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    snapshot
+}
+
+/// Reads what is compared with a later snapshot.
+fn counters(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     Snapshot {
         at_us: origin.elapsed().as_micros() as u64,
         system: system::read(roots, own.uid),
@@ -25,24 +43,32 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
         cpu: cpu::read(roots),
         disk: disk::read(roots),
         net: net::read(roots),
+        room: room::read(roots, &options.folders),
+        hardware: room::hardware(roots),
         cgroups: cgroup::read(roots),
         processes: tasks::read(roots),
     }
 }
 
 /// Reads twice. `wait` waits so long and says whether to go on waiting: a Ctrl-C ends the window early.
-pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl FnMut(Duration) -> bool) -> Window {
+pub(crate) fn window(
+    roots: &Roots,
+    own: Own,
+    options: &Options,
+    length: Duration,
+    mut wait: impl FnMut(Duration) -> bool,
+) -> Window {
     let origin = Instant::now();
-    let from = snapshot(roots, own, origin);
+    let from = counters(roots, own, options, origin);
     let mut looks = Looks::default();
     let pause = length / (LOOKS + 1);
     for _ in 0..LOOKS {
         if !wait(pause) {
             break;
         }
-        looks.look(roots, own.pid);
+        looks.look(roots, own.pid, &options.focus);
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, origin);
-    Window { from, to, observer: own.pid, activity: looks.finish() }
+    let to = snapshot(roots, own, options, origin);
+    Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

@@ -1,16 +1,22 @@
 //! CPUs: /proc/stat, load, pressure.
 
+use crate::model::snapshot::Field;
 use crate::model::snapshot::cpu::{Cpu, Stat, Ticks};
 use crate::probe::{Roots, field, pressure};
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots) -> Cpu {
     Cpu {
-        stat: field(&roots.proc.join("stat"), stat),
+        stat: stat_of(roots),
         load: field(&roots.proc.join("loadavg"), load),
         pressure: field(&roots.proc.join("pressure/cpu"), pressure),
         affinity: roots.call("sched_getaffinity", || std::thread::available_parallelism().map(|n| n.get() as u32)),
     }
+}
+
+/// /proc/stat alone.
+pub(crate) fn stat_of(roots: &Roots) -> Field<Stat> {
+    field(&roots.proc.join("stat"), stat)
 }
 
 fn load(text: &str) -> Option<[f64; 3]> {

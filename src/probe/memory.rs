@@ -1,16 +1,21 @@
 //! Memory: meminfo, vmstat, pressure.
 
-use crate::model::snapshot::Counters;
 use crate::model::snapshot::memory::Memory;
+use crate::model::snapshot::{Counters, Field};
 use crate::probe::{Roots, counters, field, pressure};
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots) -> Memory {
     Memory {
-        meminfo: field(&roots.proc.join("meminfo"), meminfo),
+        meminfo: meminfo_of(roots),
         vmstat: field(&roots.proc.join("vmstat"), counters),
         pressure: field(&roots.proc.join("pressure/memory"), pressure),
     }
+}
+
+/// /proc/meminfo alone.
+pub(crate) fn meminfo_of(roots: &Roots) -> Field<Counters> {
+    field(&roots.proc.join("meminfo"), meminfo)
 }
 
 /// Sizes in bytes; counts (`HugePages_Total`) as they are.

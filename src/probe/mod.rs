@@ -4,10 +4,12 @@ pub(crate) mod cgroup;
 pub(crate) mod collect;
 pub(crate) mod cpu;
 pub(crate) mod disk;
+pub(crate) mod kmsg;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod room;
 pub(crate) mod system;
 pub(crate) mod tasks;
 

@@ -17,6 +17,15 @@ const TASKS_MAX: usize = 4_000;
 
 /// Reads all processes.
 pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
+    sweep(roots, DETAILED_MAX)
+}
+
+/// The same, with /proc/PID/stat alone.
+pub(crate) fn list(roots: &Roots) -> Field<Vec<Process>> {
+    sweep(roots, 0)
+}
+
+fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
     let entries = match std::fs::read_dir(&roots.proc) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(roots.proc.display().to_string(), say(&error)),
@@ -32,7 +41,7 @@ pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
         let Some(mut process) = read_into(&folder.join("stat"), &mut text).ok().and_then(|()| parse(&text)) else {
             continue;
         };
-        if processes.len() < DETAILED_MAX {
+        if processes.len() < detailed_max {
             detail(&folder, &mut process, &mut text);
         }
         processes.push(process);
@@ -92,7 +101,7 @@ pub(crate) struct Looks {
 
 impl Looks {
     /// Looks once. Tasks of apm itself are left out: they run because they look.
-    pub(crate) fn look(&mut self, roots: &Roots, own: i32) {
+    pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         self.looks += 1;
         let mut text = Vec::with_capacity(1024);
         let mut seen = 0;
@@ -113,15 +122,15 @@ impl Looks {
                 }
                 seen += 1;
                 if read_into(&task.path().join("stat"), &mut text).is_ok() {
-                    self.take(pid, &task.path(), &text);
+                    self.take(pid, &task.path(), &text, focus.contains(&pid));
                 }
             }
         }
     }
 
-    fn take(&mut self, pid: i32, folder: &Path, text: &[u8]) {
+    fn take(&mut self, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
         let Some(stat) = parse(text) else { return };
-        if !matches!(stat.state, 'R' | 'D') {
+        if !(matches!(stat.state, 'R' | 'D') || in_focus) {
             return;
         }
         let task = self.tasks.entry((pid, stat.pid)).or_insert_with(|| Task {
@@ -134,7 +143,11 @@ impl Looks {
             task.running += 1;
             return;
         }
-        task.blocked += 1;
+        if stat.state == 'D' {
+            task.blocked += 1;
+        } else {
+            task.sleeping += 1;
+        }
         let mut text = Vec::new();
         if read_into(&folder.join("wchan"), &mut text).is_ok() {
             let wchan = String::from_utf8_lossy(&text).trim().to_owned();

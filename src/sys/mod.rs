@@ -1,6 +1,8 @@
 //! System calls behind small safe functions: the only unsafe code of the project. Decides nothing.
 
 pub(crate) mod cgroup;
+pub(crate) mod limits;
+pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
 pub(crate) mod signal;

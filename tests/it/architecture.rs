@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("executor", &["model", "sys"]),
     ("journal", &["model", "sys"]),
     ("model", &[]),
-    ("probe", &["model"]),
+    ("probe", &["model", "sys"]),
     ("report", &["model", "text"]),
     ("sink", &["journal", "model", "report", "text"]),
     ("sys", &["model"]),

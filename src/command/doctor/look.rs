@@ -1,23 +1,28 @@
 //! Where the window comes from: this machine, a folder with the files of one, a saved look.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
 use super::saved;
-use crate::cli::doctor::Doctor;
-use crate::command::Context;
-use crate::command::failure::Failure;
-use crate::model::snapshot::{Snapshot, Window};
+use crate::cli::doctor::{Area, Doctor, Format};
+use crate::command::failure::{Exit, Failure};
+use crate::command::{Context, qa, watch};
+use crate::config::environment::repository_root;
+use crate::doctor::Question;
+use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::model::unit::parse_duration;
-use crate::probe::Roots;
-use crate::probe::collect::{self, Own};
+use crate::probe::collect::{self, Options, Own};
+use crate::probe::room::Folders;
+use crate::probe::{self, Roots};
 use crate::sys::process;
 use crate::sys::signal::Held;
 use crate::text::number;
 use crate::ui::looking::Looking;
 
+/// Shortest time between two looks of `--watch`.
+const EVERY_MIN: Duration = Duration::from_millis(100);
 /// The window of `--quick`.
 const QUICK: Duration = Duration::from_millis(500);
 /// Shortest and longest window: below it a rate is noise, above it somebody mistook the unit.
@@ -52,9 +57,10 @@ pub(crate) fn look(context: &Context, words: &Doctor, usual: Duration) -> Result
     for root in &words.root {
         check(root)?;
     }
-    match words.root.as_slice() {
-        [] => Ok(live(context, &Roots::default(), length)),
-        [root] if is_live(root) => Ok(live(context, &Roots::below(root), length)),
+    let options = options(context, words)?;
+    let mut looked = match words.root.as_slice() {
+        [] => live(context, &Roots::default(), &options, length),
+        [root] if is_live(root) => live(context, &Roots::below(root), &options, length),
         [root] => {
             if !context.ui.quiet() {
                 context.ui.say(
@@ -62,13 +68,71 @@ pub(crate) fn look(context: &Context, words: &Doctor, usual: Duration) -> Result
                 );
             }
             // A first look without anything: rules that need two then say so, and do not see a growth of nothing.
-            Ok(Looked { window: apart(Snapshot::default(), captured(root), length), interrupted_by: None })
+            apart(Snapshot::default(), captured(root, &options), length)
         }
-        [before, after] => {
-            Ok(Looked { window: apart(captured(before), captured(after), length), interrupted_by: None })
-        }
-        _ => Err(Failure::usage(anyhow!("--root is given more than twice")).hint("once, or before and after")),
+        [before, after] => apart(captured(before, &options), captured(after, &options), length),
+        _ => return Err(Failure::usage(anyhow!("--root is given more than twice")).hint("once, or before and after")),
+    };
+    if words.areas.contains(&Area::Agents) && words.root.is_empty() && looked.interrupted_by.is_none() {
+        let cwd = &context.environment.cwd;
+        let missing = qa::missing_tools(context, repository_root(cwd).unwrap_or(cwd));
+        looked.window.to.room.missing =
+            missing.map_or_else(|error| Field::unavailable("apm run qa", error), Field::Known);
     }
+    Ok(looked)
+}
+
+/// `--watch`
+pub(crate) fn watch(context: &Context, words: &Doctor, question: Question) -> Result<Exit, Failure> {
+    let every = parse_duration(&words.every).context("--every").map_err(Failure::usage)?;
+    if every < EVERY_MIN {
+        return Err(Failure::usage(anyhow!("--every {}: at least 0.1s", words.every)));
+    }
+    if !matches!(words.format, Format::Text | Format::Json) {
+        return Err(Failure::usage(anyhow!("--watch has the formats text and json")));
+    }
+    let roots = match words.root.as_slice() {
+        [] => Roots::default(),
+        [root] => {
+            check(root)?;
+            Roots::below(root)
+        }
+        _ => return Err(Failure::usage(anyhow!("--watch looks at one machine: give --root once"))),
+    };
+    let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
+    let options = options(context, words)?;
+    watch::main(&watch::Watch { context, roots, own, options, question, every, format: words.format })
+}
+
+/// The processes asked about: one with its descendants, or those of a control group.
+fn focus(words: &Doctor) -> Result<Vec<i32>, Failure> {
+    let roots = Roots::default();
+    if let Some(pid) = words.pid {
+        let members: Vec<i32> = probe::process::sweep(&roots).descendants(pid);
+        if members.is_empty() {
+            return Err(
+                Failure::usage(anyhow!("there is no process {pid}")).hint("`apm doctor` names those that matter")
+            );
+        }
+        return Ok(members);
+    }
+    let Some(path) = &words.cgroup else { return Ok(Vec::new()) };
+    let members = probe::cgroup::members(&roots, path);
+    if members.is_empty() {
+        return Err(Failure::usage(anyhow!("no process is in the control group `{path}`"))
+            .hint("its path is below the mount, as in /proc/PID/cgroup"));
+    }
+    Ok(members)
+}
+
+/// What costs is looked at when its area is asked for by name.
+fn options(context: &Context, words: &Doctor) -> Result<Options, Failure> {
+    let asked = |area| words.areas.contains(&area);
+    let environment = &context.environment;
+    let temporary = environment.get("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
+    let git = repository_root(&environment.cwd).filter(|_| asked(Area::Agents)).map(|root| root.join(".git"));
+    let folders = Folders { work: environment.cwd.clone(), temporary, git };
+    Ok(Options { folders, deep: asked(Area::Process), focus: focus(words)? })
 }
 
 fn check(root: &Path) -> Result<(), Failure> {
@@ -88,22 +152,22 @@ fn is_live(root: &Path) -> bool {
         && std::fs::read(uptime).is_ok_and(|text| !text.is_empty())
 }
 
-fn captured(root: &Path) -> Snapshot {
-    // Nobody in there is apm.
-    collect::snapshot(&Roots::below(root), Own { pid: 0, uid: process::uid() }, Instant::now())
+fn captured(root: &Path, options: &Options) -> Snapshot {
+    // In the files of another machine no process is this one.
+    collect::snapshot(&Roots::below(root), Own { pid: 0, uid: process::uid() }, options, Instant::now())
 }
 
-fn apart(mut from: Snapshot, mut to: Snapshot, length: Duration) -> Window {
+fn apart(mut from: Snapshot, mut to: Snapshot, length: Duration) -> Looked {
     (from.at_us, to.at_us) = (0, length.as_micros() as u64);
-    Window { from, to, ..Window::default() }
+    Looked { window: Window { from, to, ..Window::default() }, interrupted_by: None }
 }
 
-fn live(context: &Context, roots: &Roots, length: Duration) -> Looked {
+fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -> Looked {
     let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
     let line = Looking::new(&context.ui, length);
     let mut held = Held::new();
     let mut interrupted_by = None;
-    let window = collect::window(roots, own, length, |time| {
+    let window = collect::window(roots, own, options, length, |time| {
         line.wait(time, |time| {
             interrupted_by = held.wait(time);
             interrupted_by.is_none()

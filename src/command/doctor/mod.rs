@@ -2,35 +2,33 @@
 //! asked for. What was looked at before a Ctrl-C is reported as well; then apm dies of it.
 
 mod look;
+pub(crate) mod question;
 mod saved;
 
 use std::io::{self, Write};
 
 use anyhow::{Context as _, anyhow};
 
-use crate::cli::doctor::{self as words, Doctor, FailOn, Format};
+use crate::cli::doctor::{Doctor, Format};
 use crate::command::failure::{Exit, Failure};
 use crate::command::{Context, output};
-use crate::config::settings::{self, Loaded};
+use crate::config::settings;
 use crate::doctor::{self, Question};
-use crate::model::diagnosis::{Area, Severity};
 use crate::report::doctor::{self as report, Sheet};
 use crate::sink::file::Whole;
 use crate::text::layout::Layout;
 use crate::text::number;
-use crate::text::suggest;
 
 /// `apm doctor ...`
 pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     let flags = context.global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
     let loaded = settings::load(&context.environment, context.global.config.clone(), flags).map_err(Failure::usage)?;
-    let question = question(&words, &loaded)?;
+    let question = question::question(&words, &loaded)?;
     if words.list_rules || words.explain.is_some() {
-        if !matches!(words.format, Format::Text | Format::Json) {
-            let flag = if words.list_rules { "--list-rules" } else { "--explain" };
-            return Err(Failure::usage(anyhow!("{flag} has the formats text and json")));
-        }
         return tell(context, &words, &question);
+    }
+    if words.watch {
+        return look::watch(context, &words, question);
     }
     let outputs = output::parse::<Format>(&words.output)?;
     if let Some(save) = &words.save
@@ -59,7 +57,7 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     let sheet = Sheet {
         diagnosis: &diagnosis,
         rules: &doctor::asked(&question),
-        fails_from: words.fail_on.map_or(loaded.settings.doctor.fail_on, floor),
+        fails_from: words.fail_on.map_or(loaded.settings.doctor.fail_on, question::floor),
         is_verbose: context.global.verbose,
     };
     let written = write_all(context, &words, &sheet, outputs.iter().zip(files))?;
@@ -137,10 +135,14 @@ fn render(format: Format, sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Writ
 
 /// `--list-rules` and `--explain`.
 fn tell(context: &Context, words: &Doctor, question: &Question) -> Result<Exit, Failure> {
+    if !matches!(words.format, Format::Text | Format::Json) {
+        let flag = if words.list_rules { "--list-rules" } else { "--explain" };
+        return Err(Failure::usage(anyhow!("{flag} has the formats text and json")));
+    }
     let question = match &words.explain {
-        Some(id) => Question { only: vec![rule(id)?], ignore: Vec::new(), ..question.clone() },
+        Some(id) => Question { only: vec![question::rule(id)?], ignore: Vec::new(), ..question::everything(question) },
         // All, where nothing else is asked for.
-        None if question.areas.is_empty() => Question { areas: EVERY_AREA.map(area_of).to_vec(), ..question.clone() },
+        None if question.areas.is_empty() && question.only.is_empty() => question::everything(question),
         None => question.clone(),
     };
     let rules = doctor::asked(&question);
@@ -152,111 +154,4 @@ fn tell(context: &Context, words: &Doctor, question: &Question) -> Result<Exit, 
     })
     .map_err(Failure::machine)?;
     Ok(Exit::Good)
-}
-
-const EVERY_AREA: [words::Area; 7] = [
-    words::Area::Memory,
-    words::Area::Cpu,
-    words::Area::Io,
-    words::Area::Network,
-    words::Area::Process,
-    words::Area::Agents,
-    words::Area::Hardware,
-];
-
-/// The id of a rule that exists.
-fn rule(id: &str) -> Result<String, Failure> {
-    let found = doctor::rules().find(|rule| rule.id == id);
-    found.map(|rule| rule.id.to_owned()).ok_or_else(|| {
-        let likely = suggest::likely(id, doctor::rules().map(|rule| rule.id));
-        let likely = likely.map(|likely| format!("did you mean `{likely}`? ")).unwrap_or_default();
-        Failure::usage(anyhow!("there is no rule `{id}`")).hint(format!("{likely}`apm doctor --list-rules` lists all"))
-    })
-}
-
-/// What the command line asks, else what the configuration does. Thresholds of both hold, rule by rule.
-fn question(words: &Doctor, loaded: &Loaded) -> Result<Question, Failure> {
-    let settings = &loaded.settings.doctor;
-    let from_key = |key: &str| {
-        let origin = loaded.merged.get(key).map(|(_, origin)| format!(" ({origin})")).unwrap_or_default();
-        format!("{key}{origin}")
-    };
-    let known = |ids: &[String], place: &str| {
-        let one = |id: &String| rule(id.trim()).map_err(|failure| placed(failure, place));
-        ids.iter().map(one).collect::<Result<Vec<_>, _>>()
-    };
-    // Areas on the command line are an answer to the same question as rules in a file.
-    let only = if words.only.is_empty() && words.areas.is_empty() {
-        known(&settings.only, &from_key("doctor.only"))?
-    } else {
-        known(&words.only, "--only")?
-    };
-    let ignore = if words.ignore.is_empty() {
-        known(&settings.ignore, &from_key("doctor.ignore"))?
-    } else {
-        known(&words.ignore, "--ignore")?
-    };
-    let mut thresholds = Vec::new();
-    for text in &settings.thresholds {
-        thresholds.push(threshold(text).map_err(|failure| placed(failure, &from_key("doctor.thresholds")))?);
-    }
-    for text in &words.threshold {
-        thresholds.push(threshold(text).map_err(|failure| placed(failure, "--threshold"))?);
-    }
-    Ok(Question { areas: words.areas.iter().map(|area| area_of(*area)).collect(), only, ignore, thresholds })
-}
-
-fn placed(mut failure: Failure, place: &str) -> Failure {
-    failure.error = anyhow!("{place}: {}", failure.error);
-    failure
-}
-
-/// `mem.available=15:8`
-fn threshold(text: &str) -> Result<(String, Option<f64>, Option<f64>), Failure> {
-    let wrong = |what: &str| {
-        Failure::usage(anyhow!("`{text}`: {what}"))
-            .hint("for instance `mem.available=15:8`; an empty side keeps the rule silent there")
-    };
-    let (id, values) = text.split_once('=').ok_or_else(|| wrong("expected RULE=WARN:CRIT"))?;
-    let (warn, crit) = values.split_once(':').ok_or_else(|| wrong("expected RULE=WARN:CRIT"))?;
-    let side = |side: &str| match side.trim() {
-        "" => Ok(None),
-        side => match side.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(Some(number)),
-            _ => Err(wrong(&format!("`{side}` is not a number"))),
-        },
-    };
-    let (id, warn, crit) = (rule(id.trim())?, side(warn)?, side(crit)?);
-    let bad = doctor::rules().find(|rule| rule.id == id).map(|rule| rule.bad);
-    if let (Some(warn), Some(crit), Some(bad)) = (warn, crit, bad) {
-        let (is_wrong, word) = match bad {
-            doctor::Bad::Above => (warn > crit, "above"),
-            doctor::Bad::Below => (warn < crit, "below"),
-        };
-        if is_wrong {
-            return Err(wrong(&format!("`{id}` is bad {word} its thresholds, so the warning comes first")));
-        }
-    }
-    Ok((id, warn, crit))
-}
-
-fn floor(word: FailOn) -> Option<Severity> {
-    match word {
-        FailOn::Info => Some(Severity::Info),
-        FailOn::Warn => Some(Severity::Warn),
-        FailOn::Crit => Some(Severity::Crit),
-        FailOn::Never => None,
-    }
-}
-
-fn area_of(area: words::Area) -> Area {
-    match area {
-        words::Area::Memory => Area::Memory,
-        words::Area::Cpu => Area::Cpu,
-        words::Area::Io => Area::Io,
-        words::Area::Network => Area::Network,
-        words::Area::Process => Area::Process,
-        words::Area::Agents => Area::Agents,
-        words::Area::Hardware => Area::Hardware,
-    }
 }

@@ -105,7 +105,7 @@ mod tests {
     use crate::doctor::{Question, asked, diagnose};
     use crate::model::snapshot::Window;
     use crate::probe::Roots;
-    use crate::probe::collect::{Own, snapshot};
+    use crate::probe::collect::{Options, Own, snapshot};
     use crate::report::doctor::{Sheet, github, html, json, junit, prometheus, sarif, text};
     use crate::text::layout::Layout;
 
@@ -114,7 +114,7 @@ mod tests {
         static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
         BYTES.get_or_init(|| {
             let (origin, own) = (Instant::now(), Own { pid: 1, uid: 0 });
-            let read = || snapshot(&Roots::default(), own, origin);
+            let read = || snapshot(&Roots::default(), own, &Options::default(), origin);
             let mut window = Window { from: read(), to: read(), observer: 1, ..Window::default() };
             window.to.at_us = window.from.at_us + Duration::from_secs(2).as_micros() as u64;
             let mut bytes = Vec::new();

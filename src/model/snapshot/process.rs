@@ -79,6 +79,8 @@ pub struct Task {
     pub running: u32,
     /// Looks in which it was in uninterruptible sleep.
     pub blocked: u32,
+    /// Looks in which it slept otherwise; counted only for processes asked about.
+    pub sleeping: u32,
     /// Where it slept in the kernel, when it last did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wchan: Option<String>,

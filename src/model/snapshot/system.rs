@@ -18,4 +18,29 @@ pub struct System {
     pub uptime: Field<f64>,
     /// Open files and their most, of the whole system: /proc/sys/fs/file-nr.
     pub files: Field<(u64, u64)>,
+    /// What the kernel complained of in the last half hour, oldest first: /dev/kmsg, root only. Read at the end of the
+    /// window.
+    pub kmsg: Field<Kmsg>,
+}
+
+/// Complaints of the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kmsg {
+    /// The last of them.
+    pub records: Vec<Record>,
+    /// There were more.
+    pub is_cut: bool,
+}
+
+/// A record of the kernel's log that fits a pattern.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Which: `oom_kill`, `oom_victim`, `hung_task`, `io_error`, ... (the table in `probe::kmsg`).
+    pub pattern: String,
+    /// Seconds since boot, comparable with `uptime`.
+    pub at_s: f64,
+    /// Its text without control characters, at most 200 bytes. Holds names chosen by processes.
+    pub text: String,
 }
