@@ -68,7 +68,7 @@ pub(crate) fn pad(text: &str, columns: usize) -> String {
 }
 
 /// Words that belong to the number before them.
-const UNITS: [&str; 10] = ["%", "B", "KiB", "MiB", "GiB", "TiB", "s", "ms", "us", "ns"];
+const UNITS: [&str; 13] = ["%", "B", "KiB", "MiB", "GiB", "TiB", "MB", "GB", "GHz", "s", "ms", "us", "ns"];
 
 /// The text in lines of at most so many columns, broken at blanks, but not between a number and its unit. A word that is
 /// longer stands alone and whole.

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use crate::model::diagnosis::Finding;
+use crate::model::diagnosis::{Finding, Severity};
 use crate::report::doctor::{Sheet, phrase};
 use crate::text::layout::{Layout, Style, pad, wrap, wrap_command};
 use crate::text::transcript;
@@ -92,7 +92,7 @@ fn write_finding(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn
     for evidence in &finding.evidence {
         say("read", Style::Dim, &wrap(&phrase::evidence(evidence, seconds), columns), out)?;
     }
-    if let Some(held) = phrase::held(finding) {
+    if let Some(held) = phrase::held(finding).filter(|_| finding.severity > Severity::Info) {
         say("limit", Style::Dim, &wrap(&held, columns), out)?;
     }
     for remedy in &finding.remedies {
