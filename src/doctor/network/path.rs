@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{address, both, counter, file_of, grown, holder, named, percent};
+use super::{address, counter, file_of, grown, holder, named, percent};
 use crate::doctor::{Look, Skip, Verdict, culprit};
-use crate::model::diagnosis::{Culprit, Severity};
+use crate::model::diagnosis::Culprit;
 use crate::model::snapshot::net::{Connection, Tcp};
 
 /// Fewer segments say nothing: one of twenty is 5 %.
