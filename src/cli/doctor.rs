@@ -41,6 +41,30 @@ pub struct Doctor {
     /// List all rules
     #[arg(long)]
     pub list_rules: bool,
+    /// Say why this process, with its threads and children, is not faster
+    #[arg(long, value_name = "PID", conflicts_with_all = ["from", "root"])]
+    pub pid: Option<i32>,
+    /// The same for the processes of a control group, for instance `/system.slice/nginx.service`
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "from", "root"])]
+    pub cgroup: Option<String>,
+    /// Look again and again, and say what changes; Ctrl-C ends it
+    #[arg(long, conflicts_with_all = ["from", "save", "duration", "quick", "output", "pid", "cgroup"])]
+    pub watch: bool,
+    /// How often --watch looks
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch")]
+    pub every: String,
+    /// Whether so many agents fit at once
+    #[arg(long, value_name = "N")]
+    pub agents: Option<u32>,
+    /// Memory of one agent [default: the configuration's limit for one, else 1.5GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub agent_memory: Option<String>,
+    /// CPU of one agent in percent of one CPU [default: the configuration's limit for one, else 100]
+    #[arg(long, value_name = "PERCENT")]
+    pub agent_cpu: Option<f64>,
+    /// Disk space of one agent's work tree and build
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub agent_disk: String,
     /// Save what was seen, to be looked at elsewhere with --from
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,

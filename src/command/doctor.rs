@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::doctor::{self as words, Doctor, FailOn, Format};
-use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::doctor::{self, Bad, Question, Rule};
+use crate::command::{Context, qa, watch};
+use crate::config::environment::repository_root;
+use crate::config::settings;
+use crate::doctor::{self, AgentSize, Bad, Question, Rule};
 use crate::model::diagnosis::{Area, Diagnosis, Severity};
-use crate::model::snapshot::Window;
-use crate::model::unit::parse_duration;
-use crate::probe::Roots;
-use crate::probe::collect::{self, Own};
+use crate::model::snapshot::{Field, Window};
+use crate::model::unit::{Bytes, parse_duration};
+use crate::probe::collect::{self, Options, Own};
+use crate::probe::room::Folders;
+use crate::probe::{self, Roots};
 use crate::report;
 use crate::sys::process;
 use crate::text::layout::Layout;
 use crate::text::suggest;
 
+/// Shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// The window of `--quick`.
 const QUICK: Duration = Duration::from_millis(500);
 /// Largest saved file that is read.
@@ -32,11 +37,19 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         let rule = rule(id)?;
         return print(context, &explain(rule));
     }
-    let question = question(&words)?;
-    let window = match &words.from {
+    let question = question(context, &words)?;
+    if words.watch {
+        return watch(context, &words, question);
+    }
+    let mut window = match &words.from {
         Some(file) => load(file)?,
-        None => look(&words)?,
+        None => look(context, &words)?,
     };
+    if words.areas.contains(&words::Area::Agents) && words.from.is_none() && words.root.is_empty() {
+        let cwd = &context.environment.cwd;
+        let missing = qa::missing_tools(context, repository_root(cwd).unwrap_or(cwd));
+        window.to.room.missing = missing.map_or_else(|error| Field::unavailable("apm run qa", error), Field::Known);
+    }
     if let Some(file) = &words.save {
         let bytes = serde_json::to_vec(&window).map_err(Failure::machine)?;
         std::fs::write(file, bytes).with_context(|| format!("write `{}`", file.display())).map_err(Failure::machine)?;
@@ -53,6 +66,22 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     };
     let failed = floor.is_some_and(|floor| diagnosis.findings.iter().any(|finding| finding.severity >= floor));
     Ok(if failed { Exit::Failures } else { Exit::Good })
+}
+
+fn watch(context: &Context, words: &Doctor, question: Question) -> Result<Exit, Failure> {
+    let every = parse_duration(&words.every).context("--every").map_err(Failure::usage)?;
+    if every < SHORTEST {
+        return Err(Failure::usage(anyhow!("--every {}: at least 0.1s", words.every)));
+    }
+    let roots = match words.root.as_slice() {
+        [] => Roots::default(),
+        [root] => Roots::below(root),
+        _ => return Err(Failure::usage(anyhow!("--watch looks at one machine: give --root once"))),
+    };
+    let own = Own { pid: std::process::id() as i32, uid: process::uid() };
+    let options = options(context, words)?;
+    let format = words.format;
+    watch::main(&watch::Watch { context, roots, own, options, question, every, format })
 }
 
 fn print(context: &Context, text: &str) -> Result<Exit, Failure> {
@@ -97,21 +126,24 @@ fn rule(id: &str) -> Result<&'static Rule, Failure> {
     })
 }
 
-fn look(words: &Doctor) -> Result<Window, Failure> {
+fn look(context: &Context, words: &Doctor) -> Result<Window, Failure> {
+    let options = options(context, words)?;
     let length = if words.quick {
         QUICK
     } else {
         parse_duration(&words.duration).context("--duration").map_err(Failure::usage)?
     };
-    let own = Own { pid: std::process::id() as i32, uid: process::uid() };
+    // In the files of another machine no process is this one.
+    let pid = if words.root.is_empty() { std::process::id() as i32 } else { 0 };
+    let own = Own { pid, uid: process::uid() };
     match words.root.as_slice() {
-        [] => Ok(collect::window(&Roots::default(), own, length, wait)),
-        [root] => Ok(collect::window(&Roots::below(root), own, length, wait)),
+        [] => Ok(collect::window(&Roots::default(), own, &options, length, wait)),
+        [root] => Ok(collect::window(&Roots::below(root), own, &options, length, wait)),
         [before, after] => {
             let origin = Instant::now();
             let mut window = Window {
-                from: collect::snapshot(&Roots::below(before), own, origin),
-                to: collect::snapshot(&Roots::below(after), own, origin),
+                from: collect::snapshot(&Roots::below(before), own, &options, origin),
+                to: collect::snapshot(&Roots::below(after), own, &options, origin),
                 ..Window::default()
             };
             window.from.at_us = 0;
@@ -120,6 +152,37 @@ fn look(words: &Doctor) -> Result<Window, Failure> {
         }
         _ => Err(Failure::usage(anyhow!("--root is given more than twice")).hint("once, or before and after")),
     }
+}
+
+/// The processes asked about: one with its descendants, or those of a control group.
+fn focus(words: &Doctor) -> Result<Vec<i32>, Failure> {
+    let roots = Roots::default();
+    if let Some(pid) = words.pid {
+        let members: Vec<i32> = probe::process::sweep(&roots).descendants(pid);
+        if members.is_empty() {
+            return Err(
+                Failure::usage(anyhow!("there is no process {pid}")).hint("`apm doctor` names those that matter")
+            );
+        }
+        return Ok(members);
+    }
+    let Some(path) = &words.cgroup else { return Ok(Vec::new()) };
+    let members = probe::cgroup::members(&roots, path);
+    if members.is_empty() {
+        return Err(Failure::usage(anyhow!("no process is in the control group `{path}`"))
+            .hint("its path is below the mount, as in /proc/PID/cgroup"));
+    }
+    Ok(members)
+}
+
+/// What costs is looked at when its area is asked for by name.
+fn options(context: &Context, words: &Doctor) -> Result<Options, Failure> {
+    let asked = |area| words.areas.contains(&area);
+    let environment = &context.environment;
+    let temporary = environment.get("TMPDIR").map_or_else(|| "/tmp".into(), std::path::PathBuf::from);
+    let git = repository_root(&environment.cwd).filter(|_| asked(words::Area::Agents)).map(|root| root.join(".git"));
+    let folders = Folders { work: environment.cwd.clone(), temporary, git };
+    Ok(Options { folders, deep: asked(words::Area::Process), focus: focus(words)? })
 }
 
 fn wait(time: Duration) -> bool {
@@ -145,7 +208,20 @@ fn render(format: Format, diagnosis: &Diagnosis, layout: &Layout, out: &mut Vec<
     }
 }
 
-fn question(words: &Doctor) -> Result<Question, Failure> {
+fn question(context: &Context, words: &Doctor) -> Result<Question, Failure> {
+    let flags = context.global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
+    let loaded = settings::load(&context.environment, context.global.config.clone(), flags).map_err(Failure::usage)?;
+    let settings = loaded.settings;
+    let size = |name: &str, text: &str| Bytes::parse(text).context(name.to_owned()).map_err(Failure::usage);
+    let usual = AgentSize::default();
+    let agent = AgentSize {
+        memory: match &words.agent_memory {
+            Some(text) => size("--agent-memory", text)?,
+            None => settings.agent_memory.unwrap_or(usual.memory),
+        },
+        cpu: words.agent_cpu.or(settings.agent_cpu.map(|cpu| cpu.0)).unwrap_or(usual.cpu),
+        disk: size("--agent-disk", &words.agent_disk)?,
+    };
     let known = |id: &str| rule(id).map(|rule| rule.id.to_owned());
     let threshold = |text: &String| {
         let wrong = || {
@@ -165,6 +241,9 @@ fn question(words: &Doctor) -> Result<Question, Failure> {
         only: words.only.iter().map(|id| known(id)).collect::<Result<_, _>>()?,
         ignore: words.ignore.iter().map(|id| known(id)).collect::<Result<_, _>>()?,
         thresholds: words.threshold.iter().map(threshold).collect::<Result<_, Failure>>()?,
+        focus: words.pid.is_some() || words.cgroup.is_some(),
+        agents: words.agents,
+        agent,
     })
 }
 

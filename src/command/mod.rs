@@ -22,6 +22,7 @@ mod qa;
 mod recorded;
 mod request;
 mod run;
+mod watch;
 
 /// What every command gets.
 pub(crate) struct Context {

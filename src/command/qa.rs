@@ -8,8 +8,25 @@ use crate::command::run::{self, Work};
 use crate::command::{Context, request};
 use crate::config::environment::repository_root;
 use crate::engine::dispatch::Source;
+use crate::model::task::Skip;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
 use crate::workflow::qa::{self, Wanted};
+
+/// Tools that the plan for a folder would skip because they are missing: name, how to get it.
+pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result<Vec<(String, String)>, String> {
+    let facts = Facts::read(root, context.environment.path()).map_err(|error| error.to_string())?;
+    let tasks = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
+    let mut missing: Vec<(String, String)> = tasks
+        .into_iter()
+        .filter_map(|task| match task.skip {
+            Some(Skip::ToolMissing { tool, install }) => Some((tool, install)),
+            _ => None,
+        })
+        .collect();
+    missing.sort();
+    missing.dedup();
+    Ok(missing)
+}
 
 /// `apm run qa`
 pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::model::diagnosis::Culprit;
 use crate::model::snapshot::Window;
+use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::{Process, Task};
 use crate::model::unit::Bytes;
 
@@ -21,6 +22,9 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
         window.to.processes.known().into_iter().flatten().map(|process| (amount(process), process)).collect();
     all.retain(|(amount, process)| *amount > 0 && process.pid != window.observer);
     all.sort_by_key(|(amount, process)| (std::cmp::Reverse(*amount), process.pid));
+    // Who has a fiftieth of what the first has causes nothing.
+    let floor = all.first().map_or(0, |(first, _)| first / 50);
+    all.retain(|(amount, _)| *amount >= floor);
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
@@ -73,6 +77,38 @@ pub(crate) fn blocked(window: &Window) -> Vec<Culprit> {
     let mut tasks: Vec<&Task> = window.activity.tasks.iter().filter(|task| task.blocked > 0).collect();
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.blocked), task.pid, task.tid));
     tasks.into_iter().take(NAMED).map(say).collect()
+}
+
+/// A control group as a culprit.
+pub(crate) fn group(group: &Group, what: String) -> Culprit {
+    thing("cgroup", &group.path, what)
+}
+
+/// The largest of some processes, those of a control group.
+pub(crate) fn by_memory_among(window: &Window, members: &[i32]) -> Vec<Culprit> {
+    let resident = |process: &Process| if members.contains(&process.pid) { process.resident } else { 0 };
+    most(window, resident, |bytes| format!("{} in RAM", Bytes(bytes)))
+}
+
+/// By faults that read from a disk, in the window.
+pub(crate) fn by_major_faults(window: &Window) -> Vec<Culprit> {
+    let seconds = window.seconds();
+    let say = |faults: u64| format!("{:.0} faults/s from disk", faults as f64 / seconds);
+    took(window, |process| process.major_faults, say)
+}
+
+/// A path for a command. One that a shell would not read as it is stands in quotes; one that a terminal would not show
+/// as it is has no command.
+pub(crate) fn typed(path: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:,+".contains(c);
+    match path {
+        _ if path.chars().all(is_plain) => Some(path.to_owned()),
+        // Spaces that are none and marks of direction are no controls, so only ASCII is believed.
+        _ if path.chars().all(|c| c.is_ascii_graphic() || c == ' ') => {
+            Some(format!("'{}'", path.replace('\'', "'\\''")))
+        }
+        _ => None,
+    }
 }
 
 /// A mount, a device, a control group as a culprit.

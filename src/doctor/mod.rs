@@ -8,15 +8,18 @@ use crate::model::diagnosis::{
     Area, Culprit, Diagnosis, Evidence, Finding, HostFacts, Remedy, Severity, Skipped, Threshold,
 };
 use crate::model::snapshot::{Snapshot, Unavailable, Window};
+use crate::model::unit::Bytes;
 
 pub(crate) mod agents;
 pub(crate) mod cpu;
 pub(crate) mod culprit;
+pub(crate) mod focus;
 pub(crate) mod hardware;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod watch;
 
 /// The version of the report.
 pub(crate) const SCHEMA: &str = "apm.doctor/1";
@@ -67,7 +70,7 @@ impl From<&Unavailable> for Skip {
 
 /// All rules, in the order of `--list-rules`.
 pub(crate) fn rules() -> impl Iterator<Item = &'static Rule> {
-    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES]
+    [memory::RULES, cpu::RULES, io::RULES, network::RULES, process::RULES, agents::RULES, hardware::RULES, focus::RULES]
         .into_iter()
         .flatten()
 }
@@ -83,12 +86,35 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// `--pid` or `--cgroup`.
+    pub(crate) focus: bool,
+    /// So many agents are to run at once.
+    pub(crate) agents: Option<u32>,
+    /// What one of them takes.
+    pub(crate) agent: AgentSize,
+}
+
+/// What an agent takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AgentSize {
+    pub(crate) memory: Bytes,
+    /// Percent of one CPU.
+    pub(crate) cpu: f64,
+    pub(crate) disk: Bytes,
+}
+
+impl Default for AgentSize {
+    /// A coding agent with its compiler: what rustc, tsc and the JVM of middling projects take.
+    fn default() -> Self {
+        Self { memory: Bytes::mib(1536), cpu: 100.0, disk: Bytes::mib(2048) }
+    }
 }
 
 /// What a rule gets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look<'a> {
     pub(crate) rule: &'static Rule,
+    pub(crate) question: &'a Question,
     pub(crate) window: &'a Window,
     pub(crate) warn: Option<f64>,
     pub(crate) crit: Option<f64>,
@@ -183,7 +209,7 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     for rule in rules().filter(|rule| question.asks(rule)) {
         let own = question.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
         let (warn, crit) = own.map_or((rule.warn, rule.crit), |(_, warn, crit)| (*warn, *crit));
-        match (rule.check)(&Look { rule, window, warn, crit }) {
+        match (rule.check)(&Look { rule, question, window, warn, crit }) {
             Ok(found) if found.is_empty() => ok.push(rule.id.to_owned()),
             Ok(found) => findings.extend(found),
             Err(Skip(reason)) => skipped.push(Skipped { rule: rule.id.to_owned(), reason }),
@@ -194,11 +220,18 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     Diagnosis { schema: SCHEMA.to_owned(), host: host(&window.to), window_s: window.seconds(), findings, ok, skipped }
 }
 
+/// Rules whose facts cost, and that are therefore asked only when their area, or they themselves, are named.
+const ON_REQUEST: &[&str] = &["git.lock", "git.upkeep", "git.big", "tool.missing"];
+
 impl Question {
     fn asks(&self, rule: &Rule) -> bool {
         let names = |list: &[String]| list.iter().any(|id| id == rule.id);
+        // Asked for by its own flags, and then first of all.
+        if rule.id == focus::RULES[0].id {
+            return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
+        }
         let in_area = match self.areas.as_slice() {
-            [] => rule.area != Area::Hardware,
+            [] => rule.area != Area::Hardware && !ON_REQUEST.contains(&rule.id),
             areas => areas.contains(&rule.area),
         };
         (if self.only.is_empty() { in_area } else { names(&self.only) }) && !names(&self.ignore)
@@ -236,7 +269,7 @@ pub(crate) mod scene {
     use crate::model::diagnosis::{Finding, Severity};
     use crate::model::snapshot::Window;
     use crate::probe::Roots;
-    use crate::probe::collect::{self, Own};
+    use crate::probe::collect::{self, Options, Own};
 
     /// A machine before and after, two seconds apart; gone with the value.
     pub(crate) struct Scene {
@@ -279,7 +312,9 @@ pub(crate) mod scene {
         /// What the probes make of it.
         pub(crate) fn window(&self) -> Window {
             let own = Own { pid: 1, uid: 0 };
-            let read = |when: &str| collect::snapshot(&Roots::below(&self.root.join(when)), own, Instant::now());
+            let options = Options::default();
+            let read =
+                |when: &str| collect::snapshot(&Roots::below(&self.root.join(when)), own, &options, Instant::now());
             let mut window = Window { from: read("0"), to: read("1"), ..Window::default() };
             (window.from.at_us, window.to.at_us) = (0, 2_000_000);
             window
@@ -299,7 +334,7 @@ pub(crate) mod scene {
 
     /// What one rule says of a window. A rule that could not look fails the test.
     pub(crate) fn ask(window: &Window, rule: &str) -> Vec<Finding> {
-        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], ..Question::default() });
+        let diagnosis = diagnose(window, &Question { only: vec![rule.to_owned()], focus: true, ..Question::default() });
         assert_eq!(diagnosis.skipped, []);
         diagnosis.findings
     }

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::snapshot::{Snapshot, Window};
-use crate::probe::tasks::Looks;
-use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks};
+use crate::model::snapshot::{Field, Snapshot, Window};
+use crate::probe::looks::Looks;
+use crate::probe::room::{self, Folders};
+use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks, watchers};
 
 /// Looks at the states of tasks in a window.
 const LOOKS: u32 = 5;
+/// So often as each of them the tasks that want a CPU are counted.
+const COUNTS: u32 = 4;
 
 /// Who looks: left out of what is found.
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +19,32 @@ pub(crate) struct Own {
     pub(crate) uid: u32,
 }
 
+/// What is looked at beyond the cheap.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) folders: Folders,
+    /// Also what costs: every descriptor of every process.
+    pub(crate) deep: bool,
+    /// Processes asked about.
+    pub(crate) focus: Vec<i32>,
+}
+
 /// Reads everything once, the kernel's log and what is looked for only once too: the second snapshot, or the only one.
-pub(crate) fn snapshot(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
-    let mut snapshot = counters(roots, own, origin);
+pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
+    let mut snapshot = counters(roots, own, options, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
-    disk::read_once(roots, &mut snapshot.disk, false);
+    disk::read_once(roots, &mut snapshot.disk, options.deep);
+    let inotify = &mut snapshot.system.inotify;
+    inotify.refused = watchers::refused(roots);
+    (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
+        Field::Known(found) => (Field::Known(found.users), found.unseen),
+        Field::Unavailable(unavailable) => (Field::Unavailable(unavailable), 0),
+    };
     snapshot
 }
 
 /// Reads what is compared with a later snapshot.
-fn counters(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
+fn counters(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     Snapshot {
         at_us: origin.elapsed().as_micros() as u64,
         system: system::read(roots, own.uid),
@@ -33,24 +52,36 @@ fn counters(roots: &Roots, own: Own, origin: Instant) -> Snapshot {
         cpu: cpu::read(roots),
         disk: disk::read(roots),
         net: net::read(roots),
+        room: room::read(roots, &options.folders),
+        hardware: room::hardware(roots),
         cgroups: cgroup::read(roots),
         processes: tasks::read(roots),
     }
 }
 
 /// Reads twice. `wait` waits so long and says whether to go on waiting: a Ctrl-C ends the window early.
-pub(crate) fn window(roots: &Roots, own: Own, length: Duration, mut wait: impl FnMut(Duration) -> bool) -> Window {
+pub(crate) fn window(
+    roots: &Roots,
+    own: Own,
+    options: &Options,
+    length: Duration,
+    mut wait: impl FnMut(Duration) -> bool,
+) -> Window {
     let origin = Instant::now();
-    let from = counters(roots, own, origin);
+    let from = counters(roots, own, options, origin);
     let mut looks = Looks::default();
-    let pause = length / (LOOKS + 1);
-    for _ in 0..LOOKS {
-        if !wait(pause) {
+    let steps = (LOOKS + 1) * COUNTS;
+    for step in 1..steps {
+        // Against the start of the window: on a full machine each wait lasts longer than asked for.
+        if !wait((length * step / steps).saturating_sub(origin.elapsed())) {
             break;
         }
-        looks.look(roots, own.pid);
+        looks.count(roots);
+        if step % COUNTS == 0 {
+            looks.look(roots, own.pid, &options.focus);
+        }
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, origin);
-    Window { from, to, observer: own.pid, activity: looks.finish() }
+    let to = snapshot(roots, own, options, origin);
+    Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

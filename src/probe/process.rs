@@ -102,6 +102,23 @@ impl Table {
         sum
     }
 
+    /// A process and its descendants, itself first; none where there is no such process.
+    pub(crate) fn descendants(&self, root: i32) -> Vec<i32> {
+        if !self.processes.iter().any(|process| process.pid == root) {
+            return Vec::new();
+        }
+        let mut found = vec![root];
+        let mut at = 0;
+        while let Some(pid) = found.get(at).copied() {
+            let children = self.children.get(&pid).into_iter().flatten().map(|child| self.processes[*child].pid);
+            // A table read while processes come and go may have a circle.
+            let new: Vec<i32> = children.filter(|child| !found.contains(child)).collect();
+            found.extend(new);
+            at += 1;
+        }
+        found
+    }
+
     /// The processes of such a tree.
     pub(crate) fn members(&self, root: i32) -> Vec<&Process> {
         let mut taken = vec![false; self.processes.len()];

@@ -2,6 +2,9 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod file_system;
+pub(crate) mod kernel;
+pub(crate) mod limits;
+pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
 pub(crate) mod signal;

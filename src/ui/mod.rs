@@ -45,6 +45,11 @@ impl Ui {
         io::stderr().is_terminal() && !self.wishes.dumb_terminal && !self.wishes.quiet
     }
 
+    /// Whether standard output is a terminal that can move its cursor.
+    pub(crate) fn stdout_draws(&self) -> bool {
+        io::stdout().is_terminal() && !self.wishes.dumb_terminal
+    }
+
     /// Whether standard output is a terminal.
     pub(crate) fn stdout_is_terminal(&self) -> bool {
         io::stdout().is_terminal()

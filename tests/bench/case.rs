@@ -36,6 +36,8 @@ pub enum Metric {
     CpuRatio,
     /// Seconds.
     Wall,
+    /// Seconds of CPU.
+    Cpu,
     /// Seconds over those of the first contender.
     WallOver,
     /// MiB.
@@ -76,23 +78,25 @@ impl Case {
                     Metric::WallRatio => this.wall / first.wall,
                     Metric::CpuRatio => this.cpu / first.cpu,
                     Metric::Wall => this.wall,
+                    Metric::Cpu => this.cpu,
                     Metric::WallOver => this.wall - first.wall,
                     Metric::Rss => this.rss,
                 }
             }))
         };
         println!("\n{} ({} rounds, median, smallest to largest)\n", self.title, self.rounds);
-        println!("| | wall | wall, ratio | CPU, ratio | RSS |\n|---|---|---|---|---|");
+        println!("| | wall | wall, ratio | CPU | CPU, ratio | RSS |\n|---|---|---|---|---|---|");
         for (at, contender) in self.contenders.iter().enumerate() {
             let ratio = |metric| {
                 let (middle, low, high) = value(at, metric);
                 format!("{middle:.2} ({low:.2}-{high:.2})")
             };
             println!(
-                "| {} | {:.4} s | {} | {} | {:.1} MiB |",
+                "| {} | {:.4} s | {} | {:.4} s | {} | {:.1} MiB |",
                 contender.name,
                 value(at, Metric::Wall).0,
                 ratio(Metric::WallRatio),
+                value(at, Metric::Cpu).0,
                 ratio(Metric::CpuRatio),
                 value(at, Metric::Rss).0,
             );
@@ -107,6 +111,7 @@ impl Case {
                 Metric::WallRatio => "wall, ratio",
                 Metric::CpuRatio => "CPU, ratio",
                 Metric::Wall => "wall, s",
+                Metric::Cpu => "CPU, s",
                 Metric::WallOver => "wall over the first, s",
                 Metric::Rss => "RSS, MiB",
             };

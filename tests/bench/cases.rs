@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::case::Metric::{CpuRatio, Rss, Wall, WallOver, WallRatio};
+use crate::case::Metric::{Cpu, CpuRatio, Rss, Wall, WallOver, WallRatio};
 use crate::case::{Case, Contender, bound};
 use crate::limit::STAND_IN_MS;
 
@@ -23,6 +23,9 @@ pub fn all() -> Vec<(&'static str, Prepare)> {
         ("plan-jsonl", plan_jsonl),
         ("startup", startup),
         ("qa", qa),
+        ("doctor", doctor),
+        ("doctor-crowd", doctor_crowd),
+        ("doctor-watch", doctor_watch),
     ]
 }
 
@@ -324,6 +327,66 @@ fn qa() -> Case {
         contenders: contenders.into_iter().flatten().map(with_path).collect(),
         bounds: vec![bound("apm", WallOver, 0.050)],
     }
+}
+
+/// One look of two seconds at the machine as it is.
+fn doctor() -> Case {
+    let folder = folder("doctor");
+    // What is read by hand for the first minute of an analysis, each over a second where it takes one.
+    let checklist = "uptime; dmesg | tail; vmstat 1 2; mpstat -P ALL 1 1; pidstat 1 1; iostat -xz 1 2; free -m; \
+                     sar -n DEV 1 1; sar -n TCP,ETCP 1 1; top -bn1; true";
+    let contenders = [
+        peer(&folder, "limit: sleep 2", &["sleep", "2"]),
+        Some(apm(&folder, &["doctor", "--fail-on", "never"])),
+        peer(&folder, "the 60-second checklist", &["sh", "-c", checklist]),
+    ];
+    Case {
+        title: format!("`apm doctor` with {} processes", processes()),
+        rounds: 5,
+        contenders: contenders.into_iter().flatten().collect(),
+        bounds: vec![bound("apm", WallOver, 0.1), bound("apm", Cpu, 0.040)],
+    }
+}
+
+/// The same with 5,000 more processes, which end with this program.
+fn doctor_crowd() -> Case {
+    const COUNT: usize = 5_000;
+    let crowd = "i=0; while [ $i -lt $0 ]; do sleep 600 & i=$((i+1)); done; read -r _; kill $(jobs -p)";
+    let mut command = Command::new("bash");
+    let crowd = command.args(["-c", crowd, &COUNT.to_string()]).stdin(std::process::Stdio::piped()).spawn();
+    // Its standard input closes when this program ends, and `read` with it.
+    std::mem::forget(crowd.expect("bash"));
+    while processes() < COUNT {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    Case { title: format!("`apm doctor` with {} processes", processes()), bounds: Vec::new(), ..doctor() }
+}
+
+/// Twenty seconds of watching, once a second, on a terminal; and where there is none, asleep until something stalls.
+fn doctor_watch() -> Case {
+    let folder = folder("doctor-watch");
+    let screen = |words: &str| format!("timeout -s INT 20 script -qec '{words}' /dev/null; true");
+    let sh = |name: &'static str, words: String| peer(&folder, name, &["sh", "-c", &words]);
+    let watch = format!("{} doctor --watch", env!("CARGO_BIN_EXE_apm"));
+    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    let contenders = [
+        sh("top -d1", screen("top -d1")),
+        sh("apm", screen(&watch)),
+        sh("apm, no terminal", format!("timeout -s INT 20 {watch}; true")),
+        sh("htop -d10", screen("htop -d10")).filter(|_| has("htop")),
+        sh("atop 1", screen("atop 1")).filter(|_| has("atop")),
+    ];
+    Case {
+        title: "twenty seconds of watching at 1 Hz".to_owned(),
+        rounds: 3,
+        contenders: contenders.into_iter().flatten().collect(),
+        bounds: vec![bound("apm", Cpu, 0.1), bound("apm", Rss, 8.0), bound("apm, no terminal", Cpu, 0.02)],
+    }
+}
+
+fn processes() -> usize {
+    let is_process = |name: std::ffi::OsString| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+    std::fs::read_dir("/proc").map_or(0, |entries| entries.flatten().filter(|e| is_process(e.file_name())).count())
 }
 
 fn lefthook(run: &str) -> String {

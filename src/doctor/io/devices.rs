@@ -310,7 +310,7 @@ mod tests {
         let found = ask(&window, "io.await");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 2_000.0));
         let task = Task { pid: 5, tid: 5, blocked: 5, stuck: 4, ..Task::default() };
-        window.activity = Activity { looks: 5, tasks: vec![task], is_cut: false };
+        window.activity = Activity { looks: 5, tasks: vec![task], is_cut: false, ..Activity::default() };
         assert_eq!(severities(&ask(&window, "io.await")), [Crit]);
         assert_eq!(severities(&ask(&window, "io.queue")), []);
     }

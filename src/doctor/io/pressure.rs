@@ -213,7 +213,7 @@ mod tests {
         scene.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
         disk(&scene, 8_000, 1_600, 1_900);
         let mut window = scene.window();
-        window.activity = Activity { looks: 5, tasks: vec![blocked(7, 5)], is_cut: false };
+        window.activity = Activity { looks: 5, tasks: vec![blocked(7, 5)], is_cut: false, ..Activity::default() };
         assert_eq!(severities(&ask(&window, "io.psi")), [Info]);
         window.activity.tasks = vec![blocked(7, 5), blocked(8, 5)];
         let found = ask(&window, "io.psi");
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(severities(&scene.ask("fs.dirty")), [Info]);
         let mut window = scene.window();
         let writer = Task { wchan: Some("balance_dirty_pages".to_owned()), ..blocked(9, 3) };
-        window.activity = Activity { looks: 5, tasks: vec![writer], is_cut: false };
+        window.activity = Activity { looks: 5, tasks: vec![writer], is_cut: false, ..Activity::default() };
         let found = ask(&window, "fs.dirty");
         assert_eq!((severities(&found), found[0].value, found[0].culprits[0].pid), (vec![Warn], 80.0, Some(9)));
     }

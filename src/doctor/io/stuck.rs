@@ -152,7 +152,10 @@ mod tests {
     }
 
     fn window(tasks: Vec<Task>) -> Window {
-        let mut window = Window { activity: Activity { looks: 5, tasks, is_cut: false }, ..Window::default() };
+        let mut window = Window {
+            activity: Activity { looks: 5, tasks, is_cut: false, ..Activity::default() },
+            ..Window::default()
+        };
         let kernel = Process { pid: 60, parent: 2, name: "kworker/0:1".to_owned(), ..Process::default() };
         window.to.processes = Field::Known(vec![kernel]);
         window.to.at_us = 2_000_000;
@@ -176,7 +179,7 @@ mod tests {
         let mut window = window(vec![task(9, 5, 4, "io_schedule")]);
         let text = "INFO: task touch:9 blocked for more than 120 seconds.".to_owned();
         let record = Record { pattern: "hung_task".to_owned(), at_s: 10.0, text };
-        window.to.system.kmsg = Field::Known(Kmsg { records: vec![record], is_cut: false });
+        window.to.system.kmsg = Field::Known(Kmsg { records: vec![record], is_cut: false, ..Activity::default() });
         assert_eq!(severities(&ask(&window, "io.dstate")), [Crit]);
     }
 

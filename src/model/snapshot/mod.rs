@@ -11,6 +11,7 @@ pub mod disk;
 pub mod memory;
 pub mod net;
 pub mod process;
+pub mod room;
 pub mod system;
 
 /// A value, or why there is none.
@@ -99,6 +100,10 @@ pub struct Snapshot {
     pub disk: disk::Disk,
     /// Network.
     pub net: net::Net,
+    /// Room for agents.
+    pub room: room::Room,
+    /// The size of the machine.
+    pub hardware: room::Hardware,
     /// Control groups: that of apm, its parents, and those with limits or stalls.
     pub cgroups: cgroup::Cgroups,
     /// Processes.
@@ -115,6 +120,8 @@ pub struct Window {
     pub to: Snapshot,
     /// The process that looked: no culprit.
     pub observer: i32,
+    /// Processes asked about, the one named first.
+    pub focus: Vec<i32>,
     /// Tasks seen running or in uninterruptible sleep, in looks spread over the window.
     pub activity: process::Activity,
 }

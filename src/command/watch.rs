@@ -1,0 +1,286 @@
+//! `apm doctor --watch`: looks again and again. Calm, it reads five files a second and everything every ten, or sleeps
+//! until the kernel tells of a stall; in trouble it reads everything each time. On a terminal a screen, elsewhere one line
+//! for each change.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::cli::doctor::Format;
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::doctor::watch::{Change, Watched};
+use crate::doctor::{self, Question, culprit};
+use crate::model::diagnosis::{Culprit, Finding, Severity};
+use crate::model::snapshot::{Field, Pressure, Snapshot, Window};
+use crate::probe::collect::{self, Options, Own};
+use crate::probe::looks::Looks;
+use crate::probe::{Roots, cpu, field, memory, pressure, tasks};
+use crate::sys::pressure::Triggers;
+use crate::text::layout::{Layout, Style, pad};
+use crate::text::{number, transcript};
+
+/// Between two full looks while all is calm.
+const CALM: Duration = Duration::from_secs(10);
+/// Stalled share of a second, percent, from which on everything is read.
+const DISTURBED: f64 = 5.0;
+/// Memory that can be had, percent, below which everything is read.
+const SCARCE: f64 = 20.0;
+/// Changes kept on the screen.
+const CHANGES: usize = 5;
+/// Columns of a sparkline.
+const SPARKS: usize = 40;
+
+/// What to watch, and how.
+pub(crate) struct Watch<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) roots: Roots,
+    pub(crate) own: Own,
+    pub(crate) options: Options,
+    pub(crate) question: Question,
+    pub(crate) every: Duration,
+    pub(crate) format: Format,
+}
+
+/// The cheap part of a look.
+struct Pulse {
+    at: Instant,
+    cpu: Field<crate::model::snapshot::cpu::Stat>,
+    stalls: [Option<Pressure>; 3],
+    /// Memory that can be had, percent.
+    available: Option<f64>,
+}
+
+/// Percent over time, the newest last: CPU in use, memory in use, stalls of CPU, memory, I/O.
+#[derive(Default)]
+struct History {
+    rows: [VecDeque<f64>; 5],
+}
+
+const ROWS: [&str; 5] = ["cpu used", "mem used", "cpu stall", "mem stall", "io stall"];
+
+/// Watches until it is ended by a signal, or its reader goes away.
+pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
+    let is_screen = watch.format == Format::Text && watch.context.ui.stdout_draws();
+    let triggers = if is_screen { None } else { Triggers::set(&watch.roots.proc.join("pressure")).ok() };
+    let origin = Instant::now();
+    let mut watched = Watched::default();
+    let mut last_full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
+    let mut last_pulse = pulse(&watch.roots);
+    let mut last_processes = last_full.clone();
+    let mut looks = Looks::default();
+    let mut history = History::default();
+    let mut changes: VecDeque<String> = VecDeque::new();
+    let mut drawn = 0;
+    loop {
+        let is_calm = watched.findings().is_empty();
+        let fired = match &triggers {
+            Some(triggers) if is_calm => triggers.wait(CALM).map_err(Failure::machine)?,
+            _ => {
+                std::thread::sleep(watch.every);
+                false
+            }
+        };
+        let now = pulse(&watch.roots);
+        let disturbed = fired | history.take(&last_pulse, &now);
+        last_pulse = now;
+        if disturbed || !is_calm {
+            looks.look(&watch.roots, watch.own.pid, &[]);
+        }
+        let since_full = Duration::from_micros((origin.elapsed().as_micros() as u64).saturating_sub(last_full.at_us));
+        if disturbed || !is_calm || since_full >= CALM {
+            let full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
+            let activity = std::mem::take(&mut looks).finish();
+            let from = std::mem::replace(&mut last_full, full.clone());
+            let window = Window { from, to: full, observer: watch.own.pid, activity, ..Window::default() };
+            let diagnosis = doctor::diagnose(&window, &watched.question(&watch.question));
+            for (change, finding) in watched.step(&diagnosis) {
+                let line = say(change, &finding);
+                if !is_screen && !tell(watch, change, &finding, &line)? {
+                    return Ok(Exit::Good);
+                }
+                changes.push_back(line);
+                if changes.len() > CHANGES {
+                    changes.pop_front();
+                }
+            }
+        }
+        if is_screen {
+            let processes = processes(watch, origin);
+            let window = Window {
+                from: std::mem::replace(&mut last_processes, processes.clone()),
+                to: processes,
+                observer: watch.own.pid,
+                ..Window::default()
+            };
+            let layout = watch.context.ui.stdout_layout();
+            let frame = frame(&layout, &history, &busiest(&window), &watched, &changes);
+            let lines = frame.lines().count();
+            let back = if drawn > 0 { format!("\x1b[{drawn}A\x1b[J") } else { String::new() };
+            drawn = lines;
+            if !watch.context.ui.result((back + &frame).as_bytes()).map_err(Failure::machine)? {
+                return Ok(Exit::Good);
+            }
+        }
+    }
+}
+
+fn pulse(roots: &Roots) -> Pulse {
+    let stall = |name: &str| field(&roots.proc.join("pressure").join(name), pressure).known().copied();
+    let memory = memory::meminfo_of(roots);
+    let available = memory.known().and_then(|info| {
+        let (available, total) = (*info.get("MemAvailable")?, *info.get("MemTotal")?);
+        Some(100.0 * available as f64 / (total as f64).max(1.0))
+    });
+    let stalls = [stall("cpu"), stall("memory"), stall("io")];
+    Pulse { at: Instant::now(), cpu: cpu::stat_of(roots), stalls, available }
+}
+
+/// Processes without what costs more than one file each.
+fn processes(watch: &Watch<'_>, origin: Instant) -> Snapshot {
+    let at_us = origin.elapsed().as_micros() as u64;
+    Snapshot { at_us, processes: tasks::list(&watch.roots), ..Snapshot::default() }
+}
+
+impl History {
+    /// Takes the time between two pulses. True: something is the matter.
+    fn take(&mut self, from: &Pulse, to: &Pulse) -> bool {
+        let seconds = to.at.duration_since(from.at).as_secs_f64().max(1e-3);
+        let used = from.cpu.known().zip(to.cpu.known()).map(|(from, to)| {
+            let all = to.all.sum().saturating_sub(from.all.sum()).max(1);
+            100.0 * to.all.busy().saturating_sub(from.all.busy()) as f64 / all as f64
+        });
+        let stall = |at: usize| {
+            let (from, to) = (from.stalls[at]?, to.stalls[at]?);
+            Some(to.some.total_us.saturating_sub(from.some.total_us) as f64 / 1e4 / seconds)
+        };
+        let stalls = [stall(0), stall(1), stall(2)];
+        let values = [used, to.available.map(|left| 100.0 - left), stalls[0], stalls[1], stalls[2]];
+        for (row, value) in self.rows.iter_mut().zip(values) {
+            row.push_back(value.unwrap_or(f64::NAN));
+            if row.len() > SPARKS {
+                row.pop_front();
+            }
+        }
+        // A CPU that tasks wait for is what a busy machine looks like: a full look decides.
+        stalls.iter().flatten().any(|stall| *stall > DISTURBED) || to.available.is_some_and(|left| left < SCARCE)
+    }
+}
+
+/// The busiest processes, then the largest.
+fn busiest(window: &Window) -> Vec<Culprit> {
+    let mut top = culprit::by_cpu(window);
+    top.extend(culprit::by_memory(window));
+    top
+}
+
+/// `15:04:05 raised WARN mem.psi: ...; by ...; do: ...`
+fn say(change: Change, finding: &Finding) -> String {
+    let at = jiff::Zoned::now().strftime("%H:%M:%S");
+    let word = match change {
+        Change::Raised => "raised",
+        Change::Changed => "changed",
+        Change::Cleared => "cleared",
+    };
+    let level = match finding.severity {
+        Severity::Crit => "CRIT",
+        Severity::Warn => "WARN",
+        Severity::Info => "INFO",
+    };
+    let mut line = format!("{at} {word} {level} {}: {}", finding.rule, finding.title);
+    if change != Change::Cleared {
+        if let Some(culprit) = finding.culprits.first() {
+            let pid = culprit.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
+            line += &format!("; by {}{pid} {}", culprit.name, culprit.what);
+        }
+        if let Some(remedy) = finding.remedies.first() {
+            let command = remedy.command.as_deref().map(|command| format!(": {command}")).unwrap_or_default();
+            line += &format!("; do {}{command}", remedy.text);
+        }
+    }
+    transcript::line(&line)
+}
+
+/// Writes a change where there is no screen. False: the reader went away.
+fn tell(watch: &Watch<'_>, change: Change, finding: &Finding, line: &str) -> Result<bool, Failure> {
+    let mut text = if watch.format == Format::Text {
+        line.as_bytes().to_vec()
+    } else {
+        let event = json!({ "event": change, "at": Timestamp::now().to_string(), "finding": finding });
+        serde_json::to_vec(&event).map_err(Failure::machine)?
+    };
+    text.push(b'\n');
+    watch.context.ui.result(&text).map_err(Failure::machine)
+}
+
+fn frame(layout: &Layout, history: &History, top: &[Culprit], watched: &Watched, changes: &VecDeque<String>) -> String {
+    let mut out = Vec::new();
+    let findings = watched.findings();
+    let worst = findings.first().map(|finding| finding.severity);
+    let (word, style) = match worst {
+        Some(Severity::Crit) => ("ill", Style::Bad),
+        Some(_) => ("suffers", Style::Warn),
+        None => ("good", Style::Good),
+    };
+    let count = number::count(findings.len() as u64, "finding");
+    let at = jiff::Zoned::now().strftime("%H:%M:%S");
+    let _ = writeln!(out, "{}: {count}  {at}  (Ctrl-C ends)", layout.paint(style, word));
+    for (name, row) in ROWS.iter().zip(&history.rows) {
+        let now = row.back().copied().filter(|value| value.is_finite());
+        let now = now.map_or_else(|| "   ?".to_owned(), |value| format!("{value:>3.0}%"));
+        let room = layout.width.saturating_sub(16).min(SPARKS);
+        let _ = writeln!(out, "{name:<9} {now} {}", sparks(row, room, layout.unicode));
+    }
+    for culprit in top {
+        let pid = culprit.pid.map(|pid| pid.to_string()).unwrap_or_default();
+        let line = format!("{pid:>8} {:<16} {}", transcript::line(&culprit.name), culprit.what);
+        let _ = writeln!(out, "{}", layout.cut(&line, layout.width));
+    }
+    for finding in findings {
+        let style = if finding.severity == Severity::Crit { Style::Bad } else { Style::Warn };
+        let level = if finding.severity == Severity::Crit { "CRIT" } else { "WARN" };
+        let text = transcript::line(&format!("{}: {}", finding.rule, finding.title));
+        let room = layout.width.saturating_sub(5);
+        let _ = writeln!(out, "{} {}", layout.paint(style, &pad(level, 4)), layout.cut(&text, room));
+        if let Some(culprit) = finding.culprits.first() {
+            let pid = culprit.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
+            let text = transcript::line(&format!("     by {}{pid} {}", culprit.name, culprit.what));
+            let _ = writeln!(out, "{}", layout.cut(&text, layout.width));
+        }
+    }
+    for change in changes {
+        let _ = writeln!(out, "{}", layout.paint(Style::Dim, &layout.cut(change, layout.width)));
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A row of bars from 0 to 100 percent, the newest at the right.
+fn sparks(row: &VecDeque<f64>, room: usize, unicode: bool) -> String {
+    let bars: Vec<char> =
+        if unicode { "▁▂▃▄▅▆▇█".chars().collect() } else { "_.-~=+*#".chars().collect() };
+    let bar = |value: &f64| {
+        if !value.is_finite() {
+            return '?';
+        }
+        let step = (value.clamp(0.0, 100.0) / 100.0 * (bars.len() - 1) as f64).round();
+        bars[(step as usize).min(bars.len() - 1)]
+    };
+    row.iter().skip(row.len().saturating_sub(room)).map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::sparks;
+
+    #[test]
+    fn sparks_show_the_newest_and_say_what_is_unknown() {
+        let row: VecDeque<f64> = [0.0, 50.0, 100.0, f64::NAN, 250.0].into();
+        assert_eq!(sparks(&row, 9, true), "▁▅█?█");
+        assert_eq!(sparks(&row, 3, false), "#?#");
+    }
+}

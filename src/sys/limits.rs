@@ -1,0 +1,66 @@
+//! Limits of this session and the room of file systems.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::model::snapshot::disk::Space;
+
+/// A resource with a limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Resource {
+    Files,
+    Processes,
+    Stack,
+    Core,
+}
+
+/// A limit; absent where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) soft: Option<u64>,
+    pub(crate) hard: Option<u64>,
+}
+
+/// The limit of this process.
+pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
+    let resource = match resource {
+        Resource::Files => libc::RLIMIT_NOFILE,
+        Resource::Processes => libc::RLIMIT_NPROC,
+        Resource::Stack => libc::RLIMIT_STACK,
+        Resource::Core => libc::RLIMIT_CORE,
+    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writes.
+    if unsafe { libc::getrlimit(resource, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let known = |value: libc::rlim_t| (value != libc::RLIM_INFINITY).then_some(value);
+    Ok(Limit { soft: known(limit.rlim_cur), hard: known(limit.rlim_max) })
+}
+
+/// The room of the file system a path lies on, and whether that is memory.
+pub(crate) fn space(path: &Path) -> io::Result<(Space, bool)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `path` ends with a zero and `stat` is valid for writes.
+    let stat = unsafe {
+        if libc::statfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init()
+    };
+    // In units of f_bsize, unlike what statvfs tells.
+    let block = u64::try_from(stat.f_bsize).unwrap_or(4096);
+    let space = Space {
+        bytes: block.saturating_mul(stat.f_blocks),
+        available: block.saturating_mul(stat.f_bavail),
+        inodes: stat.f_files,
+        inodes_available: stat.f_ffree,
+    };
+    Ok((space, stat.f_type == libc::TMPFS_MAGIC))
+}

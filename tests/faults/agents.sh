@@ -1,0 +1,43 @@
+# shellcheck shell=bash disable=SC2034 # read by run.sh
+# Faults of limits and repositories.
+
+# expect agent.nofile
+fault_few_files() {
+    doctor_prefix=(bash -c 'ulimit -n 128; exec "$@"' -)
+}
+
+# expect agent.capacity
+# areas agents
+fault_too_many_agents() {
+    doctor_words=(--agents 5000)
+}
+
+# expect git.lock
+# areas agents
+# needs git
+fault_dead_git_lock() {
+    git init -q "$scratch/repo" && touch -d '10 minutes ago' "$scratch/repo/.git/index.lock"
+    cd "$scratch/repo" || return 1
+}
+
+# expect git.upkeep
+# level info
+# areas agents
+# needs git
+fault_worktree_gone() {
+    git init -q "$scratch/repo" && cd "$scratch/repo" || return 1
+    git -c user.name=t -c user.email=t@t commit -q --allow-empty -m one
+    git worktree add -q "$scratch/other" && rm -rf "$scratch/other"
+}
+
+# expect git.lock
+# areas agents
+# needs git
+calm_fresh_git_lock() {
+    git init -q "$scratch/repo" && touch "$scratch/repo/.git/index.lock"
+    cd "$scratch/repo" || return 1
+}
+
+calm_idle() {
+    sleep 1
+}
