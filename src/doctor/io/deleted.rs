@@ -85,7 +85,7 @@ mod tests {
             bytes: *bytes,
         };
         let files = files.iter().map(file).collect();
-        window.to.disk.deleted = Field::Known(Deleted { files, hidden, is_cut: false, ..Activity::default() });
+        window.to.disk.deleted = Field::Known(Deleted { files, hidden, is_cut: false });
         window
     }
 

@@ -179,7 +179,7 @@ mod tests {
         let mut window = window(vec![task(9, 5, 4, "io_schedule")]);
         let text = "INFO: task touch:9 blocked for more than 120 seconds.".to_owned();
         let record = Record { pattern: "hung_task".to_owned(), at_s: 10.0, text };
-        window.to.system.kmsg = Field::Known(Kmsg { records: vec![record], is_cut: false, ..Activity::default() });
+        window.to.system.kmsg = Field::Known(Kmsg { records: vec![record], is_cut: false });
         assert_eq!(severities(&ask(&window, "io.dstate")), [Crit]);
     }
 
