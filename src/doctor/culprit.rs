@@ -28,8 +28,12 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
-/// The processes that took the most of something in the window. One that started in it took all it has.
+/// The processes that took the most of something in the window. One that started in it took all it has; where nobody
+/// looked at its start, nobody knows.
 pub(crate) fn took(window: &Window, amount: impl Fn(&Process) -> u64, say: impl Fn(u64) -> String) -> Vec<Culprit> {
+    if window.from.processes.known().is_none() {
+        return Vec::new();
+    }
     let before: HashMap<(i32, u64), u64> = window
         .from
         .processes
@@ -53,13 +57,6 @@ pub(crate) fn by_memory(window: &Window) -> Vec<Culprit> {
 pub(crate) fn by_cpu(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
     took(window, |process| process.cpu_ticks, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
-}
-
-/// By bytes to and from disks in the window; only where /proc/PID/io may be read.
-pub(crate) fn by_io(window: &Window) -> Vec<Culprit> {
-    let seconds = window.seconds();
-    let bytes = |process: &Process| process.io.map_or(0, |io| io.read.saturating_add(io.written));
-    took(window, bytes, |bytes| format!("{}/s to and from disks", Bytes((bytes as f64 / seconds) as u64)))
 }
 
 /// Tasks that were seen in uninterruptible sleep, with the place in the kernel.

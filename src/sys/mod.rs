@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod file_system;
 pub(crate) mod kernel;
 pub(crate) mod limits;
+pub(crate) mod netlink;
 pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
