@@ -38,6 +38,9 @@ pub struct Doctor {
     /// Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there
     #[arg(long, value_name = "RULE=WARN:CRIT", value_delimiter = ',')]
     pub threshold: Vec<String>,
+    /// Also ask nameservers, proxies and hosts (HOST, HOST:PORT or a URL; without any those of *_BASE_URL variables)
+    #[arg(long, value_name = "HOST", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    pub probe: Option<Vec<String>>,
     /// Explain a rule: what it reads, computes, against which thresholds, and what helps; as text or JSON
     #[arg(long, value_name = "RULE", conflicts_with = "list_rules")]
     pub explain: Option<String>,

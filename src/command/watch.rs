@@ -17,7 +17,7 @@ use crate::doctor::{self, Question, culprit};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::{Field, Pressure, Snapshot, Window};
 use crate::probe::collect::{self, Options, Own};
-use crate::probe::tasks::Looks;
+use crate::probe::looks::Looks;
 use crate::probe::{Roots, cpu, field, memory, pressure, tasks};
 use crate::sys::pressure::Triggers;
 use crate::text::layout::{Layout, Style, pad};

@@ -189,7 +189,7 @@ mod tests {
         window.from.processes = Field::Known(vec![process(77, 1, 100, 0), process(90, 1, 0, 0)]);
         window.to.processes = Field::Known(vec![process(77, 1, 100 + ticks, delay_ns), process(90, 1, 9_999, 0)]);
         let other = Task { pid: 90, tid: 90, running: 5, ..Task::default() };
-        window.activity = Activity { looks: 5, tasks: vec![task, other], is_cut: false };
+        window.activity = Activity { looks: 5, tasks: vec![task, other], ..Activity::default() };
         window
     }
 

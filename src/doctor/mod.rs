@@ -347,6 +347,16 @@ pub(crate) mod scene {
             self
         }
 
+        /// A symbolic link, as /sys is full of.
+        pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
+            for when in ["0", "1"] {
+                let path = self.root.join(when).join(path);
+                std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+                std::os::unix::fs::symlink(target, path).expect("linked");
+            }
+            self
+        }
+
         /// What the probes make of it.
         pub(crate) fn window(&self) -> Window {
             let own = Own { pid: 1, uid: 0 };

@@ -119,7 +119,7 @@ impl Evidence {
 /// Who causes a finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
-    /// `process`, `cgroup`, `mount`, `device`, `interface`, `peer`.
+    /// `process`, `cgroup`, `mount`, `device`, `interface`, `peer`, `slab`.
     pub kind: String,
     /// Its number, if it is a process.
     #[serde(skip_serializing_if = "Option::is_none")]

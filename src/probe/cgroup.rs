@@ -313,10 +313,13 @@ fn take_v2(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
     if hierarchy.has_memory {
         group.folders.memory = mounted.clone();
         group.memory_max = number(&folder.join("memory.max"));
+        group.swap_max = number(&folder.join("memory.swap.max"));
         group.memory_high = number(&folder.join("memory.high"));
         group.memory_events = field(&folder.join("memory.events"), counters);
         group.memory_used = if group.memory_max.or(group.memory_high).is_some() {
-            used(folder, "memory.current", "inactive_file")
+            let (used, files) = used(folder, "memory.current", "");
+            group.memory_files = files;
+            used
         } else {
             no_limit(folder, "memory.current")
         };
@@ -343,13 +346,16 @@ fn take_v1(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
     if hierarchy.has_memory {
         group.folders.memory = mounted.clone();
         group.memory_max = number(&folder.join("memory.limit_in_bytes")).filter(|limit| *limit < LIMITLESS);
+        group.swap_max = number(&folder.join("memory.memsw.limit_in_bytes")).filter(|limit| *limit < LIMITLESS);
         group.memory_events = field(&folder.join("memory.oom_control"), counters);
         if let (Field::Known(events), Some(count)) = (&mut group.memory_events, number(&folder.join("memory.failcnt")))
         {
             events.insert("failcnt".to_owned(), count);
         }
         group.memory_used = if group.memory_max.is_some() {
-            used(folder, "memory.usage_in_bytes", "total_inactive_file")
+            let (used, files) = used(folder, "memory.usage_in_bytes", "total_");
+            group.memory_files = files;
+            used
         } else {
             no_limit(folder, "memory.usage_in_bytes")
         };
@@ -394,15 +400,17 @@ fn join_counters(into: &mut Field<Counters>, from: Field<Counters>) {
     }
 }
 
-/// Use without the pages of files that nobody used lately: the kernel takes those back for the asking.
-fn used(folder: &Path, name: &str, cache: &str) -> Field<u64> {
+/// Use without the pages of files that nobody used lately, which the kernel takes back for the asking; and the pages of
+/// files in it. In v1 the names of sums over the groups below begin with `total_`.
+fn used(folder: &Path, name: &str, prefix: &str) -> (Field<u64>, Option<u64>) {
     let all: Field<u64> = field(&folder.join(name), |text| text.trim().parse().ok());
     let stat = field(&folder.join("memory.stat"), counters);
-    let cache = stat.known().and_then(|stat| stat.get(cache).copied()).unwrap_or_default();
-    match all {
-        Field::Known(all) => Field::Known(all.saturating_sub(cache)),
+    let pages = |name: &str| stat.known().and_then(|stat| stat.get(&format!("{prefix}{name}")).copied());
+    let used = match all {
+        Field::Known(all) => Field::Known(all.saturating_sub(pages("inactive_file").unwrap_or_default())),
         unavailable => unavailable,
-    }
+    };
+    (used, pages("active_file"))
 }
 
 fn no_limit(folder: &Path, name: &str) -> Field<u64> {

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::snapshot::{Snapshot, Window};
+use crate::model::snapshot::{Field, Snapshot, Window};
+use crate::probe::looks::Looks;
+use crate::probe::net::reach::{self, Ask};
 use crate::probe::room::{self, Folders};
-use crate::probe::tasks::Looks;
-use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks};
+use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks, watchers};
 
 /// Looks at the states of tasks in a window.
 const LOOKS: u32 = 5;
+/// So often as each of them the tasks that want a CPU are counted.
+const COUNTS: u32 = 4;
 
 /// Who looks: left out of what is found.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +28,21 @@ pub(crate) struct Options {
     pub(crate) deep: bool,
     /// Processes asked about.
     pub(crate) focus: Vec<i32>,
+    /// Also what sends something: nameservers, proxies, hosts.
+    pub(crate) reach: Option<Ask>,
 }
 
-/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
+/// Reads everything once, the kernel's log and what is looked for only once too: the second snapshot, or the only one.
 pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     let mut snapshot = counters(roots, own, options, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    disk::read_once(roots, &mut snapshot.disk, options.deep);
+    let inotify = &mut snapshot.system.inotify;
+    inotify.refused = watchers::refused(roots);
+    (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
+        Field::Known(found) => (Field::Known(found.users), found.unseen),
+        Field::Unavailable(unavailable) => (Field::Unavailable(unavailable), 0),
+    };
     snapshot
 }
 
@@ -59,16 +71,25 @@ pub(crate) fn window(
     mut wait: impl FnMut(Duration) -> bool,
 ) -> Window {
     let origin = Instant::now();
+    let asked = options.reach.as_ref().filter(|_| roots.is_here).map(|ask| reach::start(roots, ask));
     let from = counters(roots, own, options, origin);
     let mut looks = Looks::default();
-    let pause = length / (LOOKS + 1);
-    for _ in 0..LOOKS {
-        if !wait(pause) {
+    let steps = (LOOKS + 1) * COUNTS;
+    for step in 1..steps {
+        // Against the start of the window: on a full machine each wait lasts longer than asked for.
+        if !wait((length * step / steps).saturating_sub(origin.elapsed())) {
             break;
         }
-        looks.look(roots, own.pid, &options.focus);
+        looks.count(roots);
+        if step % COUNTS == 0 {
+            looks.look(roots, own.pid, &options.focus);
+        }
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, options, origin);
+    let mut to = snapshot(roots, own, options, origin);
+    net::owners::find(roots, &from.net, &mut to.net);
+    if let Some(asked) = asked {
+        to.net.reach = Field::Known(asked.finish());
+    }
     Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

@@ -2,9 +2,11 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod collect;
+pub(crate) mod container;
 pub(crate) mod cpu;
 pub(crate) mod disk;
 pub(crate) mod kmsg;
+pub(crate) mod looks;
 pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod net;
@@ -12,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod room;
 pub(crate) mod system;
 pub(crate) mod tasks;
+pub(crate) mod watchers;
 
 use std::fs::File;
 use std::io::{self, Read};

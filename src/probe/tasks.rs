@@ -1,19 +1,22 @@
-//! All processes, and what their tasks do: one read of /proc/PID/stat each, more only where a rule needs it. The method of
-//! the looks is that of 0x.tools: who is in which state, where in the kernel, how often.
+//! All processes: one read of /proc/PID/stat each, more only where a rule needs it.
 
-use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::model::snapshot::Field;
-use crate::model::snapshot::process::{Activity, Io, Process, Task};
+use crate::model::snapshot::process::{Io, Process};
 use crate::probe::{Roots, read_into, say};
 
 /// Page size of x86-64 and of aarch64 as distributions build it.
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Processes whose further files are read; with more the rest has only /proc/PID/stat.
 const DETAILED_MAX: usize = 1_000;
-/// Tasks looked at in one look.
-const TASKS_MAX: usize = 4_000;
+/// From so many open files on the limit is read too: nobody sets one below.
+const FILES_FEW: u64 = 16;
+/// Descriptors counted one by one, on kernels that do not say how many there are.
+const COUNTED_MAX: usize = 4_096;
+/// The parent of all threads of the kernel.
+const KTHREADD: i32 = 2;
 
 /// Reads all processes.
 pub(crate) fn read(roots: &Roots) -> Field<Vec<Process>> {
@@ -49,24 +52,57 @@ fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
     Field::Known(processes)
 }
 
-fn is_number(name: &[u8]) -> bool {
+/// An entry of /proc that is a process.
+pub(crate) fn is_number(name: &[u8]) -> bool {
     name.first().is_some_and(u8::is_ascii_digit)
 }
 
 fn detail(folder: &Path, process: &mut Process, text: &mut Vec<u8>) {
     if read_into(&folder.join("schedstat"), text).is_ok() {
         let words = std::str::from_utf8(text).unwrap_or_default();
-        process.run_delay_ns = words.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok());
+        let mut words = words.split_ascii_whitespace().skip(1).map(|word| word.parse().ok());
+        process.run_delay_ns = words.next().flatten();
+        process.turns = words.next().flatten();
     }
     if read_into(&folder.join("io"), text).is_ok() {
         let words = String::from_utf8_lossy(text);
         let value = |name: &str| words.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         process.io = value("read_bytes:").zip(value("write_bytes:")).map(|(read, written)| Io { read, written });
     }
+    process.uid = std::fs::metadata(folder).ok().map(|data| data.uid());
+    if process.state == 'Z' || process.parent == KTHREADD || process.pid == KTHREADD {
+        return;
+    }
+    process.files = files(&folder.join("fd"));
+    if process.files.is_some_and(|files| files >= FILES_FEW) && read_into(&folder.join("limits"), text).is_ok() {
+        (process.files_max, process.files_hard) = files_max(&String::from_utf8_lossy(text)).unzip();
+    }
+}
+
+/// Open files of a process. Since Linux 6.2 the size of the folder says it, to everybody; before, they are counted, which
+/// only the owner may.
+fn files(folder: &Path) -> Option<u64> {
+    let size = std::fs::metadata(folder).ok()?.len();
+    // What a folder on a disk says of itself is something else.
+    if size > 0 && folder.starts_with("/proc") {
+        return Some(size);
+    }
+    Some(std::fs::read_dir(folder).ok()?.take(COUNTED_MAX).count() as u64)
+}
+
+/// Soft and hard limit of open files in /proc/PID/limits.
+fn files_max(text: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut words = line.split_ascii_whitespace();
+    let mut limit = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        word => word.parse().ok(),
+    };
+    Some((limit()?, limit()?))
 }
 
 /// /proc/PID/stat. The name is in parentheses and may contain anything, parentheses too.
-fn parse(text: &[u8]) -> Option<Process> {
+pub(crate) fn parse(text: &[u8]) -> Option<Process> {
     let open = text.iter().position(|byte| *byte == b'(')?;
     let close = text.iter().rposition(|byte| *byte == b')').filter(|close| *close > open)?;
     let pid = std::str::from_utf8(&text[..open]).ok()?.trim().parse().ok()?;
@@ -81,6 +117,7 @@ fn parse(text: &[u8]) -> Option<Process> {
         major_faults: number(9)?,
         cpu_ticks: number(11)?.checked_add(number(12)?)?,
         system_ticks: number(12)?,
+        children_ticks: number(13).zip(number(14)).map_or(0, |(user, system)| user.saturating_add(system)),
         nice: fields.get(16)?.parse().ok()?,
         threads: u32::try_from(number(17)?).ok()?,
         started: number(19)?,
@@ -91,78 +128,37 @@ fn parse(text: &[u8]) -> Option<Process> {
     })
 }
 
-/// Looks at the states of all tasks, as often as it is asked.
-#[derive(Debug, Default)]
-pub(crate) struct Looks {
-    looks: u32,
-    is_cut: bool,
-    tasks: HashMap<(i32, i32), Task>,
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-impl Looks {
-    /// Looks once. Tasks of apm itself are left out: they run because they look.
-    pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
-        self.looks += 1;
-        let mut text = Vec::with_capacity(1024);
-        let mut seen = 0;
-        let Ok(entries) = std::fs::read_dir(&roots.proc) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            if !is_number(name.as_encoded_bytes()) {
-                continue;
-            }
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|pid| *pid != own) else {
-                continue;
-            };
-            let Ok(tasks) = std::fs::read_dir(entry.path().join("task")) else { continue };
-            for task in tasks.flatten() {
-                if seen >= TASKS_MAX {
-                    self.is_cut = true;
-                    return;
-                }
-                seen += 1;
-                if read_into(&task.path().join("stat"), &mut text).is_ok() {
-                    self.take(pid, &task.path(), &text, focus.contains(&pid));
-                }
-            }
-        }
+    use super::{files_max, parse};
+
+    /// As Linux 6.18 wrote them, the name made hostile.
+    const STAT: &str = "3045 (a) R 1 (b\u{1b}) S 1 3045 3045 0 -1 4194560 2911 71009 0 13 40 10 700 90 20 0 3 0 1493034 30459904 25594 18446744073709551615 1 1 0 0 0 0 0 16781312 134433283 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
+    const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \nMax cpu time              unlimited            unlimited            seconds   \nMax open files            1024                 20000                files     \nMax locked memory         8388608              8388608              bytes     \n";
+
+    #[test]
+    fn files_are_read_as_the_kernel_writes_them() {
+        let process = parse(STAT.as_bytes()).expect("a process");
+        assert_eq!(
+            (process.pid, process.parent, process.state, process.name.as_str()),
+            (3045, 1, 'S', "a) R 1 (b\u{1b}")
+        );
+        assert_eq!((process.cpu_ticks, process.system_ticks, process.children_ticks), (50, 10, 790));
+        assert_eq!((process.threads, process.processor, process.nice), (3, 1, 0));
+        assert_eq!(files_max(LIMITS), Some((1024, 20_000)));
+        assert_eq!(files_max("Max open files unlimited unlimited files"), Some((u64::MAX, u64::MAX)));
     }
 
-    fn take(&mut self, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
-        let Some(stat) = parse(text) else { return };
-        if !(matches!(stat.state, 'R' | 'D') || in_focus) {
-            return;
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..400, byte in any::<u8>()) {
+            let _ = (parse(&bytes), files_max(&String::from_utf8_lossy(&bytes)));
+            let mut stat = STAT.as_bytes().to_vec();
+            let at = at % stat.len();
+            stat[at] = byte;
+            let _ = parse(&stat);
         }
-        let task = self.tasks.entry((pid, stat.pid)).or_insert_with(|| Task {
-            pid,
-            tid: stat.pid,
-            name: stat.name,
-            ..Task::default()
-        });
-        if stat.state == 'R' {
-            task.running += 1;
-            return;
-        }
-        if stat.state == 'D' {
-            task.blocked += 1;
-        } else {
-            task.sleeping += 1;
-        }
-        let mut text = Vec::new();
-        if read_into(&folder.join("wchan"), &mut text).is_ok() {
-            let wchan = String::from_utf8_lossy(&text).trim().to_owned();
-            task.wchan = Some(wchan).filter(|wchan| !wchan.is_empty() && wchan != "0");
-        }
-        if read_into(&folder.join("syscall"), &mut text).is_ok() {
-            let text = String::from_utf8_lossy(&text);
-            task.syscall = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        }
-    }
-
-    /// What was seen, the most active first.
-    pub(crate) fn finish(self) -> Activity {
-        let mut tasks: Vec<Task> = self.tasks.into_values().collect();
-        tasks.sort_by_key(|task| (std::cmp::Reverse(task.running + task.blocked), task.pid, task.tid));
-        Activity { looks: self.looks, tasks, is_cut: self.is_cut }
     }
 }

@@ -1,7 +1,7 @@
 """Holds a diagnosis against what is expected of it. Prints STATE, SECONDS and WHAT, tab-separated; exit code 1 if it is
 not as expected.
 
-usage: EXPECTED='RULE CULPRIT' judge.py REPORT fault|calm LEVEL BEGAN ENDED"""
+usage: EXPECTED='RULE CULPRIT' WITHIN=SECONDS judge.py REPORT fault|calm LEVEL BEGAN ENDED"""
 
 import json
 import os
@@ -39,7 +39,7 @@ def main():
         who = json.dumps([finding["culprits"], finding["title"]])
         if culprit and culprit[0] not in who:
             say("MISSED", seconds, f"{rule} without {culprit[0]}: {who[:200]}", 1)
-    if float(seconds) > 3.0:
+    if float(seconds) > float(os.environ.get("WITHIN", "3")):
         say("SLOW", seconds, f"found {others}", 1)
     rules = "; ".join(f"{rule}: {loud[rule]['title']}" for rule, *_ in expected)
     say("found", seconds, rules, 0)

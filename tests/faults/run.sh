@@ -11,6 +11,7 @@
 #   # level warn|crit|info    how loud at least; warn where absent
 #   # needs root PROGRAM...   else it is skipped, which under CI (CI=1) counts as a failure
 #   # unsafe                  not run with --safe
+#   # within SECONDS         how long apm may take; 3 where absent
 #   # areas AREA...           words for apm doctor, where its default does not look
 # A function starts its fault in the background and returns when it is there. It has:
 #   undo 'COMMAND'            run at the end, the last first
@@ -63,6 +64,8 @@ one() { # one FILE FUNCTION: runs it in a shell of its own, prints a row, return
     level=$(sed -n 's/^# level //p' <<<"$notes"); level=${level:-warn}
     areas=$(sed -n 's/^# areas //p' <<<"$notes")
     needs=$(sed -n 's/^# needs //p' <<<"$notes")
+    local within
+    within=$(sed -n 's/^# within //p' <<<"$notes")
     if [ $safe = 1 ] && grep -q '^# unsafe' <<<"$notes"; then row left "$name" - 'disturbs others'; return 0; fi
     for need in $needs; do
         if [ "$need" = root ]; then [ "$(id -u)" = 0 ] || { row skipped "$name" - 'needs root'; return 2; }
@@ -82,7 +85,7 @@ one() { # one FILE FUNCTION: runs it in a shell of its own, prints a row, return
     ended=$(date +%s.%N)
     undo_all
     rm -f "$scratch/undo"
-    EXPECTED=$expected python3 "$here/judge.py" "$scratch/report" "${function%%_*}" "$level" "$began" "$ended" >"$scratch/verdict"
+    EXPECTED=$expected WITHIN=${within:-3} python3 "$here/judge.py" "$scratch/report" "${function%%_*}" "$level" "$began" "$ended" >"$scratch/verdict"
     local code=$?
     IFS=$'\t' read -r state seconds what <"$scratch/verdict"
     row "$state" "$name" "$seconds" "$what"

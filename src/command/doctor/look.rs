@@ -14,6 +14,7 @@ use crate::doctor::Question;
 use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::model::unit::parse_duration;
 use crate::probe::collect::{self, Options, Own};
+use crate::probe::net::reach::Ask;
 use crate::probe::room::Folders;
 use crate::probe::{self, Roots};
 use crate::sys::process;
@@ -132,7 +133,26 @@ fn options(context: &Context, words: &Doctor) -> Result<Options, Failure> {
     let temporary = environment.get("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
     let git = repository_root(&environment.cwd).filter(|_| asked(Area::Agents)).map(|root| root.join(".git"));
     let folders = Folders { work: environment.cwd.clone(), temporary, git };
-    Ok(Options { folders, deep: asked(Area::Process), focus: focus(words)? })
+    let reach = words.probe.as_ref().map(|hosts| ask(context, hosts));
+    Ok(Options { folders, deep: asked(Area::Process), focus: focus(words)?, reach })
+}
+
+/// Whom to ask: the hosts given, or those that clients of models are told by variables; and the proxies on the way.
+fn ask(context: &Context, hosts: &[String]) -> Ask {
+    let variables = |wanted: fn(&str) -> bool| {
+        let pairs =
+            context.environment.variables.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        pairs.filter(move |(name, value)| wanted(name) && !value.is_empty())
+    };
+    let told = || variables(|name| name.ends_with("_BASE_URL")).map(|(_, value)| value.to_owned()).collect();
+    let is_proxy =
+        |name: &str| ["https_proxy", "http_proxy", "all_proxy"].iter().any(|one| name.eq_ignore_ascii_case(one));
+    let mut proxies: Vec<(String, String)> =
+        variables(is_proxy).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    // Usually each is set in capitals and in small letters.
+    proxies.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    proxies.dedup_by(|one, other| one.0.eq_ignore_ascii_case(&other.0) && one.1 == other.1);
+    Ask { hosts: if hosts.is_empty() { told() } else { hosts.to_vec() }, proxies }
 }
 
 fn check(root: &Path) -> Result<(), Failure> {

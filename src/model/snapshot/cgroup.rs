@@ -31,8 +31,12 @@ pub struct Group {
     pub memory_max: Option<u64>,
     /// From here on it is slowed down (v2 memory.high), bytes.
     pub memory_high: Option<u64>,
+    /// Limit of swap (v2), or of memory and swap together (v1), bytes.
+    pub swap_max: Option<u64>,
     /// Memory that cannot be dropped at once (without inactive file pages), bytes. Read only where there is a limit.
     pub memory_used: Field<u64>,
+    /// Of `memory_used`: pages of files in use, which can be read again. Bytes.
+    pub memory_files: Option<u64>,
     /// v2 memory.events, which counts the groups below too; v1 `failcnt`, `oom_kill`, which does not.
     pub memory_events: Field<Counters>,
     /// CPUs' worth of time it may take.

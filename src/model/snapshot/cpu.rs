@@ -1,5 +1,7 @@
 //! CPUs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Field, Pressure};
@@ -14,8 +16,62 @@ pub struct Cpu {
     pub load: Field<[f64; 3]>,
     /// /proc/pressure/cpu.
     pub pressure: Field<Pressure>,
-    /// CPUs this process may run on.
+    /// Tasks of the whole system, asleep or not: the number behind the slash in /proc/loadavg.
+    pub tasks: Field<u64>,
+    /// How many CPUs this process may run on: what `nproc` says.
     pub affinity: Field<u32>,
+    /// Which.
+    pub allowed: Field<Vec<u32>>,
+    /// /proc/softirqs: soft interrupts by kind, on each CPU.
+    pub softirqs: Field<BTreeMap<String, Vec<u64>>>,
+    /// /proc/net/softnet_stat: packets between card and protocols, on each CPU.
+    pub softnet: Field<Vec<Softnet>>,
+    /// Clock of the first CPUs.
+    pub frequency: Field<Vec<Frequency>>,
+    /// Slowed down because of heat.
+    pub heat: Field<Vec<Heat>>,
+}
+
+/// A line of /proc/net/softnet_stat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Softnet {
+    /// Packets taken.
+    pub packets: u64,
+    /// Dropped because the queue was full.
+    pub dropped: u64,
+    /// Times it ran out of its share of time with packets left.
+    pub squeezed: u64,
+}
+
+/// The clock of a CPU (cpufreq).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Frequency {
+    /// Number of the CPU.
+    pub cpu: u32,
+    /// Now, kHz.
+    pub now_khz: u64,
+    /// The most the hardware can, kHz.
+    pub max_khz: u64,
+    /// The most it is allowed to, kHz.
+    pub allowed_khz: u64,
+    /// `performance`, `schedutil`, ...
+    pub governor: String,
+}
+
+/// /sys/devices/system/cpu/cpuN/thermal_throttle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heat {
+    /// Number of the CPU.
+    pub cpu: u32,
+    /// Times its core was slowed.
+    pub core: u64,
+    /// Times its package was slowed.
+    pub package: u64,
+    /// Time its core was slowed, ms; absent on kernels that do not count it.
+    pub core_ms: Option<u64>,
 }
 
 /// /proc/stat.

@@ -14,4 +14,38 @@ pub struct Memory {
     pub vmstat: Field<Counters>,
     /// /proc/pressure/memory.
     pub pressure: Field<Pressure>,
+    /// /proc/sys/vm/overcommit_memory: only 2 refuses allocations beyond `CommitLimit`.
+    pub overcommit: Field<u64>,
+    /// The word chosen in /sys/kernel/mm/transparent_hugepage/enabled.
+    pub huge_pages: Field<String>,
+    /// Names that are known not to exist, kept in the dentry cache: /proc/sys/fs/dentry-state.
+    pub negative_dentries: Field<u64>,
+    /// Free blocks by order (1, 2, 4, ... pages) of all zones: /proc/buddyinfo.
+    pub free_blocks: Field<Vec<u64>>,
+    /// The largest caches of the kernel's own objects: /proc/slabinfo, root only. Read where they are large.
+    pub slabs: Field<Vec<Slab>>,
+    /// What memory controllers counted: /sys/devices/system/edac/mc.
+    pub controllers: Field<Vec<Controller>>,
+}
+
+/// A cache of kernel objects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Slab {
+    /// `dentry`, `kmalloc-512`, ...
+    pub name: String,
+    /// Bytes in RAM.
+    pub bytes: u64,
+}
+
+/// A memory controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Controller {
+    /// `mc0`.
+    pub name: String,
+    /// Errors corrected since boot.
+    pub corrected: u64,
+    /// Errors that could not be.
+    pub uncorrected: u64,
 }

@@ -20,6 +20,8 @@ pub struct Process {
     pub cpu_ticks: u64,
     /// Kernel time alone.
     pub system_ticks: u64,
+    /// User and kernel time of children that ended and were waited for, and of theirs.
+    pub children_ticks: u64,
     /// Faults that read from a disk.
     pub major_faults: u64,
     /// Threads.
@@ -35,12 +37,27 @@ pub struct Process {
     /// Its cgroup; absent unless looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// Time it waited for a CPU, ns (/proc/PID/schedstat).
+    /// Time its first thread waited for a CPU, ns (/proc/PID/schedstat).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_delay_ns: Option<u64>,
+    /// Times its first thread got a CPU (/proc/PID/schedstat).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u64>,
     /// Read from and written to disks, bytes (/proc/PID/io: own processes, or root).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io: Option<Io>,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Open files (/proc/PID/fd).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// The most it may open: soft limit. Read only for those with many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_max: Option<u64>,
+    /// Up to where it may raise that itself: hard limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files_hard: Option<u64>,
 }
 
 /// Bytes to and from disks.
@@ -63,6 +80,39 @@ pub struct Activity {
     pub tasks: Vec<Task>,
     /// There were more tasks than are looked at.
     pub is_cut: bool,
+    /// When each look was, microseconds since the first.
+    pub at_us: Vec<u64>,
+    /// Memory of the largest processes at each look.
+    pub sizes: Vec<Sizes>,
+    /// Tasks running or waiting for a CPU, of the whole system and without apm: counted (/proc/loadavg) more often than
+    /// tasks are looked at.
+    pub runnable: Vec<u32>,
+    /// Ancestors of `tasks`, also those that ended meanwhile.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// Memory of a process of its own (not of files, not shared) over the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sizes {
+    /// Process.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+    /// The number of the look, and bytes.
+    pub seen: Vec<(u32, u64)>,
+}
+
+/// A process that was seen in between as an ancestor of an active task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ancestor {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent.
+    pub parent: i32,
+    /// Its name, hostile until cleaned.
+    pub name: String,
 }
 
 /// A thread that was active.
@@ -75,12 +125,26 @@ pub struct Task {
     pub tid: i32,
     /// Name of the thread, hostile until cleaned.
     pub name: String,
+    /// The parent of its process.
+    pub parent: i32,
+    /// The CPU it ran on when it was last seen.
+    pub processor: u32,
+    /// Real-time priority; 0 is none.
+    pub realtime: u32,
+    /// CPUs it may run on (`0-3,8`); read only for the most active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<String>,
     /// Looks in which it was running or waiting for a CPU.
     pub running: u32,
     /// Looks in which it was in uninterruptible sleep.
     pub blocked: u32,
     /// Looks in which it slept otherwise; counted only for processes asked about.
     pub sleeping: u32,
+    /// Looks in which it was still blocked without having run since the look before: it is stuck, not busy.
+    pub stuck: u32,
+    /// Its control group is frozen (v1 freezer): someone wants it to stand still.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_frozen: bool,
     /// Where it slept in the kernel, when it last did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wchan: Option<String>,

@@ -1,5 +1,7 @@
 //! Kernel, clock and limits of the whole system.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Field;
@@ -12,15 +14,51 @@ pub struct System {
     pub kernel: String,
     /// `docker`, `podman`, `lxc`, `container`: absent on a host.
     pub container: Option<String>,
+    /// The kernel runs on a hypervisor; absent where nothing says so or denies it.
+    pub is_virtual: Option<bool>,
     /// apm's user.
     pub uid: u32,
     /// Seconds since boot.
     pub uptime: Field<f64>,
     /// Open files and their most, of the whole system: /proc/sys/fs/file-nr.
     pub files: Field<(u64, u64)>,
+    /// The largest number of a process, which is also how many tasks there can be: /proc/sys/kernel/pid_max.
+    pub pid_max: Field<u64>,
+    /// The most tasks: /proc/sys/kernel/threads-max.
+    pub threads_max: Field<u64>,
+    /// The kernel's clock against the true time: adjtimex.
+    pub clock: Field<Clock>,
+    /// What the clock is read from.
+    pub clocksource: Field<Clocksource>,
     /// What the kernel complained of in the last half hour, oldest first: /dev/kmsg, root only. Read at the end of the
     /// window.
     pub kmsg: Field<Kmsg>,
+    /// Watchers of files.
+    pub inotify: Inotify,
+    /// Services of systemd that run, and since when: /run/systemd/units.
+    pub services: Field<BTreeMap<String, Service>>,
+}
+
+/// What adjtimex says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clock {
+    /// Somebody (NTP, the hypervisor) keeps it right.
+    pub is_synchronised: bool,
+    /// Known distance from the true time, microseconds.
+    pub offset_us: i64,
+    /// How wrong it may be, microseconds.
+    pub error_max_us: i64,
+}
+
+/// What the clock is read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Clocksource {
+    /// `tsc`, `kvm-clock`, `hpet`, ...
+    pub current: String,
+    /// Those there are, the best first.
+    pub available: Vec<String>,
 }
 
 /// Complaints of the kernel.
@@ -43,4 +81,52 @@ pub struct Record {
     pub at_s: f64,
     /// Its text without control characters, at most 200 bytes. Holds names chosen by processes.
     pub text: String,
+}
+
+/// /proc/sys/fs/inotify.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InotifyLimits {
+    /// Instances a user may have.
+    pub instances: u64,
+    /// Watches a user may have.
+    pub watches: u64,
+}
+
+/// Watchers of files: what users may have, what they have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inotify {
+    /// /proc/sys/fs/inotify.
+    pub limits: Field<InotifyLimits>,
+    /// Whether one more instance and watch could be made by apm's user: tried. In words what was refused.
+    pub refused: Field<Option<String>>,
+    /// Processes that have instances.
+    pub users: Field<Vec<Watcher>>,
+    /// Processes whose descriptors were not looked at: not allowed, or too many.
+    pub unseen: u32,
+}
+
+/// A process with inotify instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watcher {
+    /// The process.
+    pub pid: i32,
+    /// Whose it is: limits are per user.
+    pub uid: u32,
+    /// Instances.
+    pub instances: u64,
+    /// Watches, as far as they were counted.
+    pub watches: u64,
+}
+
+/// A service of systemd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Changes with each start.
+    pub invocation: String,
+    /// When it was started, seconds since 1970.
+    pub started_s: u64,
 }

@@ -1,0 +1,358 @@
+//! Who uses the CPUs and who wants them, by name: sixteen compilers are one culprit. Those that ended in the window count
+//! too, through the times of children that their parents waited for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::doctor::culprit::NAMED;
+use crate::model::diagnosis::Culprit;
+use crate::model::snapshot::Window;
+use crate::model::snapshot::process::Process;
+
+/// Generations of ancestors that are followed.
+const GENERATIONS_MAX: usize = 32;
+/// Share of a crowd that must come from one ancestor for it to be named.
+const STARTED: f64 = 0.8;
+/// A crowd below these is nobody: percent of a CPU, tasks.
+const NOTABLE_CPU: f64 = 2.0;
+const NOTABLE_WANTING: f64 = 0.2;
+
+/// Processes of one name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Crowd {
+    pub(crate) name: String,
+    /// CPU time, percent of a CPU.
+    pub(crate) cpu: f64,
+    /// Of it in the kernel, as far as they still live.
+    pub(crate) system: f64,
+    /// Tasks running or waiting for a CPU, on average of the looks.
+    pub(crate) wanting: f64,
+    /// Those alive that did something, the busiest first.
+    pub(crate) members: Vec<i32>,
+    /// Who started most of them; absent if that is init.
+    pub(crate) starter: Option<(i32, String)>,
+}
+
+/// What they are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Use,
+    System,
+    Wanting,
+}
+
+/// All processes of the window, by number.
+struct Family<'a> {
+    before: HashMap<i32, &'a Process>,
+    after: HashMap<i32, &'a Process>,
+    between: HashMap<i32, (i32, &'a str)>,
+}
+
+impl<'a> Family<'a> {
+    fn new(window: &'a Window) -> Self {
+        let by_number = |processes: &'a [Process]| processes.iter().map(|process| (process.pid, process)).collect();
+        let known = |snapshot: &'a crate::model::snapshot::Snapshot| {
+            snapshot.processes.known().map_or(&[][..], |processes| processes.as_slice())
+        };
+        let mut between: HashMap<i32, (i32, &str)> = HashMap::new();
+        for task in window.activity.tasks.iter().filter(|task| task.pid == task.tid) {
+            between.insert(task.pid, (task.parent, task.name.as_str()));
+        }
+        for it in &window.activity.ancestors {
+            between.insert(it.pid, (it.parent, it.name.as_str()));
+        }
+        Self { before: by_number(known(&window.from)), after: by_number(known(&window.to)), between }
+    }
+
+    /// The latest known parent and name.
+    fn get(&self, pid: i32) -> Option<(i32, &'a str)> {
+        let of = |process: &&'a Process| (process.parent, process.name.as_str());
+        let now = self.after.get(&pid).map(of);
+        now.or_else(|| self.between.get(&pid).copied()).or_else(|| self.before.get(&pid).map(of))
+    }
+
+    fn ancestors(&self, pid: i32) -> Vec<i32> {
+        let mut found = Vec::new();
+        let mut at = pid;
+        while let Some((parent, _)) = self.get(at) {
+            // 1 is init and adopts whoever is left; 2 starts the threads of the kernel.
+            if parent <= 2 || found.len() >= GENERATIONS_MAX || found.contains(&parent) {
+                break;
+            }
+            found.push(parent);
+            at = parent;
+        }
+        found
+    }
+
+    /// The same process lived at the start of the window.
+    fn earlier(&self, process: &Process) -> Option<&'a Process> {
+        self.before.get(&process.pid).copied().filter(|before| before.started == process.started)
+    }
+
+    /// Who waited, or will wait, for one that ended: the nearest ancestor that lives.
+    fn heir(&self, pid: i32) -> Option<i32> {
+        self.ancestors(pid).into_iter().find(|ancestor| self.after.contains_key(ancestor))
+    }
+}
+
+/// All crowds, the worst first.
+pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
+    let family = Family::new(window);
+    let seconds = window.seconds();
+    let looks = f64::from(window.activity.looks.max(1));
+    let mut found: BTreeMap<&str, Crowd> = BTreeMap::new();
+    // Who took part, with how much, to find who started them.
+    let mut shares: HashMap<&str, HashMap<i32, f64>> = HashMap::new();
+    let others = || family.after.values().filter(|process| process.pid != window.observer);
+
+    for process in others() {
+        let before = family.earlier(process);
+        let cpu = process.cpu_ticks.saturating_sub(before.map_or(0, |it| it.cpu_ticks)) as f64 / seconds;
+        let system = process.system_ticks.saturating_sub(before.map_or(0, |it| it.system_ticks)) as f64 / seconds;
+        if cpu > 0.0 {
+            let crowd = found.entry(&process.name).or_default();
+            crowd.cpu += cpu;
+            crowd.system += system;
+            *shares.entry(&process.name).or_default().entry(process.pid).or_default() += cpu / 100.0;
+        }
+    }
+    for task in window.activity.tasks.iter().filter(|task| task.running > 0 && task.pid != window.observer) {
+        let name = family.get(task.pid).map_or(task.name.as_str(), |(_, name)| name);
+        let wanting = f64::from(task.running) / looks;
+        found.entry(name).or_default().wanting += wanting;
+        *shares.entry(name).or_default().entry(task.pid).or_default() += wanting;
+    }
+    for (name, cpu) in ended(window, &family) {
+        found.entry(name).or_default().cpu += cpu / seconds;
+    }
+    let mut all: Vec<Crowd> = found
+        .into_iter()
+        .map(|(name, mut crowd)| {
+            let shares = shares.remove(name).unwrap_or_default();
+            crowd.name = name.to_owned();
+            crowd.starter = starter(&family, &shares);
+            let mut members: Vec<(i32, f64)> =
+                shares.into_iter().filter(|it| family.after.contains_key(&it.0)).collect();
+            members.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            crowd.members = members.into_iter().map(|(pid, _)| pid).collect();
+            crowd
+        })
+        .filter(|crowd| crowd.cpu >= NOTABLE_CPU || crowd.wanting >= NOTABLE_WANTING)
+        .collect();
+    let key = |crowd: &Crowd| match by {
+        By::Use => (crowd.cpu, crowd.wanting),
+        By::System => (crowd.system, crowd.cpu),
+        By::Wanting => (crowd.wanting, crowd.cpu),
+    };
+    all.sort_by(|a, b| {
+        let (a_key, b_key) = (key(a), key(b));
+        b_key.0.total_cmp(&a_key.0).then(b_key.1.total_cmp(&a_key.1)).then_with(|| a.name.cmp(&b.name))
+    });
+    all
+}
+
+/// Ticks of processes that ended in the window, by the one that waited for them.
+fn ended_by(window: &Window, family: &Family<'_>) -> HashMap<i32, u64> {
+    let mut ticks: HashMap<i32, u64> = HashMap::new();
+    for process in family.after.values().filter(|process| process.pid != window.observer) {
+        let before = family.earlier(process).map_or(0, |it| it.children_ticks);
+        ticks.insert(process.pid, process.children_ticks.saturating_sub(before));
+    }
+    // What those that ended had taken before the window is not of this window.
+    let is_gone = |was: &&&Process| family.after.get(&was.pid).is_none_or(|process| process.started != was.started);
+    for gone in family.before.values().filter(is_gone) {
+        if let Some(ticks) = family.heir(gone.pid).and_then(|heir| ticks.get_mut(&heir)) {
+            *ticks = ticks.saturating_sub(gone.cpu_ticks).saturating_sub(gone.children_ticks);
+        }
+    }
+    ticks.retain(|_, ticks| *ticks > 0);
+    ticks
+}
+
+/// Those whose children come and go, by the time these took.
+pub(crate) fn starters(window: &Window) -> Vec<Culprit> {
+    let family = Family::new(window);
+    let mut all: Vec<(u64, i32)> = ended_by(window, &family).into_iter().map(|(pid, ticks)| (ticks, pid)).collect();
+    all.sort_by_key(|(ticks, pid)| (std::cmp::Reverse(*ticks), *pid));
+    let name = |(ticks, pid): &(u64, i32)| {
+        let what = format!("its ended children took {:.0}% of a CPU", *ticks as f64 / window.seconds());
+        Some(Culprit { kind: "process".to_owned(), pid: Some(*pid), name: family.get(*pid)?.1.to_owned(), what })
+    };
+    all.iter().take(NAMED).filter_map(name).collect()
+}
+
+/// The same by name. Their parents know how much; the looks know what they were, and where none was seen it is said of the
+/// parent.
+fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, f64)> {
+    let mut seen: HashMap<i32, Vec<(&'a str, u32)>> = HashMap::new();
+    for task in window.activity.tasks.iter().filter(|task| task.running > 0 && !family.after.contains_key(&task.pid)) {
+        if let (Some(heir), Some((_, name))) = (family.heir(task.pid), family.get(task.pid)) {
+            seen.entry(heir).or_default().push((name, task.running));
+        }
+    }
+    let mut found = Vec::new();
+    for (pid, ticks) in ended_by(window, family) {
+        match seen.get(&pid) {
+            Some(names) => {
+                let all: u32 = names.iter().map(|(_, running)| *running).sum();
+                let share = |running: u32| ticks as f64 * f64::from(running) / f64::from(all.max(1));
+                found.extend(names.iter().map(|(name, running)| (*name, share(*running))));
+            }
+            None => found.extend(family.get(pid).map(|(_, name)| (name, ticks as f64))),
+        }
+    }
+    found
+}
+
+/// The nearest ancestor that most of them have in common.
+fn starter(family: &Family<'_>, shares: &HashMap<i32, f64>) -> Option<(i32, String)> {
+    let all: f64 = shares.values().sum();
+    let mut ancestors: HashMap<i32, (f64, f64)> = HashMap::new();
+    for (pid, share) in shares {
+        for (distance, ancestor) in family.ancestors(*pid).into_iter().enumerate() {
+            let entry = ancestors.entry(ancestor).or_default();
+            entry.0 += share;
+            entry.1 += share * distance as f64;
+        }
+    }
+    let common = ancestors.into_iter().filter(|(_, (share, _))| *share >= STARTED * all);
+    let (pid, _) = common.min_by(|a, b| (a.1.1 / a.1.0).total_cmp(&(b.1.1 / b.1.0)).then(a.0.cmp(&b.0)))?;
+    Some((pid, family.get(pid)?.1.to_owned()))
+}
+
+impl Crowd {
+    /// How many of them there are at once.
+    pub(crate) fn size(&self) -> usize {
+        self.members.len().max(1)
+    }
+
+    /// What it does, in words.
+    pub(crate) fn what(&self) -> String {
+        let mut words = Vec::new();
+        if self.size() > 1 {
+            words.push(format!("{} at once", self.size()));
+        }
+        words.push(format!("{:.0}% of a CPU", self.cpu));
+        if self.wanting >= self.size() as f64 + 1.0 {
+            words.push(format!("{:.0} tasks want one", self.wanting));
+        }
+        if let Some((pid, name)) = self.starter.as_ref().filter(|_| self.size() > 1 || self.members.is_empty()) {
+            words.push(format!("started by {name}[{pid}]"));
+        }
+        words.join(", ")
+    }
+
+    fn culprit(&self) -> Culprit {
+        let pid = self.members.first().copied().filter(|_| self.members.len() == 1);
+        Culprit { kind: "process".to_owned(), pid, name: self.name.clone(), what: self.what() }
+    }
+}
+
+/// The worst crowds as culprits, and who started the worst.
+pub(crate) fn culprits(crowds: &[Crowd]) -> Vec<Culprit> {
+    let mut found: Vec<Culprit> = crowds.iter().take(NAMED).map(Crowd::culprit).collect();
+    if let Some(worst) = crowds.first().filter(|worst| worst.size() > 1 || worst.members.is_empty())
+        && let Some((pid, name)) = &worst.starter
+    {
+        let what = format!("started {}", worst.name);
+        found.push(Culprit { kind: "process".to_owned(), pid: Some(*pid), name: name.clone(), what });
+    }
+    found
+}
+
+/// The process to slow down so that the worst crowd yields: who starts it, or itself. Never init.
+pub(crate) fn renice(crowds: &[Crowd]) -> Option<String> {
+    const PIDS_MAX: usize = 8;
+    let worst = crowds.first()?;
+    // The starter passes its level on to what it starts, not to what it has started.
+    let started = worst.starter.as_ref().filter(|_| worst.size() > 1 || worst.members.is_empty());
+    let pids: HashSet<i32> = worst.members.iter().take(PIDS_MAX).copied().chain(started.map(|(pid, _)| *pid)).collect();
+    let mut pids: Vec<i32> = pids.into_iter().filter(|pid| *pid > 1).collect();
+    pids.sort_unstable();
+    let words: Vec<String> = pids.iter().map(i32::to_string).collect();
+    (!words.is_empty()).then(|| format!("renice -n 10 -p {}", words.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{By, crowds, culprits, renice};
+    use crate::model::snapshot::process::{Activity, Ancestor, Process, Task};
+    use crate::model::snapshot::{Field, Window};
+
+    fn process(pid: i32, parent: i32, name: &str, cpu: u64, children: u64) -> Process {
+        let (name, started) = (name.to_owned(), pid as u64);
+        Process { pid, parent, name, started, cpu_ticks: cpu, children_ticks: children, ..Process::default() }
+    }
+
+    fn task(pid: i32, parent: i32, name: &str, running: u32) -> Task {
+        Task { pid, tid: pid, parent, name: name.to_owned(), running, ..Task::default() }
+    }
+
+    fn ancestor(pid: i32, parent: i32, name: &str) -> Ancestor {
+        Ancestor { pid, parent, name: name.to_owned() }
+    }
+
+    /// make[50] runs gcc[60] with cc1[61], still there, and had gcc[70] with cc1[71], which ended.
+    fn build() -> Window {
+        let mut window = Window { observer: 9, ..Window::default() };
+        window.to.at_us = 2_000_000;
+        window.from.processes = Field::Known(vec![
+            process(40, 1, "bash", 5, 0),
+            process(50, 40, "make", 10, 1000),
+            process(70, 50, "gcc", 1, 0),
+            process(71, 70, "cc1", 30, 0),
+        ]);
+        window.to.processes = Field::Known(vec![
+            process(40, 1, "bash", 5, 0),
+            // 181 ticks came from those that ended, 31 of them were taken before the window.
+            process(50, 40, "make", 12, 1181),
+            process(60, 50, "gcc", 0, 0),
+            process(61, 60, "cc1", 100, 0),
+            process(9, 40, "apm", 50, 0),
+        ]);
+        window.activity = Activity {
+            looks: 5,
+            tasks: vec![task(61, 60, "cc1", 5), task(71, 70, "cc1", 4), task(81, 80, "cc1", 5), task(9, 40, "apm", 5)],
+            ancestors: vec![ancestor(80, 50, "gcc"), ancestor(81, 80, "cc1"), ancestor(50, 40, "make")],
+            ..Activity::default()
+        };
+        window
+    }
+
+    #[test]
+    fn the_time_of_short_lived_processes_is_counted_and_their_starter_is_named() {
+        let found = crowds(&build(), By::Wanting);
+        assert_eq!(found[0].name, "cc1");
+        // 100 ticks of its own and 150 of those that ended, in two seconds.
+        assert_eq!((found[0].cpu, found[0].members.as_slice()), (125.0, [61].as_slice()));
+        assert_eq!(found[0].wanting, 2.8);
+        assert_eq!(found[0].starter, Some((50, "make".to_owned())));
+        assert!(found.iter().all(|crowd| crowd.name != "apm"));
+    }
+
+    #[test]
+    fn a_crowd_is_one_culprit_with_its_starter() {
+        let mut window = Window::default();
+        window.to.at_us = 1_000_000;
+        let workers = (101..117).map(|pid| process(pid, 100, "stress-ng-cpu", 12, 0));
+        window.to.processes = Field::Known(workers.chain([process(100, 90, "stress-ng", 0, 0)]).collect());
+        let found = crowds(&window, By::Use);
+        let named = culprits(&found);
+        assert_eq!((named[0].name.as_str(), named[0].pid), ("stress-ng-cpu", None));
+        assert_eq!(named[0].what, "16 at once, 192% of a CPU, started by stress-ng[100]");
+        assert_eq!((named[1].name.as_str(), named[1].pid), ("stress-ng", Some(100)));
+        assert_eq!(renice(&found).as_deref(), Some("renice -n 10 -p 100 101 102 103 104 105 106 107 108"));
+    }
+
+    #[test]
+    fn children_of_init_have_no_starter_and_init_is_never_slowed() {
+        let mut window = Window::default();
+        window.to.at_us = 1_000_000;
+        window.to.processes =
+            Field::Known(vec![process(1, 0, "init", 90, 0), process(7, 1, "a", 50, 0), process(8, 1, "a", 50, 0)]);
+        let found = crowds(&window, By::Use);
+        assert_eq!(culprits(&found).len(), 2);
+        assert_eq!(found[0].starter, None);
+        assert_eq!(renice(&found[1..]), None);
+    }
+}

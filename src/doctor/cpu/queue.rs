@@ -1,0 +1,432 @@
+//! Whether tasks wait for a CPU: pressure, the queue, who waits; and a load that is not of the CPUs.
+
+use crate::doctor::cpu::crowd::{self, By, crowds};
+use crate::doctor::cpu::{has_waited_a_minute, online, percent, spent, stats};
+use crate::doctor::{Look, Skip, Verdict, cpus_effective, culprit};
+use crate::model::diagnosis::{Finding, Severity};
+use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::process::{Process, Task};
+
+/// Tasks a CPU from which on pressure is a fault; a build with one job a CPU stays below.
+const CROWDED: f64 = 1.5;
+/// So many tasks more than CPUs there must be: on a machine with one or two CPUs a single other process is no crowd.
+const SPARE: f64 = 2.0;
+/// A window below this many seconds cannot tell a burst from a state: the average of ten seconds must agree.
+const SHORT: f64 = 1.5;
+const SHORT_AVG10: f64 = 10.0;
+/// Counts of the queue below which the two snapshots have to do.
+const COUNTS_MIN: usize = 4;
+/// A load of a minute above this, a CPU, is high.
+const LOAD: f64 = 2.0;
+/// Times a task that hangs may have run in the window: signals wake it, it sleeps on.
+const TURNS_STUCK: u64 = 3;
+/// Busy CPUs, percent, from which on waiting has nothing strange.
+const FULL: f64 = 90.0;
+
+/// How many tasks want a CPU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Queue {
+    /// In three of four counts so many or more: a burst of half the window does not show.
+    steady: f64,
+    cpus: f64,
+}
+
+impl Queue {
+    fn per_cpu(self) -> f64 {
+        self.steady / self.cpus
+    }
+
+    fn has_crowd(self) -> bool {
+        self.steady >= self.cpus + SPARE
+    }
+}
+
+/// The queue of the machine.
+fn queue(look: &Look<'_>) -> Result<Queue, Skip> {
+    let stat = look.now().cpu.stat.get()?;
+    let mut counts = look.window.activity.runnable.clone();
+    let steady = if counts.len() >= COUNTS_MIN {
+        counts.sort_unstable();
+        f64::from(counts[counts.len() / 4])
+    } else {
+        // Who read the files ran too.
+        let before = look.before().cpu.stat.get()?.running;
+        before.min(stat.running).saturating_sub(1) as f64
+    };
+    Ok(Queue { steady, cpus: online(stat) as f64 })
+}
+
+/// The queue of the CPUs apm may use, where those are not all: the others may be idle and do not help.
+fn own_queue(look: &Look<'_>) -> Option<Queue> {
+    let cpus = look.now().cpu.allowed.known()?;
+    if cpus.len() >= online(look.now().cpu.stat.known()?) || look.window.activity.looks == 0 {
+        return None;
+    }
+    let here = |task: &&Task| cpus.contains(&task.processor) && task.pid != look.window.observer;
+    let running: u32 = look.window.activity.tasks.iter().filter(here).map(|task| task.running).sum();
+    Some(Queue { steady: f64::from(running) / f64::from(look.window.activity.looks), cpus: cpus.len() as f64 })
+}
+
+/// The worse of both.
+fn worst_queue(look: &Look<'_>) -> Result<Queue, Skip> {
+    let all = queue(look)?;
+    Ok(own_queue(look).filter(|own| own.has_crowd() && own.per_cpu() > all.per_cpu()).unwrap_or(all))
+}
+
+/// Share of the window in which a task waited, percent. One capture of a machine has the kernel's own average.
+fn waited(look: &Look<'_>) -> Result<f64, Skip> {
+    let (before, after) = (look.before().cpu.pressure.get()?, look.now().cpu.pressure.get()?);
+    if stats(look).is_err() {
+        return Ok(after.some.avg10);
+    }
+    let us = after.some.total_us.saturating_sub(before.some.total_us);
+    Ok((100.0 * us as f64 / (look.window.seconds() * 1e6)).min(100.0))
+}
+
+/// A short window is believed where the average of ten seconds agrees, or cannot be seen.
+fn is_burst(look: &Look<'_>) -> bool {
+    look.window.seconds() < SHORT
+        && look.now().cpu.pressure.known().is_some_and(|pressure| pressure.some.avg10 < SHORT_AVG10)
+}
+
+pub(super) fn pressure(look: &Look<'_>) -> Verdict {
+    let share = waited(look)?;
+    let queue = worst_queue(look)?;
+    let has_minute = has_waited_a_minute(look);
+    let is_crowded = queue.has_crowd() && queue.per_cpu() > CROWDED && !is_burst(look);
+    let Some(severity) = look.judge(share, has_minute).filter(|_| is_crowded) else { return Ok(Vec::new()) };
+    let title =
+        format!("a task waited {share:.0}% of the time; {:.0} or more wanted {}", queue.steady, cpus(queue.cpus));
+    let (before, after) = (look.before().cpu.pressure.get()?.some, look.now().cpu.pressure.get()?.some);
+    let finding = look
+        .finding(severity, share, title)
+        .counted("/proc/pressure/cpu", "some total", before.total_us, after.total_us, "us")
+        .read("/proc/pressure/cpu", "some avg60", after.avg60, "%")
+        .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
+        .agreed(2 + u32::from(has_minute));
+    Ok(vec![with_crowds(look, finding)])
+}
+
+pub(super) fn length(look: &Look<'_>) -> Verdict {
+    let queue = worst_queue(look)?;
+    let has_minute = has_waited_a_minute(look);
+    let judged = look.judge(queue.per_cpu(), has_minute).filter(|_| queue.has_crowd() && !is_burst(look));
+    let Some(severity) = judged else { return Ok(Vec::new()) };
+    let title = format!("{:.0} or more tasks want {} ({:.1} a CPU)", queue.steady, cpus(queue.cpus), queue.per_cpu());
+    let mut finding = look
+        .finding(severity, queue.per_cpu(), title)
+        .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
+        .read("/proc/stat", "cpus", queue.cpus, "");
+    if let Some([one, ..]) = look.now().cpu.load.known() {
+        finding = finding.read("/proc/loadavg", "load of 1 minute", *one, "");
+    }
+    let has_pressure = waited(look).is_ok_and(|share| share > 25.0);
+    Ok(vec![with_crowds(look, finding.agreed(1 + u32::from(has_pressure) + u32::from(has_minute)))])
+}
+
+fn cpus(count: f64) -> String {
+    if count == 1.0 { "1 CPU".to_owned() } else { format!("{count:.0} CPUs") }
+}
+
+/// Culprits and remedies of a queue.
+fn with_crowds(look: &Look<'_>, finding: Finding) -> Finding {
+    let crowds = crowds(look.window, By::Wanting);
+    let jobs = (cpus_effective(look.now()).floor() as u64).max(1);
+    let is_seen = !crowds.is_empty();
+    let finding = finding.by(crowd::culprits(&crowds)).fix(
+        format!("run at most {jobs} at once; for builds started from here"),
+        Some(format!("export MAKEFLAGS=-j{jobs} CARGO_BUILD_JOBS={jobs}")),
+    );
+    match crowd::renice(&crowds) {
+        Some(command) => finding.fix("or let those that can wait yield to others", Some(command)),
+        None if !is_seen => {
+            finding.fix("who runs cannot be seen from here: look from the host of this container", None)
+        }
+        None => finding,
+    }
+}
+
+/// A task hangs: it slept without a break in every look, and its process got no further.
+fn hangs(look: &Look<'_>, task: &Task) -> bool {
+    if task.blocked < look.window.activity.looks {
+        return false;
+    }
+    let turns = |snapshot: &Snapshot| {
+        snapshot.processes.known()?.iter().find(|process| process.pid == task.tid).and_then(|process| process.turns)
+    };
+    match (turns(look.before()), turns(look.now())) {
+        (Some(before), Some(after)) => after.saturating_sub(before) <= TURNS_STUCK,
+        // Of other threads than the first nobody counts: being asleep each time has to do.
+        _ => true,
+    }
+}
+
+pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
+    let activity = &look.window.activity;
+    if activity.looks == 0 {
+        return Err(Skip("tasks were not looked at between the two readings".to_owned()));
+    }
+    let [one, five, _] = *look.now().cpu.load.get()?;
+    let queue = queue(look)?;
+    let asleep = activity.tasks.iter().map(|task| f64::from(task.blocked)).sum::<f64>() / f64::from(activity.looks);
+    let is_load_of_cpu = queue.per_cpu() > CROWDED || asleep < queue.steady;
+    // The load falls slowly: after a burst it is high while nothing sleeps.
+    let explains = asleep + queue.steady >= one / 2.0;
+    if one <= LOAD * queue.cpus || is_load_of_cpu || !explains {
+        return Ok(Vec::new());
+    }
+    let hanging: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(look, task)).collect();
+    let lasts = five > LOAD * queue.cpus;
+    let (severity, what) = match look.judge(hanging.len() as f64, lasts) {
+        Some(severity) => (severity, format!("{} of it are tasks that hang", hanging.len())),
+        // Those that read and write are a matter of the disks, not of anything stuck.
+        None => (Severity::Info, format!("{asleep:.0} of it are tasks that wait for disks")),
+    };
+    let finding = look
+        .finding(severity, hanging.len() as f64, format!("load {one:.1} on {}, but {what}", cpus(queue.cpus)))
+        .read("/proc/loadavg", "load of 1 minute", one, "")
+        .read("/proc/PID/task/TID/stat", "tasks in state D, on average", asleep, "")
+        .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
+        .agreed(2 + u32::from(lasts))
+        .by(culprit::blocked(look.window));
+    let first = finding.culprits.first().and_then(|culprit| culprit.pid);
+    Ok(vec![finding.fix(
+        "see what they wait for; more CPU does not help",
+        first.map(|pid| format!("cat /proc/{pid}/wchan; ls -l /proc/{pid}/cwd /proc/{pid}/fd")),
+    )])
+}
+
+pub(super) fn delay(look: &Look<'_>) -> Verdict {
+    let (before, after) = stats(look)?;
+    let spent = spent(&before.all, &after.all);
+    let is_full = percent(spent.busy(), spent.sum()) >= FULL;
+    let (was, now) = (look.before().processes.get()?, look.now().processes.get()?);
+    if !now.iter().any(|process| process.run_delay_ns.is_some()) {
+        return Err(Skip("/proc/PID/schedstat: not there".to_owned()));
+    }
+    let seconds = look.window.seconds();
+    let waited = |process: &Process| {
+        let earlier = was.iter().find(|it| it.pid == process.pid && it.started == process.started)?;
+        Some(100.0 * process.run_delay_ns?.saturating_sub(earlier.run_delay_ns?) as f64 / (seconds * 1e9))
+    };
+    // Those that were made nice asked for it.
+    let may_wait = |process: &&Process| process.nice <= 0 && process.pid != look.window.observer;
+    let mut victims: Vec<(f64, &Process)> =
+        now.iter().filter(may_wait).filter_map(|process| Some((waited(process)?, process))).collect();
+    victims.retain(|(share, _)| look.judge(*share, false).is_some());
+    victims.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.pid.cmp(&b.1.pid)));
+    let Some((share, worst)) = victims.first().copied() else { return Ok(Vec::new()) };
+    let severity = if is_full { Severity::Info } else { Severity::Warn };
+    let why = if is_full { "" } else { " though CPUs are idle" };
+    let count = if victims.len() == 1 { "a process".to_owned() } else { format!("{} processes", victims.len()) };
+    let earlier = was.iter().find(|it| it.pid == worst.pid).and_then(|it| it.run_delay_ns).unwrap_or_default();
+    let named = victims.iter().take(culprit::NAMED);
+    let finding = look
+        .finding(severity, share, format!("{count} waited up to {share:.0}% of the time for a CPU{why}"))
+        .counted(
+            &format!("/proc/{}/schedstat", worst.pid),
+            "waited",
+            earlier,
+            worst.run_delay_ns.unwrap_or_default(),
+            "ns",
+        )
+        .read("/proc/stat", "busy", percent(spent.busy(), spent.sum()), "%")
+        .by(named.map(|(share, process)| culprit::process(process, format!("waited {share:.0}% of the time"))));
+    Ok(vec![match is_full {
+        true => finding.fix("they are victims: see cpu.psi and cpu.runq for who runs", None),
+        false => finding.fix(
+            "see which CPUs it may use, and whether its control group has a quota",
+            Some(format!("taskset -pc {}; cat /proc/{}/cgroup", worst.pid, worst.pid)),
+        ),
+    }])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::Window;
+    use crate::model::snapshot::process::{Process, Task};
+
+    /// Two CPUs, two seconds, as the kernel writes it. `busy` of 200 ticks of each CPU.
+    fn stat(at: u64, busy: u64, running: u64) -> String {
+        let (user, idle) = (1000 + at * busy, 5000 + at * (200 - busy));
+        format!(
+            "cpu  {} 0 0 {} 0 0 0 0 0 0\ncpu0 {user} 0 0 {idle} 0 0 0 0 0 0\ncpu1 {user} 0 0 {idle} 0 0 0 0 0 0\nctxt 100\nprocesses 100\nprocs_running {running}\n",
+            2 * user,
+            2 * idle
+        )
+    }
+
+    fn pressure(avg10: f64, avg60: f64, total_us: u64) -> String {
+        format!(
+            "some avg10={avg10:.2} avg60={avg60:.2} avg300=0.00 total={total_us}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+        )
+    }
+
+    /// A window in which a task waited `share` percent of the time and so many wanted a CPU in each count.
+    fn window(name: &str, share: u64, avg60: f64, runnable: &[u32]) -> Window {
+        let scene = Scene::new(name);
+        scene
+            .changing("proc/stat", &stat(0, 200, 1), &stat(1, 200, 1))
+            .changing(
+                "proc/pressure/cpu",
+                &pressure(20.0, avg60, 1_000_000),
+                &pressure(20.0, avg60, 1_000_000 + share * 20_000),
+            )
+            .file("proc/loadavg", "1.00 1.00 1.00 1/100 999\n");
+        let mut window = scene.window();
+        window.activity.runnable = runnable.to_vec();
+        window
+    }
+
+    fn both(window: &Window) -> [Vec<crate::model::diagnosis::Severity>; 2] {
+        ["cpu.psi", "cpu.runq"].map(|rule| severities(&ask(window, rule)))
+    }
+
+    #[test]
+    fn one_job_a_cpu_is_no_fault_and_eight_are() {
+        // Measured on two CPUs: make -j2 with something else going on; then make -j16.
+        let calm = window("q1", 53, 12.0, &[2, 2, 3, 2, 2, 3, 4, 2, 2, 2, 5, 2, 3, 2, 2, 2]);
+        assert_eq!(both(&calm), [vec![], vec![]]);
+        let crowd = window("q2", 98, 12.0, &[16, 15, 16, 17, 16, 14, 16, 12, 16, 16, 15, 16]);
+        assert_eq!(both(&crowd), [vec![Warn], vec![Warn]]);
+        let found = ask(&crowd, "cpu.runq");
+        assert_eq!(found[0].title, "15 or more tasks want 2 CPUs (7.5 a CPU)");
+        assert_eq!(found[0].remedies[0].command.as_deref(), Some("export MAKEFLAGS=-j2 CARGO_BUILD_JOBS=2"));
+        // After a minute of it the kernel's average agrees.
+        assert_eq!(both(&window("q3", 98, 70.0, &[16; 20])), [vec![Crit], vec![Crit]]);
+    }
+
+    #[test]
+    fn a_burst_of_half_the_window_is_no_fault() {
+        let mut counts = vec![1; 12];
+        counts.extend([16; 11]);
+        assert_eq!(both(&window("q4", 50, 2.0, &counts)), [vec![], vec![]]);
+        // In half a second a burst cannot be told from a state: the average of ten seconds decides.
+        let mut short = window("q5", 25, 0.0, &[16; 20]);
+        short.to.at_us = 500_000;
+        assert_eq!(both(&short), [vec![Warn], vec![Warn]]);
+        if let crate::model::snapshot::Field::Known(pressure) = &mut short.to.cpu.pressure {
+            pressure.some.avg10 = 3.0;
+        }
+        assert_eq!(both(&short), [vec![], vec![]]);
+    }
+
+    #[test]
+    fn one_more_process_on_a_small_machine_is_no_crowd() {
+        // Three tasks on two CPUs: each waits a third of the time, nobody is ill.
+        assert_eq!(both(&window("q6", 90, 80.0, &[3; 20])), [vec![], vec![]]);
+        assert_eq!(both(&window("q7", 90, 10.0, &[4; 20])), [vec![Warn], vec![Warn]]);
+    }
+
+    #[test]
+    fn without_counts_the_two_snapshots_do_and_without_pressure_the_queue_does() {
+        let scene = Scene::new("q8");
+        scene.changing("proc/stat", &stat(0, 200, 12), &stat(1, 200, 18));
+        scene.file("proc/loadavg", "9.00 1.00 1.00 18/100 999\n");
+        // Twelve less the one that read.
+        assert_eq!(scene.ask("cpu.runq")[0].value, 5.5);
+        scene.changing("proc/stat", &stat(0, 200, 2), &stat(1, 200, 18));
+        assert_eq!(scene.ask("cpu.runq"), []);
+    }
+
+    #[test]
+    fn a_machine_captured_once_is_judged_by_the_kernels_own_average() {
+        let scene = Scene::new("q9");
+        scene.file("proc/stat", &stat(1, 200, 17)).file("proc/pressure/cpu", &pressure(92.0, 88.0, 5));
+        assert_eq!(severities(&scene.ask("cpu.psi")), [Crit]);
+        assert_eq!(scene.ask("cpu.psi")[0].value, 92.0);
+    }
+
+    #[test]
+    fn a_crowd_on_the_few_cpus_apm_may_use_is_seen() {
+        let mut window = window("q10", 99, 10.0, &[9; 20]);
+        // Sixteen CPUs, and apm with eight others on two of them.
+        if let crate::model::snapshot::Field::Known(stat) = &mut window.to.cpu.stat {
+            let one = stat.each[0].1;
+            stat.each.extend((2..16).map(|cpu| (cpu, one)));
+        }
+        window.to.cpu.allowed = crate::model::snapshot::Field::Known(vec![0, 1]);
+        assert_eq!(both(&window), [vec![], vec![]]);
+        window.activity.looks = 5;
+        window.activity.tasks = (0..8)
+            .map(|at| Task {
+                pid: 100 + at,
+                tid: 100 + at,
+                processor: at as u32 % 2,
+                running: 5,
+                name: "job".to_owned(),
+                ..Task::default()
+            })
+            .collect();
+        assert_eq!(both(&window), [vec![Warn], vec![Warn]]);
+        assert_eq!(ask(&window, "cpu.runq")[0].value, 4.0);
+    }
+
+    fn sleepers(name: &str, load: &str, hanging: i32, running: u32) -> Window {
+        let scene = Scene::new(name);
+        scene.changing("proc/stat", &stat(0, 5, 1), &stat(1, 5, 1)).file("proc/loadavg", load);
+        let mut window = scene.window();
+        window.activity.looks = 5;
+        window.activity.runnable = vec![running; 20];
+        window.activity.tasks = (0..hanging)
+            .map(|at| Task {
+                pid: 100 + at,
+                tid: 100 + at,
+                name: "touch".to_owned(),
+                blocked: 5,
+                wchan: Some("percpu_rwsem_wait".to_owned()),
+                ..Task::default()
+            })
+            .collect();
+        window
+    }
+
+    #[test]
+    fn a_load_of_tasks_that_hang_is_told_from_one_of_the_cpus() {
+        let found = ask(&sleepers("d1", "5.10 2.00 1.00 1/100 999\n", 5, 0), "cpu.load_d");
+        assert_eq!(severities(&found), [Warn]);
+        assert_eq!(found[0].title, "load 5.1 on 2 CPUs, but 5 of it are tasks that hang");
+        assert_eq!(found[0].culprits[0].what, "blocked in percpu_rwsem_wait in 5 of 5 looks");
+        assert_eq!(severities(&ask(&sleepers("d2", "5.10 4.50 1.00 1/100 999\n", 5, 0), "cpu.load_d")), [Crit]);
+        // Disks that are written to are no fault: each runs between its sleeps.
+        let mut busy = sleepers("d6", "9.00 9.00 1.00 1/100 999\n", 8, 1);
+        for (snapshot, turns) in [(&mut busy.from, 10), (&mut busy.to, 4_000)] {
+            let process = |pid| Process { pid, turns: Some(turns), ..Process::default() };
+            snapshot.processes = crate::model::snapshot::Field::Known((100..108).map(process).collect());
+        }
+        assert_eq!(severities(&ask(&busy, "cpu.load_d")), [Info]);
+        // A load of the CPUs; the rest of a load that is over; a low load.
+        assert_eq!(ask(&sleepers("d3", "9.00 9.00 1.00 1/100 999\n", 1, 9), "cpu.load_d"), []);
+        assert_eq!(ask(&sleepers("d4", "9.00 9.00 1.00 1/100 999\n", 1, 0), "cpu.load_d"), []);
+        assert_eq!(ask(&sleepers("d5", "1.00 0.50 0.10 1/100 999\n", 2, 0), "cpu.load_d"), []);
+    }
+
+    fn waiting(busy: u64, nice: i32, waited_ms: u64) -> Window {
+        let scene = Scene::new(&format!("w{busy}-{nice}-{waited_ms}"));
+        scene.changing("proc/stat", &stat(0, busy, 1), &stat(1, busy, 1));
+        let mut window = scene.window();
+        let process = |delay: u64| Process {
+            pid: 77,
+            started: 5,
+            name: "job".to_owned(),
+            nice,
+            run_delay_ns: Some(delay),
+            ..Process::default()
+        };
+        window.from.processes = crate::model::snapshot::Field::Known(vec![process(1_000)]);
+        window.to.processes = crate::model::snapshot::Field::Known(vec![process(1_000 + waited_ms * 1_000_000)]);
+        window
+    }
+
+    #[test]
+    fn who_waits_while_cpus_are_idle_is_a_fault_and_else_to_know() {
+        let found = ask(&waiting(100, 0, 1200), "cpu.sched_delay");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], 60.0));
+        assert_eq!(found[0].culprits[0].pid, Some(77));
+        assert_eq!(severities(&ask(&waiting(200, 0, 1200), "cpu.sched_delay")), [Info]);
+        assert_eq!(ask(&waiting(100, 0, 100), "cpu.sched_delay"), []);
+        assert_eq!(ask(&waiting(100, 10, 1200), "cpu.sched_delay"), []);
+    }
+}

@@ -1,0 +1,257 @@
+//! Processes that the kernel killed for want of memory.
+
+use crate::doctor::memory::group::is_inside;
+use crate::doctor::memory::{VMSTAT, events, growth, raise};
+use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::model::diagnosis::{Culprit, Severity};
+use crate::model::snapshot::cgroup::Group;
+use crate::model::snapshot::system::Record;
+use crate::model::unit::Bytes;
+
+/// How long a kill by the limit of a group stays a warning, seconds; node-problem-detector looks back as long.
+const FRESH_S: f64 = 300.0;
+/// How long any kill is told of, seconds.
+const RECENT_S: f64 = 1800.0;
+
+/// A kill in the kernel's log.
+struct Kill<'a> {
+    /// How long ago, seconds.
+    age_s: f64,
+    /// Chosen by the process.
+    name: &'a str,
+    /// The limit of a control group, not the end of the machine's memory.
+    by_group: bool,
+    /// That group, if the log says.
+    group: Option<&'a str>,
+}
+
+fn kills<'a>(look: &Look<'a>) -> Result<Vec<Kill<'a>>, Skip> {
+    let uptime = *look.now().system.uptime.get()?;
+    let mut found = Vec::new();
+    // The line before tells of the group.
+    let mut group = None;
+    for record in &look.now().system.kmsg.get()?.records {
+        match record.pattern.as_str() {
+            "oom_victim" => group = part(&record.text, "oom_memcg="),
+            "oom_kill" => found.extend(kill(record, uptime, group.take())),
+            _ => {}
+        }
+    }
+    found.retain(|kill| kill.age_s <= RECENT_S);
+    Ok(found)
+}
+
+fn part<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    text.split(',').find_map(|part| part.strip_prefix(start))
+}
+
+/// `Memory cgroup out of memory: Killed process 4538 (python3) total-vm:170188kB, ...`. The name may hold anything.
+fn kill<'a>(record: &'a Record, uptime: f64, group: Option<&'a str>) -> Option<Kill<'a>> {
+    let (start, rest) = record.text.split_once("Killed process ")?;
+    let (_, rest) = rest.split_once('(')?;
+    let name = rest.rfind(") total-vm:").or_else(|| rest.rfind(')')).and_then(|end| rest.get(..end))?;
+    let by_group = group.is_some() || start.to_ascii_lowercase().contains("cgroup");
+    Some(Kill { age_s: (uptime - record.at_s).max(0.0), name, by_group, group })
+}
+
+impl Kill<'_> {
+    fn say(&self) -> Culprit {
+        let place = match (self.group, self.by_group) {
+            (Some(group), _) => format!(" by the limit of {group}"),
+            (None, true) => " by the limit of its group".to_owned(),
+            (None, false) => String::new(),
+        };
+        let what = format!("killed {} ago{place}", ago(self.age_s));
+        // Its number is gone: it must not be taken for another process.
+        Culprit { kind: "process".to_owned(), pid: None, name: self.name.to_owned(), what }
+    }
+}
+
+fn ago(seconds: f64) -> String {
+    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+}
+
+fn times(count: u64, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}es") }
+}
+
+pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
+    let counted = growth(look, "oom_kill");
+    let in_window = counted.as_ref().map_or(0, |growth| growth.now.saturating_sub(growth.before));
+    let logged = kills(look);
+    if in_window == 0 {
+        // Without the log the last half hour is not known, whatever the window says.
+        let logged = logged.as_ref().map_err(|Skip(reason)| match counted {
+            Ok(_) => Skip(format!("none in the window; before it: {reason}")),
+            Err(_) => Skip(reason.clone()),
+        })?;
+        if logged.is_empty() {
+            return Ok(Vec::new());
+        }
+    }
+    let logged = logged.unwrap_or_default();
+    let count = in_window.max(logged.len() as u64);
+    let last = logged.last();
+    let by_machine = logged.iter().any(|kill| !kill.by_group);
+    let is_fresh = last.is_some_and(|kill| kill.age_s <= FRESH_S);
+    let Some(severity) = look.judge(count as f64, in_window > 0) else { return Ok(Vec::new()) };
+    let severity = if in_window > 0 || by_machine || is_fresh { severity } else { Severity::Info };
+    // A kill of before the window is no reason for alarm now.
+    let severity = if in_window == 0 { severity.min(Severity::Warn) } else { severity };
+    let when = match (in_window, last) {
+        (0, Some(last)) => format!(", the last {} ago", ago(last.age_s)),
+        _ => " just now".to_owned(),
+    };
+    let shown = if in_window > 0 { in_window } else { count };
+    let title = format!("{} killed for want of memory{when}", times(shown, "process"));
+    let mut finding = look
+        .finding(severity, count as f64, title)
+        .agreed(u32::from(in_window > 0) + u32::from(!logged.is_empty()))
+        .by(logged.iter().rev().take(culprit::NAMED).map(Kill::say));
+    if let Ok(growth) = counted {
+        finding = finding.counted(VMSTAT, "oom_kill", growth.before, growth.now, "");
+    }
+    if !logged.is_empty() {
+        finding = finding.read("/dev/kmsg", "Killed process", logged.len() as f64, "");
+    }
+    let by_group = logged.iter().rev().find_map(|kill| kill.group);
+    let group = by_group.and_then(|path| look.now().cgroups.groups.iter().find(|group| group.path == path));
+    Ok(vec![match group {
+        Some(group) => raise(look, finding, group),
+        None if !by_machine && by_group.is_some() => {
+            finding.fix("raise the memory limit of that group, or run less in it", None)
+        }
+        None => finding.fix("run fewer things at once, or add swap on zram", None),
+    }])
+}
+
+pub(super) fn cgroup_oom(look: &Look<'_>) -> Verdict {
+    let cgroups = &look.now().cgroups;
+    match cgroups.layout.as_str() {
+        "" => return Err(Skip("control groups: not looked at".to_owned())),
+        "none" => return Err(Skip("no control groups are mounted".to_owned())),
+        _ => {}
+    }
+    // Before Linux 4.13 nobody counts.
+    let counts = |group: &Group| group.memory_events.known().is_some_and(|events| events.contains_key("oom_kill"));
+    if !cgroups.groups.iter().any(counts) {
+        let why = cgroups.groups.iter().find_map(|group| group.memory_events.get().err());
+        return Err(why.map_or_else(|| Skip("no group counts oom_kill".to_owned()), Skip::from));
+    }
+    let killed = |group: &'_ Group| {
+        let (before, now) = events(look, group, "oom_kill")?;
+        (now > before).then_some((before, now))
+    };
+    let mut found: Vec<((u64, u64), &Group)> =
+        cgroups.groups.iter().filter_map(|group| Some((killed(group)?, group))).collect();
+    // v2 counts a kill in the groups above too: the innermost is the victim's.
+    let paths: Vec<&str> = found.iter().map(|(_, group)| group.path.as_str()).collect();
+    found.retain(|(_, group)| !paths.iter().any(|path| is_inside(path, &group.path)));
+    found.sort_by_key(|((before, now), _)| std::cmp::Reverse(now.saturating_sub(*before)));
+    let Some(((before, now), worst)) = found.first().copied() else { return Ok(Vec::new()) };
+    let count = found.iter().fold(0_u64, |sum, ((before, now), _)| sum.saturating_add(now.saturating_sub(*before)));
+    let Some(severity) = look.judge(count as f64, true) else { return Ok(Vec::new()) };
+    // The limit may be that of a group above.
+    let is_above = |group: &&Group| group.path == worst.path || is_inside(&worst.path, &group.path);
+    let limits = cgroups.groups.iter().filter(is_above).filter_map(|group| Some((group.memory_max?, group)));
+    let limit = limits.min_by_key(|(limit, _)| *limit);
+    let bound = limit.map(|(limit, _)| format!(", limit {}", Bytes(limit))).unwrap_or_default();
+    let title = format!("{} killed in {}{bound}", times(count, "process"), worst.path);
+    let is_v1 = worst.memory_events.known().is_some_and(|events| events.contains_key("oom_kill_disable"));
+    let file = if is_v1 { "memory.oom_control" } else { "memory.events" };
+    let by = found.iter().take(culprit::NAMED).map(|((before, now), group)| {
+        culprit::group(group, format!("{} killed", times(now.saturating_sub(*before), "process")))
+    });
+    let window = look.window.seconds();
+    let victims = kills(look).unwrap_or_default();
+    let victims = victims.iter().rev().filter(|kill| kill.by_group && kill.age_s <= window + 1.0).take(culprit::NAMED);
+    let finding = look
+        .finding(severity, count as f64, title)
+        .agreed(2)
+        .counted(&format!("{}/{file}", worst.folders.memory), "oom_kill", before, now, "")
+        .by(by)
+        .by(victims.map(Kill::say))
+        .by(culprit::by_memory_among(look.window, &worst.members));
+    Ok(vec![raise(look, finding, limit.map_or(worst, |(_, group)| group))])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::scene::{Scene, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+
+    /// As Linux 6.18 wrote it, at 14586 s after boot.
+    const GROUP_KILL: &str = "3,18744,14586575262,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/ci,task_memcg=/ci/1,task=python3,pid=4538,uid=0\n\
+        3,18745,14586575271,-;Memory cgroup out of memory: Killed process 4538 (python3) total-vm:170188kB, anon-rss:65280kB, file-rss:6688kB, shmem-rss:0kB, UID:0 pgtables:188kB oom_score_adj:0\n";
+    /// The machine itself, with a name that tries to end the line early.
+    const MACHINE_KILL: &str = "3,18744,14586575262,-;oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,task=a) total,pid=77,uid=1000\n\
+        3,18745,14586575271,-;Out of memory: Killed process 77 (a) total) total-vm:9170188kB, anon-rss:9065280kB, file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:188kB oom_score_adj:0\n";
+
+    #[test]
+    fn kills_of_the_last_half_hour_are_told_by_age_and_by_whose_limit() {
+        let scene = Scene::new("oom-recent");
+        scene.file("proc/vmstat", "oom_kill 260\n");
+        let cases = [
+            (GROUP_KILL, "14700.00 9.0\n", vec![Warn]),
+            (GROUP_KILL, "15000.00 9.0\n", vec![Info]),
+            (GROUP_KILL, "16400.00 9.0\n", vec![]),
+            (MACHINE_KILL, "15000.00 9.0\n", vec![Warn]),
+            // Since boot, last week: no finding.
+            ("6,1,1000,-;Linux version 6.18.44\n", "600000.00 9.0\n", vec![]),
+        ];
+        for (log, uptime, expected) in cases {
+            scene.file("dev/kmsg", log).file("proc/uptime", uptime);
+            assert_eq!(severities(&scene.ask("mem.oom_recent")), expected, "{uptime}");
+        }
+        let found = scene.file("dev/kmsg", MACHINE_KILL).file("proc/uptime", "14600.57 9.0\n").ask("mem.oom_recent");
+        assert_eq!(
+            (found[0].culprits[0].name.as_str(), found[0].culprits[0].what.as_str()),
+            ("a) total", "killed 14 s ago")
+        );
+        let found = scene.file("dev/kmsg", GROUP_KILL).ask("mem.oom_recent");
+        assert_eq!(found[0].culprits[0].what, "killed 14 s ago by the limit of /ci");
+        assert_eq!(found[0].culprits[0].pid, None);
+    }
+
+    #[test]
+    fn a_kill_in_the_window_is_critical_and_without_the_log_silence_is_no_ok() {
+        let scene = Scene::new("oom-now");
+        scene.file("proc/uptime", "15000.00 9.0\n").changing("proc/vmstat", "oom_kill 260\n", "oom_kill 263\n");
+        let found = scene.ask("mem.oom_recent");
+        assert_eq!((severities(&found), found[0].value), (vec![Crit], 3.0));
+        scene.file("proc/vmstat", "oom_kill 263\n");
+        let question = Question { only: vec!["mem.oom_recent".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&scene.window(), &question);
+        assert_eq!((diagnosis.ok.len(), diagnosis.findings.len()), (0, 0));
+        assert!(diagnosis.skipped[0].reason.starts_with("none in the window; before it: "), "{:?}", diagnosis.skipped);
+    }
+
+    #[test]
+    fn a_group_whose_limit_kills_is_named() {
+        let scene = Scene::new("cgroup-oom");
+        let events = |kills: u64| format!("low 0\nhigh 0\nmax 90\noom {kills}\noom_kill {kills}\noom_group_kill 0\n");
+        scene
+            .file("proc/self/cgroup", "0::/\n")
+            .file("proc/self/mountinfo", "26 22 0:23 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n")
+            .file("sys/fs/cgroup/work/memory.max", "2147483648\n")
+            .file("sys/fs/cgroup/work/job/memory.max", "max\n")
+            // Killed last week.
+            .file("sys/fs/cgroup/old/memory.max", "1073741824\n")
+            .file("sys/fs/cgroup/old/memory.events", &events(7));
+        for folder in ["sys/fs/cgroup/work", "sys/fs/cgroup/work/job"] {
+            scene.changing(&format!("{folder}/memory.events"), &events(4), &events(7));
+        }
+        let found = scene.ask("mem.cgroup_oom");
+        assert_eq!(severities(&found), [Crit]);
+        assert_eq!(found[0].title, "3 processes killed in /work/job, limit 2 GiB");
+        assert_eq!(found[0].culprits.len(), 1);
+        assert_eq!(found[0].culprits[0].name, "/work/job");
+        // The limit that binds is that of the group above.
+        assert_eq!(found[0].remedies[0].command.as_deref(), Some("echo 3221225472 > /sys/fs/cgroup/work/memory.max"));
+        for folder in ["sys/fs/cgroup/work", "sys/fs/cgroup/work/job"] {
+            scene.file(&format!("{folder}/memory.events"), &events(7));
+        }
+        assert_eq!(scene.ask("mem.cgroup_oom"), []);
+    }
+}

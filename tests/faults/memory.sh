@@ -1,0 +1,199 @@
+# shellcheck shell=bash disable=SC2034 # read by run.sh
+# Faults of memory, inside control groups where they would disturb others, and states that only look like one.
+
+# mem_group NAME BYTES: a control group with a memory limit, v1 or v2; its folder in $MEM_GROUP.
+mem_group() {
+    local base
+    if base=$(awk '$3 == "cgroup" && $4 ~ /(^|,)memory(,|$)/ {print $2; exit}' /proc/mounts) && [ -n "$base" ]; then
+        MEM_GROUP=$base/$1
+        mkdir "$MEM_GROUP" && echo "$2" >"$MEM_GROUP/memory.limit_in_bytes" || return 1
+    else
+        base=$(awk '$3 == "cgroup2" {print $2; exit}' /proc/mounts)
+        { [ -n "$base" ] && grep -qw memory "$base/cgroup.controllers"; } || { why='no memory controller'; return 1; }
+        echo +memory >"$base/cgroup.subtree_control" 2>/dev/null
+        MEM_GROUP=$base/$1
+        mkdir "$MEM_GROUP" && echo "$2" >"$MEM_GROUP/memory.max" || { why='no memory controller here'; return 1; }
+    fi
+    # The killed take a moment to go.
+    undo "for i in 1 2 3 4 5 6 7 8 9; do xargs -r kill -9 <$MEM_GROUP/cgroup.procs; sleep 0.1; rmdir $MEM_GROUP && break; done"
+}
+
+# mem_in_group COMMAND...: in the background, in $MEM_GROUP.
+mem_in_group() {
+    start bash -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$MEM_GROUP" "$@"
+}
+
+# Ends by itself: even where nobody undoes it nothing stays.
+mem_python() {
+    printf 'import signal,sys,time,os,mmap,random\nsignal.alarm(25)\n%s\n' "$1"
+}
+
+# mem_file PATH SIZE: a file of noise of which nothing is in memory, so that who reads it pays for it.
+mem_file() {
+    head -c "$2" /dev/urandom >"$1" && sync "$1" && dd if="$1" iflag=nocache count=0 status=none
+}
+
+# expect mem.cgroup_oom apm-fault-oom
+# expect mem.oom_recent
+# level crit
+# needs root python3
+fault_killed_by_limit() {
+    mem_group apm-fault-oom $((64 << 20)) || return 1
+    mem_in_group bash -c 'for i in $(seq 60); do python3 -c "b = bytearray(200 << 20)"; sleep 0.2; done'
+    sleep 0.3
+}
+
+# expect mem.cgroup_near apm-fault-near
+# expect mem.cgroup_near python3
+# needs root python3
+fault_near_limit() {
+    mem_group apm-fault-near $((200 << 20)) || return 1
+    mem_in_group python3 -c "$(mem_python 'b = b"x" * (180 << 20); time.sleep(20)')"
+    sleep 1.5
+}
+
+# Twice as many pages of files as the limit holds, read at random: each has to come from the disk again. The kernel does
+# not call it pressure on memory, since no page was used often.
+# expect mem.majfault python3
+# expect mem.majfault apm-fault-thrash
+# needs root python3
+fault_thrash_in_limit() {
+    mem_group apm-fault-thrash $((80 << 20)) || return 1
+    mem_file "$scratch/data" 160M
+    mem_in_group python3 -c "$(mem_python '
+f = open(sys.argv[1], "rb"); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); m.madvise(mmap.MADV_RANDOM)
+n = len(m) // 4096
+while True: m[random.randrange(n) * 4096]')" "$scratch/data"
+    sleep 1
+}
+
+# expect mem.swapin python3
+# expect mem.refault python3
+# expect mem.psi apm-fault-swap
+# expect mem.cgroup_high apm-fault-swap
+# needs root python3 mkswap swapon
+fault_swap_thrash() {
+    mem_group apm-fault-swap $((100 << 20)) || return 1
+    head -c 400M /dev/zero >"$scratch/swap" && chmod 600 "$scratch/swap" && mkswap -q "$scratch/swap" >/dev/null 2>&1
+    swapon "$scratch/swap" 2>/dev/null || { why='no swap on this kernel'; return 1; }
+    undo "swapoff $scratch/swap; rm -f $scratch/swap"
+    mem_in_group python3 -c "$(mem_python '
+m = mmap.mmap(-1, 250 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+n = len(m) // 4096
+while True: m[random.randrange(n) * 4096] = 1')"
+    sleep 3
+}
+
+# expect mem.leak python3
+# needs python3
+# within 8
+fault_leak() {
+    start python3 -c "$(mem_python '
+b = []
+for i in range(100): b.append(b"x" * (12 << 20)); time.sleep(0.1)')"
+    doctor_words=(--duration 5s)
+    sleep 0.5
+}
+
+# expect mem.shm_tmpfs apm-fault-files
+# needs root
+fault_files_in_ram() {
+    mkdir "$scratch/apm-fault-files" && mount -t tmpfs -o size=1g tmpfs "$scratch/apm-fault-files" || return 1
+    undo "umount -l $scratch/apm-fault-files"
+    head -c 900M /dev/zero >"$scratch/apm-fault-files/file"
+    # A quarter of a large machine would take the memory of others.
+    doctor_words=(--threshold mem.shm_tmpfs=2:50)
+}
+
+# expect mem.hugepages_idle
+# needs root
+# unsafe
+fault_huge_pages_idle() {
+    local before
+    before=$(cat /proc/sys/vm/nr_hugepages 2>/dev/null) || { why='no huge pages'; return 1; }
+    undo "echo $before >/proc/sys/vm/nr_hugepages"
+    echo $((before + 500)) >/proc/sys/vm/nr_hugepages
+    doctor_words=(--threshold mem.hugepages_idle=1:)
+}
+
+# Sockets full of messages that nobody reads: objects of the kernel that cannot be dropped.
+# expect mem.slab kmalloc
+# needs root python3
+fault_kernel_objects() {
+    start python3 -c "$(mem_python '
+import resource, socket
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+kept = []
+for i in range(1200):
+    for s in socket.socketpair():
+        s.setblocking(False); kept.append(s)
+    for s in kept[-2:]:
+        try:
+            while True: s.send(b"x")
+        except OSError: pass
+time.sleep(20)')"
+    sleep 2.5
+    # A tenth of a large machine would be in the way of others.
+    doctor_words=(--threshold mem.slab=1:25)
+}
+
+# Memory full of files: used, and to be had at once.
+# needs root
+# expect mem.available
+# expect mem.psi
+# expect mem.refault
+# expect mem.direct_reclaim
+# expect mem.cgroup_near
+calm_page_cache() {
+    head -c 1500M /dev/zero >"$scratch/cache"
+    start bash -c "cat $scratch/cache $scratch/cache >/dev/null; sleep 10"
+    sleep 0.3
+}
+
+# A group that reads files larger than its limit meets the limit all the time, and nobody waits for memory.
+# needs root
+# expect mem.cgroup_near
+# expect mem.cgroup_high
+# expect mem.psi
+# expect mem.majfault
+calm_files_in_limit() {
+    mem_group apm-calm-files $((100 << 20)) || return 1
+    mem_file "$scratch/cache" 400M
+    mem_in_group bash -c "for i in 1 2 3 4 5 6 7 8 9; do cat $scratch/cache >/dev/null; done"
+    sleep 0.5
+}
+
+# Half of a limit in use, and a kill of long ago in the counters.
+# needs root python3
+# expect mem.cgroup_near
+# expect mem.cgroup_oom
+calm_killed_before() {
+    mem_group apm-calm-oom $((128 << 20)) || return 1
+    mem_in_group bash -c 'python3 -c "b = bytearray(300 << 20)"; exec python3 -c "
+import signal,time
+signal.alarm(20); b = b\"x\" * (50 << 20); time.sleep(20)"'
+    sleep 1.5
+}
+
+# Much is promised and little of it used.
+# needs python3
+# expect mem.commit
+# expect mem.available
+calm_promised() {
+    start python3 -c "$(mem_python '
+m = [mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000) for i in range(10)]; time.sleep(20)')"
+    sleep 0.5
+}
+
+# Swap in use and nobody wants it back.
+# needs root python3 mkswap swapon
+# expect mem.swapin
+# expect mem.swap_used
+calm_swap_used() {
+    mem_group apm-calm-swap $((60 << 20)) || return 1
+    head -c 200M /dev/zero >"$scratch/swap" && chmod 600 "$scratch/swap" && mkswap -q "$scratch/swap" >/dev/null 2>&1
+    swapon "$scratch/swap" 2>/dev/null || { why='no swap on this kernel'; return 1; }
+    undo "swapoff $scratch/swap; rm -f $scratch/swap"
+    mem_in_group python3 -c "$(mem_python 'b = b"x" * (120 << 20); time.sleep(20)')"
+    sleep 2
+}
