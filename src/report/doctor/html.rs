@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::model::diagnosis::{Finding, Part, RuleFacts, Severity, Share};
+use crate::model::diagnosis::{Finding, Part, RuleFacts, Severity};
 use crate::report::doctor::{Sheet, phrase};
 use crate::report::html::STYLE;
 use crate::text::escape::xml;
@@ -106,14 +106,15 @@ fn pressure(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for stalled in all {
         writeln!(out, "<div><h3>{}</h3>", xml(&stalled.resource))?;
-        let rows: [(&str, fn(&Share) -> Option<f64>); 4] = [
-            ("this window", |share| share.window),
-            ("last 10 s", |share| Some(share.avg10)),
-            ("last minute", |share| Some(share.avg60)),
-            ("last 5 min", |share| Some(share.avg300)),
+        let (some, full) = (&stalled.some, &stalled.full);
+        let rows = [
+            ("this window", some.window.zip(full.window)),
+            ("last 10 s", Some((some.avg10, full.avg10))),
+            ("last minute", Some((some.avg60, full.avg60))),
+            ("last 5 min", Some((some.avg300, full.avg300))),
         ];
-        for (label, of) in rows {
-            let (Some(some), Some(full)) = (of(&stalled.some), of(&stalled.full)) else { continue };
+        for (label, shares) in rows {
+            let Some((some, full)) = shares else { continue };
             writeln!(
                 out,
                 "<div class=\"bar\" title=\"some {some}%, full {full}%\"><span class=\"dim\">{label}</span>{}<span class=\"n\">{}</span></div>",
