@@ -144,6 +144,13 @@ fault_connections_refused() {
     net_pair && run_in "$near" refused 10.99.0.2 9
 }
 
+# From outside: those who are refused are known to nobody here.
+# expect net.rst
+# needs root ip python3
+fault_closed_port_asked_for() {
+    net_pair && run_in "$far" refused 10.99.0.1 9 200
+}
+
 # areas network
 # needs root ip python3
 calm_refused_now_and_then() {
@@ -188,4 +195,9 @@ fault_nameserver_silent() {
         undo "rm -rf /etc/netns/$near; rmdir /etc/netns" && ip -n "$far" addr del 10.99.0.2/24 dev v0 &&
         ip -n "$near" neigh add 10.99.0.2 lladdr 02:00:00:00:00:01 dev v0
     doctor_words=(--probe)
+}
+
+# expect llm.net 127.0.0.1:9
+fault_host_refuses() {
+    doctor_words=(--probe=127.0.0.1:9)
 }
