@@ -288,6 +288,7 @@ mod tests {
         let writer =
             Process { pid: 8, name: "dd".to_owned(), io: Some(Io { read: 0, written: GIB }), ..Process::default() };
         let holder = Process { pid: 9, name: "java".to_owned(), ..Process::default() };
+        window.from.processes = Field::Known(Vec::new());
         window.to.processes = Field::Known(vec![writer, holder]);
         let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
         window.to.disk.deleted =
