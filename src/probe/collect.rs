@@ -37,6 +37,7 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     let mut snapshot = counters(roots, own, options, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
     disk::read_once(roots, &mut snapshot.disk, options.deep);
+    snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
     let inotify = &mut snapshot.system.inotify;
     inotify.refused = watchers::refused(roots);
     (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
@@ -80,9 +81,10 @@ pub(crate) fn window(
         if !wait((length * step / steps).saturating_sub(origin.elapsed())) {
             break;
         }
-        looks.count(roots);
         if step % COUNTS == 0 {
             looks.look(roots, own.pid, &options.focus);
+        } else {
+            looks.count(roots);
         }
     }
     wait(length.saturating_sub(origin.elapsed()));

@@ -1,16 +1,20 @@
 # shellcheck shell=bash
-# Faults of disks and file systems, made for real, and states that only look like one. Read by run.sh.
-#
-# Each function starts its fault in the background and comes back when it is there. It works in $WORK, an empty folder
-# on a disk, and says with `undo COMMAND` how to take it back; the commands run in reverse order.
+# Faults of disks and file systems, made for real, and states that only look like one. Read by run.sh, which see.
+# They work in $WORK, the folder of the runner.
 
-type undo >/dev/null 2>&1 || undo() { printf '%s\n' "$*" >>"$WORK/undo"; }
+WORK=${scratch:-$WORK}
 
 # In the background as a group of its own, ended with all that it started.
 io_background() {
     setsid "$@" >/dev/null 2>&1 &
     disown
     undo "kill -KILL -- -$! 2>/dev/null"
+}
+
+# io_needs FILE: what is no program.
+# shellcheck disable=SC2034 # the runner says why
+io_needs() {
+    [ -e "$1" ] || { why="needs $1"; return 1; }
 }
 
 # io_image NAME MIB [MKFS OPTION...]: a file system in a file; its mount point is $WORK/NAME.
@@ -73,6 +77,7 @@ fault_disk_fills() {
 # needs root losetup mkfs.ext4
 fault_became_readonly() {
     IO_OPTIONS=errors=remount-ro io_image hurt 32
+    io_needs "/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error" || return
     echo provoked >"/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error"
 }
 
@@ -80,6 +85,7 @@ fault_became_readonly() {
 # needs root losetup mkfs.ext4
 fault_counted_errors() {
     IO_OPTIONS=errors=continue io_image counted 32
+    io_needs "/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error" || return
     echo provoked >"/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error"
 }
 
@@ -128,8 +134,9 @@ fault_disk_is_slow() {
 }
 
 # expect io.psi dd
-# needs root cgroup1-blkio
+# needs root
 fault_limited_by_cgroup() {
+    io_needs /sys/fs/cgroup/blkio/blkio.throttle.write_bps_device || return
     local group=/sys/fs/cgroup/blkio/apm-fault-$$
     mkdir "$group"
     local device
@@ -150,6 +157,7 @@ fault_too_many_writers() {
 }
 
 # expect fs.deleted_open python3
+# needs python3
 fault_deleted_but_open() {
     io_background python3 -c "
 import os, time
@@ -162,8 +170,9 @@ time.sleep(60)"
 
 # A FUSE mount whose process never reads a request.
 # expect fs.network hanging
-# needs root fuse
+# needs root python3
 fault_fuse_hangs() {
+    io_needs /dev/fuse || return
     mkdir "$WORK/hanging"
     undo "umount -l $WORK/hanging"
     # Ended first: with its process gone the mount answers with an error and can be taken away.
@@ -178,8 +187,9 @@ time.sleep(60)"
 
 # The process behind the mount has died.
 # expect fs.network dead
-# needs root fuse
+# needs root python3
 fault_fuse_is_dead() {
+    io_needs /dev/fuse || return
     mkdir "$WORK/dead"
     python3 - "$WORK/dead" <<'PYTHON'
 import ctypes, os, sys
@@ -191,6 +201,7 @@ PYTHON
 }
 
 # Less may be dirty than usual, so that a fault of this kind is short. Others on the machine write slower meanwhile.
+# unsafe
 # expect fs.dirty dd
 # needs root losetup mkfs.ext4 fsfreeze
 fault_writers_held_back() {
@@ -208,12 +219,19 @@ fault_writers_held_back() {
 }
 
 # One that reads without a pause from a disk that answers at once.
+# expect io.psi
+# expect io.await
+# expect io.util
 # needs fio
 calm_busy_disk() {
     io_background fio --thread --name=busy --filename="$WORK/busy" --rw=randread --bs=4k --size=64M --direct=1 --time_based --runtime=8
     sleep 1.5
 }
 
+# expect io.psi
+# expect io.await
+# expect io.queue
+# expect io.util
 # needs fio
 calm_deep_queue() {
     io_background fio --thread --name=deep --filename="$WORK/deep" --rw=randread --bs=4k --size=64M --direct=1 --ioengine=libaio \
@@ -221,6 +239,9 @@ calm_deep_queue() {
     sleep 1.5
 }
 
+# expect fs.full
+# expect fs.inodes
+# expect fs.readonly
 # needs root mksquashfs
 calm_full_image() {
     mkdir "$WORK/from" "$WORK/image"
@@ -230,6 +251,8 @@ calm_full_image() {
     undo "umount $WORK/image"
 }
 
+# expect fs.readonly
+# expect fs.full
 # needs root
 calm_readonly_bind_mount() {
     mkdir "$WORK/bound"
@@ -239,21 +262,32 @@ calm_readonly_bind_mount() {
 }
 
 # A file system that its owner wants read-only.
+# expect fs.readonly
+# expect fs.errors
 # needs root losetup mkfs.ext4
 calm_mounted_readonly() {
     io_image calm 16
     mount -o remount,ro "$WORK/calm"
 }
 
+# expect io.psi
+# expect io.await
+# expect fs.dirty
+# expect fs.fill_eta
 calm_short_burst() {
     io_background dd if=/dev/zero of="$WORK/burst" bs=1M count=300
 }
 
+# expect io.psi
+# expect io.await
+# expect fs.dirty
 calm_page_cache() {
     head -c 200M /dev/zero >"$WORK/cached"
     io_background bash -c "for i in 1 2 3 4 5 6; do cat $WORK/cached >/dev/null; sleep 0.3; done"
 }
 
+# expect fs.deleted_open
+# needs python3
 calm_small_deleted_file() {
     io_background python3 -c "
 import os, time
@@ -265,8 +299,10 @@ time.sleep(20)"
 }
 
 # Paused containers are in the state of stuck tasks.
-# needs root cgroup1-freezer
+# expect io.dstate
+# needs root
 calm_paused_group() {
+    io_needs /sys/fs/cgroup/freezer || return
     local group=/sys/fs/cgroup/freezer/apm-calm-$$
     mkdir "$group"
     undo "sleep 0.2; rmdir $group"
@@ -278,6 +314,8 @@ calm_paused_group() {
 }
 
 # A parent that used vfork waits in the same state until its child runs a program.
+# expect io.dstate
+# needs python3
 calm_vfork() {
     io_background python3 -c "
 import ctypes, time

@@ -5,10 +5,13 @@ use crate::doctor::{Look, Skip, Verdict, culprit};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::disk::Device;
 
-/// From this share of the window on tasks suffer from a slow disk; below, it is write-back that nobody waits for. Percent.
-const SUFFERS: f64 = 10.0;
+/// From these shares of the window on in which a task waited, and all, tasks suffer from a slow disk: where io.psi warns.
+/// Below, it is write-back that hardly anybody waits for, as every build makes it. Percent.
+const SUFFERS: (f64, f64) = (20.0, 10.0);
 /// Rotating disks may be so much slower.
 const ROTATING: f64 = 5.0;
+/// So many times slower than the threshold it is said although hardly anybody waits.
+const SAID: f64 = 5.0;
 /// Slow answers count if they took this share of the window together: one late request is none.
 const WEIGHT_MIN: f64 = 0.05;
 
@@ -84,7 +87,7 @@ pub(super) fn rates<'a>(look: &Look<'a>) -> Result<Vec<Rates<'a>>, Skip> {
 fn suffers(look: &Look<'_>) -> bool {
     stalled(look).map_or_else(
         |_| look.window.activity.tasks.iter().any(|task| task.blocked > 1 && culprit::may_wait_for_disks(task)),
-        |(some, _)| some >= SUFFERS,
+        |(some, full)| some >= SUFFERS.0 || full >= SUFFERS.1,
     )
 }
 
@@ -107,7 +110,12 @@ fn slow_ones<'a>(look: &Look<'a>) -> Result<Vec<(Rates<'a>, Look<'a>, Severity)>
             return None;
         }
         let severity = look.judge(rates.answer_ms(), lasts(&look))?;
-        Some((*rates, look, if suffers(&look) { severity } else { Severity::Info }))
+        let is_said = look.warn.is_none_or(|warn| rates.answer_ms() >= SAID * warn);
+        match (suffers(&look), is_said) {
+            (true, _) => Some((*rates, look, severity)),
+            (false, true) => Some((*rates, look, Severity::Info)),
+            (false, false) => None,
+        }
     });
     let judged: Vec<_> = judged.collect();
     let names: Vec<&str> = judged.iter().map(|(rates, ..)| rates.device.name.as_str()).collect();
@@ -173,7 +181,7 @@ pub(super) fn slow(look: &Look<'_>) -> Verdict {
         } else {
             let word = if rates.read_ms >= rates.write_ms { "read" } else { "write" };
             let value = rates.answer_ms();
-            let waits = if severity == Severity::Info { "; no task waits for it" } else { "" };
+            let waits = if severity == Severity::Info { ", hardly waited for" } else { "" };
             (value, format!("{name} takes {value:.0} ms for a {word}, {:.1} in flight{waits}", rates.queue))
         };
         let confirmed = severity != Severity::Info;

@@ -32,6 +32,8 @@ pub(super) fn readonly(look: &Look<'_>) -> Verdict {
         let errors =
             disk.errors.iter().find(|errors| errors.kind == mount.kind && errors.device == name && errors.count > 0);
         let logged = records(look, &["readonly"]).iter().filter(|record| device_of(&record.text) == Some(name)).count();
+        // The next image in the same loop device has nothing to do with it.
+        let logged = if is_loop(name) { 0 } else { logged };
         let by_fstab = has("ro") && wanted.is_some_and(|wanted| wanted.contains(&mount.point));
         let is_fault = emergency.is_some() || (has("ro") && (by_fstab || errors.is_some() || logged > 0));
         if !is_fault || seen.contains(&mount.device.as_str()) {
@@ -77,6 +79,11 @@ fn plural(count: u64) -> &'static str {
 fn device_name(mount: &Mount) -> &str {
     let of_source = || mount.source.rsplit('/').next().unwrap_or_default();
     mount.block.as_deref().unwrap_or_else(of_source)
+}
+
+/// A loop device is another one each time.
+fn is_loop(name: &str) -> bool {
+    name.strip_prefix("loop").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// Records of the kernel's log with one of the patterns; none where it cannot be read.
@@ -221,9 +228,9 @@ fn logged(look: &Look<'_>) -> Vec<Finding> {
     by_device.into_iter().filter_map(say).collect()
 }
 
-/// A device that is there, or that a mount or another device stands on. A loop device is another one each time.
+/// A device that is there, or that a mount or another device stands on.
 fn is_in_use(look: &Look<'_>, name: &str) -> bool {
-    if name.starts_with("loop") {
+    if is_loop(name) {
         return false;
     }
     let disk = &look.now().disk;
@@ -275,6 +282,9 @@ mod tests {
         assert_eq!(severities(&wish.ask("fs.readonly")), []);
         wish.file("etc/fstab", "/dev/sdb1 /data ext4 defaults 0 2\n");
         assert_eq!(severities(&wish.ask("fs.readonly")), [Warn]);
+        wish.file("dev/kmsg", "3,1,1000,-;EXT4-fs (sdb1): Remounting filesystem read-only\n");
+        assert_eq!(severities(&wish.ask("fs.readonly")), [Crit]);
+        wish.file("dev/kmsg", QUIET);
         // Older kernels: `ro` and a count of errors.
         wish.file("sys/fs/ext4/sdb1/errors_count", "3\n");
         assert_eq!(severities(&wish.ask("fs.readonly")), [Crit]);

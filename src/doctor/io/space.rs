@@ -179,7 +179,7 @@ pub(super) fn fills(look: &Look<'_>) -> Verdict {
             .finding(severity, seconds / 3600.0, title)
             .counted(&path, "f_bavail", before.available, space.available, "B")
             .by([place(mount, format!("{} left", Bytes(space.available)))])
-            .by(culprit::by_writing(look.window));
+            .by(writers(look, mount, space));
         let pid = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
         findings.push(finding.fix("stop what writes, or make room", pid.map(|pid| format!("kill -STOP {pid}"))));
     }
