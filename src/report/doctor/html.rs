@@ -28,7 +28,8 @@ padding:.5rem .9rem;margin:.6rem 0}details.crit{border-left-color:var(--bad)}det
 summary{cursor:pointer;overflow-wrap:anywhere}.crit b{color:var(--bad)}.warn b{color:var(--warn)}.info b{color:var(--skip)}\
 dl{display:grid;grid-template-columns:6.5rem 1fr;gap:.2rem .6rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\
 @media(max-width:34rem){body{padding:.8rem}dl{grid-template-columns:1fr}dd{padding-left:.8rem}.wide{display:none}\
-.bar{grid-template-columns:5.2rem 1fr 3.4rem}}\
+.bar{grid-template-columns:5.2rem 1fr 3.4rem}.read tr:first-child{display:none}.read tr{display:flex;flex-wrap:wrap;\
+border-bottom:1px solid var(--line)}.read td{border:0}.read td:first-child{flex-basis:100%}.read td.before:not(:empty)::after{content:' \\2192'}}\
 @media print{body{font-size:10pt;padding:0}details,tr,.bar,.stack{break-inside:avoid}h2,h3{break-after:avoid}\
 details::details-content{content-visibility:visible;block-size:auto}.screen{display:none}}";
 
@@ -185,14 +186,14 @@ fn body(finding: &Finding, sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result
     if !finding.evidence.is_empty() {
         writeln!(
             out,
-            "<h3>read</h3><table><tr><th>where</th><th class=\"n\">before</th><th class=\"n\">after</th><th class=\"n wide\">rate</th></tr>"
+            "<h3>read</h3><table class=\"read\"><tr><th>where</th><th class=\"n\">before</th><th class=\"n\">after</th><th class=\"n wide\">rate</th></tr>"
         )?;
         for evidence in &finding.evidence {
             let before = evidence.before.map(|before| xml(&phrase::value(before, &evidence.unit))).unwrap_or_default();
             let rate = phrase::rate(evidence, sheet.diagnosis.window_s).map(|rate| xml(&rate)).unwrap_or_default();
             writeln!(
                 out,
-                "<tr><td class=\"mono\">{}</td><td class=\"n\">{before}</td><td class=\"n\">{}</td><td class=\"n wide\">{rate}</td></tr>",
+                "<tr><td class=\"mono\">{}</td><td class=\"n before\">{before}</td><td class=\"n\">{}</td><td class=\"n wide\">{rate}</td></tr>",
                 xml(&phrase::place(evidence)),
                 xml(&phrase::value(evidence.after, &evidence.unit))
             )?;
