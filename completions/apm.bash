@@ -238,7 +238,7 @@ _apm() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "text json sarif junit github prometheus html" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json ndjson sarif junit github prometheus html" -- "${cur}"))
                     return 0
                     ;;
                 --output)

@@ -182,6 +182,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l duration -d 'How long to look: rates are over this time; `doctor.window_seconds` where not given, else 2s' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'The whole diagnosis, schema apm.doctor/1'
+ndjson\t'With --watch: one change a line'
 sarif\t'SARIF 2.1.0'
 junit\t'JUnit XML: a suite an area, a case a rule'
 github\t'Annotations of GitHub workflows'
@@ -215,7 +216,7 @@ complete -c apm -n "__fish_apm_using_subcommand doctor" -l set -d 'Set one confi
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l quick -d 'Look for half a second only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l strict -d 'Exit with 3 where a rule could not look'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l list-rules -d 'List the rules with the thresholds in effect, as text or JSON'
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Look again and again, and say what changes; as JSON one event a line. Ctrl-C ends it'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

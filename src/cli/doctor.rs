@@ -53,7 +53,7 @@ pub struct Doctor {
     /// The same for the processes of a control group, for instance `/system.slice/nginx.service`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "from", "root"])]
     pub cgroup: Option<String>,
-    /// Look again and again, and say what changes; as JSON one event a line. Ctrl-C ends it
+    /// Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it
     #[arg(long, conflicts_with_all = ["from", "save", "duration", "quick", "output", "pid", "cgroup"])]
     pub watch: bool,
     /// How often --watch looks
@@ -108,6 +108,8 @@ pub enum Format {
     Text,
     /// The whole diagnosis, schema apm.doctor/1
     Json,
+    /// With --watch: one change a line
+    Ndjson,
     /// SARIF 2.1.0
     Sarif,
     /// JUnit XML: a suite an area, a case a rule

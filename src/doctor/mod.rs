@@ -88,6 +88,8 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// `--probe`.
+    pub(crate) reaches: bool,
     /// `--pid` or `--cgroup`.
     pub(crate) focus: bool,
     /// So many agents are to run at once.
@@ -266,6 +268,9 @@ pub(crate) fn asked(question: &Question) -> Vec<RuleFacts> {
 /// Rules whose facts cost, and that are therefore asked only when their area, or they themselves, are named.
 const ON_REQUEST: &[&str] = &["git.lock", "git.upkeep", "git.big", "tool.missing"];
 
+/// Rules about what is asked over the network.
+const SENDS: &[&str] = &["net.dns", "net.proxy", "llm.net"];
+
 impl Question {
     fn thresholds_of(&self, rule: &Rule) -> (Option<f64>, Option<f64>) {
         let own = self.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
@@ -277,6 +282,10 @@ impl Question {
         // Asked for by its own flags, and then first of all.
         if rule.id == focus::RULES[0].id {
             return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
+        }
+        // What sends something has a flag of its own.
+        if SENDS.contains(&rule.id) && !self.reaches && !names(&self.only) {
+            return false;
         }
         let in_area = match self.areas.as_slice() {
             [] => rule.area != Area::Hardware && !ON_REQUEST.contains(&rule.id),

@@ -140,7 +140,7 @@ fn wrong_outputs_are_refused_before_the_look() {
     for (words, part) in [
         (["-o", "sraif=x"], "did you mean `sarif`?"),
         (["-o", "json"], "expected FORMAT=FILE"),
-        (["-o", "ndjson=x"], "is not a format"),
+        (["-o", "ndjson=x"], "ndjson is the stream of --watch"),
         (["-o", "json=no/dir/x"], "No such file"),
         (["--save", "no/dir/x"], "No such file"),
     ] {

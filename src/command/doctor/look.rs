@@ -92,8 +92,8 @@ pub(crate) fn watch(context: &Context, words: &Doctor, question: Question) -> Re
     if every < EVERY_MIN {
         return Err(Failure::usage(anyhow!("--every {}: at least 0.1s", words.every)));
     }
-    if !matches!(words.format, Format::Text | Format::Json) {
-        return Err(Failure::usage(anyhow!("--watch has the formats text and json")));
+    if !matches!(words.format, Format::Text | Format::Ndjson) {
+        return Err(Failure::usage(anyhow!("--watch has the formats text and ndjson")));
     }
     let roots = match words.root.as_slice() {
         [] => Roots::default(),

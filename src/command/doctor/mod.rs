@@ -31,6 +31,9 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         return look::watch(context, &words, question);
     }
     let outputs = output::parse::<Format>(&words.output)?;
+    if words.format == Format::Ndjson || outputs.iter().any(|wanted| wanted.format == Format::Ndjson) {
+        return Err(Failure::usage(anyhow!("ndjson is the stream of --watch")).hint("`--format json` is one document"));
+    }
     if let Some(save) = &words.save
         && let Some(other) = outputs.iter().find(|wanted| output::place(&wanted.path) == output::place(save))
     {
@@ -124,7 +127,7 @@ fn show(context: &Context, write: impl FnOnce(&mut dyn Write) -> io::Result<()>)
 fn render(format: Format, sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     match format {
         Format::Text => report::text::write(sheet, layout, out),
-        Format::Json => report::json(sheet.diagnosis, out),
+        Format::Json | Format::Ndjson => report::json(sheet.diagnosis, out),
         Format::Sarif => report::sarif::write(sheet, out),
         Format::Junit => report::junit::write(sheet, out),
         Format::Github => report::github::write(sheet, out),

@@ -60,6 +60,7 @@ pub(crate) fn question(words: &Doctor, loaded: &Loaded) -> Result<Question, Fail
         only,
         ignore,
         thresholds,
+        reaches: words.probe.is_some(),
         focus: words.pid.is_some() || words.cgroup.is_some(),
         agents: words.agents,
         agent: agent(words, loaded)?,
@@ -85,7 +86,7 @@ fn agent(words: &Doctor, loaded: &Loaded) -> Result<AgentSize, Failure> {
 pub(crate) fn everything(question: &Question) -> Question {
     use words::Area::{Agents, Cpu, Hardware, Io, Memory, Network, Process};
     let all = [Memory, Cpu, Io, Network, Process, Agents, Hardware];
-    Question { areas: all.map(area_of).to_vec(), focus: true, ..question.clone() }
+    Question { areas: all.map(area_of).to_vec(), focus: true, reaches: true, ..question.clone() }
 }
 
 /// The id of a rule that exists.
