@@ -227,7 +227,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__doctor)
-            opts="-o -q -v -h --duration --quick --format --output --fail-on --strict --only --ignore --threshold --explain --list-rules --pid --cgroup --watch --every --agents --agent-memory --agent-cpu --agent-disk --save --from --root --color --quiet --verbose --config --set --help memory cpu io network process agents hardware"
+            opts="-o -q -v -h --duration --quick --format --output --fail-on --strict --only --ignore --threshold --probe --explain --list-rules --pid --cgroup --watch --every --agents --agent-memory --agent-cpu --agent-disk --save --from --root --color --quiet --verbose --config --set --help memory cpu io network process agents hardware"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -262,6 +262,10 @@ _apm() {
                     return 0
                     ;;
                 --threshold)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --probe)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

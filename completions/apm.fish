@@ -195,6 +195,7 @@ never\t'None'"
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l only -d 'Only these rules; repeatable, or with commas' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l ignore -d 'Not these rules; repeatable, or with commas' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l threshold -d 'Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l probe -d 'Also ask nameservers, proxies and hosts (HOST, HOST:PORT or a URL; without any those of *_BASE_URL variables)' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l explain -d 'Explain a rule: what it reads, computes, against which thresholds, and what helps; as text or JSON' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l pid -d 'Say why this process, with its threads and children, is not faster' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l cgroup -d 'The same for the processes of a control group, for instance `/system.slice/nginx.service`' -r

@@ -22,9 +22,6 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
         window.to.processes.known().into_iter().flatten().map(|process| (amount(process), process)).collect();
     all.retain(|(amount, process)| *amount > 0 && process.pid != window.observer);
     all.sort_by_key(|(amount, process)| (std::cmp::Reverse(*amount), process.pid));
-    // Who has a fiftieth of what the first has causes nothing.
-    let floor = all.first().map_or(0, |(first, _)| first / 50);
-    all.retain(|(amount, _)| *amount >= floor);
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
@@ -87,11 +84,15 @@ pub(crate) fn by_memory_among(window: &Window, members: &[i32]) -> Vec<Culprit> 
     most(window, resident, |bytes| format!("{} in RAM", Bytes(bytes)))
 }
 
-/// By faults that read from a disk, in the window.
+/// By faults that read from a disk, in the window. A few a second every process has now and then.
 pub(crate) fn by_major_faults(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
-    let say = |faults: u64| format!("{:.0} faults/s from disk", faults as f64 / seconds);
-    took(window, |process| process.major_faults, say)
+    let mut found = took(window, |process| process.major_faults, |faults| format!("{:.0}", faults as f64 / seconds));
+    let rate = |culprit: &Culprit| culprit.what.parse::<f64>().unwrap_or_default();
+    let floor = found.first().map_or(0.0, |first| rate(first) / 50.0);
+    found.retain(|culprit| rate(culprit) >= floor);
+    found.iter_mut().for_each(|culprit| culprit.what.push_str(" faults/s from disk"));
+    found
 }
 
 /// A path for a command. One that a shell would not read as it is stands in quotes; one that a terminal would not show

@@ -157,6 +157,7 @@ pub struct Diagnosis {
     /// The machine.
     pub host: HostFacts,
     /// Length of the window, seconds.
+    #[serde(serialize_with = "short")]
     pub window_s: f64,
     /// Findings, worst first.
     pub findings: Vec<Finding>,
@@ -271,6 +272,7 @@ pub struct HostFacts {
     /// CPUs online.
     pub cpus: u32,
     /// CPUs' worth of time that apm may take: affinity and quotas.
+    #[serde(serialize_with = "short")]
     pub cpus_effective: f64,
     /// Bytes of memory.
     pub memory: u64,

@@ -81,9 +81,10 @@ pub(crate) fn window(
         if !wait((length * step / steps).saturating_sub(origin.elapsed())) {
             break;
         }
-        looks.count(roots);
         if step % COUNTS == 0 {
             looks.look(roots, own.pid, &options.focus);
+        } else {
+            looks.count(roots);
         }
     }
     wait(length.saturating_sub(origin.elapsed()));

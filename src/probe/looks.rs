@@ -51,6 +51,7 @@ impl Looks {
 
     /// Looks once. Tasks of apm itself are left out: they run because they look.
     pub(crate) fn look(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
+        self.count(roots);
         self.looks += 1;
         let first = *self.first.get_or_insert_with(Instant::now);
         self.at_us.push(first.elapsed().as_micros() as u64);

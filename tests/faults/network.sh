@@ -3,17 +3,18 @@
 
 # net_pair: two namespaces, $near with 10.99.0.1 and $far with 10.99.0.2, joined by a cable. The doctor looks at $near.
 net_pair() {
+    local space
     near=apm-near-$$ far=apm-far-$$
-    for name in $near $far; do
-        ip netns add "$name" || return 1
-        undo "ip netns del $name"
-        ip -n "$name" link set lo up
+    for space in $near $far; do
+        ip netns add "$space" || return 1
+        undo "ip netns del $space"
+        ip -n "$space" link set lo up
     done
     ip link add v0 netns "$near" type veth peer name v0 netns "$far"
     ip -n "$near" addr add 10.99.0.1/24 dev v0
     ip -n "$far" addr add 10.99.0.2/24 dev v0
     # A veth hands on packets of 64 KiB: with segments as on a cable, loss is that of a cable.
-    for name in $near $far; do ip -n "$name" link set v0 gso_max_segs 1 up; done
+    for space in $near $far; do ip -n "$space" link set v0 gso_max_segs 1 up; done
     doctor_prefix=(ip netns exec "$near")
 }
 
@@ -46,6 +47,14 @@ fault_loss_5_percent() {
         run_in "$near" send 10.99.0.2 5001
 }
 
+# expect net.retrans 10.99.0.2:5001
+# needs root ip iptables python3
+fault_loss_30_percent() {
+    net_pair && run_in "$far" sink 10.99.0.2 5001 && run_in "$near" send 10.99.0.2 5001 &&
+        lose "$far" --mode random --probability 0.3
+}
+
+# areas network
 # needs root ip iptables python3
 calm_one_of_twenty_lost() {
     net_pair && run_in "$far" sink 10.99.0.2 5001 && run_in "$near" drip 10.99.0.2 5001 10 &&
@@ -65,6 +74,7 @@ fault_listen_hung() {
     net_pair && run_in "$near" deaf 10.99.0.1 8080 2 && run_in "$far" hold 10.99.0.1 8080 3
 }
 
+# areas network
 # needs root ip python3
 calm_overflows_long_ago() {
     net_pair && run_in "$near" deaf 10.99.0.1 8080 2 && local server=$pid && run_in "$far" knock 10.99.0.1 8080 150 &&
@@ -85,15 +95,8 @@ fault_tbf_drops() {
         run_in "$near" udp_send 10.99.0.2 9 200 3000
 }
 
-# expect net.if_drops v0
-# needs root ip tc python3
-fault_policed_on_arrival() {
-    net_pair && tc -n "$near" qdisc add dev v0 ingress &&
-        tc -n "$near" filter add dev v0 ingress matchall action police rate 1mbit burst 10k conform-exceed drop &&
-        run_in "$far" udp_send 10.99.0.1 9 200 3000
-}
-
 # A bulk transfer over a slow link loses a little: that is how TCP finds its speed.
+# areas network
 # needs root ip tc python3
 calm_slow_link() {
     net_pair && tc -n "$near" qdisc add dev v0 root tbf rate 50mbit burst 64kb latency 200ms &&
@@ -121,6 +124,7 @@ fault_time_wait() {
         run_in "$far" closer 10.99.0.2 443 && run_in "$near" close_many 10.99.0.2 443 130
 }
 
+# areas network
 # needs root ip python3
 calm_time_wait_3000() {
     net_pair && run_in "$far" closer 10.99.0.2 443 && run_in "$near" close_many 10.99.0.2 443 3000
@@ -140,29 +144,38 @@ fault_connections_refused() {
     net_pair && run_in "$near" refused 10.99.0.2 9
 }
 
+# From outside: those who are refused are known to nobody here.
+# expect net.rst
+# needs root ip python3
+fault_closed_port_asked_for() {
+    net_pair && run_in "$far" refused 10.99.0.1 9 200
+}
+
+# areas network
 # needs root ip python3
 calm_refused_now_and_then() {
     net_pair && run_in "$near" refused 10.99.0.2 9 2
 }
 
+# Somewhere on the way larger packets are dropped, and nobody says so.
 # expect net.mtu 10.99.0.2:5001
 # expect net.mtu python3
-# needs root ip python3
+# needs root ip iptables python3
 fault_mtu_black_hole() {
-    # The far end of the cable takes 1,400 bytes, and nobody says so.
-    net_pair && ip -n "$far" link set v0 mtu 1400 &&
-        ip netns exec "$far" ip route change 10.99.0.0/24 dev v0 advmss 1460 src 10.99.0.2 &&
-        run_in "$far" sink 10.99.0.2 5001 && run_in "$near" head_then_body 10.99.0.2 5001 && sleep 1.2
+    net_pair && ip netns exec "$far" iptables -A INPUT -m length --length 1401:65535 -j DROP &&
+        run_in "$far" sink 10.99.0.2 5001 && run_in "$near" head_then_body 10.99.0.2 5001 && sleep 1
 }
 
 # The other side is gone, whatever the size of packets.
 # expect net.mtu
+# areas network
 # needs root ip iptables python3
 calm_path_dead() {
     net_pair && run_in "$far" sink 10.99.0.2 5001 && run_in "$near" drip 10.99.0.2 5001 10 && sleep 0.5 &&
         ip netns exec "$far" iptables -A INPUT -j DROP && sleep 1.5
 }
 
+# areas network
 # needs root ip python3
 calm_fast_transfer() {
     net_pair && ip -n "$near" link set v0 gso_max_segs 65535 && run_in "$far" sink 10.99.0.2 5001 &&
@@ -182,4 +195,9 @@ fault_nameserver_silent() {
         undo "rm -rf /etc/netns/$near; rmdir /etc/netns" && ip -n "$far" addr del 10.99.0.2/24 dev v0 &&
         ip -n "$near" neigh add 10.99.0.2 lladdr 02:00:00:00:00:01 dev v0
     doctor_words=(--probe)
+}
+
+# expect llm.net 127.0.0.1:9
+fault_host_refuses() {
+    doctor_words=(--probe=127.0.0.1:9)
 }

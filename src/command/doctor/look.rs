@@ -17,6 +17,7 @@ use crate::probe::collect::{self, Options, Own};
 use crate::probe::net::reach::Ask;
 use crate::probe::room::Folders;
 use crate::probe::{self, Roots};
+use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::signal::Held;
 use crate::text::number;
@@ -24,6 +25,8 @@ use crate::ui::looking::Looking;
 
 /// Shortest time between two looks of `--watch`.
 const EVERY_MIN: Duration = Duration::from_millis(100);
+/// Nice level while it looks, where it may be had.
+const AHEAD: i32 = -10;
 /// The window of `--quick`.
 const QUICK: Duration = Duration::from_millis(500);
 /// Shortest and longest window: below it a rate is noise, above it somebody mistook the unit.
@@ -184,6 +187,10 @@ fn apart(mut from: Snapshot, mut to: Snapshot, length: Duration) -> Looked {
 
 fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -> Looked {
     let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
+    if roots.is_here {
+        // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn.
+        let _ = priority::set_nice(Who::Thread, AHEAD);
+    }
     let line = Looking::new(&context.ui, length);
     let mut held = Held::new();
     let mut interrupted_by = None;

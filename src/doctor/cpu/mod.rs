@@ -17,7 +17,7 @@ pub(crate) const RULES: &[Rule] = &[
         area: Area::Cpu,
         title: "tasks wait for a CPU",
         source: "/proc/pressure/cpu some total; /proc/loadavg, counted 23 times in the window",
-        computation: "share of the window in which a task was ready and had no CPU, where in three of four counts more than 1.5 tasks a CPU (and two more than there are CPUs) wanted one; critical if the average of a minute is above 40 % too",
+        computation: "share of the window in which a task was ready and had no CPU, where in three of four counts more than 1.5 tasks a CPU (and two more than there are CPUs) wanted one; critical from 4 tasks a CPU on, if the average of a minute is above 40 % too",
         unit: "%",
         bad: Bad::Above,
         warn: Some(25.0),

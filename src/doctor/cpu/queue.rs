@@ -9,6 +9,8 @@ use crate::model::snapshot::process::{Process, Task};
 
 /// Tasks a CPU from which on pressure is a fault; a build with one job a CPU stays below.
 const CROWDED: f64 = 1.5;
+/// Tasks a CPU from which on it is critical.
+const OVERRUN: f64 = 4.0;
 /// So many tasks more than CPUs there must be: on a machine with one or two CPUs a single other process is no crowd.
 const SPARE: f64 = 2.0;
 /// A window below this many seconds cannot tell a burst from a state: the average of ten seconds must agree.
@@ -20,6 +22,8 @@ const COUNTS_MIN: usize = 4;
 const LOAD: f64 = 2.0;
 /// Times a task that hangs may have run in the window: signals wake it, it sleeps on.
 const TURNS_STUCK: u64 = 3;
+/// Looks that tell sleeping on from sleeping again.
+const LOOKS_MIN: u32 = 4;
 /// Busy CPUs, percent, from which on waiting has nothing strange.
 const FULL: f64 = 90.0;
 
@@ -94,7 +98,9 @@ pub(super) fn pressure(look: &Look<'_>) -> Verdict {
     let queue = worst_queue(look)?;
     let has_minute = has_waited_a_minute(look);
     let is_crowded = queue.has_crowd() && queue.per_cpu() > CROWDED && !is_burst(look);
-    let Some(severity) = look.judge(share, has_minute).filter(|_| is_crowded) else { return Ok(Vec::new()) };
+    // Two builds at once make everybody wait for a minute and are no catastrophe.
+    let confirmed = has_minute && queue.per_cpu() >= OVERRUN;
+    let Some(severity) = look.judge(share, confirmed).filter(|_| is_crowded) else { return Ok(Vec::new()) };
     let title =
         format!("a task waited {share:.0}% of the time; {:.0} or more wanted {}", queue.steady, cpus(queue.cpus));
     let (before, after) = (look.before().cpu.pressure.get()?.some, look.now().cpu.pressure.get()?.some);
@@ -156,8 +162,8 @@ fn hangs(look: &Look<'_>, task: &Task) -> bool {
     };
     match (turns(look.before()), turns(look.now())) {
         (Some(before), Some(after)) => after.saturating_sub(before) <= TURNS_STUCK,
-        // Of other threads than the first nobody counts: being asleep each time has to do.
-        _ => true,
+        // Of other threads than the first nobody counts: being asleep each of several times has to do.
+        _ => look.window.activity.looks >= LOOKS_MIN,
     }
 }
 
@@ -318,6 +324,8 @@ mod tests {
         // Three tasks on two CPUs: each waits a third of the time, nobody is ill.
         assert_eq!(both(&window("q6", 90, 80.0, &[3; 20])), [vec![], vec![]]);
         assert_eq!(both(&window("q7", 90, 10.0, &[4; 20])), [vec![Warn], vec![Warn]]);
+        // Two builds at once, for minutes.
+        assert_eq!(both(&window("q11", 99, 83.0, &[5; 20])), [vec![Warn], vec![Warn]]);
     }
 
     #[test]

@@ -5,8 +5,11 @@ use crate::doctor::{Look, Skip, Verdict};
 use crate::model::diagnosis::Severity;
 use crate::model::snapshot::net::{Interface, Qdisc, Softnet, Traffic};
 
-/// Packets from which on a share of lost ones says something.
-const PACKETS_MIN: u64 = 500;
+/// Packets a second from which on a share of lost ones says something: on a quiet line a few frames of protocols that
+/// nobody speaks here are much.
+const PACKETS_RATE_MIN: f64 = 100.0;
+/// A speed that is exceeded by more, percent, is made up.
+const SPEED_REAL: f64 = 105.0;
 /// Lost packets from which on it is more than a moment.
 const LOST_MIN: u64 = 20;
 /// Packets dropped by CPUs in a window; a single one would be thirty a minute.
@@ -131,7 +134,7 @@ pub(super) fn drops(look: &Look<'_>) -> Verdict {
         let damaged = way.now.errors.saturating_sub(way.before.errors);
         let lost = dropped.saturating_add(queue);
         let all = passed.saturating_add(lost);
-        if all < PACKETS_MIN || lost.max(damaged) < LOST_MIN {
+        if look.rate(0, all) < PACKETS_RATE_MIN || lost.max(damaged) < LOST_MIN {
             continue;
         }
         let (lost_share, damaged_share) = (percent(lost, all), 2.0 * percent(damaged, all));
@@ -188,7 +191,8 @@ pub(super) fn utilisation(look: &Look<'_>) -> Verdict {
             .max_by(|one, other| rate(one).total_cmp(&rate(other)));
         let Some(way) = busier else { continue };
         let share = 100.0 * rate(way) / (speed as f64 * 1e6);
-        let Some(severity) = look.judge(share, false) else { continue };
+        // Faster than it can be: a virtual one that says any number.
+        let Some(severity) = look.judge(share, false).filter(|_| share <= SPEED_REAL) else { continue };
         // A link in full use is what it was paid for, as long as nobody waits.
         let waiting = look.now().net.qdiscs.known().into_iter().flatten();
         let waiting = waiting.filter(|qdisc| qdisc.interface == interface.name).any(|qdisc| qdisc.backlog > 0);
@@ -292,7 +296,9 @@ mod tests {
         );
         window.to.net.qdiscs = qdiscs(0, 60_000);
         assert_eq!(severities(&ask(&window, "net.if_util")), [Warn]);
-        // Virtual ones.
+        // Virtual ones say any number, or none.
+        scene.file("sys/class/net/eth0/speed", "500\n");
+        assert_eq!(severities(&scene.ask("net.if_util")), []);
         scene.file("sys/class/net/eth0/speed", "-1\n");
         let skipped =
             diagnose(&scene.window(), &Question { only: vec!["net.if_util".to_owned()], ..Question::default() });

@@ -11,6 +11,8 @@ use crate::model::snapshot::net::{Connection, Tcp};
 const SEGMENTS_MIN: u64 = 200;
 /// See `SEGMENTS_MIN`.
 const RESENT_MIN: u64 = 10;
+/// From this share on so few say enough: heavy loss leaves no more than some segments a second.
+const HEAVY: f64 = 10.0;
 /// Resets in proportion to their mean since boot.
 const RESETS_TIMES: f64 = 10.0;
 /// Resets in proportion to connections.
@@ -27,10 +29,10 @@ const MSS_MIN: u32 = 1_000;
 pub(super) fn retrans(look: &Look<'_>) -> Verdict {
     let (again, sent) = (counter(look, "Tcp.RetransSegs")?, counter(look, "Tcp.OutSegs")?);
     let (resent, all) = (again.1.saturating_sub(again.0), sent.1.saturating_sub(sent.0));
-    if all < SEGMENTS_MIN || resent < RESENT_MIN {
+    let share = percent(resent, all);
+    if resent < RESENT_MIN || (all < SEGMENTS_MIN && share < HEAVY) {
         return Ok(Vec::new());
     }
-    let share = percent(resent, all);
     let timeouts = grown(look, "TcpExt.TCPTimeouts");
     let Some(severity) = look.judge(share, timeouts > 0) else { return Ok(Vec::new()) };
     let mut finding = look
@@ -239,11 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn heavy_loss_is_told_though_it_leaves_few_segments() {
+        let scene = tcp("retrans-heavy", &[], &[("OutSegs", 90), ("RetransSegs", 25)], &[("TCPTimeouts", 6)]);
+        assert_eq!(severities(&scene.ask("net.retrans")), [Crit]);
+    }
+
+    #[test]
     fn few_segments_and_old_counters_are_no_loss() {
         let calm = [
             // One of twenty, and nine of a thousand.
             ([("OutSegs", 100), ("RetransSegs", 0)], [("OutSegs", 120), ("RetransSegs", 1)]),
             ([("OutSegs", 0), ("RetransSegs", 0)], [("OutSegs", 1_000), ("RetransSegs", 9)]),
+            ([("OutSegs", 0), ("RetransSegs", 0)], [("OutSegs", 150), ("RetransSegs", 10)]),
             // Half of all since boot, none now.
             ([("OutSegs", 1_000), ("RetransSegs", 500)], [("OutSegs", 9_000), ("RetransSegs", 500)]),
         ];

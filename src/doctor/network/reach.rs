@@ -117,7 +117,7 @@ mod tests {
         let all = |nameservers: &[Attempt]| window(Reach { nameservers: nameservers.to_vec(), ..Reach::default() });
         let (fast, slow) = (answered("10.0.0.2:53", 4.0), answered("127.0.0.1:53", 810.0));
         let gone = silent("10.0.0.9:53", "no answer in 2 s");
-        assert_eq!(severities(&ask(&all(&[fast.clone()]), "net.dns")), []);
+        assert_eq!(severities(&ask(&all(std::slice::from_ref(&fast)), "net.dns")), []);
         let found = ask(&all(&[slow, fast.clone()]), "net.dns");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use crate::model::diagnosis::{Finding, Part, RuleFacts, Severity, Share};
+use crate::model::diagnosis::{Finding, Part, RuleFacts, Severity};
 use crate::report::doctor::{Sheet, phrase};
 use crate::report::html::STYLE;
 use crate::text::escape::xml;
@@ -28,7 +28,8 @@ padding:.5rem .9rem;margin:.6rem 0}details.crit{border-left-color:var(--bad)}det
 summary{cursor:pointer;overflow-wrap:anywhere}.crit b{color:var(--bad)}.warn b{color:var(--warn)}.info b{color:var(--skip)}\
 dl{display:grid;grid-template-columns:6.5rem 1fr;gap:.2rem .6rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\
 @media(max-width:34rem){body{padding:.8rem}dl{grid-template-columns:1fr}dd{padding-left:.8rem}.wide{display:none}\
-.bar{grid-template-columns:5.2rem 1fr 3.4rem}}\
+.bar{grid-template-columns:5.2rem 1fr 3.4rem}.read tr:first-child{display:none}.read tr{display:flex;flex-wrap:wrap;\
+border-bottom:1px solid var(--line)}.read td{border:0}.read td:first-child{flex-basis:100%}.read td.before:not(:empty)::after{content:' \\2192'}}\
 @media print{body{font-size:10pt;padding:0}details,tr,.bar,.stack{break-inside:avoid}h2,h3{break-after:avoid}\
 details::details-content{content-visibility:visible;block-size:auto}.screen{display:none}}";
 
@@ -106,14 +107,15 @@ fn pressure(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for stalled in all {
         writeln!(out, "<div><h3>{}</h3>", xml(&stalled.resource))?;
-        let rows: [(&str, fn(&Share) -> Option<f64>); 4] = [
-            ("this window", |share| share.window),
-            ("last 10 s", |share| Some(share.avg10)),
-            ("last minute", |share| Some(share.avg60)),
-            ("last 5 min", |share| Some(share.avg300)),
+        let (some, full) = (&stalled.some, &stalled.full);
+        let rows = [
+            ("this window", some.window.zip(full.window)),
+            ("last 10 s", Some((some.avg10, full.avg10))),
+            ("last minute", Some((some.avg60, full.avg60))),
+            ("last 5 min", Some((some.avg300, full.avg300))),
         ];
-        for (label, of) in rows {
-            let (Some(some), Some(full)) = (of(&stalled.some), of(&stalled.full)) else { continue };
+        for (label, shares) in rows {
+            let Some((some, full)) = shares else { continue };
             writeln!(
                 out,
                 "<div class=\"bar\" title=\"some {some}%, full {full}%\"><span class=\"dim\">{label}</span>{}<span class=\"n\">{}</span></div>",
@@ -184,14 +186,14 @@ fn body(finding: &Finding, sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result
     if !finding.evidence.is_empty() {
         writeln!(
             out,
-            "<h3>read</h3><table><tr><th>where</th><th class=\"n\">before</th><th class=\"n\">after</th><th class=\"n wide\">rate</th></tr>"
+            "<h3>read</h3><table class=\"read\"><tr><th>where</th><th class=\"n\">before</th><th class=\"n\">after</th><th class=\"n wide\">rate</th></tr>"
         )?;
         for evidence in &finding.evidence {
             let before = evidence.before.map(|before| xml(&phrase::value(before, &evidence.unit))).unwrap_or_default();
             let rate = phrase::rate(evidence, sheet.diagnosis.window_s).map(|rate| xml(&rate)).unwrap_or_default();
             writeln!(
                 out,
-                "<tr><td class=\"mono\">{}</td><td class=\"n\">{before}</td><td class=\"n\">{}</td><td class=\"n wide\">{rate}</td></tr>",
+                "<tr><td class=\"mono\">{}</td><td class=\"n before\">{before}</td><td class=\"n\">{}</td><td class=\"n wide\">{rate}</td></tr>",
                 xml(&phrase::place(evidence)),
                 xml(&phrase::value(evidence.after, &evidence.unit))
             )?;

@@ -1,5 +1,7 @@
 //! The parts of a diagnosis in words, the same in every format that people read. What comes from processes is cleaned.
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::model::diagnosis::{Area, Culprit, Diagnosis, Evidence, Finding, RuleFacts, Severity, Skipped, Threshold};
 use crate::model::unit::Bytes;
 use crate::text::layout::Style;
@@ -60,9 +62,11 @@ pub(crate) fn machine(diagnosis: &Diagnosis) -> String {
         parts.push(format!("Linux {}", transcript::line(&host.kernel)));
     }
     if host.cpus > 0 {
-        let usable = (host.cpus_effective < f64::from(host.cpus))
-            .then(|| format!(" ({} usable)", decimal(host.cpus_effective)))
-            .unwrap_or_default();
+        let usable = if host.cpus_effective < f64::from(host.cpus) {
+            format!(" ({} usable)", decimal(host.cpus_effective))
+        } else {
+            String::new()
+        };
         parts.push(format!("{}{usable}", number::count(u64::from(host.cpus), "CPU")));
     }
     if host.memory > 0 {
@@ -148,7 +152,21 @@ pub(crate) fn limits(warn: Option<f64>, crit: Option<f64>, unit: &str) -> Option
 
 /// `24% against warn 5%, crit 20% (who says so)`
 pub(crate) fn held(finding: &Finding) -> Option<String> {
-    let Threshold { warn, crit, source } = &finding.threshold;
+    held_with(finding, &finding.threshold.source)
+}
+
+/// The same in so many columns, if that can be: with the first of those who say so, or without their reasons.
+pub(crate) fn held_in(finding: &Finding, columns: usize) -> Option<String> {
+    let source = finding.threshold.source.as_str();
+    let first = |mark: char| source.split(mark).next().unwrap_or(source);
+    let tries = [source, first(';'), first(':')].map(|source| held_with(finding, source));
+    let fits = tries.iter().flatten().find(|text| text.width() <= columns).cloned();
+    let [.., last] = tries;
+    fits.or(last)
+}
+
+fn held_with(finding: &Finding, source: &str) -> Option<String> {
+    let Threshold { warn, crit, .. } = &finding.threshold;
     let limits = limits(*warn, *crit, &finding.unit)?;
     Some(format!("{} against {limits} ({})", value(finding.value, &finding.unit), transcript::line(source)))
 }

@@ -221,14 +221,12 @@ fn at_eighty_columns() {
         WARN  fs.full: / has 0 B left
               by     /: 0 B of 10 GiB left
               read   statvfs available of / 0 B
-              limit  0% against warn 10%, crit 3% (node_exporter mixin: 5 % and 3 %;
-                     netdata: 10 %)
+              limit  0% against warn 10%, crit 3% (node_exporter mixin: 5 % and 3 %)
 
         WARN  fs.full: /var has 1 MiB left
               by     /var: 1 MiB left
               read   statvfs available of / 0 B
-              limit  0% against warn 10%, crit 3% (node_exporter mixin: 5 % and 3 %;
-                     netdata: 10 %)
+              limit  0% against warn 10%, crit 3% (node_exporter mixin: 5 % and 3 %)
 
         INFO  cpu.util: the CPUs are 97% busy
 
@@ -267,7 +265,7 @@ fn at_forty_columns() {
           read   /proc/vmstat pswpin 1,000 ->
                  17,918 (8,056/s)
           limit  24% against warn 5%, crit 20%
-                 (systemd-oomd: 60 % for 30 s)
+                 (systemd-oomd)
           do     raise the limit of the group,
                  or let it do less at once; its
                  tasks have to read again what
@@ -285,21 +283,19 @@ fn at_forty_columns() {
           read   /proc/net/snmp Tcp.RetransSegs
                  100 -> 13,808 (6,528/s)
           limit  5.3% against warn 5%, crit 20%
-                 (systemd-oomd: 60 % for 30 s)
+                 (systemd-oomd)
 
         WARN  fs.full: / has 0 B left
           by     /: 0 B of 10 GiB left
           read   statvfs available of / 0 B
           limit  0% against warn 10%, crit 3%
-                 (node_exporter mixin: 5 % and
-                 3 %; netdata: 10 %)
+                 (node_exporter mixin)
 
         WARN  fs.full: /var has 1 MiB left
           by     /var: 1 MiB left
           read   statvfs available of / 0 B
           limit  0% against warn 10%, crit 3%
-                 (node_exporter mixin: 5 % and
-                 3 %; netdata: 10 %)
+                 (node_exporter mixin)
 
         INFO  cpu.util: the CPUs are 97% busy
 

@@ -92,7 +92,7 @@ fn write_finding(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn
     for evidence in &finding.evidence {
         say("read", Style::Dim, &wrap(&phrase::evidence(evidence, seconds), columns), out)?;
     }
-    if let Some(held) = phrase::held(finding).filter(|_| finding.severity > Severity::Info) {
+    if let Some(held) = phrase::held_in(finding, columns).filter(|_| finding.severity > Severity::Info) {
         say("limit", Style::Dim, &wrap(&held, columns), out)?;
     }
     for remedy in &finding.remedies {
