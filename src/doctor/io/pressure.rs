@@ -120,7 +120,12 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
         task.wchan.as_deref().is_some_and(|wchan| wchan.starts_with("balance_dirty"))
     };
     let mut held: Vec<_> = look.window.activity.tasks.iter().filter(is_held).collect();
-    held.sort_by_key(|task| (std::cmp::Reverse(task.blocked), task.pid, task.tid));
+    // All who write are held back: those first that are most of the time, then those that write the most.
+    let writers = culprit::by_writing(look.window);
+    let rank = |pid: i32| writers.iter().position(|writer| writer.pid == Some(pid)).unwrap_or(usize::MAX);
+    held.sort_by_key(|task| (std::cmp::Reverse(task.blocked), rank(task.pid), task.pid, task.tid));
+    let mut seen = std::collections::HashSet::new();
+    held.retain(|task| seen.insert(task.pid));
     // One look may catch a writer in a pause that it hardly notices.
     let is_held = held.iter().any(|task| task.blocked > 1);
     let lasts = look.now().disk.pressure.known().is_some_and(|pressure| pressure.full.avg60 >= 20.0);
@@ -150,7 +155,7 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
         .read("/proc/vmstat", "nr_dirty_threshold", limit.0 as f64, "B")
         .agreed(1 + u32::from(is_held) + u32::from(lasts))
         .by(held.into_iter().take(culprit::NAMED).map(seen));
-    let finding = if finding.culprits.is_empty() { finding.by(culprit::by_writing(look.window)) } else { finding };
+    let finding = if finding.culprits.is_empty() { finding.by(writers) } else { finding };
     Ok(vec![finding.fix(
         "write less at once; smaller limits make stalls shorter",
         Some("sysctl vm.dirty_bytes vm.dirty_background_bytes vm.dirty_ratio vm.dirty_background_ratio".to_owned()),

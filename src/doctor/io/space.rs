@@ -288,7 +288,8 @@ mod tests {
         let writer =
             Process { pid: 8, name: "dd".to_owned(), io: Some(Io { read: 0, written: GIB }), ..Process::default() };
         let holder = Process { pid: 9, name: "java".to_owned(), ..Process::default() };
-        window.from.processes = Field::Known(Vec::new());
+        let before = Process { io: Some(Io::default()), ..writer.clone() };
+        window.from.processes = Field::Known(vec![before, holder.clone()]);
         window.to.processes = Field::Known(vec![writer, holder]);
         let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
         window.to.disk.deleted =
