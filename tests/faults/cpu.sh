@@ -72,11 +72,11 @@ fault_one_thread() {
     taskset -pc 0 "$pid" >/dev/null
 }
 
+# One pair only: on Linux 6.18 a pair a CPU keeps every new process, apm too, from its first turn for seconds.
 # expect cpu.ctxt stress-ng
-# expect cpu.sys stress-ng
 # needs stress-ng
 fault_switches() {
-    cpu_start stress-ng --switch "$(nproc)" --timeout 15 --quiet
+    cpu_start stress-ng --switch 1 --timeout 15 --quiet
     sleep 0.5
 }
 
