@@ -227,7 +227,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__doctor)
-            opts="-o -q -v -h --duration --quick --format --output --fail-on --only --ignore --threshold --explain --list-rules --save --from --root --color --quiet --verbose --config --set --help memory cpu io network process agents hardware"
+            opts="-o -q -v -h --duration --quick --format --output --fail-on --strict --only --ignore --threshold --probe --explain --list-rules --pid --cgroup --watch --every --agents --agent-memory --agent-cpu --agent-disk --save --from --root --color --quiet --verbose --config --set --help memory cpu io network process agents hardware"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -238,7 +238,7 @@ _apm() {
                     return 0
                     ;;
                 --format)
-                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "text json ndjson sarif junit github prometheus html" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -265,7 +265,39 @@ _apm() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --probe)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --explain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --agent-disk)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

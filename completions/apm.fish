@@ -179,9 +179,15 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l duration -d 'How long to look: rates are over this time' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l duration -d 'How long to look: rates are over this time; `doctor.window_seconds` where not given, else 2s' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
-json\t'The whole diagnosis, schema apm.doctor/1'"
+json\t'The whole diagnosis, schema apm.doctor/1'
+ndjson\t'With --watch: one change a line'
+sarif\t'SARIF 2.1.0'
+junit\t'JUnit XML: a suite an area, a case a rule'
+github\t'Annotations of GitHub workflows'
+prometheus\t'Metrics for the textfile collector of Prometheus\' node_exporter'
+html\t'One self-contained page with charts'"
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s o -l output -d 'Write a report to a file too, for instance `-o sarif=doctor.sarif`; repeatable' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l fail-on -d 'Exit with 1 from findings of this severity on' -r -f -a "info\t'Any finding'
 warn\t'Warnings'
@@ -190,8 +196,16 @@ never\t'None'"
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l only -d 'Only these rules; repeatable, or with commas' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l ignore -d 'Not these rules; repeatable, or with commas' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l threshold -d 'Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there' -r
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l explain -d 'Explain a rule: what it reads, computes, against which thresholds, and what helps' -r
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l save -d 'Save what was seen, to be looked at elsewhere with --from' -r -F
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l probe -d 'Also ask nameservers, proxies and hosts (HOST, HOST:PORT or a URL; without any those of *_BASE_URL variables)' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l explain -d 'Explain a rule: what it reads, computes, against which thresholds, and what helps; as text or JSON' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l pid -d 'Say why this process, with its threads and children, is not faster' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l cgroup -d 'The same for the processes of a control group, for instance `/system.slice/nginx.service`' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l every -d 'How often --watch looks' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l agents -d 'Whether so many agents fit at once' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-memory -d 'Memory of one agent [default: the configuration\'s limit for one, else 1.5GiB]' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-cpu -d 'CPU of one agent in percent of one CPU [default: the configuration\'s limit for one, else 100]' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-disk -d 'Disk space of one agent\'s work tree and build' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l save -d 'Save what was seen, to be looked at elsewhere with --from; it holds no command lines and no environments' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l from -d 'Look at what was saved instead of this machine' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l root -d 'Read the kernel\'s files below this folder; given twice, the second is the machine at the end of the window' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -200,7 +214,9 @@ never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l quick -d 'Look for half a second only'
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l list-rules -d 'List all rules'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l strict -d 'Exit with 3 where a rule could not look'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l list-rules -d 'List the rules with the thresholds in effect, as text or JSON'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -19,7 +19,8 @@
 //! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
 //! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs, what
 //!   they mean).
-//! - `report`: a fold (`run`) and one leaf a format. `sink`: consumers of events while a run goes on.
+//! - `doctor`: rules over two snapshots a window apart, pure: what they know is in `model::snapshot`, which `probe` fills.
+//! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
 //!
 //! # If you look for
@@ -35,6 +36,9 @@
 //! 8. a new format of reports: a leaf in `report`, a line in `command::output`
 //! 9. what a resume runs again: `journal::resume`
 //! 10. exit codes: `command::failure`
+//! 11. a rule of the doctor: a row in `doctor::AREA`, what it reads in `probe`, its facts in `model::snapshot`
+//! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
+//! 13. what a saved look may be: `command::doctor::saved`
 //!
 //! # Invariants, mostly absences
 //!

@@ -25,12 +25,16 @@ want go golang-go
 want node nodejs
 want java default-jre-headless
 want linux.uml user-mode-linux
+want npm npm
+want promtool prometheus
+want script bsdutils
 
 step "packages:${packages:- all there}"
 if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     apt-get update -qq >/dev/null || echo "apt-get update failed; trying with what is known"
+    # Only promtool is wanted of prometheus: in run level 1 no package starts its service.
     # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null ||
         echo "apt-get could not install:$packages"
 elif [ -n "$packages" ]; then
     echo "missing, install them for all tests to run:$packages"
@@ -39,6 +43,7 @@ python_tools=''
 for tool in ruff mypy pytest yamllint; do
     command -v "$tool" >/dev/null 2>&1 || python_tools="$python_tools $tool"
 done
+python3 -c 'import jsonschema' 2>/dev/null || python_tools="$python_tools jsonschema"
 if [ -n "$python_tools" ] && [ "$(id -u)" = 0 ] && command -v python3 >/dev/null 2>&1; then
     command -v pip3 >/dev/null 2>&1 || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-pip >/dev/null || true
     # shellcheck disable=SC2086 # a list of words
@@ -46,6 +51,14 @@ if [ -n "$python_tools" ] && [ "$(id -u)" = 0 ] && command -v python3 >/dev/null
         echo "pip could not install:$python_tools"
 elif [ -n "$python_tools" ]; then
     echo "missing, install them for all tests to run:$python_tools"
+fi
+
+if ! command -v sarif-multitool >/dev/null 2>&1; then
+    if [ "$(id -u)" = 0 ] && command -v npm >/dev/null 2>&1; then
+        npm install --global --silent @microsoft/sarif-multitool@5 || echo 'npm could not install: sarif-multitool'
+    else
+        echo 'missing, install it for all tests to run: npm install --global @microsoft/sarif-multitool'
+    fi
 fi
 
 step 'format'

@@ -11,9 +11,9 @@ pub struct Doctor {
     /// Only these areas; without any, all but `hardware`
     #[arg(value_name = "AREA")]
     pub areas: Vec<Area>,
-    /// How long to look: rates are over this time
-    #[arg(long, value_name = "TIME", default_value = "2s")]
-    pub duration: String,
+    /// How long to look: rates are over this time; `doctor.window_seconds` where not given, else 2s
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
     /// Look for half a second only
     #[arg(long, conflicts_with = "duration")]
     pub quick: bool,
@@ -26,6 +26,9 @@ pub struct Doctor {
     /// Exit with 1 from findings of this severity on
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<FailOn>,
+    /// Exit with 3 where a rule could not look
+    #[arg(long)]
+    pub strict: bool,
     /// Only these rules; repeatable, or with commas
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
     pub only: Vec<String>,
@@ -35,10 +38,13 @@ pub struct Doctor {
     /// Other thresholds for a rule, for instance `mem.available=15:8`; an empty side keeps the rule silent there
     #[arg(long, value_name = "RULE=WARN:CRIT", value_delimiter = ',')]
     pub threshold: Vec<String>,
-    /// Explain a rule: what it reads, computes, against which thresholds, and what helps
+    /// Also ask nameservers, proxies and hosts (HOST, HOST:PORT or a URL; without any those of *_BASE_URL variables)
+    #[arg(long, value_name = "HOST", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    pub probe: Option<Vec<String>>,
+    /// Explain a rule: what it reads, computes, against which thresholds, and what helps; as text or JSON
     #[arg(long, value_name = "RULE", conflicts_with = "list_rules")]
     pub explain: Option<String>,
-    /// List all rules
+    /// List the rules with the thresholds in effect, as text or JSON
     #[arg(long)]
     pub list_rules: bool,
     /// Say why this process, with its threads and children, is not faster
@@ -47,7 +53,7 @@ pub struct Doctor {
     /// The same for the processes of a control group, for instance `/system.slice/nginx.service`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "from", "root"])]
     pub cgroup: Option<String>,
-    /// Look again and again, and say what changes; Ctrl-C ends it
+    /// Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it
     #[arg(long, conflicts_with_all = ["from", "save", "duration", "quick", "output", "pid", "cgroup"])]
     pub watch: bool,
     /// How often --watch looks
@@ -65,11 +71,11 @@ pub struct Doctor {
     /// Disk space of one agent's work tree and build
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     pub agent_disk: String,
-    /// Save what was seen, to be looked at elsewhere with --from
+    /// Save what was seen, to be looked at elsewhere with --from; it holds no command lines and no environments
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
     /// Look at what was saved instead of this machine
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "root"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "root", "duration", "quick"])]
     pub from: Option<PathBuf>,
     /// Read the kernel's files below this folder; given twice, the second is the machine at the end of the window
     #[arg(long, value_name = "DIR")]
@@ -102,6 +108,18 @@ pub enum Format {
     Text,
     /// The whole diagnosis, schema apm.doctor/1
     Json,
+    /// With --watch: one change a line
+    Ndjson,
+    /// SARIF 2.1.0
+    Sarif,
+    /// JUnit XML: a suite an area, a case a rule
+    Junit,
+    /// Annotations of GitHub workflows
+    Github,
+    /// Metrics for the textfile collector of Prometheus' node_exporter
+    Prometheus,
+    /// One self-contained page with charts
+    Html,
 }
 
 /// From which severity on the exit code is 1.

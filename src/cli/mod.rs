@@ -64,7 +64,7 @@ pub enum When {
 
 /// The commands.
 #[derive(Subcommand, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value, made once")]
+#[allow(clippy::large_enum_variant, reason = "one value, made once")]
 pub enum Command {
     /// Run a workflow, a plan file or a command for each of many values, in parallel
     Run(run::Run),

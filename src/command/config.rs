@@ -9,10 +9,12 @@ use serde_json::json;
 use crate::cli::config::{Config, Init};
 use crate::cli::run::ListFormat;
 use crate::command::Context;
+use crate::command::doctor::question::Configured;
 use crate::command::failure::{Exit, Failure};
+use crate::config::environment;
 use crate::config::keys::{Effect, KEYS, KeyInfo, VARIABLES};
 use crate::config::layers::{self, Merged, Origin, Sources, Value};
-use crate::config::{environment, settings};
+use crate::config::settings::{self, Loaded};
 use crate::text::layout::{Style, pad};
 
 /// `apm config ...`
@@ -34,6 +36,9 @@ pub(crate) fn main(context: &Context, words: Config) -> Result<Exit, Failure> {
                 }
                 None => loaded(context)?,
             };
+            let loaded = Loaded::of(merged);
+            Configured::of(&loaded)?;
+            let merged = loaded.merged;
             let mut text = String::new();
             for warning in &merged.warnings {
                 let _ = writeln!(text, "warning: {warning}");

@@ -46,7 +46,7 @@ Exit codes of apm, the same for every command
 
   0    done and good
   1    the work found failures: a task, test or check failed, timed out or went
-       over its limit
+       over its limit; the doctor found something at or above --fail-on
   2    usage or configuration; nothing was started
   3    incomplete because this machine or a tool could not: permission, kernel
        feature, state directory, a tool that broke or printed what cannot be

@@ -41,14 +41,19 @@ fn renderer(format: Format, layout: Layout) -> Render {
     Box::new(move |report, read, out| render(format, report, read, &layout, out))
 }
 
-/// A file asked for by `-o`.
+/// A file asked for by `-o`, in one of the formats of a command.
 #[derive(Clone, Debug)]
-pub(crate) struct Wanted {
-    format: Format,
-    path: PathBuf,
+pub(crate) struct Wanted<F = Format> {
+    pub(crate) format: F,
+    pub(crate) path: PathBuf,
 }
 
-impl Wanted {
+impl<F: ValueEnum> Wanted<F> {
+    /// `junit=report.xml`
+    pub(crate) fn name(&self) -> String {
+        format!("{}={}", word(&self.format), self.path.display())
+    }
+
     /// Whether whoever reads it can make its writer wait.
     pub(crate) fn may_stall(&self) -> bool {
         if self.path == Path::new("-") {
@@ -58,15 +63,20 @@ impl Wanted {
     }
 }
 
+/// The word of a format on the command line.
+pub(crate) fn word<F: ValueEnum>(format: &F) -> String {
+    format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Reads `-o FORMAT=FILE`.
-pub(crate) fn parse(values: &[OsString]) -> Result<Vec<Wanted>, Failure> {
-    let wanted: Vec<Wanted> = values.iter().map(parse_one).collect::<Result<_, _>>()?;
+pub(crate) fn parse<F: ValueEnum>(values: &[OsString]) -> Result<Vec<Wanted<F>>, Failure> {
+    let wanted: Vec<Wanted<F>> = values.iter().map(parse_one).collect::<Result<_, _>>()?;
     let places: Vec<PathBuf> = wanted.iter().map(|one| place(&one.path)).collect();
     for (at, one) in wanted.iter().enumerate() {
         // A pipe or /dev/null takes several.
         let special = std::fs::metadata(&one.path).is_ok_and(|meta| !meta.is_file());
         if let Some(other) = places[..at].iter().position(|place| *place == places[at]).filter(|_| !special) {
-            let (first, second) = (wanted[other].format.as_str(), one.format.as_str());
+            let (first, second) = (word(&wanted[other].format), word(&one.format));
             let path = one.path.display();
             return Err(Failure::usage(anyhow::anyhow!("-o {first} and -o {second} both go to `{path}`")));
         }
@@ -75,7 +85,7 @@ pub(crate) fn parse(values: &[OsString]) -> Result<Vec<Wanted>, Failure> {
 }
 
 /// The same for every way to write the path of a file.
-fn place(path: &Path) -> PathBuf {
+pub(crate) fn place(path: &Path) -> PathBuf {
     let target = target(path);
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -86,19 +96,20 @@ fn place(path: &Path) -> PathBuf {
     folder.join(target.file_name().unwrap_or_default())
 }
 
-fn parse_one(value: &OsString) -> Result<Wanted, Failure> {
+fn parse_one<F: ValueEnum>(value: &OsString) -> Result<Wanted<F>, Failure> {
     let shown = value.to_string_lossy();
     let bytes = value.as_bytes();
-    let known = || Format::value_variants().iter().map(|format| format.as_str());
+    let known: Vec<String> = F::value_variants().iter().map(word).collect();
     let usage = |text: String| {
         Failure::usage(anyhow::anyhow!("-o {shown}: {text}"))
-            .hint(format!("formats are {}; for instance `-o junit=report.xml`", known().collect::<Vec<_>>().join(", ")))
+            .hint(format!("formats are {}; for instance `-o junit=report.xml`", known.join(", ")))
     };
     let split = bytes.iter().position(|byte| *byte == b'=').ok_or_else(|| usage("expected FORMAT=FILE".to_owned()))?;
     let name = String::from_utf8_lossy(&bytes[..split]).into_owned();
-    let format = Format::value_variants().iter().copied().find(|format| format.as_str() == name).ok_or_else(|| {
-        let likely = suggest::likely(&name, known()).map(|word| format!("; did you mean `{word}`?"));
-        usage(format!("`{name}` is not a format{}", likely.unwrap_or_default()))
+    let format = F::value_variants().iter().find(|format| word(*format) == name).cloned().ok_or_else(|| {
+        let likely = suggest::likely(&name, known.iter().map(String::as_str));
+        let likely = likely.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        usage(format!("`{name}` is not a format{likely}"))
     })?;
     let path = PathBuf::from(OsString::from_vec(bytes[split + 1..].to_vec()));
     if path.as_os_str().is_empty() {
@@ -109,7 +120,7 @@ fn parse_one(value: &OsString) -> Result<Wanted, Failure> {
 
 /// A sink for a file. Fails now if the file cannot be created.
 pub(crate) fn file(wanted: &Wanted) -> Result<Box<dyn Sink>, Failure> {
-    let name = format!("{}={}", wanted.format.as_str(), wanted.path.display());
+    let name = wanted.name();
     let shown = name.clone();
     let fail = |error: io::Error| {
         Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {shown}`")))

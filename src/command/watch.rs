@@ -18,7 +18,7 @@ use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::{Field, Pressure, Snapshot, Window};
 use crate::probe::collect::{self, Options, Own};
 use crate::probe::looks::Looks;
-use crate::probe::{Roots, cpu, field, memory, pressure, tasks};
+use crate::probe::{Roots, cpu, field, memory, net, pressure, tasks};
 use crate::sys::pressure::Triggers;
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::{number, transcript};
@@ -92,7 +92,8 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
         }
         let since_full = Duration::from_micros((origin.elapsed().as_micros() as u64).saturating_sub(last_full.at_us));
         if disturbed || !is_calm || since_full >= CALM {
-            let full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
+            let mut full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
+            net::owners::find(&watch.roots, &last_full.net, &mut full.net);
             let activity = std::mem::take(&mut looks).finish();
             let from = std::mem::replace(&mut last_full, full.clone());
             let window = Window { from, to: full, observer: watch.own.pid, activity, ..Window::default() };

@@ -22,6 +22,8 @@ pub(crate) enum Takes {
     Bool,
     Choice(&'static [&'static str]),
     Texts,
+    /// Texts `NAME=VALUE`, which a file may write as a map too.
+    Pairs,
     /// Any shape; checked by the system that uses it.
     Anything,
 }
@@ -36,7 +38,7 @@ pub(crate) enum Effect {
 }
 
 use Effect::{Waits, Works};
-use Takes::{Anything, Bool, Choice, Number, Texts, Whole};
+use Takes::{Anything, Bool, Choice, Number, Pairs, Texts, Whole};
 
 const fn key(
     path: &'static str,
@@ -52,7 +54,7 @@ const fn key(
 const IO: Takes = Choice(&["realtime", "high", "normal", "low", "idle"]);
 const POOL: Effect = Waits("the connection pool of model agents");
 const CACHE: Effect = Waits("the result cache");
-const TIERS: Effect = Waits("`apm doctor hardware`");
+const TIERS: Effect = Works("titles and warnings of `apm doctor hardware`");
 const BALANCE: Effect = Waits("load balancing across executors");
 const SECONDS: Takes = Number(0.0, 31_536_000.0);
 
@@ -446,6 +448,54 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Works("exit code of `apm run qa`"),
     ),
     key("qa.fail_fast", Bool, "false", "", "stop at the first failure", Works("outcome `cancelled`")),
+    key(
+        "doctor.window_seconds",
+        Number(0.05, 86_400.0),
+        "2",
+        "s",
+        "how long the doctor looks: rates are over this time",
+        Works("`window_s` of `apm doctor --format json`"),
+    ),
+    key(
+        "doctor.fail_on",
+        Choice(&["info", "warn", "crit", "never"]),
+        "crit",
+        "",
+        "findings from this severity on are failures",
+        Works("exit code of `apm doctor`"),
+    ),
+    key(
+        "doctor.strict",
+        Bool,
+        "false",
+        "",
+        "rules that could not look count as incomplete",
+        Works("exit code of `apm doctor`"),
+    ),
+    key(
+        "doctor.only",
+        Texts,
+        "",
+        "rules",
+        "only these rules are asked",
+        Works("`summary` of `apm doctor --format json`"),
+    ),
+    key(
+        "doctor.ignore",
+        Texts,
+        "",
+        "rules",
+        "these rules are not asked",
+        Works("`summary` of `apm doctor --format json`"),
+    ),
+    key(
+        "doctor.thresholds",
+        Pairs,
+        "",
+        "RULE: WARN:CRIT",
+        "other thresholds, for instance `mem.available: 15:8`; an empty side keeps the rule silent there",
+        Works("`apm doctor --list-rules`, findings"),
+    ),
     key("hardware.minimum.cpu_cores", Whole(1, 10_000), "4", "cores", "smallest machine", TIERS),
     key("hardware.minimum.cpu_ghz", Number(0.1, 100.0), "2.5", "GHz", "smallest machine", TIERS),
     key("hardware.minimum.memory_gb", Number(0.1, 1_048_576.0), "8", "GiB", "smallest machine", TIERS),
@@ -501,6 +551,7 @@ impl Takes {
             Bool => "true or false".to_owned(),
             Choice(words) => format!("one of {}", words.join(", ")),
             Texts => "a list of texts".to_owned(),
+            Pairs => "a map of texts".to_owned(),
             Anything => "anything".to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::keys::{self, Effect, KeyInfo, Takes};
 use crate::text::snippet::{self, Fault};
 use crate::text::suggest;
-use crate::text::yaml::{self, Kind, Node};
+use crate::text::yaml::{self, Key, Kind, Node};
 
 /// Largest file read.
 const SIZE_MAX: u64 = 1 << 20;
@@ -276,7 +276,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
 fn parse_text(path: &str, text: &OsStr) -> Result<Value, String> {
     let info = keys::find(path).ok_or("unknown key")?;
     let text = text.to_str().ok_or("the value is not UTF-8")?;
-    let node = if info.takes == Takes::Texts {
+    let node = if matches!(info.takes, Takes::Texts | Takes::Pairs) {
         let item = |text: &str| Node { at: (1, 1), kind: Kind::Quoted(text.trim().to_owned()) };
         Node { at: (1, 1), kind: Kind::List(text.split(',').filter(|t| !t.trim().is_empty()).map(item).collect()) }
     } else {
@@ -311,6 +311,13 @@ fn value_of(info: &KeyInfo, node: &Node) -> Result<Value, Fault> {
             Err(wrong().hint(hint))
         }
         Takes::Texts => node.texts().map(Value::Texts).map_err(|_| wrong()),
+        Takes::Pairs => match &node.kind {
+            Kind::Map(pairs) => {
+                let pair = |(key, value): &(Key, Node)| Ok(format!("{}={}", key.text, value.text()?));
+                pairs.iter().map(pair).collect::<Result<_, Fault>>().map(Value::Texts).map_err(|_| wrong())
+            }
+            _ => node.texts().map(Value::Texts).map_err(|_| wrong()),
+        },
         Takes::Anything => Ok(Value::Opaque),
     }
 }

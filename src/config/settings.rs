@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::config::environment::Environment;
 use crate::config::layers::{self, ConfigError, Merged, Sources, Value};
+use crate::model::diagnosis::Severity;
 use crate::model::task::IoPriority;
+use crate::model::tier::{Tier, Tiers};
 use crate::model::unit::{Bytes, Percent};
 
 /// Buffer size in memory-saving mode.
@@ -52,6 +54,21 @@ pub(crate) struct Settings {
     pub(crate) qa_skip: Vec<String>,
     pub(crate) qa_strict: bool,
     pub(crate) qa_fail_fast: bool,
+    pub(crate) doctor: Doctor,
+    pub(crate) tiers: Tiers,
+}
+
+/// What `apm doctor` does unless its command line says otherwise.
+#[derive(Clone, Debug)]
+pub(crate) struct Doctor {
+    pub(crate) window: Duration,
+    /// `None`: never.
+    pub(crate) fail_on: Option<Severity>,
+    pub(crate) strict: bool,
+    pub(crate) only: Vec<String>,
+    pub(crate) ignore: Vec<String>,
+    /// `RULE=WARN:CRIT`
+    pub(crate) thresholds: Vec<String>,
 }
 
 /// What the tasks of a run mostly need.
@@ -91,8 +108,14 @@ pub(crate) fn load(
 ) -> Result<Loaded, ConfigError> {
     let mut files = environment.config_files();
     files.extend(extra.map(|path| environment.cwd.join(path)));
-    let merged = layers::merge(&Sources { files, variables: environment.variables.clone(), flags })?;
-    Ok(Loaded { settings: typed(&merged), merged })
+    layers::merge(&Sources { files, variables: environment.variables.clone(), flags }).map(Loaded::of)
+}
+
+impl Loaded {
+    /// The settings of layers.
+    pub(crate) fn of(merged: Merged) -> Self {
+        Self { settings: typed(&merged), merged }
+    }
 }
 
 fn typed(merged: &Merged) -> Settings {
@@ -171,5 +194,40 @@ fn typed(merged: &Merged) -> Settings {
         qa_skip: texts("qa.skip"),
         qa_strict: flag("qa.strict"),
         qa_fail_fast: flag("qa.fail_fast"),
+        doctor: Doctor {
+            window: seconds("doctor.window_seconds"),
+            fail_on: match merged.get("doctor.fail_on") {
+                Some((Value::Text(word), _)) => Severity::from_word(word),
+                _ => None,
+            },
+            strict: flag("doctor.strict"),
+            only: texts("doctor.only"),
+            ignore: texts("doctor.ignore"),
+            thresholds: texts("doctor.thresholds"),
+        },
+        tiers: Tiers(["minimum", "recommended", "enterprise"].map(|name| {
+            // The table gives these a default; zero is never reached.
+            let of = |key: &str| number(&format!("hardware.{name}.{key}")).unwrap_or_default();
+            Tier {
+                cores: of("cpu_cores"),
+                ghz: of("cpu_ghz"),
+                memory: Bytes((of("memory_gb") * 1_073_741_824.0) as u64),
+                storage: of("storage_gb") * 1e9,
+                mbps: of("network_mbps"),
+            }
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+    use crate::config::layers::{Sources, merge};
+    use crate::model::tier::Tiers;
+
+    #[test]
+    fn the_tiers_of_the_table_are_those_of_the_specification() {
+        let merged = merge(&Sources::default()).expect("good");
+        assert_eq!(typed(&merged).tiers, Tiers::default());
     }
 }

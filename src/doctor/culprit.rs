@@ -22,14 +22,15 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
         window.to.processes.known().into_iter().flatten().map(|process| (amount(process), process)).collect();
     all.retain(|(amount, process)| *amount > 0 && process.pid != window.observer);
     all.sort_by_key(|(amount, process)| (std::cmp::Reverse(*amount), process.pid));
-    // Who has a fiftieth of what the first has causes nothing.
-    let floor = all.first().map_or(0, |(first, _)| first / 50);
-    all.retain(|(amount, _)| *amount >= floor);
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
-/// The processes that took the most of something in the window. One that started in it took all it has.
+/// The processes that took the most of something in the window. One that started in it took all it has; where nobody
+/// looked at its start, nobody knows.
 pub(crate) fn took(window: &Window, amount: impl Fn(&Process) -> u64, say: impl Fn(u64) -> String) -> Vec<Culprit> {
+    if window.from.processes.known().is_none() {
+        return Vec::new();
+    }
     let before: HashMap<(i32, u64), u64> = window
         .from
         .processes
@@ -55,13 +56,6 @@ pub(crate) fn by_cpu(window: &Window) -> Vec<Culprit> {
     took(window, |process| process.cpu_ticks, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
 }
 
-/// By bytes to and from disks in the window; only where /proc/PID/io may be read.
-pub(crate) fn by_io(window: &Window) -> Vec<Culprit> {
-    let seconds = window.seconds();
-    let bytes = |process: &Process| process.io.map_or(0, |io| io.read.saturating_add(io.written));
-    took(window, bytes, |bytes| format!("{}/s to and from disks", Bytes((bytes as f64 / seconds) as u64)))
-}
-
 /// Tasks that were seen in uninterruptible sleep, with the place in the kernel.
 pub(crate) fn blocked(window: &Window) -> Vec<Culprit> {
     let looks = window.activity.looks;
@@ -81,7 +75,7 @@ pub(crate) fn blocked(window: &Window) -> Vec<Culprit> {
 
 /// A control group as a culprit.
 pub(crate) fn group(group: &Group, what: String) -> Culprit {
-    Culprit { kind: "cgroup".to_owned(), pid: None, name: group.path.clone(), what }
+    thing("cgroup", &group.path, what)
 }
 
 /// The largest of some processes, those of a control group.
@@ -90,11 +84,15 @@ pub(crate) fn by_memory_among(window: &Window, members: &[i32]) -> Vec<Culprit> 
     most(window, resident, |bytes| format!("{} in RAM", Bytes(bytes)))
 }
 
-/// By faults that read from a disk, in the window.
+/// By faults that read from a disk, in the window. A few a second every process has now and then.
 pub(crate) fn by_major_faults(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
-    let say = |faults: u64| format!("{:.0} faults/s from disk", faults as f64 / seconds);
-    took(window, |process| process.major_faults, say)
+    let mut found = took(window, |process| process.major_faults, |faults| format!("{:.0}", faults as f64 / seconds));
+    let rate = |culprit: &Culprit| culprit.what.parse::<f64>().unwrap_or_default();
+    let floor = found.first().map_or(0.0, |first| rate(first) / 50.0);
+    found.retain(|culprit| rate(culprit) >= floor);
+    found.iter_mut().for_each(|culprit| culprit.what.push_str(" faults/s from disk"));
+    found
 }
 
 /// A path for a command. One that a shell would not read as it is stands in quotes; one that a terminal would not show
@@ -109,4 +107,99 @@ pub(crate) fn typed(path: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A mount, a device, a control group as a culprit.
+pub(crate) fn thing(kind: &str, name: &str, what: String) -> Culprit {
+    Culprit { kind: kind.to_owned(), pid: None, name: name.to_owned(), what }
+}
+
+/// By bytes written to disks in the window; only where /proc/PID/io may be read.
+pub(crate) fn by_writing(window: &Window) -> Vec<Culprit> {
+    let seconds = window.seconds();
+    let written = |process: &Process| process.io.map_or(0, |io| io.written);
+    took(window, written, |bytes| format!("writes {}/s", Bytes((bytes as f64 / seconds) as u64)))
+}
+
+/// Bytes a second below which nobody is a culprit of a slow disk.
+const MOVES_MIN: f64 = (64 << 10) as f64;
+/// The parent of the threads of the kernel, which work for others.
+const KERNEL: i32 = 2;
+
+/// Those that move the most to and from disks, threads of the kernel left out.
+pub(crate) fn movers(window: &Window) -> Vec<Culprit> {
+    let seconds = window.seconds();
+    let bytes = |process: &Process| match process.io {
+        Some(io) if process.parent != KERNEL => io.read.saturating_add(io.written),
+        _ => 0,
+    };
+    let say = |bytes: u64| {
+        let speed = bytes as f64 / seconds;
+        if speed < MOVES_MIN { String::new() } else { format!("{}/s to and from disks", Bytes(speed as u64)) }
+    };
+    let mut all = took(window, bytes, say);
+    all.retain(|culprit| !culprit.what.is_empty());
+    all
+}
+
+/// Where tasks are in uninterruptible sleep without waiting for a disk: frozen control groups, laptops that go to sleep,
+/// parents that wait until the child they started with vfork runs a program.
+const NOT_FOR_DISKS: &[&str] = &[
+    "__refrigerator",
+    "refrigerator",
+    "do_freezer_trap",
+    "cgroup_freezer",
+    "kernel_clone",
+    "_do_fork",
+    "wait_for_vfork_done",
+];
+
+/// Whether a task in uninterruptible sleep may wait for a disk, a file system or a server.
+pub(crate) fn may_wait_for_disks(task: &Task) -> bool {
+    let place = task.wchan.as_deref().unwrap_or_default();
+    task.blocked > 0 && !task.is_frozen && !NOT_FOR_DISKS.iter().any(|name| place.starts_with(name))
+}
+
+/// Who makes tasks wait for disks: where the disks were at work, those that move the most, then those that waited in more
+/// than one look; where they were not, the other way round: something else holds them.
+pub(crate) fn by_io_or_wait(window: &Window, is_at_work: bool) -> Vec<Culprit> {
+    let (first, second) =
+        if is_at_work { (movers(window), waiting(window)) } else { (waiting(window), movers(window)) };
+    let mut all = first;
+    for culprit in second.into_iter().take(NAMED - 1) {
+        if !all.iter().any(|named| named.pid == culprit.pid) {
+            all.push(culprit);
+        }
+    }
+    all.truncate(NAMED + 1);
+    all
+}
+
+/// Processes whose tasks waited for disks in more than one look, threads of the kernel last: they work for others.
+fn waiting(window: &Window) -> Vec<Culprit> {
+    let looks = window.activity.looks;
+    let mut tasks: Vec<&Task> =
+        window.activity.tasks.iter().filter(|task| task.blocked > 1 && may_wait_for_disks(task)).collect();
+    let is_of_kernel = |task: &Task| {
+        let mut processes = window.to.processes.known().into_iter().flatten();
+        processes.any(|process| process.pid == task.pid && process.parent == KERNEL)
+    };
+    tasks.sort_by_key(|task| (std::cmp::Reverse(task.blocked), task.pid, task.tid));
+    let mut seen = std::collections::HashSet::new();
+    tasks.retain(|task| seen.insert(task.pid));
+    // The worst only, so that it is not asked of all whether they are of the kernel.
+    tasks.truncate(NAMED * 4);
+    tasks.sort_by_key(|task| is_of_kernel(task));
+    let say = |task: &&Task| {
+        let place = task.wchan.as_deref().map(|wchan| format!(" in {wchan}")).unwrap_or_default();
+        of_pid(window, task.pid, format!("waits{place} in {} of {looks} looks", task.blocked))
+    };
+    tasks.iter().take(NAMED).map(say).collect()
+}
+
+/// A process by its number; it may have ended meanwhile.
+pub(crate) fn of_pid(window: &Window, pid: i32, what: String) -> Culprit {
+    let found = window.to.processes.known().into_iter().flatten().find(|process| process.pid == pid);
+    let name = found.map_or_else(|| "process".to_owned(), |process| process.name.clone());
+    Culprit { kind: "process".to_owned(), pid: Some(pid), name, what }
 }

@@ -3,6 +3,7 @@
 
 use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
+use crate::model::tier::Tiers;
 use crate::model::unit::Bytes;
 
 /// Where the numbers come from.
@@ -89,6 +90,22 @@ const GIB: f64 = 1_073_741_824.0;
 /// The tiers in the order of the specification.
 const TIERS: [&str; 3] = ["minimum", "recommended", "enterprise"];
 
+/// Warnings for another minimum than the specification's.
+pub(crate) fn thresholds(tiers: &Tiers) -> Vec<(String, Option<f64>, Option<f64>)> {
+    let Tiers([least, ..]) = tiers;
+    let values = [
+        ("hw.cpu", least.cores),
+        ("hw.clock", least.ghz),
+        ("hw.memory", least.memory.0 as f64),
+        ("hw.storage", least.storage),
+        ("hw.network", least.mbps),
+    ];
+    let Tiers([usual, ..]) = Tiers::default();
+    let usual = [usual.cores, usual.ghz, usual.memory.0 as f64, usual.storage, usual.mbps];
+    let changed = values.into_iter().zip(usual).filter(|((_, value), usual)| value != usual);
+    changed.map(|((rule, value), _)| (rule.to_owned(), Some(value * LABEL), None)).collect()
+}
+
 /// Says which tier a value meets, and what the next one needs.
 fn tier(look: &Look<'_>, value: f64, floors: [f64; 3], say: impl Fn(f64) -> String, note: &str, path: &str) -> Verdict {
     let met = floors.iter().take_while(|floor| value >= **floor * LABEL).count();
@@ -106,12 +123,19 @@ fn tier(look: &Look<'_>, value: f64, floors: [f64; 3], say: impl Fn(f64) -> Stri
 fn cpus(look: &Look<'_>) -> Verdict {
     look.now().cpu.stat.get()?;
     let cpus = crate::doctor::cpus_effective(look.now());
-    tier(look, cpus, [4.0, 8.0, 16.0], |cpus| format!("{} CPUs", (cpus * 10.0).round() / 10.0), "", "/proc/stat")
+    tier(
+        look,
+        cpus,
+        look.question.tiers.of(|tier| tier.cores),
+        |cpus| format!("{} CPUs", (cpus * 10.0).round() / 10.0),
+        "",
+        "/proc/stat",
+    )
 }
 
 fn clock(look: &Look<'_>) -> Verdict {
     let ghz = look.now().hardware.mhz.get()? / 1000.0;
-    tier(look, ghz, [2.5, 3.0, 3.5], |ghz| format!("{ghz:.1} GHz"), "", "/proc/cpuinfo")
+    tier(look, ghz, look.question.tiers.of(|tier| tier.ghz), |ghz| format!("{ghz:.1} GHz"), "", "/proc/cpuinfo")
 }
 
 fn memory(look: &Look<'_>) -> Verdict {
@@ -119,7 +143,7 @@ fn memory(look: &Look<'_>) -> Verdict {
     let total = info.get("MemTotal").copied().ok_or_else(|| Skip("/proc/meminfo: no MemTotal".to_owned()))?;
     let limits = look.now().cgroups.groups.iter().filter(|group| group.is_own).filter_map(|group| group.memory_max);
     let (bytes, note) = limits.fold((total, ""), |least, limit| least.min((limit, " (limit of a control group)")));
-    let floors = [8.0, 16.0, 32.0].map(|gib| gib * GIB);
+    let floors = look.question.tiers.of(|tier| tier.memory.0 as f64);
     tier(look, bytes as f64, floors, |bytes| Bytes(bytes as u64).to_string(), note, "/proc/meminfo MemTotal")
 }
 
@@ -132,13 +156,15 @@ fn storage(look: &Look<'_>) -> Verdict {
     let path = format!("/sys/block/{}/size", drive.name);
     let gigabytes = |bytes: f64| format!("{:.0} GB", bytes / 1e9);
     // The upper tiers ask for NVMe, the lowest for no spinning disk. What a virtual disk is nobody inside can tell.
+    let sizes = look.question.tiers.of(|tier| tier.storage);
     let floors = match drive.kind.as_str() {
         "hdd" => [f64::INFINITY; 3],
-        "ssd" => [100e9, f64::INFINITY, f64::INFINITY],
-        _ => [100e9, 500e9, 1000e9],
+        "ssd" => [sizes[0], f64::INFINITY, f64::INFINITY],
+        _ => sizes,
     };
     if drive.kind == "hdd" {
-        let title = format!("{}{kind} spins; the minimum is an SSD of 100 GB", gigabytes(drive.bytes as f64));
+        let title =
+            format!("{}{kind} spins; the minimum is an SSD of {}", gigabytes(drive.bytes as f64), gigabytes(sizes[0]));
         let finding = look.finding(Severity::Warn, drive.bytes as f64, title);
         return Ok(vec![finding.read(&path, "", drive.bytes as f64, "B").fix(look.rule.remedy, None)]);
     }
@@ -163,7 +189,7 @@ fn network(look: &Look<'_>) -> Verdict {
     let say =
         |speed: f64| if speed >= 1000.0 { format!("{} Gbit/s", speed / 1000.0) } else { format!("{speed} Mbit/s") };
     let path = format!("/sys/class/net/{name}/speed");
-    tier(look, *speed as f64, [100.0, 1000.0, 10_000.0], say, &format!(" on {name}"), &path)
+    tier(look, *speed as f64, look.question.tiers.of(|tier| tier.mbps), say, &format!(" on {name}"), &path)
 }
 
 #[cfg(test)]

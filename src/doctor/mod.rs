@@ -5,9 +5,10 @@
 //! minute, or a hard state such as no byte left. What cannot be seen is skipped with the reason, never `ok`.
 
 use crate::model::diagnosis::{
-    Area, Culprit, Diagnosis, Evidence, Finding, HostFacts, Remedy, Severity, Skipped, Threshold,
+    Area, Culprit, Diagnosis, Evidence, Finding, HostFacts, Remedy, RuleFacts, Severity, Skipped, Summary, Threshold,
 };
 use crate::model::snapshot::{Snapshot, Unavailable, Window};
+use crate::model::tier::Tiers;
 use crate::model::unit::Bytes;
 
 pub(crate) mod agents;
@@ -19,6 +20,7 @@ pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod vitals;
 pub(crate) mod watch;
 
 /// The version of the report.
@@ -86,12 +88,16 @@ pub(crate) struct Question {
     pub(crate) ignore: Vec<String>,
     /// Other thresholds: rule, warn, crit.
     pub(crate) thresholds: Vec<(String, Option<f64>, Option<f64>)>,
+    /// `--probe`.
+    pub(crate) reaches: bool,
     /// `--pid` or `--cgroup`.
     pub(crate) focus: bool,
     /// So many agents are to run at once.
     pub(crate) agents: Option<u32>,
     /// What one of them takes.
     pub(crate) agent: AgentSize,
+    /// What the size of the machine is held against.
+    pub(crate) tiers: Tiers,
 }
 
 /// What an agent takes.
@@ -207,8 +213,7 @@ impl Finding {
 pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     let (mut findings, mut ok, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for rule in rules().filter(|rule| question.asks(rule)) {
-        let own = question.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
-        let (warn, crit) = own.map_or((rule.warn, rule.crit), |(_, warn, crit)| (*warn, *crit));
+        let (warn, crit) = question.thresholds_of(rule);
         match (rule.check)(&Look { rule, question, window, warn, crit }) {
             Ok(found) if found.is_empty() => ok.push(rule.id.to_owned()),
             Ok(found) => findings.extend(found),
@@ -217,18 +222,70 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     }
     // Stable: among equals the order of the rules stays.
     findings.sort_by_key(|finding| std::cmp::Reverse((finding.severity, finding.confidence)));
-    Diagnosis { schema: SCHEMA.to_owned(), host: host(&window.to), window_s: window.seconds(), findings, ok, skipped }
+    findings.iter_mut().for_each(finite);
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let summary = Summary {
+        crit: count(Severity::Crit),
+        warn: count(Severity::Warn),
+        info: count(Severity::Info),
+        ok: ok.len(),
+        skipped: skipped.len(),
+    };
+    let (host, vitals) = (host(&window.to), vitals::of(window));
+    let window_s = (window.seconds() * 1000.0).round() / 1000.0;
+    Diagnosis { schema: SCHEMA.to_owned(), host, window_s, summary, findings, ok, skipped, vitals }
+}
+
+/// No format has a word for what is no number.
+fn finite(finding: &mut Finding) {
+    let values = finding.evidence.iter_mut().flat_map(|one| one.before.as_mut().into_iter().chain([&mut one.after]));
+    for value in values.chain([&mut finding.value]) {
+        *value = if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) };
+    }
+}
+
+/// The rules that a question is about, with the thresholds in effect.
+pub(crate) fn asked(question: &Question) -> Vec<RuleFacts> {
+    let facts = |rule: &Rule| {
+        let (warn, crit) = question.thresholds_of(rule);
+        RuleFacts {
+            id: rule.id.to_owned(),
+            area: rule.area,
+            title: rule.title.to_owned(),
+            source: rule.source.to_owned(),
+            computation: rule.computation.to_owned(),
+            unit: rule.unit.to_owned(),
+            bad: (if rule.bad == Bad::Above { "above" } else { "below" }).to_owned(),
+            warn,
+            crit,
+            thresholds_from: rule.thresholds_from.to_owned(),
+            remedy: rule.remedy.to_owned(),
+        }
+    };
+    rules().filter(|rule| question.asks(rule)).map(facts).collect()
 }
 
 /// Rules whose facts cost, and that are therefore asked only when their area, or they themselves, are named.
 const ON_REQUEST: &[&str] = &["git.lock", "git.upkeep", "git.big", "tool.missing"];
 
+/// Rules about what is asked over the network.
+const SENDS: &[&str] = &["net.dns", "net.proxy", "llm.net"];
+
 impl Question {
+    fn thresholds_of(&self, rule: &Rule) -> (Option<f64>, Option<f64>) {
+        let own = self.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
+        own.map_or((rule.warn, rule.crit), |(_, warn, crit)| (*warn, *crit))
+    }
+
     fn asks(&self, rule: &Rule) -> bool {
         let names = |list: &[String]| list.iter().any(|id| id == rule.id);
         // Asked for by its own flags, and then first of all.
         if rule.id == focus::RULES[0].id {
             return self.focus && (self.only.is_empty() || names(&self.only)) && !names(&self.ignore);
+        }
+        // What sends something has a flag of its own.
+        if SENDS.contains(&rule.id) && !self.reaches && !names(&self.only) {
+            return false;
         }
         let in_area = match self.areas.as_slice() {
             [] => rule.area != Area::Hardware && !ON_REQUEST.contains(&rule.id),
@@ -295,6 +352,16 @@ pub(crate) mod scene {
                 let path = self.root.join(when).join(path);
                 std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
                 std::fs::write(path, text).expect("written");
+            }
+            self
+        }
+
+        /// A symbolic link, as /sys is full of.
+        pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
+            for when in ["0", "1"] {
+                let path = self.root.join(when).join(path);
+                std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+                std::os::unix::fs::symlink(target, path).expect("linked");
             }
             self
         }

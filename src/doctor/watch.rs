@@ -98,8 +98,8 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::{Change, Watched};
-    use crate::doctor::{Look, Question, SCHEMA, rules};
-    use crate::model::diagnosis::{Diagnosis, HostFacts, Severity};
+    use crate::doctor::{Look, Question, rules};
+    use crate::model::diagnosis::{Diagnosis, Severity};
     use crate::model::snapshot::Window;
 
     fn diagnosis(severity: Option<Severity>) -> Diagnosis {
@@ -107,8 +107,7 @@ mod tests {
         let (window, question) = (Window::default(), Question::default());
         let look = Look { rule, question: &question, window: &window, warn: None, crit: None };
         let findings = severity.map(|severity| look.finding(severity, 1.0, "t")).into_iter().collect();
-        let (ok, skipped) = (Vec::new(), Vec::new());
-        Diagnosis { schema: SCHEMA.to_owned(), host: HostFacts::default(), window_s: 1.0, findings, ok, skipped }
+        Diagnosis { window_s: 1.0, findings, ..Diagnosis::default() }
     }
 
     #[test]

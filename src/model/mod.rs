@@ -9,4 +9,5 @@ pub mod id;
 pub mod outcome;
 pub mod snapshot;
 pub mod task;
+pub mod tier;
 pub mod unit;

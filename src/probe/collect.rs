@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::probe::looks::Looks;
+use crate::probe::net::reach::{self, Ask};
 use crate::probe::room::{self, Folders};
 use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks, watchers};
 
@@ -27,12 +28,16 @@ pub(crate) struct Options {
     pub(crate) deep: bool,
     /// Processes asked about.
     pub(crate) focus: Vec<i32>,
+    /// Also what sends something: nameservers, proxies, hosts.
+    pub(crate) reach: Option<Ask>,
 }
 
-/// Reads everything once, the kernel's log too: the second snapshot, or the only one.
+/// Reads everything once, the kernel's log and what is looked for only once too: the second snapshot, or the only one.
 pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Instant) -> Snapshot {
     let mut snapshot = counters(roots, own, options, origin);
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
+    disk::read_once(roots, &mut snapshot.disk, options.deep);
+    snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
     let inotify = &mut snapshot.system.inotify;
     inotify.refused = watchers::refused(roots);
     (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
@@ -67,6 +72,7 @@ pub(crate) fn window(
     mut wait: impl FnMut(Duration) -> bool,
 ) -> Window {
     let origin = Instant::now();
+    let asked = options.reach.as_ref().filter(|_| roots.is_here).map(|ask| reach::start(roots, ask));
     let from = counters(roots, own, options, origin);
     let mut looks = Looks::default();
     let steps = (LOOKS + 1) * COUNTS;
@@ -82,6 +88,10 @@ pub(crate) fn window(
         }
     }
     wait(length.saturating_sub(origin.elapsed()));
-    let to = snapshot(roots, own, options, origin);
+    let mut to = snapshot(roots, own, options, origin);
+    net::owners::find(roots, &from.net, &mut to.net);
+    if let Some(asked) = asked {
+        to.net.reach = Field::Known(asked.finish());
+    }
     Window { from, to, observer: own.pid, focus: options.focus.clone(), activity: looks.finish() }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Looks {
     looks: u32,
     is_cut: bool,
     tasks: HashMap<(i32, i32), Task>,
+    /// Of blocked tasks: the look in which they were seen, and how often they had run until then.
+    runs: HashMap<(i32, i32), (u32, u64)>,
     /// Parent and name of every process seen.
     processes: HashMap<i32, (i32, String)>,
     runnable: Vec<u32>,
@@ -92,13 +94,13 @@ impl Looks {
                 }
                 seen += 1;
                 if read_into(&task.path().join("stat"), &mut text).is_ok() {
-                    self.take(pid, &task.path(), &text, focus.contains(&pid));
+                    self.take(roots, pid, &task.path(), &text, focus.contains(&pid));
                 }
             }
         }
     }
 
-    fn take(&mut self, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
+    fn take(&mut self, roots: &Roots, pid: i32, folder: &Path, text: &[u8], in_focus: bool) {
         let Some(stat) = parse(text) else { return };
         if stat.pid == pid && self.processes.get(&pid).is_none_or(|(_, name)| *name != stat.name) {
             self.processes.insert(pid, (stat.parent, stat.name.clone()));
@@ -125,12 +127,23 @@ impl Looks {
             }
             return;
         }
-        if stat.state == 'D' {
-            task.blocked += 1;
-        } else {
-            task.sleeping += 1;
-        }
         let mut text = Vec::new();
+        if stat.state != 'D' {
+            task.sleeping += 1;
+        } else {
+            task.blocked += 1;
+            if read_into(&folder.join("schedstat"), &mut text).is_ok()
+                && let Some(runs) = timeslices(&text)
+            {
+                let before = self.runs.insert((pid, stat.pid), (self.looks, runs));
+                if before == Some((self.looks - 1, runs)) {
+                    task.stuck += 1;
+                    if task.stuck == 1 {
+                        task.is_frozen = is_frozen(roots, folder);
+                    }
+                }
+            }
+        }
         if read_into(&folder.join("wchan"), &mut text).is_ok() {
             let wchan = String::from_utf8_lossy(&text).trim().to_owned();
             task.wchan = Some(wchan).filter(|wchan| !wchan.is_empty() && wchan != "0");
@@ -182,4 +195,19 @@ fn anonymous(text: &[u8]) -> Option<u64> {
     let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace().skip(1);
     let (resident, shared): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     resident.saturating_sub(shared).checked_mul(PAGE)
+}
+
+/// Whether the v1 freezer holds a task. Since 6.1 such a task shows the state of stuck ones and any wait channel.
+fn is_frozen(roots: &Roots, folder: &Path) -> bool {
+    let groups = std::fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+    let path = groups.lines().find_map(|line| line.split_once(":freezer:").map(|(_, path)| path));
+    path.is_some_and(|path| {
+        let state = roots.sys.join("fs/cgroup/freezer").join(path.trim_start_matches('/')).join("freezer.state");
+        std::fs::read_to_string(state).is_ok_and(|state| state.trim() == "FROZEN")
+    })
+}
+
+/// The third number of schedstat: how often a task was put on a CPU.
+fn timeslices(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
 }

@@ -30,7 +30,8 @@ const WIDTH: f64 = 1_000.0;
 /// Points of a curve.
 const POINTS_MAX: usize = 500;
 
-const STYLE: &str = "\
+/// The look of every page: light and dark, on a screen and on paper.
+pub(crate) const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2430;--dim:#5c6773;--line:#d7dde4;--back:#fff;--panel:#f5f7f9;\
 --good:#1a7f4b;--bad:#c62f3b;--warn:#9a6700;--skip:#7b8794;--curve:#2f6fd0}\
 @media(prefers-color-scheme:dark){:root{--ink:#e4e9ef;--dim:#98a4b0;--line:#38424d;--back:#14191f;--panel:#1d242c;\

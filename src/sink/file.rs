@@ -1,5 +1,5 @@
-//! Writes a report in some format when the run is over. The file is created beside its place at the start, so that a bad
-//! path fails before the work, and takes its place at the end, so that nobody reads half of it.
+//! Files that are whole or not there: created beside their place at the start, so that a bad path fails before the work,
+//! and put into it at the end, so that nobody reads half of one. And the sink that writes a report into such a file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -19,21 +19,22 @@ pub(crate) type Render = Box<dyn Fn(&RunReport, ReadStored<'_>, &mut dyn Write) 
 /// A report to be written.
 pub(crate) struct ReportFile {
     name: String,
-    place: Option<Place>,
+    place: Option<Whole>,
     render: Render,
     report: RunReport,
 }
 
+/// A file that takes its place when it is whole.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Whole {
     file: File,
     beside: PathBuf,
     path: PathBuf,
 }
 
-impl ReportFile {
-    /// A report for a file. What is no regular file (`/dev/stdout`, a pipe) is written to directly.
-    pub(crate) fn create(name: String, path: &Path, render: Render) -> io::Result<Self> {
+impl Whole {
+    /// Begins one. What is no regular file (`/dev/stdout`, a pipe) is written to directly.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let path = &target(path);
         let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
         let beside = if special {
@@ -44,8 +45,32 @@ impl ReportFile {
             path.with_file_name(name)
         };
         let file = if special { File::options().write(true).open(path)? } else { File::create(&beside)? };
-        let place = Some(Place { file, beside, path: path.to_owned() });
-        Ok(Self { name, place, render, report: RunReport::default() })
+        Ok(Self { file, beside, path: path.to_owned() })
+    }
+
+    /// Writes it and puts it into its place.
+    pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let mut out = BufWriter::new(&self.file);
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        if self.beside == self.path { Ok(()) } else { std::fs::rename(&self.beside, &self.path) }
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if self.beside != self.path {
+            // The work broke off before the end: nothing half written stays. One in its place is not here any more.
+            let _ = std::fs::remove_file(&self.beside);
+        }
+    }
+}
+
+impl ReportFile {
+    /// A report for a file.
+    pub(crate) fn create(name: String, path: &Path, render: Render) -> io::Result<Self> {
+        Ok(Self { name, place: Some(Whole::create(path)?), render, report: RunReport::default() })
     }
 
     /// A report for standard output.
@@ -80,21 +105,6 @@ impl Sink for ReportFile {
             (self.render)(&self.report, read, &mut out)?;
             return out.flush();
         };
-        let mut out = BufWriter::new(&place.file);
-        (self.render)(&self.report, read, &mut out)?;
-        out.flush()?;
-        drop(out);
-        if place.beside == place.path { Ok(()) } else { std::fs::rename(&place.beside, &place.path) }
-    }
-}
-
-impl Drop for ReportFile {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take()
-            && place.beside != place.path
-        {
-            // The run broke off before the report: nothing half written stays.
-            let _ = std::fs::remove_file(&place.beside);
-        }
+        place.write(|out| (self.render)(&self.report, read, out))
     }
 }

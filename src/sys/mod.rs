@@ -1,8 +1,10 @@
 //! System calls behind small safe functions: the only unsafe code of the project. Decides nothing.
 
 pub(crate) mod cgroup;
+pub(crate) mod file_system;
 pub(crate) mod kernel;
 pub(crate) mod limits;
+pub(crate) mod netlink;
 pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;

@@ -188,6 +188,12 @@ pub(crate) fn open_files_limit() -> u64 {
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 1024 }
 }
 
+/// The user apm acts as.
+pub(crate) fn uid() -> u32 {
+    // SAFETY: a system call without arguments that cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::has_mark;
@@ -203,10 +209,4 @@ mod tests {
         }
         assert!(!has_mark(b"APM_RUN=run-a\0", "run-a"));
     }
-}
-
-/// The user apm acts as.
-pub(crate) fn uid() -> u32 {
-    // SAFETY: a system call without arguments that cannot fail.
-    unsafe { libc::geteuid() }
 }

@@ -1,9 +1,10 @@
-//! Sends signals, looks at dispositions, and leaves by a signal.
+//! Sends signals, waits for them, looks at dispositions, and leaves by a signal.
 
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 /// Numbers used elsewhere.
 pub(crate) const TERM: i32 = libc::SIGTERM;
@@ -48,6 +49,60 @@ pub(crate) fn die_by(signal: i32) {
         libc::sigaddset(set.as_mut_ptr(), signal);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
         libc::raise(signal);
+    }
+}
+
+/// Holds back the signals that would end this process, so that work of some seconds can end early with what it has. Works
+/// for a process of one thread, or for the first of them before there are others; what a child gets is not held back.
+#[derive(Debug)]
+pub(crate) struct Held {
+    set: libc::sigset_t,
+    taken: Option<i32>,
+}
+
+impl Held {
+    /// Begins. Signals that are ignored stay so.
+    pub(crate) fn new() -> Self {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: the set is made before it is used, and both calls get plain numbers besides.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                if !is_ignored(signal) {
+                    libc::sigaddset(set.as_mut_ptr(), signal);
+                }
+            }
+            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            set.assume_init()
+        };
+        Self { set, taken: None }
+    }
+
+    /// Waits so long, or until a signal comes: the first that came. After it, it does not wait any more.
+    pub(crate) fn wait(&mut self, time: Duration) -> Option<i32> {
+        let end = Instant::now() + time;
+        while self.taken.is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            let time = libc::timespec {
+                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            // SAFETY: the set is valid, nothing is written, the time is plain data.
+            let signal = unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const time) };
+            self.taken = Some(signal).filter(|signal| *signal > 0);
+            // A stop and its end interrupt it too (EINTR).
+            if left.is_zero() {
+                break;
+            }
+        }
+        self.taken
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: the set is valid. A second signal ends the process from here on, as is usual.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.set, std::ptr::null_mut()) };
     }
 }
 

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use crate::sys;
 use crate::text::layout::Layout;
 
+pub(crate) mod looking;
+
 /// Narrowest and widest layout.
 const WIDTHS: std::ops::RangeInclusive<usize> = 20..=200;
 
@@ -75,7 +77,11 @@ impl Ui {
         let auto = terminal && !wishes.no_color && !wishes.dumb_terminal;
         let measured = || terminal.then(sys::terminal::width).flatten().map(usize::from);
         let width = wishes.columns.or_else(measured).unwrap_or(80).clamp(*WIDTHS.start(), *WIDTHS.end());
-        Layout { width, colour: wishes.colour.unwrap_or(auto), unicode: terminal && wishes.utf8 }
+        Layout {
+            width,
+            colour: wishes.colour.unwrap_or(auto),
+            unicode: terminal && wishes.utf8 && !wishes.dumb_terminal,
+        }
     }
 
     /// Writes a result. A closed pipe is a quiet end: `Ok(false)`.

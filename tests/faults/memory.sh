@@ -76,9 +76,11 @@ fault_swap_thrash() {
     mem_group apm-fault-swap $((100 << 20)) || return 1
     head -c 400M /dev/zero >"$scratch/swap" && chmod 600 "$scratch/swap" && mkswap -q "$scratch/swap" >/dev/null 2>&1
     swapon "$scratch/swap" 2>/dev/null || { why='no swap on this kernel'; return 1; }
-    undo "swapoff $scratch/swap; rm -f $scratch/swap"
+    # It does not go off while the process that uses it is dying.
+    undo "for i in 1 2 3 4 5 6 7 8 9; do swapoff $scratch/swap && break; sleep 0.3; done; rm -f $scratch/swap"
     mem_in_group python3 -c "$(mem_python '
-m = mmap.mmap(-1, 250 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+os.fork(); os.fork()
+m = mmap.mmap(-1, 90 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 n = len(m) // 4096
 while True: m[random.randrange(n) * 4096] = 1')"
     sleep 3
@@ -90,7 +92,7 @@ while True: m[random.randrange(n) * 4096] = 1')"
 fault_leak() {
     start python3 -c "$(mem_python '
 b = []
-for i in range(100): b.append(b"x" * (12 << 20)); time.sleep(0.1)')"
+for i in range(60): b.append(b"x" * (30 << 20)); time.sleep(0.1)')"
     doctor_words=(--duration 5s)
     sleep 0.5
 }
@@ -193,7 +195,8 @@ calm_swap_used() {
     mem_group apm-calm-swap $((60 << 20)) || return 1
     head -c 200M /dev/zero >"$scratch/swap" && chmod 600 "$scratch/swap" && mkswap -q "$scratch/swap" >/dev/null 2>&1
     swapon "$scratch/swap" 2>/dev/null || { why='no swap on this kernel'; return 1; }
-    undo "swapoff $scratch/swap; rm -f $scratch/swap"
+    # It does not go off while the process that uses it is dying.
+    undo "for i in 1 2 3 4 5 6 7 8 9; do swapoff $scratch/swap && break; sleep 0.3; done; rm -f $scratch/swap"
     mem_in_group python3 -c "$(mem_python 'b = b"x" * (120 << 20); time.sleep(20)')"
     sleep 2
 }

@@ -457,6 +457,131 @@ fn init_writes_a_file_that_checks_and_never_overwrites() {
     }
 }
 
+/// The doctor looks at a machine with 9 % of its memory left, and asks one rule that reads one file.
+fn doctor(name: &str, words: &[&str]) -> Ran {
+    let sandbox = Sandbox::new(name);
+    sandbox.file("host/proc/meminfo", "MemTotal: 10000000 kB\nMemAvailable: 900000 kB\n");
+    let look = ["doctor", "--root", "host", "--root", "host", "--format", "json"];
+    sandbox.apm(look.iter().chain(words))
+}
+
+fn summary(ran: Ran) -> (Option<i32>, [u64; 3]) {
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stderr));
+    (ran.code, ["warn", "ok", "skipped"].map(|key| report["summary"][key].as_u64().expect("a number")))
+}
+
+#[test]
+fn the_doctor_does_as_its_keys_say() {
+    let with = |sets: &[&str]| {
+        let words: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        summary(doctor("doctorkeys", &words))
+    };
+    let only = "doctor.only=mem.available";
+    assert_eq!(with(&[only]), (Some(0), [1, 0, 0]));
+    assert_eq!(with(&[only, "doctor.fail_on=warn"]), (Some(1), [1, 0, 0]));
+    assert_eq!(with(&[only, "doctor.fail_on=never"]), (Some(0), [1, 0, 0]));
+    assert_eq!(with(&[only, "doctor.ignore=mem.available"]), (Some(4), [0, 0, 0]));
+    assert_eq!(with(&[only, "doctor.thresholds=mem.available=8:4", "doctor.fail_on=warn"]).0, Some(0));
+    // Of a machine with one file most rules see nothing.
+    let (code, [_, _, skipped]) = with(&["doctor.fail_on=never"]);
+    assert!(code == Some(0) && skipped > 0, "{skipped}");
+    assert_eq!(with(&["doctor.fail_on=never", "doctor.strict=true"]).0, Some(3));
+    let sandbox = Sandbox::new("doctorwindow");
+    let window = |seconds: &str| {
+        let set = format!("doctor.window_seconds={seconds}");
+        let ran =
+            sandbox.apm(["doctor", "--only", "mem.available", "--format", "json", "--fail-on", "never", "--set", &set]);
+        serde_json::from_str::<Value>(&ran.good()).expect("JSON")["window_s"].as_f64().expect("a number")
+    };
+    let (short, long) = (window("0.06"), window("0.5"));
+    assert!(short >= 0.06 && long >= 0.5 && short < long, "{short} {long}");
+}
+
+#[test]
+fn the_command_line_of_the_doctor_wins_and_mistakes_in_a_file_have_their_place() {
+    let sandbox = Sandbox::new("doctorlayers");
+    sandbox.file("host/proc/meminfo", "MemTotal: 10000000 kB\nMemAvailable: 900000 kB\n");
+    sandbox.file(
+        "apm.yaml",
+        "doctor:\n  only: [mem.available]\n  fail_on: warn\n  window_seconds: 7\n  thresholds:\n    mem.available: 8:4\n    agent.nofile: 900:200\n",
+    );
+    sandbox.apm(["config", "check"]).good();
+    let look = |words: &[&str]| {
+        let look = ["doctor", "--root", "host", "--root", "host", "--format", "json"];
+        sandbox.apm(look.iter().chain(words))
+    };
+    let window = |ran: Ran| serde_json::from_str::<Value>(&ran.stdout).expect("JSON")["window_s"].clone();
+    assert_eq!(look(&[]).code, Some(0));
+    assert_eq!(window(look(&[])), 7);
+    assert_eq!(window(look(&["--duration", "3s"])), 3);
+    assert_eq!(look(&["--threshold", "mem.available=12:4"]).code, Some(1));
+    assert_eq!(look(&["--threshold", "mem.available=12:4", "--fail-on", "crit"]).code, Some(0));
+    let (_, [_, _, skipped]) = summary(look(&["agents"]));
+    assert!(skipped > 0, "an area asks for its own rules, not for the one of the file");
+    for (line, part) in [
+        ("only: [mem.avialable]", "doctor.only (/"),
+        ("ignore: [mem.avialable]", "there is no rule `mem.avialable`"),
+        ("thresholds: {mem.avialable: 1:2}", "did you mean `mem.available`?"),
+        ("thresholds: {mem.available: 5:10}", "bad below"),
+        ("thresholds: {mem.available: [5]}", "expected a map of texts"),
+        ("thresholds: 7", "expected RULE=WARN:CRIT"),
+        ("fail_on: often", "expected one of info, warn, crit, never"),
+        ("window_seconds: 0", "expected a number from 0.05 to 86400"),
+    ] {
+        sandbox.file("apm.yaml", format!("doctor:\n  {line}\n"));
+        for words in [&["doctor"][..], &["config", "check"]] {
+            let error = sandbox.apm(words).fails(2);
+            assert!(error.contains(part) && error.contains("apm.yaml:2"), "{line}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_doctor_holds_the_machine_against_the_tiers_of_the_file() {
+    let sandbox = Sandbox::new("tiers");
+    let cpus: String = (0..8).map(|n| format!("cpu{n} 1 0 1 9 0 0 0 0 0 0\n")).collect();
+    let stat = format!("cpu  1 0 1 9 0 0 0 0 0 0\n{cpus}ctxt 1\nprocesses 1\nprocs_running 1\n");
+    sandbox.file("host/proc/stat", stat);
+    sandbox.file("host/proc/meminfo", format!("MemTotal: {} kB\nMemAvailable: 9000000 kB\n", 16 << 20));
+    sandbox.file("host/proc/cpuinfo", "processor\t: 0\ncpu MHz\t\t: 3000.000\n");
+    sandbox.file("host/sys/block/nvme0n1/size", "1000000000\n").file("host/sys/block/nvme0n1/queue/rotational", "0\n");
+    sandbox.file("host/sys/block/nvme0n1/device/model", "x\n");
+    sandbox.file("host/sys/class/net/eth0/speed", "1000\n").file("host/sys/class/net/eth0/device/uevent", "");
+    let titles = |set: &str| {
+        let ran =
+            sandbox.apm(["doctor", "hardware", "--root", "host", "--root", "host", "--format", "json", "--set", set]);
+        let report: Value = serde_json::from_str(&ran.good()).expect("JSON");
+        let all = report["findings"].as_array().expect("findings").clone();
+        all.iter()
+            .map(|finding| format!("{} {} {}", finding["severity"], finding["rule"], finding["title"]))
+            .collect::<Vec<_>>()
+    };
+    // Any key that is not of the doctor.
+    let usual = titles("run.retries=1");
+    for (key, value, part) in [
+        ("hardware.minimum.cpu_cores", "20", "below the minimum"),
+        ("hardware.recommended.cpu_cores", "10", "meets the minimum tier"),
+        ("hardware.enterprise.cpu_cores", "8", "meets the enterprise tier"),
+        ("hardware.minimum.cpu_ghz", "4", "below the minimum"),
+        ("hardware.recommended.cpu_ghz", "3.4", "meets the minimum tier"),
+        ("hardware.enterprise.cpu_ghz", "3", "meets the enterprise tier"),
+        ("hardware.minimum.memory_gb", "20", "below the minimum"),
+        ("hardware.recommended.memory_gb", "20", "meets the minimum tier"),
+        ("hardware.enterprise.memory_gb", "16", "meets the enterprise tier"),
+        ("hardware.minimum.storage_gb", "600", "below the minimum"),
+        ("hardware.recommended.storage_gb", "600", "meets the minimum tier"),
+        ("hardware.enterprise.storage_gb", "500", "meets the enterprise tier"),
+        ("hardware.minimum.network_mbps", "2500", "below the minimum"),
+        ("hardware.recommended.network_mbps", "2500", "meets the minimum tier"),
+        ("hardware.enterprise.network_mbps", "1000", "meets the enterprise tier"),
+    ] {
+        let changed = titles(&format!("{key}={value}"));
+        let new: Vec<&String> = changed.iter().filter(|title| !usual.contains(title)).collect();
+        assert!(new.len() == 1 && new[0].contains(part), "{key}: {new:?} of {changed:#?}, usually {usual:#?}");
+        assert_eq!(new[0].starts_with("\"warn"), part == "below the minimum", "{new:?}");
+    }
+}
+
 /// Every key that claims to work is named in a test of this file or of qa.rs.
 #[test]
 fn every_key_that_works_is_shown_to() {

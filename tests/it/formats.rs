@@ -119,7 +119,7 @@ fn plans_follow_their_schema() {
 }
 
 /// The part of JSON Schema that the two schemas use.
-fn follows(root: &Value, schema: &Value, value: &Value, at: &str) {
+pub fn follows(root: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = root.pointer(reference.trim_start_matches('#')).unwrap_or_else(|| panic!("{reference}"));
         return follows(root, target, value, at);

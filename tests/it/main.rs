@@ -3,6 +3,7 @@
 mod architecture;
 mod config;
 mod crash;
+mod doctor;
 mod each;
 mod formats;
 mod generated;

@@ -183,6 +183,7 @@ fn help_is_whole_and_fits() {
         &["run", "qa", "--help"],
         &["run", "each", "--help"],
         &["config", "--help"],
+        &["doctor", "--help"],
         &["help", "run", "each"],
         &["help", "exit-codes"],
     ] {

@@ -187,8 +187,9 @@ pub(crate) const RULES: &[Rule] = &[
         id: "mem.cgroup_high",
         title: "a control group runs into its memory limit",
         source: "v2 memory.events high, max; v1 memory.failcnt",
-        computation: "times a second that an allocation met the limit, where tasks wait for memory (some 5 % of the window): \
-                      a group that only reads files meets its limit without harm; critical if some avg60 is over 10 %",
+        computation: "times a second that an allocation met the limit, where tasks wait for memory (some 5 % of the window) \
+                      and more than half of the limit is not idle files: a group that only reads files meets its limit \
+                      without harm; critical if some avg60 is over 10 %",
         unit: "/s",
         warn: Some(1.0),
         crit: Some(100.0),
@@ -376,7 +377,9 @@ fn refusals(look: &Look<'_>, group: &Group) -> f64 {
 
 /// The group to name where tasks wait for memory: the one that waits most, else the one that meets its limit most.
 fn squeezed<'a>(look: &Look<'a>) -> Option<&'a Group> {
-    let groups = || look.now().cgroups.groups.iter().filter(|group| group.path != "/");
+    // The root is the machine, unless it has a limit: then it is that of a container.
+    let is_part = |group: &&Group| group.path != "/" || group.memory_max.is_some();
+    let groups = || look.now().cgroups.groups.iter().filter(is_part);
     let most = |amount: &dyn Fn(&Group) -> f64, floor: f64| {
         let amounts = groups().map(|group| (amount(group), group)).filter(|(amount, _)| *amount >= floor);
         // Of a group and its parent that say the same, the inner one knows better.

@@ -1,7 +1,7 @@
 //! Whether tasks wait for memory: pressure, and the paging that causes it.
 
 use crate::doctor::memory::{
-    Growth, PRESSURE, VMSTAT, end_largest, group_stalls, growth, memory_stalls, raise, squeezed, stalled, value,
+    Growth, PRESSURE, VMSTAT, end_largest, group_stalls, growth, memory_stalls, raise, squeezed, stalled,
 };
 use crate::doctor::{Look, Skip, Verdict, culprit};
 use crate::model::diagnosis::{Finding, Severity};

@@ -55,7 +55,7 @@ pub struct Group {
     pub cpu_pressure: Option<Pressure>,
     /// See `memory_pressure`.
     pub io_pressure: Option<Pressure>,
-    /// Processes in it and below it, the first few hundred. Not those of the root: that is everybody.
+    /// Processes in it and below it, the first few hundred. Not those of the root of a machine: that is everybody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<i32>,
 }

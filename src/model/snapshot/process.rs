@@ -142,6 +142,11 @@ pub struct Task {
     pub blocked: u32,
     /// Looks in which it slept otherwise; counted only for processes asked about.
     pub sleeping: u32,
+    /// Looks in which it was still blocked without having run since the look before: it is stuck, not busy.
+    pub stuck: u32,
+    /// Its control group is frozen (v1 freezer): someone wants it to stand still.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_frozen: bool,
     /// Where it slept in the kernel, when it last did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wchan: Option<String>,

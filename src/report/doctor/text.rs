@@ -1,100 +1,125 @@
-//! The diagnosis for people: the verdict first, the worst first, what is well in one line.
+//! The diagnosis for people: the verdict first, the worst first, what is well in one line, what could not be seen with the
+//! reason. Lines break at blanks and nothing is cut: half a command is worse than two lines.
 
 use std::io::{self, Write};
 
-use crate::model::diagnosis::{Diagnosis, Evidence, Finding, Severity};
-use crate::model::unit::Bytes;
-use crate::text::layout::{Layout, Style, pad};
-use crate::text::{number, transcript};
+use crate::model::diagnosis::{Finding, Severity};
+use crate::report::doctor::{Sheet, phrase};
+use crate::text::layout::{Layout, Style, pad, wrap, wrap_command};
+use crate::text::transcript;
 
-/// Columns before the text of a finding.
+/// Columns before what is said about a finding, and in narrow places.
 const MARGIN: usize = 6;
+const NARROW_MARGIN: usize = 2;
+/// From so many columns on the margin is the wide one.
+const WIDE: usize = 60;
+/// Columns of the words that say what a line is.
+const LABEL: usize = 7;
 
 /// Writes it.
-pub(crate) fn write(diagnosis: &Diagnosis, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", verdict(diagnosis, layout))?;
-    for finding in &diagnosis.findings {
-        write_finding(finding, layout, out)?;
+pub(crate) fn write(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let diagnosis = sheet.diagnosis;
+    verdict(sheet, layout, out)?;
+    for line in wrap(&phrase::machine(diagnosis), layout.width) {
+        writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
     }
-    if !diagnosis.skipped.is_empty() {
+    for finding in &diagnosis.findings {
+        write_finding(finding, diagnosis.window_s, layout, out)?;
+    }
+    if !diagnosis.ok.is_empty() || !diagnosis.skipped.is_empty() {
         writeln!(out)?;
-        for skipped in &diagnosis.skipped {
-            let line = format!("skipped {}: {}", skipped.rule, transcript::line(&skipped.reason));
-            writeln!(out, "{}", layout.paint(Style::Dim, &layout.cut(&line, layout.width)))?;
+    }
+    let (margin, label) = (String::new(), LABEL + 2);
+    let well = if sheet.is_verbose { diagnosis.ok.join(", ") } else { phrase::well(&diagnosis.ok, sheet.rules) };
+    lines(
+        &Lines { margin: &margin, label: "ok", columns: label, style: Style::Good },
+        &wrap(&well, room(layout, label)),
+        layout,
+        out,
+    )?;
+    for (reason, rules) in phrase::reasons(&diagnosis.skipped) {
+        let text = format!("{}: {reason}", rules.join(", "));
+        let style = Style::Dim;
+        lines(
+            &Lines { margin: &margin, label: "skipped", columns: label, style },
+            &wrap(&text, room(layout, label)),
+            layout,
+            out,
+        )?;
+    }
+    if let Some(finding) = diagnosis.findings.first() {
+        let hint = format!("`apm doctor --explain {}` says more of a rule", finding.rule);
+        writeln!(out)?;
+        for line in wrap(&hint, layout.width) {
+            writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
         }
     }
     Ok(())
 }
 
-/// One line: how many findings of which severity, and where.
-pub(crate) fn verdict(diagnosis: &Diagnosis, layout: &Layout) -> String {
-    let (crit, warn, info) =
-        (diagnosis.count(Severity::Crit), diagnosis.count(Severity::Warn), diagnosis.count(Severity::Info));
-    let (word, style) = match (crit, warn) {
-        (0, 0) => ("good", Style::Good),
-        (0, _) => ("suffers", Style::Warn),
-        _ => ("ill", Style::Bad),
-    };
-    let mut parts = Vec::new();
-    if crit > 0 {
-        parts.push(format!("{crit} critical"));
-    }
-    if warn > 0 {
-        parts.push(number::count(warn as u64, "warning"));
-    }
-    if info > 0 {
-        parts.push(format!("{info} to know"));
-    }
-    parts.push(format!("{} ok", diagnosis.ok.len()));
-    if !diagnosis.skipped.is_empty() {
-        parts.push(format!("{} skipped", diagnosis.skipped.len()));
-    }
-    let host = &diagnosis.host;
-    let place = host.container.as_deref().map(|container| format!(", {container}")).unwrap_or_default();
-    format!(
-        "{}: {} ({:.1} s; {} CPUs, {}, cgroup {}{place})",
-        layout.paint(style, word),
-        parts.join(", "),
-        diagnosis.window_s,
-        host.cpus,
-        Bytes(host.memory),
-        host.cgroup,
-    )
+fn room(layout: &Layout, used: usize) -> usize {
+    layout.width.saturating_sub(used).max(1)
 }
 
-fn write_finding(finding: &Finding, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let (word, style) = match finding.severity {
-        Severity::Crit => ("CRIT", Style::Bad),
-        Severity::Warn => ("WARN", Style::Warn),
-        Severity::Info => ("INFO", Style::Dim),
-    };
-    let margin = " ".repeat(MARGIN);
-    let room = layout.width.saturating_sub(MARGIN);
-    let title = format!("{}: {}", finding.rule, transcript::line(&finding.title));
-    writeln!(out, "\n{} {}", layout.paint(style, &pad(word, MARGIN - 1)), layout.cut(&title, room))?;
-    for culprit in &finding.culprits {
-        let pid = culprit.pid.map(|pid| format!("[{pid}]")).unwrap_or_default();
-        let line = format!("by    {}{pid} {}", transcript::line(&culprit.name), transcript::line(&culprit.what));
-        writeln!(out, "{margin}{}", layout.cut(&line, room))?;
-    }
-    for evidence in &finding.evidence {
-        let line = format!("read  {}", say(evidence));
-        writeln!(out, "{margin}{}", layout.paint(Style::Dim, &layout.cut(&line, room)))?;
-    }
-    for remedy in &finding.remedies {
-        let command = remedy.command.as_deref().map(|command| format!(": {command}")).unwrap_or_default();
-        writeln!(out, "{margin}{}", layout.cut(&format!("do    {}{command}", transcript::line(&remedy.text)), room))?;
+fn verdict(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let (word, style) = phrase::state(sheet.diagnosis);
+    for (at, line) in wrap(&phrase::verdict(sheet.diagnosis), layout.width).iter().enumerate() {
+        match line.strip_prefix(word).filter(|_| at == 0) {
+            Some(rest) => writeln!(out, "{}{rest}", layout.paint(style, word))?,
+            None => writeln!(out, "{line}")?,
+        }
     }
     Ok(())
 }
 
-fn say(evidence: &Evidence) -> String {
-    let value = |value: f64| match evidence.unit.as_str() {
-        "B" => Bytes(value.max(0.0) as u64).to_string(),
-        unit if value.fract() == 0.0 => format!("{value:.0}{unit}"),
-        unit => format!("{value:.2}{unit}"),
+fn write_finding(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let (word, style) = phrase::severity(finding.severity);
+    let width = if layout.width < WIDE { NARROW_MARGIN } else { MARGIN };
+    let margin = " ".repeat(width);
+    let title = format!("{}: {}", finding.rule, transcript::line(&finding.title));
+    writeln!(out)?;
+    for (at, line) in wrap(&title, room(layout, MARGIN)).iter().enumerate() {
+        let head = if at == 0 { layout.paint(style, &pad(word, MARGIN - 1)) } else { " ".repeat(MARGIN - 1) };
+        writeln!(out, "{head} {line}")?;
+    }
+    let columns = room(layout, width + LABEL);
+    let say = |label: &str, style: Style, text: &[String], out: &mut dyn Write| {
+        lines(&Lines { margin: &margin, label, columns: LABEL, style }, text, layout, out)
     };
-    let before = evidence.before.map(|before| format!("{} -> ", value(before))).unwrap_or_default();
-    let place = transcript::line(&format!("{} {}", evidence.path, evidence.field));
-    format!("{place} {before}{}", value(evidence.after))
+    for culprit in &finding.culprits {
+        say("by", Style::Strong, &wrap(&phrase::culprit(culprit), columns), out)?;
+    }
+    for evidence in &finding.evidence {
+        say("read", Style::Dim, &wrap(&phrase::evidence(evidence, seconds), columns), out)?;
+    }
+    if let Some(held) = phrase::held_in(finding, columns).filter(|_| finding.severity > Severity::Info) {
+        say("limit", Style::Dim, &wrap(&held, columns), out)?;
+    }
+    for remedy in &finding.remedies {
+        let mut text = wrap(&transcript::line(&remedy.text), columns);
+        if let Some(command) = &remedy.command {
+            text.extend(wrap_command(&transcript::line(command), columns));
+        }
+        say("do", Style::Good, &text, out)?;
+    }
+    Ok(())
+}
+
+/// Lines with a word before the first.
+struct Lines<'a> {
+    margin: &'a str,
+    label: &'a str,
+    columns: usize,
+    style: Style,
+}
+
+fn lines(what: &Lines<'_>, text: &[String], layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    for (at, line) in text.iter().enumerate() {
+        let label = if at == 0 { what.label } else { "" };
+        let label = pad(label, what.columns);
+        let label = if at == 0 { layout.paint(what.style, &label) } else { label };
+        let line = if what.style == Style::Dim { layout.paint(Style::Dim, line) } else { line.clone() };
+        writeln!(out, "{}{label}{line}", what.margin)?;
+    }
+    Ok(())
 }

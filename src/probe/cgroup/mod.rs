@@ -1,11 +1,14 @@
 //! Control groups: which there are, their limits, counters and pressure. The hierarchies of v1, and that of v2 beside
 //! them, are walked one by one; the same path in several is one group.
 
+mod hierarchy;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::cgroup::{Cgroups, Group};
 use crate::model::snapshot::{Counters, Field};
+use crate::probe::cgroup::hierarchy::{Hierarchy, hierarchies};
 use crate::probe::{Roots, counters, field, number, pressure};
 
 /// Folders walked in all hierarchies together; four files of a microsecond or ten each are read in each.
@@ -17,27 +20,10 @@ const DEPTH_MAX: usize = 64;
 /// Members named in a group, and in all groups together.
 const MEMBERS_MAX: usize = 200;
 const MEMBERS_ALL_MAX: usize = 4_000;
+/// Groups looked through for the members of one that was asked for.
+const MEMBERS_WALK_MAX: usize = 1_000;
 /// A v1 limit from here on is none: without one the kernel says 2^63 less a page.
 const LIMITLESS: u64 = 1 << 62;
-
-/// One mounted hierarchy.
-#[derive(Debug, Default)]
-struct Hierarchy {
-    /// The mount point, as the kernel says it.
-    point: String,
-    /// The same below the roots.
-    folder: PathBuf,
-    is_v2: bool,
-    /// Below the mount: `/a/b`; empty is the mount itself.
-    own: String,
-    has_memory: bool,
-    has_cpu: bool,
-    has_usage: bool,
-    has_pids: bool,
-}
-
-/// Groups looked through for members.
-const MEMBERS_WALK_MAX: usize = 1_000;
 
 /// Reads them.
 pub(crate) fn read(roots: &Roots) -> Cgroups {
@@ -103,150 +89,6 @@ fn weight(group: &Group) -> (u8, u64) {
     let has_tight_limit = group.memory_max.is_some() || group.memory_high.is_some() || group.cpu_quota.is_some();
     let was_refused = kills(group) > 0 || group.pids_refused.is_some_and(|count| count > 0);
     (u8::from(was_refused) * 2 + u8::from(has_tight_limit), stalls(group))
-}
-
-/// The mounted hierarchies, those of v1 first, and where apm is in each.
-fn hierarchies(roots: &Roots) -> Vec<Hierarchy> {
-    let text = |path: &str| {
-        let bytes = std::fs::read(roots.proc.join(path)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let (own, mounts) = (text("self/cgroup"), text("self/mountinfo"));
-    let mut mounts: Vec<Mount> = mounts.lines().filter_map(mountinfo).collect();
-    if mounts.is_empty() {
-        mounts = text("mounts").lines().filter_map(mounts_line).collect();
-    }
-    let mut found: Vec<Hierarchy> = Vec::new();
-    // A hierarchy may be mounted again elsewhere: the conventional place is the one to show.
-    mounts.sort_by_key(|mount| !mount.point.starts_with("/sys/fs/cgroup"));
-    for is_v2 in [false, true] {
-        for mount in mounts.iter().filter(|mount| mount.is_v2 == is_v2) {
-            let Some(mut hierarchy) = hierarchy(roots, mount, &own) else { continue };
-            let is_again = |other: &Hierarchy| {
-                other.is_v2 == is_v2
-                    && (is_v2
-                        || (other.has_memory && hierarchy.has_memory)
-                        || (other.has_cpu && hierarchy.has_cpu)
-                        || (other.has_usage && hierarchy.has_usage)
-                        || (other.has_pids && hierarchy.has_pids))
-            };
-            if found.iter().any(is_again) {
-                continue;
-            }
-            if is_v2 {
-                controllers(&mut hierarchy, &found);
-            }
-            found.push(hierarchy);
-        }
-    }
-    found
-}
-
-/// In v2 each group may have other controllers; what the root does not offer nobody has.
-fn controllers(hierarchy: &mut Hierarchy, v1: &[Hierarchy]) {
-    let text = std::fs::read_to_string(hierarchy.folder.join("cgroup.controllers"));
-    let has = |name: &str, is_elsewhere: bool| match &text {
-        Ok(text) => text.split_ascii_whitespace().any(|word| word == name),
-        Err(_) => !is_elsewhere,
-    };
-    hierarchy.has_memory = has("memory", v1.iter().any(|it| it.has_memory));
-    hierarchy.has_pids = has("pids", v1.iter().any(|it| it.has_pids));
-    hierarchy.has_cpu = has("cpu", v1.iter().any(|it| it.has_cpu));
-    hierarchy.has_usage = !v1.iter().any(|it| it.has_cpu || it.has_usage);
-}
-
-struct Mount {
-    root: String,
-    point: String,
-    is_v2: bool,
-    options: Vec<String>,
-}
-
-/// `31 23 0:28 ROOT POINT OPTIONS [TAGS] - KIND SOURCE SUPER_OPTIONS`.
-fn mountinfo(line: &str) -> Option<Mount> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(3);
-    let (root, point) = (plain(left.next()?), plain(left.next()?));
-    let mut right = right.split(' ');
-    let kind = right.next()?;
-    Some(Mount { root, point, is_v2: is_v2(kind)?, options: options(right.nth(1)?) })
-}
-
-/// `SOURCE POINT KIND OPTIONS 0 0`: which part of the hierarchy is mounted it does not say.
-fn mounts_line(line: &str) -> Option<Mount> {
-    let mut words = line.split(' ').skip(1);
-    let (point, kind) = (plain(words.next()?), words.next()?);
-    Some(Mount { root: "/".to_owned(), point, is_v2: is_v2(kind)?, options: options(words.next()?) })
-}
-
-fn is_v2(kind: &str) -> Option<bool> {
-    match kind {
-        "cgroup" => Some(false),
-        "cgroup2" => Some(true),
-        _ => None,
-    }
-}
-
-fn options(text: &str) -> Vec<String> {
-    text.split(',').map(str::to_owned).collect()
-}
-
-/// The kernel writes space, tab, newline and backslash of names in octal.
-fn plain(text: &str) -> String {
-    let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    octal.iter().fold(text.to_owned(), |text, (code, character)| text.replace(code, character))
-}
-
-fn hierarchy(roots: &Roots, mount: &Mount, own: &str) -> Option<Hierarchy> {
-    let has = |name: &str| !mount.is_v2 && mount.options.iter().any(|option| option == name);
-    let (has_memory, has_cpu, has_usage, has_pids) = (has("memory"), has("cpu"), has("cpuacct"), has("pids"));
-    if !mount.is_v2 && !(has_memory || has_cpu || has_usage || has_pids) {
-        return None;
-    }
-    let folder = match mount.point.strip_prefix("/sys/") {
-        Some(below) => roots.sys.join(below),
-        None => roots.sys.parent()?.join(mount.point.trim_start_matches('/')),
-    };
-    let is_mine = |line: &str| {
-        let mut parts = line.splitn(3, ':');
-        let (number, names, path) = (parts.next()?, parts.next()?, parts.next()?);
-        let fits = match mount.is_v2 {
-            true => number == "0" && names.is_empty(),
-            false => {
-                names.split(',').any(|name| mount.options.iter().any(|option| option == name) && is_controller(name))
-            }
-        };
-        fits.then(|| path.to_owned())
-    };
-    let path = own.lines().find_map(is_mine).unwrap_or_default();
-    let own = own_path(&mount.root, &path).filter(|own| folder.join(own.trim_start_matches('/')).is_dir());
-    // Where the own group is outside what is mounted, what is mounted is the nearest that can be seen.
-    let own = own.unwrap_or_default();
-    Some(Hierarchy {
-        point: mount.point.clone(),
-        folder,
-        is_v2: mount.is_v2,
-        own,
-        has_memory,
-        has_cpu,
-        has_usage,
-        has_pids,
-    })
-}
-
-fn is_controller(name: &str) -> bool {
-    matches!(name, "memory" | "cpu" | "cpuacct" | "pids")
-}
-
-/// The own group below the mount, of which `root` is the top: in a container without a namespace of groups that is the
-/// container's own.
-fn own_path(root: &str, path: &str) -> Option<String> {
-    let below = match root {
-        "/" => path,
-        root => path.strip_prefix(root).filter(|below| below.is_empty() || below.starts_with('/'))?,
-    };
-    let is_safe = below.split('/').all(|part| part != "..");
-    is_safe.then(|| below.trim_end_matches('/').to_owned())
 }
 
 /// `/a/b`, `/a`, and the mount itself.
@@ -432,11 +274,12 @@ fn quota_of(quota: &str, period: &str) -> Option<f64> {
 /// Who is in the groups that have a limit: those of folders below belong to them too.
 fn add_members(hierarchies: &[Hierarchy], walked: &[(usize, String)], groups: &mut [Group]) {
     let mut left = MEMBERS_ALL_MAX;
-    for (at, path) in walked.iter().filter(|(_, path)| !path.is_empty()) {
+    for (at, path) in walked {
         let Some(hierarchy) = hierarchies.get(*at) else { continue };
         let mut holders: Vec<&mut Group> = groups
             .iter_mut()
-            .filter(|group| is_in(path, &group.path) && is_of(group, hierarchy) && group.members.len() < MEMBERS_MAX)
+            .filter(|group| is_in(path, group.path.trim_end_matches('/')) && is_of(group, hierarchy))
+            .filter(|group| group.members.len() < MEMBERS_MAX)
             .collect();
         if holders.is_empty() || left == 0 {
             continue;
@@ -453,16 +296,38 @@ fn add_members(hierarchies: &[Hierarchy], walked: &[(usize, String)], groups: &m
     }
 }
 
-/// The hierarchy in which the group has its limit, or its stalls: there its members are.
+/// The hierarchy in which the group has its limit, or its stalls: there its members are. The root of a machine has no
+/// limit, that of a container may.
 fn is_of(group: &Group, hierarchy: &Hierarchy) -> bool {
     let folders = &group.folders;
     let ranked = [
         (group.memory_max.is_some() || kills(group) > 0, &folders.memory),
         (group.cpu_quota.is_some(), &folders.cpu),
         (group.pids_max.is_some(), &folders.pids),
-        (true, &folders.pressure),
+        (group.path != "/", &folders.pressure),
     ];
-    ranked.iter().any(|(has, folder)| *has && is_in(folder, &hierarchy.point)) && group.path != "/"
+    ranked.iter().any(|(has, folder)| *has && is_in(folder, &hierarchy.point))
+}
+
+/// Processes of a group and the groups below it, where it is mounted in any hierarchy.
+pub(crate) fn members(roots: &Roots, path: &str) -> Vec<i32> {
+    let base = roots.sys.join("fs/cgroup");
+    let hierarchies = std::fs::read_dir(&base).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<std::path::PathBuf> = std::iter::once(base.clone())
+        .chain(hierarchies)
+        .map(|mount| mount.join(path.trim_start_matches('/')))
+        .filter(|folder| folder.join("cgroup.procs").exists())
+        .collect();
+    let mut found = std::collections::BTreeSet::new();
+    let mut walked = 0;
+    while let Some(folder) = folders.pop().filter(|_| walked < MEMBERS_WALK_MAX) {
+        walked += 1;
+        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        folders.extend(below.filter(|path| path.is_dir()));
+    }
+    found.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -471,7 +336,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{mountinfo, mounts_line, own_path, quota_v2, read};
+    use super::{quota_of, quota_v2, read};
     use crate::model::snapshot::cgroup::{Cgroups, Group};
     use crate::probe::Roots;
 
@@ -659,7 +524,14 @@ mod tests {
                 ),
             ],
         )
-        .files("sys/fs/cgroup/memory", &[("memory.limit_in_bytes", "536870912\n"), ("memory.usage_in_bytes", "1000\n")])
+        .files(
+            "sys/fs/cgroup/memory",
+            &[
+                ("memory.limit_in_bytes", "536870912\n"),
+                ("memory.usage_in_bytes", "1000\n"),
+                ("cgroup.procs", "1\n8\n"),
+            ],
+        )
         .files("sys/fs/cgroup/cpu,cpuacct", &[("cpu.cfs_quota_us", "50000\n"), ("cpu.cfs_period_us", "100000\n")]);
         let found = host.read();
         assert_eq!(found.layout, "v1");
@@ -667,7 +539,7 @@ mod tests {
         let own = &found.groups[0];
         assert_eq!((own.path.as_str(), own.is_own), ("/", true));
         assert_eq!((own.memory_max, own.cpu_quota), (Some(536_870_912), Some(0.5)));
-        assert_eq!(own.memory_used.known(), Some(&1000));
+        assert_eq!((own.memory_used.known(), own.members.as_slice()), (Some(&1000), [1, 8].as_slice()));
     }
 
     #[test]
@@ -690,44 +562,17 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_quotas() {
-        assert_eq!(own_path("/", "/a/b").as_deref(), Some("/a/b"));
-        assert_eq!(own_path("/", "/").as_deref(), Some(""));
-        assert_eq!(own_path("/docker/1", "/docker/1/x").as_deref(), Some("/x"));
-        // A sibling whose name only begins the same, and a group outside the namespace.
-        assert_eq!(own_path("/docker/1", "/docker/12"), None);
-        assert_eq!(own_path("/", "/../other"), None);
+    fn quotas() {
         assert_eq!(quota_v2("max 100000\n"), None);
         assert_eq!(quota_v2("20000 0"), None);
+        assert_eq!(quota_v2("50000 100000\n"), Some(0.5));
+        assert_eq!(quota_of("-1", "100000"), None);
     }
 
     proptest! {
         #[test]
-        fn no_text_is_a_panic(text in any::<String>(), cut in 0..120_usize) {
-            let _ = (mountinfo(&text), mounts_line(&text), quota_v2(&text), own_path(&text, "/a"), own_path("/a", &text));
-            let real = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory";
-            let _ = mountinfo(&real[..cut.min(real.len())]);
+        fn no_text_is_a_panic(text in any::<String>()) {
+            let _ = (quota_v2(&text), quota_of(&text, "100000"), quota_of("100000", &text));
         }
     }
-}
-
-/// Processes of a group and the groups below it, where it is mounted in any hierarchy.
-pub(crate) fn members(roots: &Roots, path: &str) -> Vec<i32> {
-    let base = roots.sys.join("fs/cgroup");
-    let hierarchies = std::fs::read_dir(&base).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut folders: Vec<std::path::PathBuf> = std::iter::once(base.clone())
-        .chain(hierarchies)
-        .map(|mount| mount.join(path.trim_start_matches('/')))
-        .filter(|folder| folder.join("cgroup.procs").exists())
-        .collect();
-    let mut found = std::collections::BTreeSet::new();
-    let mut walked = 0;
-    while let Some(folder) = folders.pop().filter(|_| walked < MEMBERS_WALK_MAX) {
-        walked += 1;
-        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        folders.extend(below.filter(|path| path.is_dir()));
-    }
-    found.into_iter().collect()
 }

@@ -1,0 +1,354 @@
+//! Rules about room: bytes, inodes, how soon they are gone.
+
+use std::collections::HashSet;
+
+use crate::doctor::io::quoted;
+use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::model::diagnosis::{Culprit, Severity};
+use crate::model::snapshot::disk::{Mount, Space};
+use crate::model::snapshot::{Field, Snapshot};
+use crate::model::unit::Bytes;
+
+/// Full by their nature.
+const IMAGES: &[&str] = &["squashfs", "iso9660", "erofs", "cramfs", "udf", "romfs", "fuse.squashfuse", "fuse.snapfuse"];
+/// Smaller ones are no place to work in.
+const SIZE_MIN: u64 = 1 << 20;
+/// With more room than this a small share is no fault.
+const ROOM: u64 = 20 << 30;
+/// Critical only with less than this.
+const NEARLY_NONE: u64 = 5 << 30;
+/// On a disk larger than `ROOM` this is nothing.
+const NOTHING: u64 = 1 << 30;
+/// A speed that a window shows is believed for so many times its length: a build writes fast, but not for long.
+const BELIEVED: f64 = 30.0;
+/// A file system with more room left than this share is not filling critically, whatever the speed. Percent.
+const HALF_EMPTY: f64 = 40.0;
+/// From here on it is said that the folder for temporary files is small.
+const TEMPORARY_SAID: u64 = 2 << 30;
+
+/// One for each file system that can be written, seen through its shortest mount.
+fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
+    let mounts = snapshot.disk.mounts.get()?;
+    let is_read_only = |options: &[String]| options.iter().any(|option| option == "ro");
+    let mut usable: Vec<(&Mount, Space)> = mounts
+        .iter()
+        .filter(|mount| !IMAGES.contains(&mount.kind.as_str()))
+        .filter(|mount| !is_read_only(&mount.options) && !is_read_only(&mount.super_options))
+        .filter_map(|mount| Some((mount, *mount.space.known()?)))
+        .filter(|(_, space)| space.bytes >= SIZE_MIN)
+        .collect();
+    usable.sort_by_key(|(mount, _)| (mount.point.len(), &mount.point));
+    // An overlay has the room of the file system below it, which may be mounted as well: same size, same inodes.
+    let (mut devices, mut sizes) = (HashSet::new(), HashSet::new());
+    usable.retain(|(mount, space)| {
+        let size = (space.bytes, space.inodes);
+        let is_memory = mount.kind == "tmpfs";
+        let is_new = devices.insert(&mount.device) && (is_memory || !sizes.contains(&size));
+        if !is_memory {
+            sizes.insert(size);
+        }
+        is_new
+    });
+    Ok(usable)
+}
+
+/// Findings are worth saying even if not all could be seen; that all is well is not.
+fn complete(look: &Look<'_>, findings: Vec<crate::model::diagnosis::Finding>) -> Verdict {
+    let mounts = look.now().disk.mounts.get()?;
+    // Others' FUSE mounts deny even root, and overlays are seen on the disk below; both have no room of their own.
+    let counts = |mount: &&Mount| !mount.kind.starts_with("fuse") && mount.kind != "overlay";
+    let unseen = mounts.iter().filter(counts).find_map(|mount| match &mount.space {
+        Field::Unavailable(why) => Some(why),
+        Field::Known(_) => None,
+    });
+    match unseen {
+        Some(why) if findings.is_empty() => Err(why.into()),
+        _ => Ok(findings),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / (whole.max(1)) as f64
+}
+
+fn place(mount: &Mount, what: String) -> Culprit {
+    culprit::thing("mount", &mount.point, format!("{what} ({} on {})", mount.kind, mount.source))
+}
+
+fn before(look: &Look<'_>, mount: &Mount) -> Option<Space> {
+    let mounts = look.before().disk.mounts.known()?;
+    mounts.iter().find(|old| old.point == mount.point && old.device == mount.device)?.space.known().copied()
+}
+
+/// Who writes, if room shrank: which file system it was is not counted by process.
+fn writers(look: &Look<'_>, mount: &Mount, now: Space) -> Vec<Culprit> {
+    let shrinks = before(look, mount).is_some_and(|before| before.available > now.available);
+    let is_memory = mount.kind == "tmpfs";
+    if shrinks && !is_memory { culprit::by_writing(look.window) } else { Vec::new() }
+}
+
+/// Processes that hold deleted files of it.
+fn holders(look: &Look<'_>, mount: &Mount) -> Vec<Culprit> {
+    let deleted = look.now().disk.deleted.known();
+    let files = deleted.into_iter().flat_map(|deleted| &deleted.files).filter(|file| file.device == mount.device);
+    let say = |file: &crate::model::snapshot::disk::DeletedFile| {
+        culprit::of_pid(look.window, file.pid, format!("holds {} of a deleted file", Bytes(file.bytes)))
+    };
+    files.take(culprit::NAMED).map(say).collect()
+}
+
+/// `fs.full`.
+pub(super) fn full(look: &Look<'_>) -> Verdict {
+    let mut findings = Vec::new();
+    for (mount, space) in volumes(look.now())? {
+        let left = percent(space.available, space.bytes);
+        let severity = match look.judge(left, space.available < NEARLY_NONE) {
+            Some(Severity::Warn) if space.available < NOTHING && space.bytes > ROOM && look.crit.is_some() => {
+                Severity::Crit
+            }
+            Some(Severity::Warn) if space.available >= ROOM && look.crit.is_some_and(|crit| left > crit) => continue,
+            Some(severity) => severity,
+            None => continue,
+        };
+        let (available, bytes) = (Bytes(space.available), Bytes(space.bytes));
+        let title = format!("{available} of {bytes} left ({left:.1}%) on {}", mount.point);
+        let path = format!("statvfs {}", mount.point);
+        let finding = look.finding(severity, left, title);
+        let finding = match before(look, mount) {
+            Some(before) => finding.counted(&path, "f_bavail", before.available, space.available, "B"),
+            None => finding.read(&path, "f_bavail", space.available as f64, "B"),
+        };
+        let finding = finding
+            .agreed(1 + u32::from(space.available == 0))
+            .by([place(mount, format!("{available} left"))])
+            .by(holders(look, mount))
+            .by(writers(look, mount, space));
+        let command = quoted(&mount.point).map(|point| format!("du -xh -d 2 {point} | sort -h | tail -n 15"));
+        findings.push(finding.fix("delete what is not needed: build folders, caches, logs", command));
+    }
+    complete(look, findings)
+}
+
+/// `fs.inodes`.
+pub(super) fn inodes(look: &Look<'_>) -> Verdict {
+    let mut findings = Vec::new();
+    for (mount, space) in volumes(look.now())? {
+        // FUSE servers that do not count say nothing of any use.
+        if space.inodes == 0 || (mount.kind.starts_with("fuse") && space.inodes_available == 0) {
+            continue;
+        }
+        let left = percent(space.inodes_available, space.inodes);
+        // How many are left is a state that the kernel counts exactly.
+        let Some(severity) = look.judge(left, true) else { continue };
+        let title = format!("{} of {} inodes left on {}", space.inodes_available, space.inodes, mount.point);
+        let path = format!("statvfs {}", mount.point);
+        let finding = look.finding(severity, left, title);
+        let finding = match before(look, mount) {
+            Some(before) => finding.counted(&path, "f_favail", before.inodes_available, space.inodes_available, ""),
+            None => finding.read(&path, "f_favail", space.inodes_available as f64, ""),
+        };
+        let finding = finding
+            .agreed(1 + u32::from(space.inodes_available == 0))
+            .by([place(mount, format!("{} inodes left", space.inodes_available))]);
+        let command = quoted(&mount.point).map(|point| format!("du -x --inodes -d 2 {point} | sort -n | tail -n 15"));
+        findings.push(finding.fix("delete folders of many small files: caches, node_modules, sessions", command));
+    }
+    complete(look, findings)
+}
+
+/// `fs.fill_eta`.
+pub(super) fn fills(look: &Look<'_>) -> Verdict {
+    let window = look.window.seconds();
+    let mut findings = Vec::new();
+    for (mount, space) in volumes(look.now())? {
+        let Some(before) = before(look, mount) else { continue };
+        let speed = before.available.saturating_sub(space.available) as f64 / window;
+        if speed <= 0.0 || space.available == 0 {
+            continue;
+        }
+        let seconds = space.available as f64 / speed;
+        let left = percent(space.available, space.bytes);
+        if seconds > BELIEVED * window {
+            continue;
+        }
+        let Some(severity) = look.judge(seconds / 3600.0, left < HALF_EMPTY && window >= 60.0) else { continue };
+        let speed = Bytes(speed as u64);
+        let title = format!("full in {} at {speed}/s: {}", span(seconds), mount.point);
+        let path = format!("statvfs {}", mount.point);
+        let finding = look
+            .finding(severity, seconds / 3600.0, title)
+            .counted(&path, "f_bavail", before.available, space.available, "B")
+            .by([place(mount, format!("{} left", Bytes(space.available)))])
+            .by(writers(look, mount, space));
+        let pid = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
+        findings.push(finding.fix("stop what writes, or make room", pid.map(|pid| format!("kill -STOP {pid}"))));
+    }
+    complete(look, findings)
+}
+
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// `fs.tmp_small`.
+pub(super) fn temporary(look: &Look<'_>) -> Verdict {
+    let disk = &look.now().disk;
+    let mounts = disk.mounts.get()?;
+    let folder = disk.temporary.as_deref().unwrap_or("/tmp");
+    let below = |mount: &&Mount| std::path::Path::new(folder).starts_with(&mount.point);
+    let Some(mount) = mounts.iter().filter(below).max_by_key(|mount| mount.point.len()) else {
+        return Err(Skip(format!("/proc/self/mountinfo: no mount holds {folder}")));
+    };
+    if mount.kind != "tmpfs" {
+        return Ok(Vec::new());
+    }
+    let space = mount.space.get()?;
+    let severity = match look.judge(space.available as f64, false) {
+        Some(severity) => severity,
+        None if space.available < TEMPORARY_SAID && look.warn.is_some() => Severity::Info,
+        None => return Ok(Vec::new()),
+    };
+    let title = format!("{} left for temporary files, in memory: {folder}", Bytes(space.available));
+    let finding = look
+        .finding(severity, space.available as f64, title)
+        .read(&format!("statvfs {}", mount.point), "f_bavail", space.available as f64, "B")
+        .by([place(mount, format!("{} left", Bytes(space.available)))]);
+    Ok(vec![finding.fix("use a folder on a disk for temporary files", Some("export TMPDIR=/var/tmp".to_owned()))])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::doctor::io::example::{GIB, mount, window};
+    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::Field;
+    use crate::model::snapshot::disk::{DeletedFile, Mount, Space};
+    use crate::model::snapshot::process::{Io, Process};
+
+    fn full(mounts: Vec<Mount>) -> Vec<crate::model::diagnosis::Severity> {
+        severities(&ask(&window(mounts), "fs.full"))
+    }
+
+    #[test]
+    fn little_room_is_judged_by_share_and_by_size() {
+        for (bytes, available, expected) in [
+            (250 * GIB, 60 * GIB, vec![]),
+            (250 * GIB, 15 * GIB, vec![Warn]),
+            (250 * GIB, 4 * GIB, vec![Crit]),
+            (250 * GIB, 0, vec![Crit]),
+            // 5 % of a large disk is much, 2 % still worth a warning.
+            (4_000 * GIB, 200 * GIB, vec![]),
+            (4_000 * GIB, 80 * GIB, vec![Warn]),
+            // Below a GiB on a disk of 25 GiB although it is 4 %.
+            (24 * GIB, GIB - 1, vec![Crit]),
+            // A /boot of 500 MiB.
+            (500 << 20, 40 << 20, vec![Warn]),
+            (500 << 20, 400 << 20, vec![]),
+            (500 << 20, 1 << 20, vec![Crit]),
+            // No place to work in.
+            (4096, 0, vec![]),
+        ] {
+            assert_eq!(full(vec![mount("/", "ext4", "254:0", bytes, available)]), expected, "{bytes} {available}");
+        }
+    }
+
+    #[test]
+    fn images_and_read_only_mounts_are_full_by_their_nature() {
+        let read_only = || vec!["ro".to_owned()];
+        let mut bound = mount("/usr", "ext4", "8:1", 50 * GIB, 0);
+        bound.options = read_only();
+        let mut whole = mount("/cd", "ext4", "8:2", 50 * GIB, 0);
+        (whole.options, whole.super_options) = (read_only(), read_only());
+        assert_eq!(full(vec![mount("/snap/x/1", "squashfs", "7:1", GIB, 0), bound, whole]), []);
+    }
+
+    #[test]
+    fn a_file_system_is_named_once_by_its_shortest_mount() {
+        let window = window(vec![
+            mount("/var/lib/docker/overlay2/x/merged", "overlay", "0:50", 250 * GIB, 0),
+            mount("/etc/hosts", "ext4", "254:0", 250 * GIB, 0),
+            mount("/", "overlay", "0:40", 250 * GIB, 0),
+            mount("/dev/shm", "tmpfs", "0:41", 4 * GIB, 0),
+            mount("/tmp", "tmpfs", "0:42", 4 * GIB, 0),
+        ]);
+        let found = ask(&window, "fs.full");
+        let places: Vec<&str> = found.iter().map(|finding| finding.culprits[0].name.as_str()).collect();
+        assert_eq!(places, ["/", "/tmp", "/dev/shm"]);
+    }
+
+    #[test]
+    fn who_writes_and_who_holds_deleted_files_is_named() {
+        let mut window = window(vec![mount("/", "ext4", "254:0", 250 * GIB, GIB)]);
+        window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 250 * GIB, 2 * GIB)]);
+        let writer =
+            Process { pid: 8, name: "dd".to_owned(), io: Some(Io { read: 0, written: GIB }), ..Process::default() };
+        let holder = Process { pid: 9, name: "java".to_owned(), ..Process::default() };
+        let before = Process { io: Some(Io::default()), ..writer.clone() };
+        window.from.processes = Field::Known(vec![before, holder.clone()]);
+        window.to.processes = Field::Known(vec![writer, holder]);
+        let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
+        window.to.disk.deleted =
+            Field::Known(crate::model::snapshot::disk::Deleted { files: vec![file], ..Default::default() });
+        let found = ask(&window, "fs.full");
+        let named: Vec<_> = found[0].culprits.iter().map(|culprit| (culprit.pid, culprit.name.as_str())).collect();
+        assert_eq!(named, [(None, "/"), (Some(9), "java"), (Some(8), "dd")]);
+        assert_eq!((found[0].evidence[0].before, found[0].evidence[0].after), (Some((2 * GIB) as f64), GIB as f64));
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_not_well() {
+        let mut unseen = mount("/data", "xfs", "8:3", 0, 0);
+        unseen.space = Field::unavailable("statvfs /data", "permission denied");
+        let question = Question { only: vec!["fs.full".to_owned()], ..Question::default() };
+        let diagnosis = diagnose(&window(vec![mount("/", "ext4", "254:0", 99 * GIB, 90 * GIB), unseen]), &question);
+        assert_eq!(diagnosis.skipped[0].reason, "statvfs /data: permission denied");
+        assert_eq!(diagnosis.ok, [""; 0]);
+    }
+
+    #[test]
+    fn inodes_run_out_where_there_is_a_number_of_them() {
+        let with = |inodes: u64, inodes_available: u64| {
+            let mut mount = mount("/", "ext4", "254:0", 99 * GIB, 90 * GIB);
+            mount.space = Field::Known(Space { bytes: 99 * GIB, available: 90 * GIB, inodes, inodes_available });
+            severities(&ask(&window(vec![mount]), "fs.inodes"))
+        };
+        assert_eq!(with(6_500_000, 6_000_000), []);
+        assert_eq!(with(6_500_000, 600_000), [Warn]);
+        assert_eq!(with(6_500_000, 0), [Crit]);
+        assert_eq!(with(0, 0), []);
+    }
+
+    #[test]
+    fn a_burst_is_not_taken_for_a_trend() {
+        let fills = |before: u64, after: u64, seconds: u64| {
+            let mut window = window(vec![mount("/", "ext4", "254:0", 100 * GIB, after)]);
+            window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 100 * GIB, before)]);
+            window.to.at_us = seconds * 1_000_000;
+            severities(&ask(&window, "fs.fill_eta"))
+        };
+        // 100 MiB/s with 67 GiB left: eleven minutes, seen for two seconds.
+        assert_eq!(fills(67 * GIB, 67 * GIB - (200 << 20), 2), []);
+        // The same with 2 GiB left: 20 s.
+        assert_eq!(fills(2 * GIB, 2 * GIB - (200 << 20), 2), [Warn]);
+        // Seen for a minute.
+        assert_eq!(fills(20 * GIB, 20 * GIB - (6_000 << 20), 60), [Crit]);
+        assert_eq!(fills(GIB, 2 * GIB, 2), []);
+    }
+
+    #[test]
+    fn a_small_folder_for_temporary_files_is_said() {
+        let with = |kind: &str, available: u64| {
+            let tmp = mount("/tmp", kind, "0:30", 4 * GIB, available);
+            severities(&ask(&window(vec![mount("/", "ext4", "254:0", 99 * GIB, GIB), tmp]), "fs.tmp_small"))
+        };
+        assert_eq!(with("tmpfs", 3 * GIB), []);
+        assert_eq!(with("tmpfs", GIB), [Info]);
+        assert_eq!(with("tmpfs", 100 << 20), [Warn]);
+        assert_eq!(with("ext4", 100 << 20), []);
+    }
+}

@@ -1,6 +1,0 @@
-//! Rules about network.
-
-use crate::doctor::Rule;
-
-/// The rules.
-pub(crate) const RULES: &[Rule] = &[];

@@ -1,0 +1,379 @@
+//! Tables with an end: tracked connections, ports towards a destination, memory for sockets.
+
+use super::path::cut;
+use super::queues::sockets;
+use super::{counter, file_of, grown, holder, named, percent};
+use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::model::diagnosis::{Culprit, Finding, Severity};
+use crate::model::snapshot::net::{Connection, Destination, Tcp};
+use crate::model::unit::Bytes;
+
+/// Page size of x86-64 and of aarch64 as distributions build it.
+const PAGE: u64 = 4096;
+
+pub(super) fn conntrack(look: &Look<'_>) -> Verdict {
+    let now = look.now().net.conntrack.get()?;
+    if now.max == 0 {
+        // The table has no end.
+        return Ok(Vec::new());
+    }
+    let before = look.before().net.conntrack.known();
+    let drops = before.and_then(|before| before.drop).zip(now.drop);
+    let early = before.and_then(|before| before.early_drop).zip(now.early_drop);
+    let dropped = drops.map_or(0, |(before, now)| now.saturating_sub(before));
+    let pushed_out = early.map_or(0, |(before, now)| now.saturating_sub(before));
+    let share = percent(now.count, now.max);
+    let suffers = dropped > 0 || pushed_out > 0;
+    let severity = match look.judge(share, suffers) {
+        // Another network namespace may fill the table: what is dropped here is dropped.
+        None if dropped > 0 && look.warn.is_some() => Severity::Warn,
+        Some(severity) => severity,
+        None => return Ok(Vec::new()),
+    };
+    let loss = if dropped > 0 { format!(", {dropped} packets dropped") } else { String::new() };
+    let title = format!("{} of {} tracked connections are in use ({share:.0}%){loss}", now.count, now.max);
+    let folder = "/proc/sys/net/netfilter";
+    let mut finding = look
+        .finding(severity, share, title)
+        .read(&format!("{folder}/nf_conntrack_count"), "entries", now.count as f64, "")
+        .read(&format!("{folder}/nf_conntrack_max"), "most", now.max as f64, "")
+        .agreed(1 + u32::from(suffers));
+    for (name, counts) in [("drop", drops), ("early_drop", early)] {
+        if let Some((before, now)) = counts {
+            finding = finding.counted("/proc/net/stat/nf_conntrack", name, before, now, "");
+        }
+    }
+    let say = |(source, count): &(String, u64)| named("peer", source, format!("began {count} of the connections read"));
+    let larger = now.max.saturating_mul(2);
+    Ok(vec![finding.by(now.sources.iter().take(culprit::NAMED).map(say)).fix(
+        "a larger table (about 320 B an entry)",
+        Some(format!("sysctl -w net.netfilter.nf_conntrack_max={larger}")),
+    )])
+}
+
+/// The ports that connections from here get.
+fn range(look: &Look<'_>) -> Result<u64, Skip> {
+    let limits = &look.now().net.limits;
+    let (low, high) = (limits.get("ip_local_port_range.0"), limits.get("ip_local_port_range.1"));
+    match low.zip(high) {
+        Some((low, high)) if high >= low => Ok(high - low + 1),
+        _ => Err(Skip("/proc/sys/net/ipv4/ip_local_port_range: not understood".to_owned())),
+    }
+}
+
+/// Of all destinations none is near its end: known only if all sockets were seen.
+fn calm(tcp: &Tcp) -> Verdict {
+    if tcp.is_cut { Err(cut(tcp)) } else { Ok(Vec::new()) }
+}
+
+pub(super) fn ports(look: &Look<'_>) -> Verdict {
+    let range = range(look)?;
+    let tcp = sockets(look)?;
+    let mut findings = Vec::new();
+    for destination in &tcp.destinations {
+        let used = u64::from(destination.ports);
+        let share = percent(used, range);
+        let earlier = earlier(look, destination);
+        let confirmed = used >= range
+            || earlier
+                .is_some_and(|before| look.crit.is_some_and(|crit| percent(u64::from(before.ports), range) >= crit));
+        let Some(severity) = look.judge(share, confirmed) else { continue };
+        let (peer, local) = (&destination.peer, &destination.local);
+        let finding = look
+            .finding(severity, share, format!("{used} of {range} ports to {peer} are in use"))
+            .counted(
+                &format!("sock_diag {local} {peer}"),
+                "ports",
+                earlier.map_or(0, |before| u64::from(before.ports)),
+                used,
+                "",
+            )
+            .read(&format!("sock_diag {local} {peer}"), "TIME_WAIT", f64::from(destination.time_wait), "")
+            .read("/proc/sys/net/ipv4/ip_local_port_range", "ports", range as f64, "")
+            .agreed(1 + u32::from(confirmed))
+            .by(users(look, destination))
+            .by([named("peer", peer, format!("{used} ports of {local} lead to it"))]);
+        findings.push(wider(look, finding.fix("keep connections and use them again", None)));
+        if findings.len() >= culprit::NAMED {
+            break;
+        }
+    }
+    if findings.is_empty() { calm(tcp) } else { Ok(findings) }
+}
+
+/// A range that is small already can be made wider; the usual one only a little.
+fn wider(look: &Look<'_>, finding: Finding) -> Finding {
+    let low = look.now().net.limits.get("ip_local_port_range.0").copied().unwrap_or_default();
+    let high = look.now().net.limits.get("ip_local_port_range.1").copied().unwrap_or_default();
+    if low <= 15_000 && high >= 65_000 {
+        return finding;
+    }
+    let command = "sysctl -w net.ipv4.ip_local_port_range='15000 65000'".to_owned();
+    finding.fix("more ports; see first that nothing listens in them", Some(command))
+}
+
+fn earlier<'a>(look: &Look<'a>, now: &Destination) -> Option<&'a Destination> {
+    let before = look.before().net.tcp.known()?;
+    before.destinations.iter().find(|before| before.local == now.local && before.peer == now.peer)
+}
+
+/// Processes that hold some of the sockets, each once.
+fn users(look: &Look<'_>, destination: &Destination) -> Vec<Culprit> {
+    let mut found: Vec<Culprit> = Vec::new();
+    for inode in &destination.inodes {
+        let Some(owner) = look.now().net.owners.get(inode) else { continue };
+        if owner.pid != look.window.observer && found.iter().all(|known| known.pid != Some(owner.pid)) {
+            let what = format!("holds connections to {}", destination.peer);
+            found.extend(holder(look, *inode, 0, what));
+        }
+    }
+    found.truncate(culprit::NAMED);
+    found
+}
+
+pub(super) fn time_wait(look: &Look<'_>) -> Verdict {
+    let range = range(look)?;
+    let counted = look.now().net.sockets.get()?.get("TCP.tw").copied();
+    let overflow = counter(look, "TcpExt.TCPTimeWaitOverflow");
+    let overflown = overflow.as_ref().map_or(0, |(before, now)| now.saturating_sub(*before));
+    let warn = look.warn.unwrap_or(100.0);
+    let worst = match sockets(look) {
+        Ok(tcp) => {
+            let worst = tcp.destinations.iter().max_by_key(|destination| destination.time_wait);
+            let is_calm = worst.is_none_or(|worst| percent(u64::from(worst.time_wait), range) < warn);
+            if tcp.is_cut && is_calm && overflown == 0 && counted.is_none_or(|all| percent(all, range) >= warn) {
+                return Err(cut(tcp));
+            }
+            worst
+        }
+        // All together are fewer than would be too many towards one.
+        Err(_) if counted.is_some_and(|all| percent(all, range) < warn) && overflown == 0 => return Ok(Vec::new()),
+        Err(skip) => return Err(skip),
+    };
+    let (waiting, peer) = worst.map_or((0, ""), |worst| (u64::from(worst.time_wait), worst.peer.as_str()));
+    let share = percent(waiting, range);
+    let (severity, title) = match look.judge(share, false) {
+        Some(severity) => (severity, format!("{waiting} of {range} ports to {peer} wait for late packets")),
+        None if overflown > 0 && look.warn.is_some() => {
+            (Severity::Warn, format!("{overflown} connections did not fit into TIME_WAIT (TCPTimeWaitOverflow)"))
+        }
+        None => return Ok(Vec::new()),
+    };
+    let mut finding = look.finding(severity, share, title);
+    if let Some(all) = counted {
+        finding = finding.read("/proc/net/sockstat", "TCP tw", all as f64, "");
+    }
+    if let Ok((before, now)) = overflow {
+        finding = finding.counted(file_of("TcpExt."), "TcpExt TCPTimeWaitOverflow", before, now, "");
+    }
+    if let Some(worst) = worst {
+        let path = format!("sock_diag {} {}", worst.local, worst.peer);
+        let before = earlier(look, worst).map_or(0, |before| u64::from(before.time_wait));
+        finding = finding
+            .counted(&path, "TIME_WAIT", before, u64::from(worst.time_wait), "")
+            .by(users(look, worst))
+            .by([named("peer", &worst.peer, format!("{} closed connections to it", worst.time_wait))]);
+    }
+    let command = "sysctl -w net.ipv4.tcp_tw_reuse=1".to_owned();
+    Ok(vec![finding.fix("keep connections and use them again; or let new ones take these ports", Some(command))])
+}
+
+pub(super) fn sockmem(look: &Look<'_>) -> Verdict {
+    let pages = look.now().net.sockets.get()?.get("TCP.mem").copied();
+    let limits = &look.now().net.limits;
+    let (pressure, most) = (limits.get("tcp_mem.1").copied(), limits.get("tcp_mem.2").copied());
+    let (Some(pages), Some(pressure), Some(most)) = (pages, pressure, most.filter(|most| *most > 0)) else {
+        return Err(Skip("/proc/sys/net/ipv4/tcp_mem: not visible in this network namespace".to_owned()));
+    };
+    let share = percent(pages, most);
+    let pruned = grown(look, "TcpExt.PruneCalled")
+        .saturating_add(grown(look, "TcpExt.TCPMemoryPressures"))
+        .saturating_add(grown(look, "TcpExt.TCPAbortOnMemory"));
+    let Some(severity) = look.judge(share, pruned > 0) else { return Ok(Vec::new()) };
+    let bytes = |pages: u64| Bytes(pages.saturating_mul(PAGE));
+    let mut finding = look
+        .finding(severity, share, format!("TCP uses {} of {} ({share:.0}%)", bytes(pages), bytes(most)))
+        .read("/proc/net/sockstat", "TCP mem", pages as f64, " pages")
+        .read("/proc/sys/net/ipv4/tcp_mem", "pressure", pressure as f64, " pages")
+        .read("/proc/sys/net/ipv4/tcp_mem", "most", most as f64, " pages")
+        .agreed(1 + u32::from(pruned > 0));
+    for name in ["TcpExt.PruneCalled", "TcpExt.TCPMemoryPressures", "TcpExt.TCPAbortOnMemory"] {
+        if let Ok((before, now)) = counter(look, name) {
+            finding = finding.counted(file_of(name), &name.replace('.', " "), before, now, "");
+        }
+    }
+    let mut full: Vec<&Connection> =
+        look.now().net.tcp.known().map(|tcp| tcp.connections.iter().collect()).unwrap_or_default();
+    full.sort_by_key(|one| std::cmp::Reverse(one.receive_queue.max(one.send_queue)));
+    let say = |one: &&Connection| {
+        let (unread, unsent) = (u64::from(one.receive_queue), u64::from(one.send_queue));
+        let what = format!("{}: {} not read, {} not sent", one.peer, Bytes(unread), Bytes(unsent));
+        holder(look, one.inode, one.uid, what)
+    };
+    let culprits: Vec<Culprit> = full.iter().take(culprit::NAMED).filter_map(say).collect();
+    Ok(vec![
+        finding
+            .by(culprits)
+            .fix("find the connections that are not read or not acknowledged", Some("ss -tmn".to_owned())),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{netstat, snmp};
+    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::{Question, diagnose};
+    use crate::model::diagnosis::Severity::{Crit, Warn};
+    use crate::model::snapshot::net::{Connection, Destination, Owner, Tcp};
+    use crate::model::snapshot::{Field, Window};
+
+    /// /proc/net/stat/nf_conntrack of a 6.18 kernel with two CPUs.
+    fn stat(drop: u64, early: u64) -> String {
+        format!(
+            "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop icmp_error  expect_new expect_create expect_delete search_restart\n\
+             00000100  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 {drop:08x} {early:08x} 00000000  00000000 00000000 00000000 00000000\n\
+             00000100  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000  00000000 00000000 00000000 00000000\n"
+        )
+    }
+
+    #[test]
+    fn a_full_table_is_critical_once_it_drops() {
+        let rows = [
+            (100_000, 0, vec![]),
+            (215_000, 0, vec![Warn]),
+            (262_144, 0, vec![Warn]),
+            (262_144, 3_456, vec![Crit]),
+            // Another namespace fills it.
+            (10, 3_456, vec![Warn]),
+        ];
+        for (count, dropped, expected) in rows {
+            let scene = Scene::new("conntrack");
+            scene.file("proc/sys/net/netfilter/nf_conntrack_max", "262144\n");
+            scene.file("proc/sys/net/netfilter/nf_conntrack_count", &format!("{count}\n"));
+            scene.changing("proc/net/stat/nf_conntrack", &stat(1_000, 5), &stat(1_000 + dropped, 5));
+            let found = scene.ask("net.conntrack");
+            assert_eq!(severities(&found), expected, "{count} {dropped}");
+            if expected == [Crit] {
+                let title = "262144 of 262144 tracked connections are in use (100%), 3456 packets dropped";
+                assert_eq!(found[0].title, title);
+            }
+        }
+    }
+
+    fn machine(name: &str, range: &str, waiting: u64) -> Scene {
+        let scene = Scene::new(name);
+        scene.file("proc/sys/net/ipv4/ip_local_port_range", range);
+        scene.file(
+            "proc/net/sockstat",
+            &format!("sockets: used 17\nTCP: inuse 1 orphan 0 tw {waiting} alloc 1 mem 142\n"),
+        );
+        scene.file("proc/net/snmp", &snmp(&[], &[]));
+        scene.file("proc/net/netstat", &netstat(&[("TCPTimeWaitOverflow", 7)]));
+        scene
+    }
+
+    fn towards(ports: u32, time_wait: u32, is_cut: bool) -> Field<Tcp> {
+        let destination = Destination {
+            local: "10.0.0.1".to_owned(),
+            peer: "10.0.0.9:443".to_owned(),
+            ports,
+            time_wait,
+            inodes: vec![5, 6],
+        };
+        Field::Known(Tcp { destinations: vec![destination], seen: 40_000, is_cut, ..Tcp::default() })
+    }
+
+    fn skips(window: &Window, rule: &str) -> usize {
+        diagnose(window, &Question { only: vec![rule.to_owned()], ..Question::default() }).skipped.len()
+    }
+
+    #[test]
+    fn ports_to_one_destination_run_out() {
+        let mut window = machine("ports", "40000\t40063\n", 0).window();
+        for pid in [5, 6] {
+            window.to.net.owners.insert(pid, Owner { pid: 99, name: "client".to_owned() });
+        }
+        // Without sockets nothing is known.
+        assert_eq!(skips(&window, "net.ports"), 1);
+        for (before, now, expected) in
+            [(10, 44, vec![]), (10, 45, vec![Warn]), (10, 60, vec![Warn]), (60, 60, vec![Crit])]
+        {
+            (window.from.net.tcp, window.to.net.tcp) = (towards(before, 0, false), towards(now, 0, false));
+            assert_eq!(severities(&ask(&window, "net.ports")), expected, "{before} {now}");
+        }
+        window.to.net.tcp = towards(64, 3, false);
+        let found = ask(&window, "net.ports");
+        assert_eq!(
+            (severities(&found), found[0].title.as_str()),
+            (vec![Crit], "64 of 64 ports to 10.0.0.9:443 are in use")
+        );
+        let who: Vec<_> = found[0].culprits.iter().map(|who| (who.kind.as_str(), who.pid)).collect();
+        assert_eq!(who, [("process", Some(99)), ("peer", None)]);
+        // Cut: what was not seen may be worse.
+        window.to.net.tcp = towards(10, 0, true);
+        assert_eq!(skips(&window, "net.ports"), 1);
+    }
+
+    #[test]
+    fn three_thousand_in_time_wait_are_healthy() {
+        let mut window = machine("time-wait", "32768\t60999\n", 3_000).window();
+        // Known without sock_diag, too.
+        assert_eq!(severities(&ask(&window, "net.time_wait")), []);
+        window.to.net.tcp = towards(3_000, 3_000, false);
+        assert_eq!(severities(&ask(&window, "net.time_wait")), []);
+        assert_eq!(severities(&ask(&window, "net.ports")), []);
+        let mut window = machine("time-wait-many", "32768\t60999\n", 15_000).window();
+        assert_eq!(skips(&window, "net.time_wait"), 1);
+        window.to.net.tcp = towards(15_010, 15_000, false);
+        let found = ask(&window, "net.time_wait");
+        assert_eq!(severities(&found), [Warn]);
+        assert_eq!(found[0].title, "15000 of 28232 ports to 10.0.0.9:443 wait for late packets");
+    }
+
+    #[test]
+    fn connections_that_did_not_fit_into_time_wait_are_told() {
+        let scene = machine("time-wait-overflow", "32768\t60999\n", 3_000);
+        let overflow = |count| netstat(&[("TCPTimeWaitOverflow", count)]);
+        scene.changing("proc/net/netstat", &overflow(7), &overflow(107));
+        let mut window = scene.window();
+        window.to.net.tcp = towards(100, 100, false);
+        let found = ask(&window, "net.time_wait");
+        assert_eq!(severities(&found), [Warn]);
+        assert_eq!(found[0].title, "100 connections did not fit into TIME_WAIT (TCPTimeWaitOverflow)");
+    }
+
+    #[test]
+    fn memory_for_tcp_is_held_against_its_limit() {
+        for (pages, pruned, expected) in
+            [(142, 0, vec![]), (400_000, 0, vec![Warn]), (560_000, 0, vec![Warn]), (560_000, 40, vec![Crit])]
+        {
+            let scene = Scene::new("sockmem");
+            scene.file(
+                "proc/net/sockstat",
+                &format!("sockets: used 17\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem {pages}\n"),
+            );
+            scene.file("proc/sys/net/ipv4/tcp_mem", "287898\t383867\t575796\n");
+            scene.file("proc/net/snmp", &snmp(&[], &[]));
+            scene.changing("proc/net/netstat", &netstat(&[("PruneCalled", 0)]), &netstat(&[("PruneCalled", pruned)]));
+            let mut window = scene.window();
+            let full = Connection {
+                peer: "10.0.0.9:443".to_owned(),
+                receive_queue: 6 << 20,
+                inode: 5,
+                ..Connection::default()
+            };
+            window.to.net.tcp = Field::Known(Tcp { connections: vec![full], ..Tcp::default() });
+            window.to.net.owners.insert(5, Owner { pid: 99, name: "reader".to_owned() });
+            let found = ask(&window, "net.sockmem");
+            assert_eq!(severities(&found), expected, "{pages} {pruned}");
+            if let Some(found) = found.first() {
+                assert_eq!(found.culprits[0].pid, Some(99));
+                assert_eq!(found.culprits[0].what, "10.0.0.9:443: 6 MiB not read, 0 B not sent");
+            }
+        }
+        // In a network namespace the limit is not visible.
+        let scene = Scene::new("sockmem-namespace");
+        scene.file("proc/net/sockstat", "sockets: used 17\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 142\n");
+        assert_eq!(skips(&scene.window(), "net.sockmem"), 1);
+    }
+}
