@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # read by run.sh, which sets some of them
+# shellcheck shell=bash disable=SC2015,SC2016,SC2034,SC2154 # read by run.sh, which sets some of them
 # Faults of the CPUs, each some seconds long, and busy machines that are well.
 
 # cpu_start COMMAND...: in the background with all it starts, ended with all of it; its pid in $pid.

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2154 # read by run.sh, which sets some of them
+# shellcheck shell=bash disable=SC2015,SC2016,SC2034,SC2154 # read by run.sh, which sets some of them
 # Faults of processes and limits.
 
 # process_python NAME CODE: a process of that name, gone after 20 seconds whatever happens.

@@ -96,9 +96,9 @@ impl<'a> Family<'a> {
         self.before.get(&process.pid).copied().filter(|before| before.started == process.started)
     }
 
-    /// Who waited, or will wait, for one that ended: the nearest ancestor that lives.
+    /// Who waited, or will wait, for one that ended: the nearest ancestor that lives, in the end init.
     fn heir(&self, pid: i32) -> Option<i32> {
-        self.ancestors(pid).into_iter().find(|ancestor| self.after.contains_key(ancestor))
+        self.ancestors(pid).into_iter().chain([1]).find(|ancestor| self.after.contains_key(ancestor))
     }
 }
 
@@ -177,7 +177,11 @@ fn ended_by(window: &Window, family: &Family<'_>) -> BTreeMap<i32, Time> {
         }
     }
     times.retain(|_, (all, _)| *all > 0);
-    times.into_iter().map(|(pid, (all, system))| (pid, Time { all: all as f64, system: system as f64 })).collect()
+    // Whatever was missed, nobody has more than all CPUs.
+    let cpus = window.to.cpu.stat.known().map_or(usize::MAX, |stat| stat.each.len().max(1));
+    let most = 100.0 * cpus as f64 * window.seconds();
+    let time = |(all, system): (u64, u64)| Time { all: (all as f64).min(most), system: (system as f64).min(most) };
+    times.into_iter().map(|(pid, ticks)| (pid, time(ticks))).collect()
 }
 
 /// Those whose children come and go, by the time these took.
@@ -340,6 +344,16 @@ mod tests {
         assert_eq!(found[0].wanting, 2.8);
         assert_eq!(found[0].starter, Some((50, "make".to_owned())));
         assert!(found.iter().all(|crowd| crowd.name != "apm"));
+    }
+
+    #[test]
+    fn what_orphans_took_before_the_window_is_not_said_of_init() {
+        let mut window = Window::default();
+        window.to.at_us = 1_000_000;
+        window.from.processes = Field::Known(vec![process(1, 0, "init", 5, 100), process(30, 1, "old", 360_000, 0)]);
+        window.to.processes = Field::Known(vec![process(1, 0, "init", 5, 360_150)]);
+        let found = crowds(&window, By::Use);
+        assert_eq!((found[0].name.as_str(), found[0].cpu), ("init", 50.0));
     }
 
     #[test]
