@@ -126,7 +126,8 @@ fault_disk_is_silent() {
 # needs root losetup mkfs.ext4 fsfreeze fio
 fault_disk_is_slow() {
     io_slow_loop
-    undo "fsfreeze --unfreeze $WORK/below 2>/dev/null"
+    # A freeze that had begun ends after the process that asked for it is killed.
+    undo "for i in 1 2 3 4 5 6; do sleep 0.1; fsfreeze --unfreeze $WORK/below; done"
     io_background bash -c "for i in \$(seq 1 50); do fsfreeze --freeze $WORK/below; sleep 0.15; fsfreeze --unfreeze $WORK/below; sleep 0.02; done"
     io_background fio --thread --name=slow --filename="$IO_SLOW" --rw=randwrite --bs=4k --size=100M --direct=1 --numjobs=8 \
         --rate_iops=15 --time_based --runtime=8

@@ -107,9 +107,10 @@ fn raise(group: &Group, quota: f64) -> Option<String> {
     })
 }
 
-/// The pressure files are in the same folder only in v2.
+/// Only v2 has all files of a group in one folder; the pressure files are in none where the kernel has no PSI.
 fn is_v2(group: &Group) -> bool {
-    group.folders.pressure == group.folders.cpu
+    let folders = &group.folders;
+    folders.memory == folders.cpu || folders.pids == folders.cpu || folders.pressure == folders.cpu
 }
 
 pub(super) fn quota(look: &Look<'_>) -> Verdict {

@@ -14,8 +14,8 @@ const SLOW: &[&str] = &["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
 const RECENT_S: f64 = 300.0;
 /// Complaints that another rule tells of.
 const ELSEWHERE: &[&str] = &["oom_kill", "oom_victim"];
-/// Complaints after which something is broken.
-const BROKEN: &[&str] = &["lockup", "oops", "readonly"];
+/// Complaints after which the kernel itself is broken. Whether a file system still is, fs.readonly sees.
+const BROKEN: &[&str] = &["lockup", "oops"];
 /// Characters of a complaint that are shown.
 const QUOTE_MAX: usize = 52;
 
@@ -79,8 +79,9 @@ pub(super) fn log(look: &Look<'_>) -> Verdict {
     let Ok(uptime) = system.uptime.get() else {
         return Err(Skip("/proc/uptime: needed to know how old a record is".to_owned()));
     };
-    let is_recent =
-        |record: &&Record| uptime - record.at_s <= RECENT_S && !ELSEWHERE.contains(&record.pattern.as_str());
+    let is_recent = |record: &&Record| {
+        uptime - record.at_s <= RECENT_S && !ELSEWHERE.contains(&record.pattern.as_str()) && !is_of_loop(record)
+    };
     let recent: Vec<&Record> = log.records.iter().filter(is_recent).collect();
     let is_broken = |record: &&&Record| BROKEN.contains(&record.pattern.as_str());
     let Some(worst) = recent.iter().rev().find(is_broken).or(recent.last()) else { return Ok(Vec::new()) };
@@ -97,6 +98,11 @@ pub(super) fn log(look: &Look<'_>) -> Verdict {
         .read("/dev/kmsg", &format!("{} at", worst.pattern), worst.at_s, " s")
         .by(recent.iter().rev().filter_map(|record| hung(record)).take(culprit::NAMED));
     Ok(vec![finding.fix("read all of it", Some("dmesg -T --level=emerg,alert,crit,err,warn | tail -50".to_owned()))])
+}
+
+/// A loop device is another one each time: what was is told by fs.errors.
+fn is_of_loop(record: &Record) -> bool {
+    ["(loop", " loop", "device loop"].iter().any(|name| record.text.contains(name))
 }
 
 /// `INFO: task touch:812 blocked for more than 120 seconds.`
@@ -186,6 +192,10 @@ mod tests {
         );
         assert_eq!((found[0].culprits[0].pid, found[0].culprits[0].name.as_str()), (Some(812), "to:uch"));
         scene.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (sda1): Remounting filesystem read-only\n");
+        assert_eq!(severities(&scene.ask("sys.kmsg")), [Warn]);
+        scene.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (loop3): Remounting filesystem read-only\n");
+        assert_eq!(scene.ask("sys.kmsg"), []);
+        scene.file("dev/kmsg", "4,5,14930000000,-;Oops: general protection fault, kernel NULL pointer dereference\n");
         assert_eq!(severities(&scene.ask("sys.kmsg")), [Crit]);
     }
 
