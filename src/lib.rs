@@ -21,13 +21,15 @@
 //!   they mean).
 //! - `doctor`: rules over two snapshots a window apart, pure: what they know is in `model::snapshot`, which `probe` fills.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a run goes on.
+//! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads; findings are `model::diagnosis`,
+//!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
 //!
 //! # If you look for
 //!
 //! 1. what may start next, and why a task waits: `engine::schedule`, `engine::admit`
 //! 2. how a process is started without a fork: `sys::spawn`
-//! 3. what happens at Ctrl-C (and Ctrl-\): `engine::dispatch::Signals`, then `Input::Stop` in `engine::schedule`
+//! 3. what happens at Ctrl-C (and Ctrl-\): `engine::signals`, then `Input::Stop` in `engine::schedule`
 //! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::schedule` (`Input::Sampled`)
 //! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::carries`
 //! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`;
@@ -36,6 +38,8 @@
 //! 8. a new format of reports: a leaf in `report`, a line in `command::output`
 //! 9. what a resume runs again: `journal::resume`
 //! 10. exit codes: `command::failure`
+//! 11. a new rule of the doctor: a row in `RULES` of its area in `doctor`, what it needs to see in `probe` and
+//!     `model::snapshot`, a fault that makes it speak in `tests/faults`
 //! 11. a rule of the doctor: a row in `doctor::AREA`, what it reads in `probe`, its facts in `model::snapshot`
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. what a saved look may be: `command::doctor::saved`

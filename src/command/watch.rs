@@ -25,6 +25,8 @@ use crate::text::{number, transcript};
 
 /// Between two full looks while all is calm.
 const CALM: Duration = Duration::from_secs(10);
+/// The same where the kernel tells of stalls: what is left are disks that fill and the like.
+const ASLEEP: Duration = Duration::from_secs(30);
 /// Stalled share of a second, percent, from which on everything is read.
 const DISTURBED: f64 = 5.0;
 /// Memory that can be had, percent, below which everything is read.
@@ -78,7 +80,7 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
     loop {
         let is_calm = watched.findings().is_empty();
         let fired = match &triggers {
-            Some(triggers) if is_calm => triggers.wait(CALM).map_err(Failure::machine)?,
+            Some(triggers) if is_calm => triggers.wait(ASLEEP).map_err(Failure::machine)?,
             _ => {
                 std::thread::sleep(watch.every);
                 false

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # read by run.sh
+# shellcheck shell=bash disable=SC2034,SC2154 # read by run.sh
 # Faults of limits and repositories.
 
 # expect agent.nofile
@@ -36,8 +36,4 @@ fault_worktree_gone() {
 calm_fresh_git_lock() {
     git init -q "$scratch/repo" && touch "$scratch/repo/.git/index.lock"
     cd "$scratch/repo" || return 1
-}
-
-calm_idle() {
-    sleep 1
 }

@@ -12,7 +12,8 @@ use crate::sandbox::Sandbox;
 
 fn hosts() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts");
-    let mut hosts: Vec<PathBuf> = fs::read_dir(folder).expect("hosts").map(|entry| entry.expect("one").path()).collect();
+    let mut hosts: Vec<PathBuf> =
+        fs::read_dir(folder).expect("hosts").map(|entry| entry.expect("one").path()).collect();
     hosts.sort();
     hosts
 }

@@ -8,6 +8,7 @@ mod each;
 mod formats;
 mod generated;
 mod hostile;
+mod hosts;
 mod limits;
 mod plan;
 mod qa;
