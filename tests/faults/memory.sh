@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # read by run.sh
+# shellcheck shell=bash disable=SC2015,SC2016,SC2034,SC2154 # read by run.sh; words for other shells
 # Faults of memory, inside control groups where they would disturb others, and states that only look like one.
 
 # mem_group NAME BYTES: a control group with a memory limit, v1 or v2; its folder in $MEM_GROUP.
