@@ -16,7 +16,7 @@ use crate::model::event::{Ceilings, NoteLevel, PoolShape};
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, parse_duration};
 use crate::probe::machine;
-use crate::sys::process;
+use crate::sys::limits::{self, Resource};
 
 /// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
 /// at /proc.
@@ -172,7 +172,7 @@ impl Request {
         if let Some(left) = context.environment.slots_left().filter(|_| context.environment.parent().is_some()) {
             max = max.min(left.max(1));
         }
-        let files = process::open_files_limit();
+        let files = limits::get(Resource::Files).map_or(1024, |limit| limit.soft.unwrap_or(u64::MAX));
         let fit = (files.saturating_sub(FILES_OWN) / FILES_PER_ATTEMPT).clamp(1, u64::from(u32::MAX)) as u32;
         if fit < max {
             notes.push((

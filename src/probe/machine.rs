@@ -1,11 +1,10 @@
 //! The machine as admission sees it: memory to be had, pressure, CPU in use; and its size, for reports.
 
-use std::fs;
 use std::sync::Mutex;
 
 use crate::model::event::Host;
 use crate::model::unit::{Bytes, Percent};
-use crate::probe::Roots;
+use crate::probe::{Roots, cpu, field, memory, pressure};
 
 /// What the machine said at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,39 +30,28 @@ pub(crate) struct Meter {
 
 /// Reads the machine.
 pub(crate) fn read(roots: &Roots, meter: &Meter) -> Reading {
-    let meminfo = fs::read_to_string(roots.proc.join("meminfo")).unwrap_or_default();
-    let field = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024).map(Bytes)
-    };
-    let pressure = |resource: &str| {
-        let text = fs::read_to_string(roots.proc.join("pressure").join(resource)).ok()?;
-        let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
-        some.split_ascii_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok()).map(Percent)
+    let meminfo = memory::meminfo_of(roots);
+    let size = |name: &str| meminfo.known()?.get(name).copied().map(Bytes);
+    let stalled = |resource: &str| {
+        let stalls = field(&roots.proc.join("pressure").join(resource), pressure);
+        stalls.known().map(|stalls| Percent(stalls.some.avg10))
     };
     Reading {
-        available: field("MemAvailable"),
-        total: field("MemTotal"),
-        memory_pressure: pressure("memory"),
-        io_pressure: pressure("io"),
+        available: size("MemAvailable"),
+        total: size("MemTotal"),
+        memory_pressure: stalled("memory"),
+        io_pressure: stalled("io"),
         cpu_busy: cpu_busy(roots, meter),
     }
 }
 
 fn cpu_busy(roots: &Roots, meter: &Meter) -> Option<Percent> {
-    let now = cpu_ticks(&fs::read_to_string(roots.proc.join("stat")).ok()?)?;
+    let stat = cpu::stat_of(roots);
+    let ticks = stat.known()?.all;
+    let now = (ticks.busy(), ticks.sum());
     let before = meter.ticks.lock().ok()?.replace(now)?;
     let (busy, all) = (now.0.checked_sub(before.0)?, now.1.checked_sub(before.1)?);
     (all > 0).then(|| Percent(100.0 * busy as f64 / all as f64))
-}
-
-/// Busy and all ticks of the line for all CPUs: user, nice, system, idle, iowait, irq, softirq, steal.
-fn cpu_ticks(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> = line.split_ascii_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
-    let all: u64 = ticks.iter().try_fold(0u64, |sum, t| sum.checked_add(*t))?;
-    let idle = ticks.get(3)?.checked_add(*ticks.get(4)?)?;
-    Some((all.checked_sub(idle)?, all))
 }
 
 /// The size of the machine, for reports.

@@ -181,13 +181,6 @@ pub(crate) fn own_usage() -> (Duration, u64) {
     (time(usage.ru_utime) + time(usage.ru_stime), (usage.ru_maxrss.max(0) as u64) << 10)
 }
 
-/// How many files this process may have open.
-pub(crate) fn open_files_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is valid for writes.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 1024 }
-}
-
 /// The user apm acts as.
 pub(crate) fn uid() -> u32 {
     // SAFETY: a system call without arguments that cannot fail.
