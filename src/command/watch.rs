@@ -1,6 +1,7 @@
 //! `apm doctor --watch`: looks again and again. Calm, it reads five files a second and everything every ten, or sleeps
-//! until the kernel tells of a stall; in trouble it reads everything each time. On a terminal a screen, elsewhere one line
-//! for each change.
+//! until the kernel tells of a stall. In trouble it looks at the tasks each time too, and reads everything as often as a
+//! fixed share of a CPU allows: who watches a machine that suffers must not add to it. On a terminal a screen, elsewhere
+//! one line for each change.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -20,6 +21,7 @@ use crate::probe::collect::{self, Options, Own};
 use crate::probe::looks::Looks;
 use crate::probe::{Roots, cpu, field, memory, net, pressure, tasks};
 use crate::sys::pressure::Triggers;
+use crate::sys::process;
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::{number, transcript};
 
@@ -27,6 +29,10 @@ use crate::text::{number, transcript};
 const CALM: Duration = Duration::from_secs(10);
 /// The same where the kernel tells of stalls: what is left are disks that fill and the like.
 const ASLEEP: Duration = Duration::from_secs(30);
+/// The first full look after trouble began: until then the window is mostly the calm before it.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Share of one CPU that full looks may take in trouble. The rest, each second, takes about 0.3 % with 100 processes.
+const SHARE: f64 = 0.0015;
 /// Stalled share of a second, percent, from which on everything is read.
 const DISTURBED: f64 = 5.0;
 /// Memory that can be had, percent, below which everything is read.
@@ -77,6 +83,7 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
     let mut history = History::default();
     let mut changes: VecDeque<String> = VecDeque::new();
     let mut drawn = 0;
+    let mut cadence = Cadence { due: CALM, is_troubled: false };
     loop {
         let is_calm = watched.findings().is_empty();
         let fired = match &triggers {
@@ -89,11 +96,12 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
         let now = pulse(&watch.roots);
         let disturbed = fired | history.take(&last_pulse, &now);
         last_pulse = now;
-        if disturbed || !is_calm {
+        let is_troubled = disturbed || !is_calm;
+        if is_troubled {
             looks.look(&watch.roots, watch.own.pid, &[]);
         }
-        let since_full = Duration::from_micros((origin.elapsed().as_micros() as u64).saturating_sub(last_full.at_us));
-        if disturbed || !is_calm || since_full >= CALM {
+        if cadence.is_due(origin.elapsed(), is_troubled) {
+            let (before, _) = process::own_usage();
             let mut full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
             net::owners::find(&watch.roots, &last_full.net, &mut full.net);
             let activity = std::mem::take(&mut looks).finish();
@@ -110,6 +118,8 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
                     changes.pop_front();
                 }
             }
+            let (after, _) = process::own_usage();
+            cadence.looked(origin.elapsed(), after.saturating_sub(before));
         }
         if is_screen {
             let processes = processes(watch, origin);
@@ -127,6 +137,34 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
             if !watch.context.ui.result((back + &frame).as_bytes()).map_err(Failure::machine)? {
                 return Ok(Exit::Good);
             }
+        }
+    }
+}
+
+/// When everything is read.
+struct Cadence {
+    /// Since the start.
+    due: Duration,
+    is_troubled: bool,
+}
+
+impl Cadence {
+    /// Whether it is to be read now. Trouble that begins does not wait.
+    fn is_due(&mut self, now: Duration, is_troubled: bool) -> bool {
+        let begins = is_troubled && !self.is_troubled;
+        self.is_troubled = is_troubled;
+        if begins {
+            self.due = now + SETTLE;
+        }
+        begins || now >= self.due
+    }
+
+    /// It was read, at the cost of so much CPU time.
+    fn looked(&mut self, now: Duration, cost: Duration) {
+        if !self.is_troubled {
+            self.due = now + CALM;
+        } else if now >= self.due {
+            self.due = now + cost.div_f64(SHARE).clamp(SETTLE, CALM);
         }
     }
 }
@@ -277,8 +315,30 @@ fn sparks(row: &VecDeque<f64>, room: usize, unicode: bool) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::time::Duration;
 
-    use super::sparks;
+    use super::{Cadence, sparks};
+
+    #[test]
+    fn everything_is_read_when_trouble_begins_and_then_as_often_as_its_cost_allows() {
+        let mut cadence = Cadence { due: Duration::from_secs(10), is_troubled: false };
+        // Seconds in which everything is read, each time for so many milliseconds; trouble from second 4 to 30.
+        let mut read = |cost: u64, seconds: std::ops::Range<u64>| -> Vec<u64> {
+            let mut is_read = |second: &u64| {
+                let now = Duration::from_secs(*second);
+                let is_due = cadence.is_due(now, (4..30).contains(second));
+                if is_due {
+                    cadence.looked(now, Duration::from_millis(cost));
+                }
+                is_due
+            };
+            seconds.filter(|second| is_read(second)).collect()
+        };
+        assert_eq!(read(1, 0..10), [4, 6, 8]);
+        assert_eq!(read(6, 10..20), [10, 14, 18]);
+        assert_eq!(read(500, 20..26), [22]);
+        assert_eq!(read(1, 26..60), [32, 42, 52]);
+    }
 
     #[test]
     fn sparks_show_the_newest_and_say_what_is_unknown() {

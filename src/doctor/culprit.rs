@@ -25,24 +25,41 @@ pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl 
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
 
+/// Processes as they were at the start of the window.
+pub(crate) struct Earlier<'a>(HashMap<(i32, u64), &'a Process>);
+
+impl<'a> Earlier<'a> {
+    pub(crate) fn of(window: &'a Window) -> Self {
+        let all = window.from.processes.known().into_iter().flatten();
+        Self(all.map(|process| ((process.pid, process.started), process)).collect())
+    }
+
+    /// The same process, and not one that has its number now.
+    pub(crate) fn get(&self, process: &Process) -> Option<&'a Process> {
+        self.0.get(&(process.pid, process.started)).copied()
+    }
+
+    /// What was added since. One that started in the window took all it has; what could not be read at its start or now
+    /// is nothing that was added.
+    pub(crate) fn growth<N: Into<Option<u64>>>(&self, process: &Process, amount: impl Fn(&Process) -> N) -> u64 {
+        let amount = |process: &Process| -> Option<u64> { amount(process).into() };
+        let before = self.get(process).map_or(Some(0), amount);
+        before.zip(amount(process)).map_or(0, |(before, now)| now.saturating_sub(before))
+    }
+}
+
 /// The processes that took the most of something in the window. One that started in it took all it has; where nobody
 /// looked at its start, nobody knows.
-pub(crate) fn took(window: &Window, amount: impl Fn(&Process) -> u64, say: impl Fn(u64) -> String) -> Vec<Culprit> {
+pub(crate) fn took<N: Into<Option<u64>>>(
+    window: &Window,
+    amount: impl Fn(&Process) -> N,
+    say: impl Fn(u64) -> String,
+) -> Vec<Culprit> {
     if window.from.processes.known().is_none() {
         return Vec::new();
     }
-    let before: HashMap<(i32, u64), u64> = window
-        .from
-        .processes
-        .known()
-        .into_iter()
-        .flatten()
-        .map(|process| ((process.pid, process.started), amount(process)))
-        .collect();
-    let growth = |process: &Process| {
-        amount(process).saturating_sub(before.get(&(process.pid, process.started)).copied().unwrap_or_default())
-    };
-    most(window, growth, say)
+    let earlier = Earlier::of(window);
+    most(window, |process| earlier.growth(process, &amount), say)
 }
 
 /// By memory in RAM.
@@ -117,7 +134,7 @@ pub(crate) fn thing(kind: &str, name: &str, what: String) -> Culprit {
 /// By bytes written to disks in the window; only where /proc/PID/io may be read.
 pub(crate) fn by_writing(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
-    let written = |process: &Process| process.io.map_or(0, |io| io.written);
+    let written = |process: &Process| process.io.map(|io| io.written);
     took(window, written, |bytes| format!("writes {}/s", Bytes((bytes as f64 / seconds) as u64)))
 }
 
@@ -129,9 +146,8 @@ const KERNEL: i32 = 2;
 /// Those that move the most to and from disks, threads of the kernel left out.
 pub(crate) fn movers(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
-    let bytes = |process: &Process| match process.io {
-        Some(io) if process.parent != KERNEL => io.read.saturating_add(io.written),
-        _ => 0,
+    let bytes = |process: &Process| {
+        process.io.filter(|_| process.parent != KERNEL).map(|io| io.read.saturating_add(io.written))
     };
     let say = |bytes: u64| {
         let speed = bytes as f64 / seconds;

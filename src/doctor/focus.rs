@@ -1,9 +1,10 @@
 //! Why one process, with its threads and children, is not faster: what its threads did in each look, what it waited for,
 //! what it took. The answer to `--pid` and `--cgroup`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::doctor::{Bad, Look, Rule, Skip, Verdict, culprit};
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
 use crate::model::snapshot::process::{Process, Task};
 use crate::model::unit::Bytes;
@@ -74,29 +75,18 @@ fn check(look: &Look<'_>) -> Verdict {
     let Some(first) = now.iter().find(|process| process.pid == window.focus[0]).or(now.first()) else {
         return Err(Skip(format!("process {} has ended", window.focus[0])));
     };
-    let before: HashMap<(i32, u64), &Process> = look
-        .before()
-        .processes
-        .known()
-        .into_iter()
-        .flatten()
-        .map(|process| ((process.pid, process.started), process))
-        .collect();
-    let grown = |amount: &dyn Fn(&Process) -> u64| -> u64 {
-        let one = |process: &&Process| {
-            let then = before.get(&(process.pid, process.started)).map_or(0, |then| amount(then));
-            amount(process).saturating_sub(then)
-        };
-        now.iter().map(one).fold(0, u64::saturating_add)
+    let earlier = Earlier::of(window);
+    let grown = |amount: &dyn Fn(&Process) -> Option<u64>| -> u64 {
+        now.iter().map(|process| earlier.growth(process, amount)).fold(0, u64::saturating_add)
     };
     let seconds = window.seconds();
-    let cpu = grown(&|process| process.cpu_ticks) as f64 / seconds;
-    let delayed = grown(&|process| process.run_delay_ns.unwrap_or_default()) as f64 / 1e7 / seconds;
-    let faults = grown(&|process| process.major_faults) as f64 / seconds;
+    let cpu = grown(&|process| Some(process.cpu_ticks)) as f64 / seconds;
+    let delayed = grown(&|process| process.run_delay_ns) as f64 / 1e7 / seconds;
+    let faults = grown(&|process| Some(process.major_faults)) as f64 / seconds;
     // Those of other users may not be seen: absent is not zero.
     let io = first.io.map(|_| {
-        let read = grown(&|process| process.io.map_or(0, |io| io.read)) as f64 / seconds;
-        (read, grown(&|process| process.io.map_or(0, |io| io.written)) as f64 / seconds)
+        let read = grown(&|process| process.io.map(|io| io.read)) as f64 / seconds;
+        (read, grown(&|process| process.io.map(|io| io.written)) as f64 / seconds)
     });
 
     let tasks: Vec<&Task> = window.activity.tasks.iter().filter(|task| in_focus(&task.pid)).collect();
@@ -158,8 +148,7 @@ fn check(look: &Look<'_>) -> Verdict {
     let mut members = now;
     members.sort_by_key(|process| std::cmp::Reverse(process.cpu_ticks));
     let say = |process: &&Process| {
-        let then = before.get(&(process.pid, process.started)).map_or(0, |then| then.cpu_ticks);
-        let cpu = process.cpu_ticks.saturating_sub(then) as f64 / seconds;
+        let cpu = earlier.growth(process, |process| process.cpu_ticks) as f64 / seconds;
         culprit::process(process, format!("{cpu:.0}% of a CPU, {} in RAM", Bytes(process.resident)))
     };
     let named: Vec<_> = members.iter().take(culprit::NAMED).map(say).collect();

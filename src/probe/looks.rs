@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::model::snapshot::process::{Activity, Ancestor, Sizes, Task};
-use crate::probe::tasks::{PAGE, is_number, parse};
-use crate::probe::{Roots, cpu, read_into};
+use crate::probe::tasks::{is_number, parse};
+use crate::probe::{PAGE, Roots, cpu, read_into};
 
 /// Tasks looked at in one look.
 const TASKS_MAX: usize = 4_000;
@@ -132,9 +132,7 @@ impl Looks {
             task.sleeping += 1;
         } else {
             task.blocked += 1;
-            if read_into(&folder.join("schedstat"), &mut text).is_ok()
-                && let Some(runs) = timeslices(&text)
-            {
+            if let Some(runs) = runs(folder, &mut text) {
                 let before = self.runs.insert((pid, stat.pid), (self.looks, runs));
                 if before == Some((self.looks - 1, runs)) {
                     task.stuck += 1;
@@ -207,7 +205,15 @@ fn is_frozen(roots: &Roots, folder: &Path) -> bool {
     })
 }
 
-/// The third number of schedstat: how often a task was put on a CPU.
-fn timeslices(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
+/// How often a task was put on a CPU, or where the kernel does not count that, how often it left one.
+fn runs(folder: &Path, text: &mut Vec<u8>) -> Option<u64> {
+    if read_into(&folder.join("schedstat"), text).is_ok()
+        && let Some(runs) = std::str::from_utf8(text).ok()?.split_ascii_whitespace().nth(2)
+    {
+        return runs.parse().ok();
+    }
+    read_into(&folder.join("status"), text).ok()?;
+    let text = String::from_utf8_lossy(text);
+    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    of("voluntary_ctxt_switches:")?.checked_add(of("nonvoluntary_ctxt_switches:")?)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::model::snapshot::memory::{Controller, Memory, Slab};
 use crate::model::snapshot::{Counters, Field};
-use crate::probe::{Roots, counters, field, number, pressure, say};
+use crate::probe::{PAGE, Roots, counters, field, number, pressure, say};
 
 /// /proc/slabinfo takes the kernel a millisecond or more, so it is read only where its memory is more than one in this
 /// many bytes of RAM.
@@ -13,8 +13,6 @@ const SLAB_SHARE: u64 = 100;
 const SLABS_MAX: usize = 10;
 /// Memory controllers read.
 const CONTROLLERS_MAX: usize = 64;
-/// Page size of x86-64 and of aarch64 as distributions build it.
-const PAGE: u64 = 4096;
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots) -> Memory {

@@ -12,6 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod room;
+mod stat;
 pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod watchers;
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::{Counters, Field, Pressure, Stall};
 
+/// Page size of x86-64 and of aarch64 as distributions build it.
+const PAGE: u64 = 4096;
 /// Longest file of the kernel that is read; what is longer is cut. /proc/net/tcp is not read, it has no bound.
 const FILE_MAX: u64 = 4 << 20;
 

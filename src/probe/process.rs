@@ -1,17 +1,15 @@
 //! One look at all processes, and sums over trees of them.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::time::Duration;
 
 use crate::model::unit::Bytes;
-use crate::probe::Roots;
+use crate::probe::stat::Stat;
+use crate::probe::tasks::is_number;
+use crate::probe::{PAGE, Roots, read_into};
 
 /// Clock ticks a second in /proc/PID/stat: USER_HZ, 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
-/// Page size of x86-64 and of aarch64 as distributions build it.
-const PAGE: u64 = 4096;
 
 /// What /proc/PID/stat says that a tree needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +47,10 @@ pub(crate) fn sweep(roots: &Roots) -> Table {
     let Ok(entries) = std::fs::read_dir(&roots.proc) else { return table };
     let mut text = Vec::with_capacity(512);
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        if !name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+        if !is_number(entry.file_name().as_encoded_bytes()) {
             continue;
         }
-        text.clear();
-        let read = File::open(entry.path().join("stat")).and_then(|file| file.take(4096).read_to_end(&mut text));
-        if read.is_ok()
+        if read_into(&entry.path().join("stat"), &mut text).is_ok()
             && let Some(process) = parse(&text)
         {
             table.children.entry(process.parent).or_default().push(table.processes.len());
@@ -65,27 +60,21 @@ pub(crate) fn sweep(roots: &Roots) -> Table {
     table
 }
 
-/// Reads /proc/PID/stat. The name is in parentheses and may contain anything, parentheses too. Ended processes give
-/// nothing: their memory is gone and their time is their parent's.
+/// Reads /proc/PID/stat. Ended processes give nothing: their memory is gone and their time is their parent's.
 fn parse(text: &[u8]) -> Option<Process> {
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')')?;
-    let pid = std::str::from_utf8(text.get(..open)?).ok()?.trim().parse().ok()?;
-    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(22).collect();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
+    let stat = Stat::parse(text).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+    let mut ticks = 0u64;
+    for at in 11..=14 {
+        ticks = ticks.checked_add(stat.field(at)?)?;
     }
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let ticks = number(11)?.checked_add(number(12)?)?.checked_add(number(13)?)?.checked_add(number(14)?)?;
     Some(Process {
-        pid,
-        parent: fields.get(1)?.parse().ok()?,
-        group: fields.get(2)?.parse().ok()?,
-        session: fields.get(3)?.parse().ok()?,
+        pid: stat.pid,
+        parent: stat.field(1)?,
+        group: stat.field(2)?,
+        session: stat.field(3)?,
         cpu_time: TICK.saturating_mul(u32::try_from(ticks).ok()?),
-        memory: Bytes(number(21)?.checked_mul(PAGE)?),
-        threads: u32::try_from(number(17)?).ok()?,
+        memory: Bytes(stat.field::<u64>(21)?.checked_mul(PAGE)?),
+        threads: stat.field(17)?,
     })
 }
 

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::process::{Io, Process};
-use crate::probe::{Roots, read_into, say};
+use crate::probe::stat::Stat;
+use crate::probe::{PAGE, Roots, read_into, say};
 
-/// Page size of x86-64 and of aarch64 as distributions build it.
-pub(crate) const PAGE: u64 = 4096;
 /// Processes whose further files are read; with more the rest has only /proc/PID/stat.
 const DETAILED_MAX: usize = 1_000;
 /// From so many open files on the limit is read too: nobody sets one below.
@@ -101,30 +100,26 @@ fn files_max(text: &str) -> Option<(u64, u64)> {
     Some((limit()?, limit()?))
 }
 
-/// /proc/PID/stat. The name is in parentheses and may contain anything, parentheses too.
+/// /proc/PID/stat
 pub(crate) fn parse(text: &[u8]) -> Option<Process> {
-    let open = text.iter().position(|byte| *byte == b'(')?;
-    let close = text.iter().rposition(|byte| *byte == b')').filter(|close| *close > open)?;
-    let pid = std::str::from_utf8(&text[..open]).ok()?.trim().parse().ok()?;
-    let rest = std::str::from_utf8(&text[close + 1..]).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().take(40).collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let stat = Stat::parse(text)?;
+    let number = |at: usize| stat.field::<u64>(at);
     Some(Process {
-        pid,
-        name: String::from_utf8_lossy(&text[open + 1..close]).into_owned(),
-        state: fields.first()?.chars().next()?,
-        parent: fields.get(1)?.parse().ok()?,
+        pid: stat.pid,
+        name: String::from_utf8_lossy(stat.name).into_owned(),
+        state: stat.state,
+        parent: stat.field(1)?,
         major_faults: number(9)?,
         cpu_ticks: number(11)?.checked_add(number(12)?)?,
         system_ticks: number(12)?,
         children_system_ticks: number(14).unwrap_or_default(),
         children_ticks: number(13).zip(number(14)).map_or(0, |(user, system)| user.saturating_add(system)),
-        nice: fields.get(16)?.parse().ok()?,
-        threads: u32::try_from(number(17)?).ok()?,
+        nice: stat.field(16)?,
+        threads: stat.field(17)?,
         started: number(19)?,
         resident: number(21)?.checked_mul(PAGE)?,
-        processor: number(36).and_then(|cpu| u32::try_from(cpu).ok()).unwrap_or_default(),
-        realtime: number(37).and_then(|priority| u32::try_from(priority).ok()).unwrap_or_default(),
+        processor: stat.field(36).unwrap_or_default(),
+        realtime: stat.field(37).unwrap_or_default(),
         ..Process::default()
     })
 }

@@ -2,7 +2,8 @@
 
 use crate::doctor::cpu::crowd::{self, By, crowds};
 use crate::doctor::cpu::{has_waited_a_minute, online, percent, spent, stats};
-use crate::doctor::{Look, Skip, Verdict, cpus_effective, culprit};
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::{Look, Skip, Verdict, cpus_effective};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::Snapshot;
 use crate::model::snapshot::process::{Process, Task};
@@ -206,14 +207,16 @@ pub(super) fn delay(look: &Look<'_>) -> Verdict {
     let (before, after) = stats(look)?;
     let spent = spent(&before.all, &after.all);
     let is_full = percent(spent.busy(), spent.sum()) >= FULL;
-    let (was, now) = (look.before().processes.get()?, look.now().processes.get()?);
+    look.before().processes.get()?;
+    let now = look.now().processes.get()?;
     if !now.iter().any(|process| process.run_delay_ns.is_some()) {
         return Err(Skip("/proc/PID/schedstat: not there".to_owned()));
     }
     let seconds = look.window.seconds();
+    let earlier = Earlier::of(look.window);
+    let delay = |process: &Process| earlier.get(process)?.run_delay_ns;
     let waited = |process: &Process| {
-        let earlier = was.iter().find(|it| it.pid == process.pid && it.started == process.started)?;
-        Some(100.0 * process.run_delay_ns?.saturating_sub(earlier.run_delay_ns?) as f64 / (seconds * 1e9))
+        Some(100.0 * process.run_delay_ns?.saturating_sub(delay(process)?) as f64 / (seconds * 1e9))
     };
     // Those that were made nice asked for it.
     let may_wait = |process: &&Process| process.nice <= 0 && process.pid != look.window.observer;
@@ -225,14 +228,13 @@ pub(super) fn delay(look: &Look<'_>) -> Verdict {
     let severity = if is_full { Severity::Info } else { Severity::Warn };
     let why = if is_full { "" } else { " though CPUs are idle" };
     let count = if victims.len() == 1 { "a process".to_owned() } else { format!("{} processes", victims.len()) };
-    let earlier = was.iter().find(|it| it.pid == worst.pid).and_then(|it| it.run_delay_ns).unwrap_or_default();
     let named = victims.iter().take(culprit::NAMED);
     let finding = look
         .finding(severity, share, format!("{count} waited up to {share:.0}% of the time for a CPU{why}"))
         .counted(
             &format!("/proc/{}/schedstat", worst.pid),
             "waited",
-            earlier,
+            delay(worst).unwrap_or_default(),
             worst.run_delay_ns.unwrap_or_default(),
             "ns",
         )

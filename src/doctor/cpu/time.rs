@@ -3,7 +3,8 @@
 
 use crate::doctor::cpu::crowd::{self, By, crowds};
 use crate::doctor::cpu::{each, has_waited_a_minute, online, percent, spent, stats};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::{Look, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::{Process, Task};
 
@@ -278,7 +279,7 @@ pub(super) fn switches(look: &Look<'_>) -> Verdict {
     }
     let Some(severity) = look.judge(rate, false) else { return Ok(Vec::new()) };
     let seconds = look.window.seconds();
-    let turns = |process: &Process| process.turns.unwrap_or_default();
+    let turns = |process: &Process| process.turns;
     let mut culprits =
         culprit::took(look.window, turns, |turns| format!("ran {:.0} times a second", turns as f64 / seconds));
     // Only first threads say how often they ran: where those are not it, kernel time tells better.
@@ -297,12 +298,9 @@ pub(super) fn switches(look: &Look<'_>) -> Verdict {
 
 /// First threads together got a CPU so often a second or more.
 fn explains(look: &Look<'_>, rate: f64) -> bool {
-    let was = look.before().processes.known().map_or(&[][..], |all| all.as_slice());
-    let sum: u64 = look.now().processes.known().into_iter().flatten().fold(0, |sum: u64, process| {
-        let earlier = was.iter().find(|it| it.pid == process.pid && it.started == process.started);
-        let before = earlier.and_then(|it| it.turns).unwrap_or_default();
-        sum.saturating_add(process.turns.unwrap_or_default().saturating_sub(before))
-    });
+    let earlier = Earlier::of(look.window);
+    let turns = |process: &Process| earlier.growth(process, |process| process.turns);
+    let sum = look.now().processes.known().into_iter().flatten().map(turns).fold(0, u64::saturating_add);
     look.rate(0, sum) >= rate
 }
 
@@ -326,13 +324,11 @@ pub(super) fn forks(look: &Look<'_>) -> Verdict {
 }
 
 pub(super) fn realtime(look: &Look<'_>) -> Verdict {
-    let was = look.before().processes.get()?;
+    look.before().processes.get()?;
     let now = look.now().processes.get()?;
     let seconds = look.window.seconds();
-    let share = |process: &Process| {
-        let earlier = was.iter().find(|it| it.pid == process.pid && it.started == process.started);
-        process.cpu_ticks.saturating_sub(earlier.map_or(0, |it| it.cpu_ticks)) as f64 / seconds
-    };
+    let earlier = Earlier::of(look.window);
+    let share = |process: &Process| earlier.growth(process, |process| process.cpu_ticks) as f64 / seconds;
     let thread = |process: &Process| {
         let looks = look.window.activity.looks;
         let mut own = look.window.activity.tasks.iter().filter(|task| task.pid == process.pid && task.realtime > 0);

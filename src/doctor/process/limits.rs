@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::{Look, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::Process;
@@ -25,8 +26,9 @@ fn use_of_files(process: &Process) -> Option<f64> {
 }
 
 pub(super) fn files(look: &Look<'_>) -> Verdict {
-    let was = look.before().processes.get()?;
+    look.before().processes.get()?;
     let now = look.now().processes.get()?;
+    let earlier = Earlier::of(look.window);
     let is_program = |process: &&Process| {
         process.parent != KTHREADD
             && process.pid != KTHREADD
@@ -36,8 +38,7 @@ pub(super) fn files(look: &Look<'_>) -> Verdict {
     let programs: Vec<&Process> = now.iter().filter(is_program).collect();
     let unseen = programs.iter().filter(|process| process.files.is_none()).count();
     let is_full_already = |process: &Process| {
-        let earlier = was.iter().find(|it| it.pid == process.pid && it.started == process.started);
-        earlier.and_then(use_of_files).is_some_and(|share| look.crit.is_some_and(|crit| share >= crit))
+        earlier.get(process).and_then(use_of_files).is_some_and(|share| look.crit.is_some_and(|crit| share >= crit))
     };
     let mut full: Vec<(f64, Severity, &Process)> = programs
         .iter()

@@ -51,7 +51,8 @@ fn parse(text: &str, whole: Option<&BTreeSet<String>>) -> Option<Vec<Device>> {
             None => devices.push(device),
         }
     }
-    let found = !devices.is_empty();
+    // A machine without a disk, which /sys confirms, has an empty file.
+    let found = !devices.is_empty() || (text.is_empty() && whole.is_some_and(BTreeSet::is_empty));
     devices.retain(|device| device.reads.saturating_add(device.writes).saturating_add(device.in_flight) > 0);
     found.then_some(devices)
 }
