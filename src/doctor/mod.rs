@@ -244,6 +244,16 @@ fn finite(finding: &mut Finding) {
     }
 }
 
+/// Whether a path of a control group, or a text with one, names a group that `apm run` made for a task: its limits are
+/// meant, and the run tells when one strikes.
+fn is_of_run(text: &str) -> bool {
+    let made = |part: &str| {
+        let Some(run) = part.strip_prefix("apm-") else { return false };
+        run.starts_with(|first: char| first.is_ascii_digit()) && run.contains('-')
+    };
+    text.split(['/', ' ', ',']).any(made)
+}
+
 /// The rules that a question is about, with the thresholds in effect.
 pub(crate) fn asked(question: &Question) -> Vec<RuleFacts> {
     let facts = |rule: &Rule| {

@@ -2,7 +2,7 @@
 
 use crate::doctor::memory::group::is_inside;
 use crate::doctor::memory::{VMSTAT, events, growth, raise};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::{Look, Skip, Verdict, culprit, is_of_run};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::system::Record;
@@ -93,7 +93,9 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
     let count = in_window.max(logged.len() as u64);
     let last = logged.last();
     let by_machine = logged.iter().any(|kill| !kill.by_group);
-    let is_fresh = last.is_some_and(|kill| kill.age_s <= FRESH_S);
+    // A limit that `apm run` was told to set did what it is for, and the run has said so.
+    let is_news = |kill: &&Kill<'_>| !kill.group.is_some_and(is_of_run);
+    let is_fresh = logged.iter().rev().find(is_news).is_some_and(|kill| kill.age_s <= FRESH_S);
     let Some(severity) = look.judge(count as f64, in_window > 0) else { return Ok(Vec::new()) };
     let severity = if in_window > 0 || by_machine || is_fresh { severity } else { Severity::Info };
     // A kill of before the window is no reason for alarm now.
@@ -197,6 +199,9 @@ mod tests {
             (GROUP_KILL, "15000.00 9.0\n", vec![Info]),
             (GROUP_KILL, "16400.00 9.0\n", vec![]),
             (MACHINE_KILL, "15000.00 9.0\n", vec![Warn]),
+            // A limit that a run of apm was told to set.
+            (&GROUP_KILL.replace("/ci", "/apm-20261125-171907-7009fe/3"), "14700.00 9.0\n", vec![Info]),
+            (&GROUP_KILL.replace("/ci", "/apm-proxy/3"), "14700.00 9.0\n", vec![Warn]),
             // Since boot, last week: no finding.
             ("6,1,1000,-;Linux version 6.18.44\n", "600000.00 9.0\n", vec![]),
         ];

@@ -1,6 +1,6 @@
 //! The clock, what it is read from, the kernel's complaints, and whether it measures stalls.
 
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::{Look, Skip, Verdict, culprit, is_of_run};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::system::Record;
 
@@ -80,7 +80,10 @@ pub(super) fn log(look: &Look<'_>) -> Verdict {
         return Err(Skip("/proc/uptime: needed to know how old a record is".to_owned()));
     };
     let is_recent = |record: &&Record| {
-        uptime - record.at_s <= RECENT_S && !ELSEWHERE.contains(&record.pattern.as_str()) && !is_of_loop(record)
+        uptime - record.at_s <= RECENT_S
+            && !ELSEWHERE.contains(&record.pattern.as_str())
+            && !is_of_loop(record)
+            && !(record.pattern == "pids_refused" && is_of_run(&record.text))
     };
     let recent: Vec<&Record> = log.records.iter().filter(is_recent).collect();
     let is_broken = |record: &&&Record| BROKEN.contains(&record.pattern.as_str());
@@ -195,6 +198,11 @@ mod tests {
         assert_eq!(severities(&scene.ask("sys.kmsg")), [Warn]);
         scene.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (loop3): Remounting filesystem read-only\n");
         assert_eq!(scene.ask("sys.kmsg"), []);
+        for (group, expected) in [("ci", vec![Warn]), ("apm-20261125-171907-7009fe", vec![])] {
+            let text = format!("4,5,14930000000,-;cgroup: fork rejected by pids controller in /{group}/2\n");
+            scene.file("dev/kmsg", &text);
+            assert_eq!(severities(&scene.ask("sys.kmsg")), expected, "{group}");
+        }
         scene.file("dev/kmsg", "4,5,14930000000,-;Oops: general protection fault, kernel NULL pointer dereference\n");
         assert_eq!(severities(&scene.ask("sys.kmsg")), [Crit]);
     }
