@@ -29,6 +29,8 @@ use crate::text::{number, transcript};
 const CALM: Duration = Duration::from_secs(10);
 /// The same where the kernel tells of stalls: what is left are disks that fill and the like.
 const ASLEEP: Duration = Duration::from_secs(30);
+/// How long the five files are read after the kernel told of a stall: it may have been a blip, or one of before.
+const AWAKE: Duration = Duration::from_secs(3);
 /// The first full look after trouble began: until then the window is mostly the calm before it.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Share of one CPU that full looks may take in trouble. The rest, each second, takes about 0.3 % with 100 processes.
@@ -83,18 +85,20 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
     let mut history = History::default();
     let mut changes: VecDeque<String> = VecDeque::new();
     let mut drawn = 0;
+    let mut awake_until = origin;
     let mut cadence = Cadence { due: CALM, is_troubled: false };
     loop {
         let is_calm = watched.findings().is_empty();
-        let fired = match &triggers {
-            Some(triggers) if is_calm => triggers.wait(ASLEEP).map_err(Failure::machine)?,
-            _ => {
-                std::thread::sleep(watch.every);
-                false
+        match &triggers {
+            Some(triggers) if is_calm && Instant::now() >= awake_until => {
+                if triggers.wait(ASLEEP).map_err(Failure::machine)? {
+                    awake_until = Instant::now() + AWAKE;
+                }
             }
-        };
+            _ => std::thread::sleep(watch.every),
+        }
         let now = pulse(&watch.roots);
-        let disturbed = fired | history.take(&last_pulse, &now);
+        let disturbed = history.take(&last_pulse, &now);
         last_pulse = now;
         let is_troubled = disturbed || !is_calm;
         if is_troubled {

@@ -299,6 +299,14 @@ time.sleep(20)"
     sleep 0.3
 }
 
+# expect fs.tmp_small tmp
+# needs root
+fault_small_tmp() {
+    mkdir "$scratch/tmp" && mount -t tmpfs -o size=200m apm-fault-tmp "$scratch/tmp" || { why='cannot mount'; return 1; }
+    undo "umount $scratch/tmp"
+    doctor_prefix=(env TMPDIR="$scratch/tmp")
+}
+
 # Paused containers are in the state of stuck tasks.
 # expect io.dstate
 # needs root

@@ -187,6 +187,33 @@ m = [mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
     sleep 0.5
 }
 
+# No memory is promised twice, and a process has been promised nearly all of it.
+# expect mem.commit python3
+# level crit
+# needs root python3
+# unsafe
+fault_promised_out() {
+    local committed
+    committed=$(awk '/^Committed_AS/ {print $2}' /proc/meminfo)
+    start python3 -c "$(mem_python 'm = mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); time.sleep(20)')"
+    sleep 0.5
+    # Each of the two zeroes the other.
+    undo "echo $(cat /proc/sys/vm/overcommit_ratio) >/proc/sys/vm/overcommit_ratio"
+    setting vm/overcommit_kbytes $(((committed + (4 << 20)) * 101 / 100)) && setting vm/overcommit_memory 2
+}
+
+# Files fill the memory faster than the kernel can make room, and processes that want some have to make it themselves.
+# expect mem.direct_reclaim
+# needs root python3
+# unsafe
+fault_direct_reclaim() {
+    truncate -s "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)K" "$scratch/sparse"
+    cat "$scratch/sparse" >/dev/null
+    setting vm/min_free_kbytes 1024 && setting vm/watermark_scale_factor 1 || return 1
+    for _ in 1 2 3 4 5 6; do start sh -c 'while :; do cat "$0" >/dev/null; done' "$scratch/sparse"; done
+    sleep 0.5
+}
+
 # Swap in use and nobody wants it back.
 # needs root python3 mkswap swapon
 # expect mem.swapin

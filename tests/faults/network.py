@@ -2,6 +2,7 @@
 
 usage: network.py WHAT HOST PORT [COUNT [MORE]]; runs until it is ended, or for half a minute."""
 
+import fcntl
 import os
 import random
 import resource
@@ -169,6 +170,30 @@ def udp_send(host, port, size=200, rate=0):
         ahead = sent / rate - (time.monotonic() - start) if rate else 0
         if ahead > 0:
             time.sleep(ahead)
+
+
+def tap(name, *_):
+    """The other end of a network interface: takes what is sent over it."""
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(device, 0x400454CA, struct.pack("16sH", name.encode(), 0x1002))
+    ready()
+    while running():
+        os.read(device, 4096)
+
+
+def fill(host, port, count=100, *_):
+    """Sends on many connections to somebody who does not read."""
+    held = []
+    for _ in range(count):
+        one = socket.create_connection((host, port))
+        one.setblocking(False)
+        try:
+            while True:
+                one.send(b"x" * 65536)
+        except BlockingIOError:
+            held.append(one)
+    ready()
+    time.sleep(30)
 
 
 def checksum(data):

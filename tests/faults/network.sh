@@ -95,6 +95,40 @@ fault_tbf_drops() {
         run_in "$near" udp_send 10.99.0.2 9 200 3000
 }
 
+# expect net.if_util t0
+# needs root ip ethtool tc python3
+fault_link_is_full() {
+    net_pair && ip -n "$near" tuntap add t0 mode tap && ip -n "$near" addr add 10.98.0.1/24 dev t0 &&
+        ip -n "$near" link set t0 up && run_in "$near" tap t0 0 && ip netns exec "$near" ethtool -s t0 speed 10 duplex full &&
+        ip -n "$near" neigh add 10.98.0.2 lladdr 02:00:00:00:00:02 dev t0 &&
+        tc -n "$near" qdisc add dev t0 root tbf rate 9500kbit burst 10kb limit 20kb &&
+        run_in "$near" udp_send 10.98.0.2 9 1200 3000
+}
+
+# expect net.softnet
+# expect cpu.softirq
+# needs root ip python3
+# unsafe
+fault_backlog_overflows() {
+    net_pair && setting net/core/netdev_max_backlog 1 || return 1
+    # What one CPU takes another has to deliver.
+    ip netns exec "$near" sh -c 'echo 2 >/sys/class/net/v0/queues/rx-0/rps_cpus' 2>/dev/null || { why='one CPU'; return 1; }
+    run_in "$far" udp_send 10.99.0.1 9 100 && run_in "$far" udp_send 10.99.0.1 9 100
+}
+
+# expect net.sockmem python3
+# needs root ip python3
+# unsafe
+fault_memory_of_sockets() {
+    start python3 "$here/network.py" keep 127.0.0.1 5991
+    sleep 0.5
+    start python3 "$here/network.py" fill 127.0.0.1 5991 200
+    sleep 2
+    local used
+    used=$(awk '/^TCP:/ {print $NF}' /proc/net/sockstat)
+    setting net/ipv4/tcp_mem "$((used / 2)) $((used * 3 / 4)) $((used * 20 / 19))"
+}
+
 # A bulk transfer over a slow link loses a little: that is how TCP finds its speed.
 # areas network
 # needs root ip tc python3

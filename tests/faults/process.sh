@@ -18,6 +18,18 @@ held = [open("/dev/null") for _ in range(245)]
 time.sleep(20)'
 }
 
+# expect sys.fd apm-holder
+# level crit
+# needs root python3
+# unsafe
+fault_files_of_the_machine() {
+    process_python apm-holder 'import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+held = [open("/dev/null") for _ in range(10000)]
+time.sleep(20)'
+    setting fs/file-max $(($(cut -f1 /proc/sys/fs/file-nr) * 100 / 97))
+}
+
 # expect proc.zombies apm-parent
 # needs python3
 fault_zombies() {

@@ -15,6 +15,7 @@
 #   # areas AREA...           words for apm doctor, where its default does not look
 # A function starts its fault in the background and returns when it is there. It has:
 #   undo 'COMMAND'            run at the end, the last first
+#   setting PATH VALUE        of /proc/sys/PATH, put back at the end
 #   start COMMAND...          in the background, ended at the end; its pid in $pid
 #   doctor_prefix=(...)       words before apm, for instance (ip netns exec NAME)
 #   doctor_words=(...)        more words for apm doctor
@@ -43,6 +44,10 @@ trap 'rm -rf "$work"' EXIT
 
 undo() { printf '%s\n' "$1" >>"$scratch/undo"; }
 start() { "$@" >"$scratch/out" 2>&1 & pid=$!; disown; undo "kill $pid 2>/dev/null; kill -9 $pid 2>/dev/null"; }
+setting() {
+    undo "printf %s '$(tr '\t' ' ' <"/proc/sys/$1")' >/proc/sys/$1"
+    { printf %s "$2" >"/proc/sys/$1"; } 2>/dev/null || { why="$1 cannot be set"; return 1; }
+}
 undo_all() { [ -f "$scratch/undo" ] && tac "$scratch/undo" | while IFS= read -r line; do eval "$line"; done >/dev/null 2>&1; }
 
 wanted() { # wanted FILE NAME

@@ -1,5 +1,7 @@
 //! Tables with an end: tracked connections, ports towards a destination, memory for sockets.
 
+use std::collections::BTreeMap;
+
 use super::path::cut;
 use super::queues::sockets;
 use super::{counter, file_of, grown, holder, named, percent};
@@ -202,20 +204,34 @@ pub(super) fn sockmem(look: &Look<'_>) -> Verdict {
             finding = finding.counted(file_of(name), &name.replace('.', " "), before, now, "");
         }
     }
-    let mut full: Vec<&Connection> =
-        look.now().net.tcp.known().map(|tcp| tcp.connections.iter().collect()).unwrap_or_default();
-    full.sort_by_key(|one| std::cmp::Reverse(one.receive_queue.max(one.send_queue)));
-    let say = |one: &&Connection| {
-        let (unread, unsent) = (u64::from(one.receive_queue), u64::from(one.send_queue));
-        let what = format!("{}: {} not read, {} not sent", one.peer, Bytes(unread), Bytes(unsent));
-        holder(look, one.inode, one.uid, what)
-    };
-    let culprits: Vec<Culprit> = full.iter().take(culprit::NAMED).filter_map(say).collect();
     Ok(vec![
         finding
-            .by(culprits)
+            .by(queues_by_holder(look))
             .fix("find the connections that are not read or not acknowledged", Some("ss -tmn".to_owned())),
     ])
+}
+
+/// Who has the most in the queues of its connections.
+fn queues_by_holder(look: &Look<'_>) -> Vec<Culprit> {
+    let net = &look.now().net;
+    let mut holders: BTreeMap<(Option<i32>, u32), Vec<&Connection>> = BTreeMap::new();
+    let queued = |one: &Connection| u64::from(one.receive_queue) + u64::from(one.send_queue);
+    let connections = net.tcp.known().into_iter().flat_map(|tcp| &tcp.connections);
+    for one in connections.filter(|one| queued(one) > 0) {
+        let pid = net.owners.get(&one.inode).map(|owner| owner.pid);
+        holders.entry((pid, one.uid)).or_default().push(one);
+    }
+    let sum = |all: &[&Connection], of: fn(&Connection) -> u32| Bytes(all.iter().map(|one| u64::from(of(one))).sum());
+    let mut holders: Vec<Vec<&Connection>> = holders.into_values().collect();
+    holders.sort_by_key(|all| std::cmp::Reverse(all.iter().map(|one| queued(one)).sum::<u64>()));
+    let say = |all: Vec<&Connection>| {
+        let fullest = all.iter().max_by_key(|one| queued(one))?;
+        let (unread, unsent) = (sum(&all, |one| one.receive_queue), sum(&all, |one| one.send_queue));
+        let more = if all.len() > 1 { format!(" and {} more", all.len() - 1) } else { String::new() };
+        let what = format!("{}{more}: {unread} not read, {unsent} not sent", fullest.peer);
+        holder(look, fullest.inode, fullest.uid, what)
+    };
+    holders.into_iter().take(culprit::NAMED).filter_map(say).collect()
 }
 
 #[cfg(test)]
@@ -356,19 +372,21 @@ mod tests {
             scene.file("proc/net/snmp", &snmp(&[], &[]));
             scene.changing("proc/net/netstat", &netstat(&[("PruneCalled", 0)]), &netstat(&[("PruneCalled", pruned)]));
             let mut window = scene.window();
-            let full = Connection {
-                peer: "10.0.0.9:443".to_owned(),
-                receive_queue: 6 << 20,
+            let connection = |peer: &str, receive_queue| Connection {
+                peer: peer.to_owned(),
+                receive_queue,
                 inode: 5,
                 ..Connection::default()
             };
-            window.to.net.tcp = Field::Known(Tcp { connections: vec![full], ..Tcp::default() });
+            let connections =
+                vec![connection("10.0.0.8:443", 1 << 20), connection("10.0.0.9:443", 6 << 20), connection("a:1", 0)];
+            window.to.net.tcp = Field::Known(Tcp { connections, ..Tcp::default() });
             window.to.net.owners.insert(5, Owner { pid: 99, name: "reader".to_owned() });
             let found = ask(&window, "net.sockmem");
             assert_eq!(severities(&found), expected, "{pages} {pruned}");
             if let Some(found) = found.first() {
                 assert_eq!(found.culprits[0].pid, Some(99));
-                assert_eq!(found.culprits[0].what, "10.0.0.9:443: 6 MiB not read, 0 B not sent");
+                assert_eq!(found.culprits[0].what, "10.0.0.9:443 and 1 more: 7 MiB not read, 0 B not sent");
             }
         }
         // In a network namespace the limit is not visible.

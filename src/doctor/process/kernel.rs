@@ -79,12 +79,11 @@ pub(super) fn log(look: &Look<'_>) -> Verdict {
     let Ok(uptime) = system.uptime.get() else {
         return Err(Skip("/proc/uptime: needed to know how old a record is".to_owned()));
     };
-    let is_recent = |record: &&Record| {
-        uptime - record.at_s <= RECENT_S
-            && !ELSEWHERE.contains(&record.pattern.as_str())
-            && !is_of_loop(record)
-            && !(record.pattern == "pids_refused" && is_of_run(&record.text))
+    let is_told_elsewhere = |record: &Record| {
+        ELSEWHERE.contains(&record.pattern.as_str()) || (record.pattern == "pids_refused" && is_of_run(&record.text))
     };
+    let is_recent =
+        |record: &&Record| uptime - record.at_s <= RECENT_S && !is_told_elsewhere(record) && !is_of_loop(record);
     let recent: Vec<&Record> = log.records.iter().filter(is_recent).collect();
     let is_broken = |record: &&&Record| BROKEN.contains(&record.pattern.as_str());
     let Some(worst) = recent.iter().rev().find(is_broken).or(recent.last()) else { return Ok(Vec::new()) };
