@@ -20,7 +20,7 @@ pub(crate) const RULES: &[Rule] = &[
         area: Area::Network,
         title: "TCP sends much again",
         source: "/proc/net/snmp Tcp RetransSegs, OutSegs; tcp_info of each connection by sock_diag",
-        computation: "segments sent again in percent of those sent in the window; from 10 again and 200 sent on, or 10 %",
+        computation: "segments sent again in percent of those sent in the window; from 10 again and 200 sent on, or 10 %; those that the other side had already are only said",
         unit: "%",
         bad: Bad::Above,
         warn: Some(1.0),
