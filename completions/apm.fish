@@ -35,6 +35,7 @@ complete -c apm -n "__fish_apm_needs_command" -s h -l help -d 'Print help (see m
 complete -c apm -n "__fish_apm_needs_command" -s V -l version -d 'Print version'
 complete -c apm -n "__fish_apm_needs_command" -f -a "run" -d 'Run a workflow, a plan file or a command for each of many values, in parallel'
 complete -c apm -n "__fish_apm_needs_command" -f -a "doctor" -d 'Say what is wrong with this machine, who causes it, on what evidence, and what to do'
+complete -c apm -n "__fish_apm_needs_command" -f -a "tune" -d 'Say which settings of this machine should be others, and why; write, check, apply and roll them back'
 complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
@@ -220,6 +221,211 @@ complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Look again 
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l preset -d 'Judge a list of settings from elsewhere instead: `spec`, that of apm\'s specification' -r -f -a "spec\t'The list of apm\'s specification'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l compare -d 'Compare with a profile of tuned: `tuned:throughput-performance`, or `tuned:PATH`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'The whole plan, schema apm.tune/1'
+sysctl\t'Lines for sysctl.d'
+ansible\t'Tasks of an Ansible playbook'
+shell\t'Commands that set the values live'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "plan" -d 'Show each setting: now, proposed, why, risk, how to revert'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "write" -d 'Write the drop-in files that keep the settings, each line with its reason; sets nothing live'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "check" -d 'Say what is not as planned, live or in the files; exit 1 if anything is'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "diff" -d 'Show what `apply` would change in files, as a unified diff, and live'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "apply" -d 'Show the changes, ask, back up, write files, set live values, read each back; restore all at the first failure'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "rollback" -d 'Restore live values and files as they were before an apply'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "history" -d 'List applies, and what became of them'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "explain" -d 'Say what a setting is, its formula, range, risk, source, and the proposal for this machine'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "env" -d 'Print variables for runtimes (JVM, Go, Node, Python, make, cargo) that fit an agent\'s share, for `eval`'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l preset -d 'Judge a list of settings from elsewhere instead: `spec`, that of apm\'s specification' -r -f -a "spec\t'The list of apm\'s specification'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l compare -d 'Compare with a profile of tuned: `tuned:throughput-performance`, or `tuned:PATH`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'The whole plan, schema apm.tune/1'
+sysctl\t'Lines for sysctl.d'
+ansible\t'Tasks of an Ansible playbook'
+shell\t'Commands that set the values live'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l dir -d 'The folder in place of /etc' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l format -d 'Write no files: the settings in this form to standard output' -r -f -a "text\t'For people'
+json\t'The whole plan, schema apm.tune/1'
+sysctl\t'Lines for sysctl.d'
+ansible\t'Tasks of an Ansible playbook'
+shell\t'Commands that set the values live'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l dry-run -d 'Show what would be written'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l dir -d 'The folder in place of /etc' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l dir -d 'The folder in place of /etc' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s y -l yes -d 'Do not ask'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l dry-run -d 'Show the changes and stop'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l root -d 'The machine below this folder' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l root -d 'The machine below this folder' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l workload -d 'What the machine is for' -r -f -a "agents\t'Coding agents with their builds and tests, many at once'
+ci\t'Builds and tests'
+server\t'A server with many connections'
+desktop\t'Somebody sits in front of it'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l agents -d 'Agents, jobs or workers at once [default: one a CPU]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l bandwidth -d 'Speed of the way that matters, bits a second: 1G, 500M. With --rtt it decides about buffers' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l rtt -d 'Round trip of that way: 40ms' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l except -d 'All but settings whose key begins so' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l duration -d 'How long the doctor looks for evidence' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l agents -d 'Agents at once, who share the machine' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l agent-memory -d 'Memory of one agent [default: 85 % of what can be had, shared]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l agent-cpu -d 'CPU of one agent in percent of one CPU [default: shared]' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l format -d 'What goes to standard output' -r -f -a "shell\t'`export NAME=VALUE`'
+dotenv\t'`NAME=VALUE`, for --env-file and systemd'
+json\t'An object'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"

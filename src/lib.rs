@@ -19,10 +19,10 @@
 //! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
 //! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs, what
 //!   they mean).
-//! - `doctor`: rules over two snapshots a window apart, pure: what they know is in `model::snapshot`, which `probe` fills.
-//! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a run goes on.
 //! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads; findings are `model::diagnosis`,
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
+//! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
+//!   run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
 //!
 //! # If you look for
@@ -40,7 +40,6 @@
 //! 10. exit codes: `command::failure`
 //! 11. a new rule of the doctor: a row in `RULES` of its area in `doctor`, what it needs to see in `probe` and
 //!     `model::snapshot`, a fault that makes it speak in `tests/faults`
-//! 11. a rule of the doctor: a row in `doctor::AREA`, what it reads in `probe`, its facts in `model::snapshot`
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. what a saved look may be: `command::doctor::saved`
 //!
@@ -73,6 +72,7 @@ mod report;
 mod sink;
 mod sys;
 mod text;
+mod tune;
 mod ui;
 mod workflow;
 

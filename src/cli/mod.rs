@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub mod config;
 pub mod doctor;
 pub mod run;
+pub mod tune;
 
 /// Run checks, plans and commands in parallel, within limits, with one report
 #[derive(Parser, Debug)]
@@ -70,6 +71,8 @@ pub enum Command {
     Run(run::Run),
     /// Say what is wrong with this machine, who causes it, on what evidence, and what to do
     Doctor(doctor::Doctor),
+    /// Say which settings of this machine should be others, and why; write, check, apply and roll them back
+    Tune(tune::Tune),
     /// Show, check, explain or create the configuration
     #[command(subcommand)]
     Config(config::Config),

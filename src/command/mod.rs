@@ -22,6 +22,7 @@ mod qa;
 mod recorded;
 mod request;
 mod run;
+mod tune;
 mod watch;
 
 /// What every command gets.
@@ -78,6 +79,7 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     let result = match command {
         Command::Run(run) => run::main(&context, run),
         Command::Doctor(words) => doctor::main(&context, words),
+        Command::Tune(words) => tune::main(&context, words),
         Command::Config(words) => config::main(&context, words),
         Command::Help { words } => help(&context, &words),
     };

@@ -15,6 +15,7 @@ pub(crate) mod room;
 mod stat;
 pub(crate) mod system;
 pub(crate) mod tasks;
+pub(crate) mod tunables;
 pub(crate) mod watchers;
 
 use std::fs::File;

@@ -11,6 +11,7 @@ pub(crate) mod markdown;
 pub(crate) mod run;
 pub(crate) mod text;
 pub(crate) mod trace;
+pub(crate) mod tune;
 
 use crate::model::event::Stored;
 

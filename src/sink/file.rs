@@ -48,13 +48,26 @@ impl Whole {
         Ok(Self { file, beside, path: path.to_owned() })
     }
 
+    /// One with its text, still beside its place.
+    pub(crate) fn filled(path: &Path, text: &[u8]) -> io::Result<Self> {
+        let whole = Self::create(path)?;
+        (&whole.file).write_all(text)?;
+        whole.file.sync_all()?;
+        Ok(whole)
+    }
+
+    /// Puts it into its place.
+    pub(crate) fn place(self) -> io::Result<()> {
+        if self.beside == self.path { Ok(()) } else { std::fs::rename(&self.beside, &self.path) }
+    }
+
     /// Writes it and puts it into its place.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let mut out = BufWriter::new(&self.file);
         write(&mut out)?;
         out.flush()?;
         drop(out);
-        if self.beside == self.path { Ok(()) } else { std::fs::rename(&self.beside, &self.path) }
+        self.place()
     }
 }
 

@@ -99,6 +99,17 @@ impl Ui {
         self.say_bytes(text.as_bytes());
     }
 
+    /// Asks for a yes. `None`: there is nobody to ask.
+    pub(crate) fn ask(&self, question: &str) -> Option<bool> {
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return None;
+        }
+        self.say(&format!("{question} [y/N] "));
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
+    }
+
     /// Passes bytes of a task on.
     pub(crate) fn say_bytes(&self, bytes: &[u8]) {
         let _ = io::stderr().lock().write_all(bytes);

@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "command",
         &[
             "cli", "config", "doctor", "engine", "executor", "journal", "model", "probe", "report", "sink", "sys",
-            "text", "ui", "workflow",
+            "text", "tune", "ui", "workflow",
         ],
     ),
     ("config", &["model", "text"]),
@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &["journal", "model", "report", "text"]),
     ("sys", &["model"]),
     ("text", &[]),
+    ("tune", &["model"]),
     ("ui", &["sys", "text"]),
     ("workflow", &["model", "text"]),
 ];

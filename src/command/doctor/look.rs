@@ -86,6 +86,17 @@ pub(crate) fn look(context: &Context, words: &Doctor, usual: Duration) -> Result
     Ok(looked)
 }
 
+/// Looks at this machine, or at the files of one.
+pub(crate) fn at(context: &Context, root: Option<&Path>, length: Duration) -> Result<Looked, Failure> {
+    let options = Options::default();
+    let Some(root) = root else { return Ok(live(context, &Roots::default(), &options, length)) };
+    check(root)?;
+    if is_live(root) {
+        return Ok(live(context, &Roots::below(root), &options, length));
+    }
+    Ok(apart(Snapshot::default(), captured(root, &options), length))
+}
+
 /// `--watch`
 pub(crate) fn watch(context: &Context, words: &Doctor, question: Question) -> Result<Exit, Failure> {
     let every = parse_duration(&words.every).context("--every").map_err(Failure::usage)?;

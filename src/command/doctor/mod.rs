@@ -1,7 +1,7 @@
 //! `apm doctor`: looks at the machine, or at what was saved of one, says what is wrong, and writes it in every format
 //! asked for. What was looked at before a Ctrl-C is reported as well; then apm dies of it.
 
-mod look;
+pub(crate) mod look;
 pub(crate) mod question;
 mod saved;
 

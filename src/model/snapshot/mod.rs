@@ -13,6 +13,7 @@ pub mod net;
 pub mod process;
 pub mod room;
 pub mod system;
+pub mod tunables;
 
 /// A value, or why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

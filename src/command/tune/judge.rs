@@ -1,0 +1,114 @@
+//! `--preset` and `--compare`: lists of settings from elsewhere, held against this machine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use serde_json::json;
+
+use super::{Looked, print};
+use crate::cli::tune::{Plan, TuneFormat};
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::text::layout::{Layout, Style, pad, wrap};
+use crate::text::transcript;
+use crate::tune::judge::{self, Foreign, Judged, SPEC, Worth};
+
+/// Where profiles of tuned are, the first wins.
+const PROFILES: &[&str] = &["etc/tuned", "etc/tuned/profiles", "usr/lib/tuned", "usr/lib/tuned/profiles"];
+/// Profiles that a profile may include, one after the other.
+const INCLUDES_MAX: usize = 8;
+
+pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<Exit, Failure> {
+    let (name, list, unknown) = match &words.compare {
+        None => ("spec".to_owned(), SPEC.iter().map(|(key, value)| foreign(key, value)).collect(), Vec::new()),
+        Some(profile) => {
+            let name = profile.strip_prefix("tuned:").ok_or_else(|| {
+                Failure::usage(anyhow!("--compare `{}`: only profiles of tuned are known", transcript::line(profile)))
+                    .hint("for instance `--compare tuned:throughput-performance`")
+            })?;
+            let (list, unknown) = profile_of(&looked.root, &context.environment.cwd, name)?;
+            (profile.clone(), list, unknown)
+        }
+    };
+    let judged = judge::judge(&list, &looked.settings, &looked.facts());
+    let text = match words.format {
+        TuneFormat::Json => format!("{:#}\n", json!({ "schema": "apm.tune.judged/1", "list": name, "judged": judged })),
+        TuneFormat::Text => render(&name, &judged, &unknown, &context.ui.stdout_layout()),
+        _ => return Err(Failure::usage(anyhow!("a judged list has the formats text and json"))),
+    };
+    print(context, text.as_bytes())
+}
+
+fn foreign(key: &str, value: &str) -> Foreign {
+    Foreign { key: key.to_owned(), value: value.to_owned(), is_least: false }
+}
+
+/// The values of a profile with those it includes, which it overrides.
+fn profile_of(root: &Path, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, Vec<String>), Failure> {
+    let mut found: Vec<Foreign> = Vec::new();
+    let mut unknown = Vec::new();
+    let mut next = Some(name.to_owned());
+    for _ in 0..INCLUDES_MAX {
+        let Some(name) = next.take() else { break };
+        let path = path_of(root, cwd, &name);
+        let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) else {
+            let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(&name)));
+            return Err(
+                failure.hint("`apt install tuned` brings them to /usr/lib/tuned; or give a path: `tuned:./tuned.conf`")
+            );
+        };
+        let (values, include, lines) = judge::tuned(&text);
+        for value in values {
+            if !found.iter().any(|one| one.key == value.key) {
+                found.push(value);
+            }
+        }
+        unknown.extend(lines);
+        next = include;
+    }
+    Ok((found, unknown))
+}
+
+fn path_of(root: &Path, cwd: &Path, name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        let path = cwd.join(name);
+        return Some(if path.is_dir() { path.join("tuned.conf") } else { path });
+    }
+    PROFILES.iter().map(|folder| root.join(folder).join(name).join("tuned.conf")).find(|path| path.is_file())
+}
+
+fn render(name: &str, judged: &[Judged], unknown: &[String], layout: &Layout) -> String {
+    let mut judged: Vec<&Judged> = judged.iter().collect();
+    judged.sort_by_key(|one| one.worth);
+    let count = |worth: Worth| judged.iter().filter(|one| one.worth == worth).count();
+    let mut counts: Vec<String> = Vec::new();
+    for one in &judged {
+        let text = format!("{} {}", count(one.worth), one.worth.words());
+        if !counts.contains(&text) {
+            counts.push(text);
+        }
+    }
+    let mut text = format!("{}: {} settings: {}\n", transcript::line(name), judged.len(), counts.join(", "));
+    for one in judged {
+        let style = match one.worth {
+            Worth::Harmful | Worth::Lowers => Style::Bad,
+            Worth::Right | Worth::AsItIs => Style::Good,
+            _ => Style::Warn,
+        };
+        let now = transcript::line(one.current.as_deref().unwrap_or("-"));
+        text += &format!(
+            "\n{} {}\n      {now} -> {}\n",
+            layout.paint(style, &pad(one.worth.words(), 9)),
+            transcript::line(&one.key),
+            transcript::line(&one.value),
+        );
+        for line in wrap(&transcript::line(&one.why), layout.width.saturating_sub(6)) {
+            text += &format!("      {}\n", layout.paint(Style::Dim, &line));
+        }
+    }
+    if !unknown.is_empty() {
+        text += "\nnot judged, since apm sets nothing of the kind:\n";
+        unknown.iter().for_each(|line| text += &format!("      {}\n", transcript::line(line)));
+    }
+    text
+}

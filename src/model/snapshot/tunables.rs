@@ -1,0 +1,58 @@
+//! What `apm tune` needs to see beside a look of the doctor: values of settings, and the files that set them.
+
+use std::collections::BTreeMap;
+
+use crate::model::snapshot::Field;
+
+/// Settings of a machine, as they are and as files say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tunables {
+    /// Values by key: `vm.swappiness`, `sys.block.vda.scheduler`. Blanks are single spaces.
+    pub values: BTreeMap<String, Value>,
+    /// Lines of sysctl.d, in the order in which they take effect: the last one of a key wins.
+    pub lines: Vec<Line>,
+    /// Lines of limits.d.
+    pub limits: Vec<Line>,
+    /// Devices to swap to.
+    pub swaps: Vec<String>,
+    /// NUMA nodes.
+    pub nodes: u32,
+    /// Entries of the table of neighbours.
+    pub neighbours: u64,
+    /// systemd is installed.
+    pub has_systemd: bool,
+}
+
+/// A value and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The file.
+    pub path: String,
+    /// What is in it.
+    pub text: Field<String>,
+    /// Its mode lets somebody write it. Values of the host are read-only in namespaces.
+    pub is_writable: bool,
+}
+
+/// A line of a file that sets something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The file.
+    pub file: String,
+    /// The name.
+    pub key: String,
+    /// The value, blanks single.
+    pub value: String,
+}
+
+impl Tunables {
+    /// The value of a key, if it could be read.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key)?.text.known().map(String::as_str)
+    }
+
+    /// The value of a key that is one number.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        self.text(key)?.parse().ok()
+    }
+}

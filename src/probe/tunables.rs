@@ -1,0 +1,228 @@
+//! Settings as they are, and as the files of the system set them. The order of sysctl.d is that of sysctl.d(5): files by
+//! name, whatever folder they are in; one in /etc hides one of the same name in /run and /usr; /etc/sysctl.conf is last.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::model::snapshot::Field;
+use crate::model::snapshot::tunables::{Line, Tunables, Value};
+use crate::probe::{Roots, say};
+
+/// Folders of sysctl.d below the root, the first wins.
+const SYSCTL_D: &[&str] =
+    &["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d"];
+/// Longest value and file of settings that is read.
+const TEXT_MAX: usize = 64 << 10;
+/// Files of a folder that are read.
+const FILES_MAX: usize = 500;
+
+/// Reads the settings of /proc/sys of these names, and those of /sys.
+pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
+    let root = roots.proc.parent().unwrap_or(&roots.proc).to_owned();
+    let mut values = BTreeMap::new();
+    for key in sysctls {
+        values.insert((*key).to_owned(), value(&sysctl(roots, key)));
+    }
+    for (key, path) in files_of_sys(roots) {
+        values.insert(key, value(&path));
+    }
+    let swaps = std::fs::read_to_string(roots.proc.join("swaps")).unwrap_or_default();
+    let neighbours = std::fs::read_to_string(roots.proc.join("net/arp")).unwrap_or_default();
+    let nodes = std::fs::read_dir(roots.sys.join("devices/system/node")).into_iter().flatten().flatten();
+    let is_node = |name: &str| name.strip_prefix("node").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    Tunables {
+        values,
+        lines: sysctl_lines(&root),
+        limits: limits_lines(&root),
+        swaps: swaps
+            .lines()
+            .skip(1)
+            .filter_map(|line| Some(line.split_ascii_whitespace().next()?.to_owned()))
+            .collect(),
+        nodes: nodes.filter(|entry| is_node(&entry.file_name().to_string_lossy())).count() as u32,
+        neighbours: neighbours.lines().skip(1).count() as u64,
+        has_systemd: ["usr/lib/systemd/systemd", "lib/systemd/systemd"].iter().any(|path| root.join(path).exists()),
+    }
+}
+
+/// The file of a sysctl. A dot in a name of an interface is a slash in the key.
+pub(crate) fn sysctl(roots: &Roots, key: &str) -> PathBuf {
+    let path: String = key
+        .chars()
+        .map(|c| {
+            if c == '.' {
+                '/'
+            } else if c == '/' {
+                '.'
+            } else {
+                c
+            }
+        })
+        .collect();
+    roots.proc.join("sys").join(path)
+}
+
+/// Keys and files of what is tuned in /sys. One value for all CPUs has the file of the first.
+fn files_of_sys(roots: &Roots) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    let mut add = |key: &str, path: &str| {
+        let path = roots.sys.join(path);
+        if path.exists() {
+            files.push((key.to_owned(), path));
+        }
+    };
+    add("sys.thp.enabled", "kernel/mm/transparent_hugepage/enabled");
+    add("sys.thp.defrag", "kernel/mm/transparent_hugepage/defrag");
+    add("sys.cpu.governor", "devices/system/cpu/cpu0/cpufreq/scaling_governor");
+    add("sys.cpu.energy_preference", "devices/system/cpu/cpu0/cpufreq/energy_performance_preference");
+    let disks = std::fs::read_dir(roots.sys.join("block")).into_iter().flatten().flatten();
+    for disk in disks.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
+        for file in ["scheduler", "read_ahead_kb", "nr_requests", "wbt_lat_usec"] {
+            add(&format!("sys.block.{disk}.{file}"), &format!("block/{disk}/queue/{file}"));
+        }
+    }
+    files
+}
+
+fn value(path: &Path) -> Value {
+    let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
+    let text = match std::fs::read(path) {
+        Ok(text) if text.len() <= TEXT_MAX => Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))),
+        Ok(_) => Field::unavailable(path.display().to_string(), "not understood"),
+        Err(error) => Field::unavailable(path.display().to_string(), say(&error)),
+    };
+    Value { path: path.display().to_string(), text, is_writable: mode & 0o222 != 0 }
+}
+
+/// What is chosen among `a [b] c`; everything where nothing is.
+pub(crate) fn chosen(text: &str) -> String {
+    let inside = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    inside.map_or_else(|| text.to_owned(), |(chosen, _)| chosen.to_owned())
+}
+
+/// Blanks single, no control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
+}
+
+fn sysctl_lines(root: &Path) -> Vec<Line> {
+    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for folder in SYSCTL_D {
+        for path in conf_files(&root.join(folder)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.entry(name).or_insert(path);
+        }
+    }
+    let mut files: Vec<PathBuf> = files.into_values().collect();
+    let last = root.join("etc/sysctl.conf");
+    // Debian has a link to it in sysctl.d, where it counts once, at the end.
+    let real = std::fs::canonicalize(&last).ok();
+    let is_last = |path: &PathBuf| real.is_some() && std::fs::canonicalize(path).ok() == real;
+    files.retain(|path| !is_last(path));
+    files.push(last);
+    files.iter().flat_map(|path| lines(path, sysctl_line)).collect()
+}
+
+fn limits_lines(root: &Path) -> Vec<Line> {
+    let mut files = vec![root.join("etc/security/limits.conf")];
+    files.extend(conf_files(&root.join("etc/security/limits.d")));
+    files.iter().flat_map(|path| lines(path, limits_line)).collect()
+}
+
+fn conf_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "conf"));
+    files.sort();
+    files.truncate(FILES_MAX);
+    files
+}
+
+fn lines(path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
+    let line = |(key, value)| Line { file: path.display().to_string(), key, value };
+    text.lines().filter_map(parse).map(line).collect()
+}
+
+/// `[-]KEY = VALUE`. A key whose first separator is a slash has slashes throughout.
+pub(crate) fn sysctl_line(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with(['#', ';']) {
+        return None;
+    }
+    let (key, value) = line.split_once('=')?;
+    let key = key.trim().trim_start_matches('-').trim();
+    let has_slashes = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'/');
+    let swap = |c| match c {
+        '/' => '.',
+        '.' => '/',
+        c => c,
+    };
+    let key = if has_slashes { key.chars().map(swap).collect() } else { key.to_owned() };
+    (!key.is_empty()).then(|| (key, one_line(value)))
+}
+
+/// `DOMAIN TYPE ITEM VALUE`, with the key `DOMAIN.TYPE.ITEM`. A `-` as type is both.
+fn limits_line(line: &str) -> Option<(String, String)> {
+    let line = line.split('#').next()?;
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [domain, kind, item, value] = words.as_slice() else { return None };
+    Some((format!("{domain}.{kind}.{item}"), (*value).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{chosen, limits_line, read, sysctl_line};
+    use crate::probe::Roots;
+
+    #[test]
+    fn the_order_of_files_is_that_of_sysctl_d() {
+        let root = std::env::temp_dir().join(format!("apm-tunables-{}", std::process::id()));
+        let files = [
+            ("etc/sysctl.d/60-apm.conf", "# why\nvm.swappiness = 100\n"),
+            ("etc/sysctl.d/99-mine.conf", "-vm.swappiness=  5\n; no\nnet/ipv4/conf/eth0.1/rp_filter=1\n"),
+            ("usr/lib/sysctl.d/99-mine.conf", "vm.swappiness = 1\n"),
+            ("usr/lib/sysctl.d/50-pid-max.conf", "kernel.pid_max = 4194304\n"),
+            ("etc/sysctl.conf", "vm.overcommit_memory = 1\n"),
+            ("etc/security/limits.d/60-x.conf", "*  hard  nofile 524288 # why\nbroken line\n"),
+            ("proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t33554432\n"),
+            ("proc/sys/kernel/core_pattern", "core\n"),
+            ("sys/block/sda/queue/scheduler", "none [mq-deadline] kyber\n"),
+            ("proc/swaps", "Filename\tType\n/dev/zram0 partition 1 2 3\n"),
+        ];
+        for (path, text) in files {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+            std::fs::write(path, text).expect("written");
+        }
+        std::os::unix::fs::symlink("../sysctl.conf", root.join("etc/sysctl.d/99-a.conf")).expect("a link");
+        let found = read(&Roots::below(&root), &["net.ipv4.tcp_rmem", "vm.none"]);
+        std::fs::remove_dir_all(&root).expect("gone");
+        let lines: Vec<(&str, &str)> =
+            found.lines.iter().map(|line| (line.key.as_str(), line.value.as_str())).collect();
+        let expected = [
+            ("kernel.pid_max", "4194304"),
+            ("vm.swappiness", "100"),
+            ("vm.swappiness", "5"),
+            ("net.ipv4.conf.eth0/1.rp_filter", "1"),
+            ("vm.overcommit_memory", "1"),
+        ];
+        assert_eq!(lines, expected);
+        assert_eq!(found.limits[0].key, "*.hard.nofile");
+        assert_eq!((found.limits.len(), found.swaps.len()), (1, 1));
+        assert_eq!(found.text("net.ipv4.tcp_rmem"), Some("4096 131072 33554432"));
+        assert_eq!(found.text("sys.block.sda.scheduler"), Some("mq-deadline"));
+        assert_eq!(found.text("vm.none"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(text in any::<String>()) {
+            let _ = (sysctl_line(&text), limits_line(&text), chosen(&text));
+        }
+    }
+}

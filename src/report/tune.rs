@@ -1,0 +1,182 @@
+//! A plan of settings, in every form.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::model::setting::{Place, Reason, Setting, Verdict, Workload};
+use crate::model::unit::Bytes;
+use crate::text::layout::{Layout, Style, pad, wrap};
+use crate::text::transcript;
+
+/// Columns of keys.
+const KEY: usize = 35;
+/// Columns before what belongs to a line above.
+const MARGIN: usize = 6;
+
+/// A plan and what it is for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Plan<'a> {
+    pub(crate) schema: &'static str,
+    pub(crate) kernel: String,
+    pub(crate) cpus: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) container: Option<String>,
+    pub(crate) workload: Workload,
+    pub(crate) agents: u64,
+    pub(crate) settings: &'a [Setting],
+}
+
+/// The whole, schema apm.tune/1.
+pub(crate) fn json(plan: &Plan<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, plan)?;
+    writeln!(out)
+}
+
+/// What a reason is in words.
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::HigherAlready => "higher already",
+        Reason::HostOnly => "host only",
+        Reason::NoEvidence => "no evidence",
+        Reason::NoEffect => "no effect",
+        Reason::NotHere => "not here",
+        Reason::Administrator => "set by hand",
+        Reason::Security => "security",
+        Reason::Unreadable => "unreadable",
+    }
+}
+
+/// For people: what is to change with why, risk and the way back; then what stays, a line each.
+pub(crate) fn text(plan: &Plan<'_>, is_verbose: bool, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let count = |verdict: Verdict| plan.settings.iter().filter(|setting| setting.verdict == verdict).count();
+    let changes = count(Verdict::Raise) + count(Verdict::Set);
+    let place = plan.container.as_deref().map(|kind| format!(", in a container ({kind})")).unwrap_or_default();
+    let head = format!(
+        "{changes} to change, {} as they should be, {} left alone: for {} ({} at once) on {} CPUs with {}, Linux {}{place}",
+        count(Verdict::Keep),
+        count(Verdict::Skip),
+        plan.workload.word(),
+        plan.agents,
+        plan.cpus,
+        Bytes(plan.memory_bytes),
+        transcript::line(&plan.kernel),
+    );
+    for line in wrap(&head, layout.width) {
+        writeln!(out, "{line}")?;
+    }
+    for setting in plan.settings.iter().filter(|setting| setting.is_change()) {
+        change(setting, layout, out)?;
+    }
+    for verdict in [Verdict::Keep, Verdict::Skip] {
+        let mut settings: Vec<&Setting> = plan.settings.iter().filter(|it| it.verdict == verdict).collect();
+        settings.sort_by_key(|setting| setting.reason);
+        if !settings.is_empty() {
+            writeln!(out)?;
+        }
+        for setting in settings {
+            let word = if verdict == Verdict::Keep { "keep" } else { "skip" };
+            let why = setting.reason.map(|it| format!("{}: ", reason(it))).unwrap_or_default();
+            let now = setting.current.as_deref().unwrap_or("-");
+            let line = format!("{word:<5} {} {}  ", pad(&setting.key, KEY), transcript::line(now));
+            let why = transcript::line(&format!("{why}{}", setting.why));
+            if is_verbose {
+                writeln!(out, "{}", line.trim_end())?;
+                for line in wrap(&why, layout.width.saturating_sub(MARGIN)) {
+                    writeln!(out, "{}{}", " ".repeat(MARGIN), layout.paint(Style::Dim, &line))?;
+                }
+            } else {
+                writeln!(out, "{}", layout.cut(&format!("{line}{why}"), layout.width))?;
+            }
+        }
+    }
+    writeln!(out)?;
+    let more = if is_verbose { "" } else { "-v says why of all; " };
+    writeln!(out, "{more}`apm tune explain KEY` more of one; `apm tune diff`, then `sudo apm tune apply`")
+}
+
+fn change(setting: &Setting, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let (word, style) = match setting.verdict {
+        Verdict::Raise => ("raise", Style::Good),
+        _ => ("set", Style::Warn),
+    };
+    let now = transcript::line(setting.current.as_deref().unwrap_or("-"));
+    let proposed = setting.proposed.as_deref().unwrap_or_default();
+    writeln!(out)?;
+    let head = format!("{} {}", layout.paint(style, &pad(word, 5)), pad(&setting.key, KEY));
+    if MARGIN + KEY + 6 + now.len() + proposed.len() <= layout.width {
+        writeln!(out, "{head} {now} -> {proposed}")?;
+    } else {
+        writeln!(out, "{}\n{}{now} -> {proposed}", head.trim_end(), " ".repeat(MARGIN))?;
+    }
+    let rule = setting.rule.as_deref().map(|rule| format!("{rule}: ")).unwrap_or_default();
+    let mut say = |label: &str, text: &str| -> io::Result<()> {
+        for (at, line) in wrap(&transcript::line(text), layout.width.saturating_sub(MARGIN + 6)).iter().enumerate() {
+            let label = if at == 0 { label } else { "" };
+            writeln!(out, "{}{} {line}", " ".repeat(MARGIN), layout.paint(Style::Dim, &pad(label, 5)))?;
+        }
+        Ok(())
+    };
+    say("why", &format!("{rule}{}", setting.why))?;
+    if setting.risk.word() != "low" {
+        say("risk", setting.risk.word())?;
+    }
+    say("back", setting.revert.as_deref().unwrap_or("apm tune rollback"))
+}
+
+/// Commands that set the values live.
+pub(crate) fn shell(plan: &Plan<'_>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "#!/bin/sh\n# Live values only: gone at the next boot. `apm tune write` keeps them.\nset -e")?;
+    for setting in plan.settings.iter().filter(|setting| setting.is_change()) {
+        let (Some(value), Some(path)) = (&setting.proposed, &setting.path) else { continue };
+        writeln!(out, "\n# {}", transcript::line(&setting.why))?;
+        match setting.place {
+            Place::Sysctl => writeln!(out, "sysctl -w {}='{value}'", setting.key)?,
+            _ => writeln!(out, "for file in {}; do echo {value} >\"$file\"; done", path.replace("/cpu0/", "/cpu*/"))?,
+        }
+    }
+    Ok(())
+}
+
+/// One task of a playbook.
+#[derive(Serialize)]
+struct Task {
+    name: String,
+    #[serde(rename = "ansible.posix.sysctl", skip_serializing_if = "Option::is_none")]
+    sysctl: Option<Sysctl>,
+    #[serde(rename = "ansible.builtin.copy", skip_serializing_if = "Option::is_none")]
+    copy: Option<Copy>,
+}
+
+#[derive(Serialize)]
+struct Sysctl {
+    name: String,
+    value: String,
+    sysctl_file: &'static str,
+    sysctl_set: bool,
+}
+
+#[derive(Serialize)]
+struct Copy {
+    dest: String,
+    content: String,
+    mode: &'static str,
+}
+
+/// Tasks of an Ansible playbook: sysctl by its module, everything else as files.
+pub(crate) fn ansible(plan: &Plan<'_>, files: &[(String, String)], out: &mut dyn Write) -> io::Result<()> {
+    let sysctl = plan.settings.iter().filter(|setting| setting.place == Place::Sysctl).filter_map(|setting| {
+        let value = setting.proposed.clone()?;
+        let name = format!("{}: {}", setting.key, transcript::line(&setting.why));
+        let sysctl_file = "/etc/sysctl.d/60-apm.conf";
+        let sysctl = Sysctl { name: setting.key.clone(), value, sysctl_file, sysctl_set: true };
+        Some(Task { name, sysctl: Some(sysctl), copy: None })
+    });
+    let copies = files.iter().map(|(dest, content)| {
+        let copy = Copy { dest: dest.clone(), content: content.clone(), mode: "0644" };
+        Task { name: format!("write {dest}"), sysctl: None, copy: Some(copy) }
+    });
+    let tasks: Vec<Task> = sysctl.chain(copies).collect();
+    let text = serde_yaml::to_string(&tasks).map_err(io::Error::other)?;
+    out.write_all(text.as_bytes())
+}

@@ -1,0 +1,263 @@
+//! Lists of settings from elsewhere, each held against this machine: that of apm's specification, and profiles of tuned.
+
+use serde::Serialize;
+
+use super::{Facts, Law, is_same, lowers, number, rows};
+use crate::model::setting::{Reason, Setting, Verdict};
+use crate::model::unit::Bytes;
+
+/// The list of the specification, part "system tuning".
+pub(crate) const SPEC: &[(&str, &str)] = &[
+    ("vm.swappiness", "10"),
+    ("vm.vfs_cache_pressure", "50"),
+    ("net.core.rmem_max", "134217728"),
+    ("net.core.wmem_max", "134217728"),
+    ("net.ipv4.tcp_rmem", "4096 87380 134217728"),
+    ("net.ipv4.tcp_wmem", "4096 65536 134217728"),
+    ("fs.file-max", "1000000"),
+    ("pam.*.soft.nofile", "1000000"),
+    ("pam.*.hard.nofile", "1000000"),
+];
+
+/// What a value from elsewhere is worth here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Worth {
+    /// It does damage here.
+    Harmful,
+    /// It lowers a limit.
+    Lowers,
+    /// It was right once, or elsewhere.
+    Outdated,
+    /// It does nothing here.
+    NoEffect,
+    /// Nothing shows that it helps here.
+    Unproven,
+    /// A matter of security, not of tuning.
+    Security,
+    /// This machine has no such setting.
+    NotHere,
+    /// It is so already.
+    AsItIs,
+    /// apm proposes the same.
+    Right,
+}
+
+impl Worth {
+    /// In words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Harmful => "harmful",
+            Self::Lowers => "lowers",
+            Self::Outdated => "outdated",
+            Self::NoEffect => "no effect",
+            Self::Unproven => "unproven",
+            Self::Security => "security",
+            Self::NotHere => "not here",
+            Self::AsItIs => "as it is",
+            Self::Right => "right",
+        }
+    }
+}
+
+/// A value from elsewhere, judged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Judged {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) current: Option<String>,
+    /// What apm proposes instead.
+    pub(crate) proposed: Option<String>,
+    pub(crate) worth: Worth,
+    pub(crate) why: String,
+}
+
+/// A value from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    /// At least so much: what is higher stays.
+    pub(crate) is_least: bool,
+}
+
+/// Judges a list.
+pub(crate) fn judge(list: &[Foreign], settings: &[Setting], facts: &Facts<'_>) -> Vec<Judged> {
+    list.iter().map(|one| judge_one(one, settings.iter().find(|setting| setting.key == one.key), facts)).collect()
+}
+
+fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Judged {
+    let judged = |worth: Worth, why: String| Judged {
+        key: one.key.clone(),
+        value: one.value.clone(),
+        current: setting.and_then(|setting| setting.current.clone()),
+        proposed: setting.filter(|setting| setting.is_change()).and_then(|setting| setting.proposed.clone()),
+        worth,
+        why,
+    };
+    let Some(setting) = setting else {
+        return judged(Worth::Unproven, "not in apm's catalogue: nothing is known that it helps".to_owned());
+    };
+    let Some(current) = setting.current.as_deref() else {
+        let why = if setting.why.is_empty() { "this machine has none".to_owned() } else { setting.why.clone() };
+        return judged(Worth::NotHere, why);
+    };
+    if one.is_least && number(&one.value).zip(number(current)).is_some_and(|(least, now)| now >= least) {
+        return judged(Worth::AsItIs, format!("{current} is at least that"));
+    }
+    if is_same(current, &one.value) {
+        return judged(Worth::AsItIs, format!("{current} already"));
+    }
+    if setting.proposed.as_deref().is_some_and(|proposed| is_same(proposed, &one.value)) {
+        return judged(Worth::Right, setting.why.clone());
+    }
+    if setting.reason == Some(Reason::Security) {
+        return judged(Worth::Security, setting.why.clone());
+    }
+    if let Some((worth, why)) = known(one, current, facts) {
+        return judged(worth, why);
+    }
+    let row = rows().find(|row| row.key == one.key);
+    if row.is_some_and(|row| row.law == Law::Limit) && lowers(current, &one.value) {
+        return judged(Worth::Lowers, format!("{current} is higher: a limit is never lowered"));
+    }
+    match (setting.verdict, setting.reason) {
+        (Verdict::Skip, Some(Reason::NoEffect)) => judged(Worth::NoEffect, setting.why.clone()),
+        (Verdict::Skip, Some(Reason::NotHere)) => judged(Worth::NotHere, setting.why.clone()),
+        (Verdict::Raise | Verdict::Set, _) => {
+            let proposed = setting.proposed.as_deref().unwrap_or_default();
+            judged(Worth::Unproven, format!("apm proposes {proposed}: {}", setting.why))
+        }
+        _ => judged(Worth::Unproven, format!("{current} now: {}", setting.why)),
+    }
+}
+
+/// What is known of values that are passed on from list to list.
+fn known(one: &Foreign, current: &str, facts: &Facts<'_>) -> Option<(Worth, String)> {
+    let now = number(current.split(' ').next()?);
+    let words = |text: &str| text.split(' ').filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<u64>>();
+    let value = words(&one.value);
+    match one.key.as_str() {
+        "pam.*.soft.nofile" if value.first()? > &1024 => Some((
+            Worth::Harmful,
+            format!(
+                "{current} now. Programs that close or count every descriptor up to the soft limit take {} times as long, and \
+                 select() fails above 1023; what needs more raises it itself, up to the hard limit",
+                value.first()? / now.unwrap_or(1024).max(1)
+            ),
+        )),
+        "pam.*.hard.nofile" => {
+            let most = facts.tunables.number("fs.nr_open")?;
+            let now = now?;
+            if *value.first()? > most {
+                return Some((Worth::Harmful, format!("above fs.nr_open {most}: logins fail")));
+            }
+            (now < *value.first()?).then(|| {
+                (Worth::Unproven, format!("{now} now, allowed by fs.nr_open {most}; 524288 is what systemd gives"))
+            })
+        }
+        "net.core.rmem_max" | "net.core.wmem_max" if *value.first()? > now? => Some((
+            Worth::Outdated,
+            format!(
+                "{} now. It bounds only what programs ask for themselves, which turns the kernel's own sizing off; TCP is \
+                 sized by tcp_rmem and tcp_wmem. Worth it for 10 Gbit/s over 100 ms, and there by --bandwidth and --rtt",
+                Bytes(now?)
+            ),
+        )),
+        "net.ipv4.tcp_rmem" | "net.ipv4.tcp_wmem" => {
+            let now = words(current);
+            let ([_, first, most], [_, first_now, most_now]) = (value.as_slice(), now.as_slice()) else { return None };
+            let all = facts.tunables.text("net.ipv4.tcp_mem").and_then(|text| words(text).get(2).copied());
+            let full = all.map(|pages| {
+                let sockets = (pages.saturating_mul(4096)) as f64 / (*most).max(1) as f64;
+                format!("; {sockets:.1} sockets with {} fill all memory for TCP (tcp_mem)", Bytes(*most))
+            });
+            let full = full.filter(|_| most > most_now).unwrap_or_default();
+            if first < first_now {
+                let why = format!("lowers the buffer a connection begins with from {first_now} to {first}{full}");
+                return Some((Worth::Harmful, why));
+            }
+            if first > first_now {
+                let why = format!(
+                    "each idle connection begins with {} instead of {}{full}",
+                    Bytes(*first),
+                    Bytes(*first_now)
+                );
+                return Some((Worth::Harmful, why));
+            }
+            (most < most_now).then(|| (Worth::Lowers, format!("{most_now} is higher: a limit is never lowered")))
+        }
+        _ => None,
+    }
+}
+
+/// The values of a profile of tuned, and lines that could not be understood. Sections with a condition are of other
+/// machines.
+pub(crate) fn tuned(text: &str) -> (Vec<Foreign>, Option<String>, Vec<String>) {
+    let mut sections: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            sections.push((name.to_owned(), Vec::new()));
+        } else if !line.is_empty() && !line.starts_with(['#', ';']) {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            if let Some((_, lines)) = sections.last_mut() {
+                lines.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let mut include = None;
+    let mut unknown = Vec::new();
+    for (section, lines) in &sections {
+        let is_conditional = lines.iter().any(|(key, _)| key.ends_with("_regex"));
+        let kind = lines.iter().find(|(key, _)| key == "type").map_or(section.as_str(), |(_, kind)| kind.as_str());
+        for (key, value) in lines {
+            let key = match (kind, key.as_str()) {
+                _ if is_conditional => continue,
+                ("main", "include") => {
+                    include = Some(value.clone());
+                    continue;
+                }
+                ("main" | "variables", _) | (_, "type" | "replace" | "enabled") => continue,
+                ("sysctl", key) => key.replace('/', "."),
+                ("vm", "transparent_hugepages" | "transparent_hugepage") => "sys.thp.enabled".to_owned(),
+                ("cpu", "governor") => "sys.cpu.governor".to_owned(),
+                (kind, key) => {
+                    unknown.push(format!("[{kind}] {key}={value}"));
+                    continue;
+                }
+            };
+            if value.contains("${") {
+                unknown.push(format!("{key}={value}"));
+                continue;
+            }
+            let least = value.strip_prefix('>');
+            let value = least.unwrap_or(value).trim().split('|').next().unwrap_or_default().to_owned();
+            found.push(Foreign { key, value, is_least: least.is_some() });
+        }
+    }
+    (found, include, unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Foreign, tuned};
+
+    #[test]
+    fn a_profile_of_tuned_is_read() {
+        let text = "[main]\ninclude=throughput-performance\n[cpu]\ngovernor=schedutil|ondemand\nmin_perf_pct=100\n\
+            [sysctl]\nnet.core.somaxconn=>2048\nnet.ipv4.tcp_rmem=\"4096 87380 16777216\"\nvm.x=${y}\n\
+            [sysctl.thunderx]\ntype=sysctl\nuname_regex=aarch64\nkernel.numa_balancing=0\n";
+        let (found, include, unknown) = tuned(text);
+        let foreign =
+            |key: &str, value: &str, is_least| Foreign { key: key.to_owned(), value: value.to_owned(), is_least };
+        let expected = [
+            foreign("sys.cpu.governor", "schedutil", false),
+            foreign("net.core.somaxconn", "2048", true),
+            foreign("net.ipv4.tcp_rmem", "4096 87380 16777216", false),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(include.as_deref(), Some("throughput-performance"));
+        assert_eq!(unknown, ["[cpu] min_perf_pct=100", "vm.x=${y}"]);
+    }
+}

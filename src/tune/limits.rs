@@ -1,0 +1,176 @@
+//! Limits of sessions (PAM) and of services (systemd). What is there now is what the files say, else what this session has.
+
+use super::kernel::FILES_HARD;
+use super::memory::unproven;
+use super::{Advice, Facts, Law, Row, Scope, Valid};
+use crate::model::setting::{Place, Reason, Risk, Workload};
+use crate::model::unit::Bytes;
+
+/// Processes of an agent with its build.
+const PROCESSES_AGENT: u64 = 64;
+/// Tasks of an agent with its build, threads counted.
+const TASKS_AGENT: u64 = 128;
+
+const fn row(key: &'static str, place: Place, advise: fn(&Facts<'_>, &str) -> Advice) -> Row {
+    Row {
+        key,
+        place,
+        scope: Scope::Host,
+        law: Law::Limit,
+        valid: Valid::Range(0, u64::MAX),
+        risk: Risk::Low,
+        about: "",
+        formula: "as it is",
+        source: "limits.conf(5); root is not covered by `*`, services of systemd not by any of it",
+        advise,
+    }
+}
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        valid: Valid::Range(256, FILES_HARD),
+        about: "open files a program starts with",
+        formula: "as it is, also on evidence: programs that need more raise it themselves, up to the hard limit",
+        source: "select(2) cannot see descriptors above 1023, and programs that close all of them up to the limit become slow: \
+                 uwsgi issue 2299, containerd 7566 and 8924, systemd's own rule (1024 soft, 524288 hard)",
+        ..row("pam.*.soft.nofile", Place::Pam, |_, now| {
+            Advice::Keep(format!(
+                "{now}: programs raise it themselves, up to the hard limit; select() fails above 1023"
+            ))
+        })
+    },
+    Row {
+        valid: Valid::Range(1024, 1 << 30),
+        about: "open files a program may raise its limit to",
+        formula: "524288, at most fs.nr_open",
+        source: "systemd's default since 240; above fs.nr_open logins fail (pam_limits)",
+        ..row("pam.*.hard.nofile", Place::Pam, |facts, _| {
+            let most = facts.tunables.number("fs.nr_open").unwrap_or(1 << 20);
+            Advice::Want(
+                FILES_HARD.min(most).to_string(),
+                format!("what systemd gives; below fs.nr_open {most}; `*` does not cover root"),
+            )
+        })
+    },
+    Row {
+        valid: Valid::Range(64, 4_194_304),
+        risk: Risk::Mid,
+        about: "processes and threads of a user",
+        formula: "agents: 64 an agent, where that is more",
+        ..row("pam.*.hard.nproc", Place::Pam, |facts, now| {
+            let wanted = PROCESSES_AGENT.saturating_mul(facts.agents).min(4_194_304);
+            let why = format!("{PROCESSES_AGENT} x {} agents", facts.agents);
+            match super::number(now) {
+                Some(now) if facts.workload == Workload::Agents && wanted > now => {
+                    Advice::Want(wanted.to_string(), why)
+                }
+                Some(_) if facts.workload == Workload::Agents => Advice::Keep(format!("above {why}")),
+                _ => unproven(),
+            }
+        })
+    },
+    Row {
+        about: "memory a user may lock",
+        source: "io_uring counted against it before Linux 5.12, BPF before 5.11; the default is 8 MiB since 5.16",
+        ..row("pam.*.hard.memlock", Place::Pam, |_, _| unproven())
+    },
+    Row {
+        about: "open files of services: soft and hard",
+        formula: "as it is: systemd's own default is 1024:524288",
+        source: "systemd-system.conf(5), containerd issue 8924",
+        ..row("systemd.manager.DefaultLimitNOFILE", Place::Manager, |facts, _| {
+            installed(facts).unwrap_or_else(|| Advice::Keep("systemd's own default is 1024:524288".to_owned()))
+        })
+    },
+    Row {
+        about: "processes and threads of a service",
+        formula: "agents: 128 an agent, where that is above 4915, systemd's usual 15 % of 32768",
+        source: "systemd-system.conf(5)",
+        valid: Valid::Range(512, 4_194_304),
+        ..row("systemd.manager.DefaultTasksMax", Place::Manager, |facts, _| {
+            if let Some(skip) = installed(facts) {
+                return skip;
+            }
+            let wanted = TASKS_AGENT.saturating_mul(facts.agents);
+            match facts.workload {
+                Workload::Agents if wanted > 4915 => Advice::Want(
+                    wanted.min(4_194_304).to_string(),
+                    format!("{TASKS_AGENT} x {} agents in a service or a user's session", facts.agents),
+                ),
+                _ => Advice::Keep("15 % of all process numbers".to_owned()),
+            }
+        })
+    },
+    Row {
+        law: Law::Choice,
+        valid: Valid::Range(1, 10_000),
+        about: "share of the CPUs of what runs in apm.slice, 100 is that of everything else",
+        formula: "agents: 50",
+        source: "systemd.resource-control(5)",
+        ..row("systemd.slice.CPUWeight", Place::Slice, |facts, _| slice(facts, "50", "agents give way to people"))
+    },
+    Row {
+        law: Law::Choice,
+        valid: Valid::Range(1, 10_000),
+        about: "share of the disks of what runs in apm.slice",
+        formula: "agents: 50",
+        source: "systemd.resource-control(5)",
+        ..row("systemd.slice.IOWeight", Place::Slice, |facts, _| slice(facts, "50", "agents give way to people"))
+    },
+    Row {
+        law: Law::Choice,
+        valid: Valid::Range(64 << 20, u64::MAX),
+        about: "memory from which on what runs in apm.slice is slowed down, not killed",
+        formula: "agents: 85 % of memory",
+        source: "systemd.resource-control(5): MemoryHigh",
+        ..row("systemd.slice.MemoryHigh", Place::Slice, |facts, _| {
+            let most = facts.memory() / 100 * 85;
+            // Whole MiB: the size of memory differs by a few pages from boot to boot.
+            let most = (most >> 20).max(64) << 20;
+            slice(
+                facts,
+                &most.to_string(),
+                &format!("85 % of {}: the rest of the machine stays alive", Bytes(facts.memory())),
+            )
+        })
+    },
+];
+
+fn installed(facts: &Facts<'_>) -> Option<Advice> {
+    (!facts.tunables.has_systemd).then(|| Advice::Skip(Reason::NotHere, "systemd is not installed".to_owned()))
+}
+
+fn slice(facts: &Facts<'_>, value: &str, why: &str) -> Advice {
+    match (installed(facts), facts.workload) {
+        (Some(skip), _) => skip,
+        (None, Workload::Agents) => {
+            Advice::Want(value.to_owned(), format!("{why}; for what is started by systemd-run --slice=apm.slice"))
+        }
+        _ => Advice::Skip(Reason::NoEvidence, "no agents".to_owned()),
+    }
+}
+
+/// Whether a line of a file is about a key. In limits.d a `-` sets both limits.
+pub(super) fn is_key(line: &str, key: &str) -> bool {
+    let Some(limit) = key.strip_prefix("pam.") else { return line == key };
+    line == limit || line.replace(".-.", ".soft.") == limit || line.replace(".-.", ".hard.") == limit
+}
+
+/// What a limit is that no file of /proc/sys and /sys holds.
+pub(super) fn current(facts: &Facts<'_>, key: &str) -> Option<String> {
+    if let Some(own) = facts.own.get(key) {
+        return Some(own.value.clone());
+    }
+    let limit = key.strip_prefix("pam.")?;
+    if let Some(line) = facts.tunables.limits.iter().rev().find(|line| is_key(&line.key, key)) {
+        return Some(line.value.clone());
+    }
+    let room = &facts.now.room;
+    let say = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+    match limit {
+        "*.soft.nofile" => room.files.known().map(|(soft, _)| say(*soft)),
+        "*.hard.nofile" => room.files.known().map(|(_, hard)| say(*hard)),
+        "*.hard.nproc" => room.processes.known().map(|most| say(most.unwrap_or(u64::MAX))),
+        _ => None,
+    }
+}
