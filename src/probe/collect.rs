@@ -38,9 +38,11 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
     disk::read_once(roots, &mut snapshot.disk, options.deep);
     snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
+    let uid = snapshot.system.uid;
     let inotify = &mut snapshot.system.inotify;
-    inotify.refused = watchers::refused(roots);
-    (inotify.users, inotify.unseen) = match watchers::read(roots, options.deep) {
+    let users = watchers::read(roots, options.deep);
+    inotify.refused = watchers::refused(roots, uid, &users, &inotify.limits);
+    (inotify.users, inotify.unseen) = match users {
         Field::Known(found) => (Field::Known(found.users), found.unseen),
         Field::Unavailable(unavailable) => (Field::Unavailable(unavailable), 0),
     };

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::model::snapshot::Field;
-use crate::model::snapshot::system::Watcher;
+use crate::model::snapshot::system::{InotifyLimits, Watcher};
 use crate::probe::{Roots, read_into, say};
 use crate::sys::kernel;
 
@@ -25,9 +25,23 @@ pub(crate) struct Found {
     pub(crate) unseen: u32,
 }
 
-/// Whether one more could be made, tried with this user.
-pub(crate) fn refused(roots: &Roots) -> Field<Option<String>> {
-    roots.call("inotify_add_watch", kernel::try_watch)
+/// Share of the watches a user may have from which on it is tried whether one more can be made, percent.
+const TRIED: u64 = 80;
+
+/// Whether one more could be made, tried with this user; watches only where what was counted comes near the limit, since
+/// the trial can take long.
+pub(crate) fn refused(
+    roots: &Roots,
+    uid: u32,
+    users: &Field<Found>,
+    limits: &Field<InotifyLimits>,
+) -> Field<Option<String>> {
+    let own = users.known().map_or(0, |found| {
+        found.users.iter().filter(|user| user.uid == uid).fold(0u64, |sum, user| sum.saturating_add(user.watches))
+    });
+    let most = limits.known().map_or(u64::MAX, |limits| limits.watches);
+    let is_near = own >= most / 100 * TRIED;
+    roots.call("inotify_add_watch", || kernel::try_watch(is_near))
 }
 
 /// Looks at the descriptors of all processes that may be looked at.

@@ -198,8 +198,10 @@ fn apart(mut from: Snapshot, mut to: Snapshot, length: Duration) -> Looked {
 
 fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -> Looked {
     let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
-    if roots.is_here {
-        // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn.
+    // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn. Nice
+    // levels count only inside a session where the kernel groups tasks by session.
+    let is_ahead = roots.is_here && priority::set_realtime().is_ok();
+    if roots.is_here && !is_ahead {
         let _ = priority::set_nice(Who::Thread, AHEAD);
     }
     let line = Looking::new(&context.ui, length);
@@ -212,6 +214,9 @@ fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -
         })
     });
     drop((line, held));
+    if is_ahead {
+        priority::set_ordinary();
+    }
     if interrupted_by.is_some() && !context.ui.quiet() {
         let took = number::duration(Duration::from_secs_f64(window.seconds()));
         context.ui.say(&format!(
