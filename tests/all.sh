@@ -28,6 +28,9 @@ want linux.uml user-mode-linux
 want npm npm
 want promtool prometheus
 want script bsdutils
+want strace strace
+want sysctl procps
+want systemd-analyze systemd
 
 step "packages:${packages:- all there}"
 if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

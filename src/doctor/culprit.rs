@@ -62,9 +62,30 @@ pub(crate) fn took<N: Into<Option<u64>>>(
     most(window, |process| earlier.growth(process, &amount), say)
 }
 
-/// By memory in RAM.
+/// By memory in RAM, those of one name together: forty workers are one culprit.
 pub(crate) fn by_memory(window: &Window) -> Vec<Culprit> {
-    most(window, |process| process.resident, |bytes| format!("{} in RAM", Bytes(bytes)))
+    let mut crowds: HashMap<&str, Vec<&Process>> = HashMap::new();
+    for process in window.to.processes.known().into_iter().flatten().filter(|it| it.pid != window.observer) {
+        crowds.entry(&process.name).or_default().push(process);
+    }
+    let sum = |all: &[&Process]| all.iter().fold(0u64, |sum, process| sum.saturating_add(process.resident));
+    let mut crowds: Vec<Vec<&Process>> = crowds.into_values().filter(|all| sum(all) > 0).collect();
+    crowds.sort_by_key(|all| (std::cmp::Reverse(sum(all)), all.first().map(|process| process.pid)));
+    let say = |all: Vec<&Process>| {
+        let largest = all.iter().max_by_key(|process| (process.resident, std::cmp::Reverse(process.pid)))?;
+        let own = Bytes(largest.resident);
+        // A crowd of small ones beside a large one is not worth a word.
+        let is_crowd = all.len() > 1 && sum(&all) > largest.resident.saturating_mul(2);
+        Some(process(
+            largest,
+            if is_crowd {
+                format!("{own} in RAM, {} of its name {}", all.len(), Bytes(sum(&all)))
+            } else {
+                format!("{own} in RAM")
+            },
+        ))
+    };
+    crowds.into_iter().filter_map(say).take(NAMED).collect()
 }
 
 /// By CPU time in the window.
@@ -141,7 +162,7 @@ pub(crate) fn by_writing(window: &Window) -> Vec<Culprit> {
 /// Bytes a second below which nobody is a culprit of a slow disk.
 const MOVES_MIN: f64 = (64 << 10) as f64;
 /// The parent of the threads of the kernel, which work for others.
-const KERNEL: i32 = 2;
+pub(crate) const KERNEL: i32 = 2;
 
 /// Those that move the most to and from disks, threads of the kernel left out.
 pub(crate) fn movers(window: &Window) -> Vec<Culprit> {
@@ -215,7 +236,9 @@ fn waiting(window: &Window) -> Vec<Culprit> {
 
 /// A process by its number; it may have ended meanwhile.
 pub(crate) fn of_pid(window: &Window, pid: i32, what: String) -> Culprit {
-    let found = window.to.processes.known().into_iter().flatten().find(|process| process.pid == pid);
-    let name = found.map_or_else(|| "process".to_owned(), |process| process.name.clone());
+    let by_list = window.to.processes.known().into_iter().flatten().find(|process| process.pid == pid);
+    // One that ended meanwhile was seen in a look.
+    let by_look = || window.activity.tasks.iter().find(|task| task.pid == pid).map(|task| task.name.clone());
+    let name = by_list.map(|process| process.name.clone()).or_else(by_look).unwrap_or_else(|| "process".to_owned());
     Culprit { kind: "process".to_owned(), pid: Some(pid), name, what }
 }

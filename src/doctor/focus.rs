@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use crate::doctor::culprit::{self, Earlier};
 use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
+use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::{Process, Task};
 use crate::model::unit::Bytes;
+
+/// Share of the window from which on a quota is the answer, percent.
+const STOPPED: f64 = 20.0;
 
 /// The rule behind both flags.
 pub(crate) const RULES: &[Rule] = &[Rule {
@@ -105,18 +109,30 @@ fn check(look: &Look<'_>) -> Verdict {
     let most = places.iter().max_by_key(|(_, count)| **count).map(|(place, _)| *place);
     let place =
         most.map(|place| meaning(place).map_or_else(|| format!("in {place}"), |meaning| format!("for {meaning}")));
-    let throttled = window
-        .to
-        .cgroups
-        .groups
-        .iter()
-        .find(|group| first.cgroup.as_deref().is_some_and(|own| own == group.path) && group.cpu_quota.is_some());
+    // Its own group or one above it.
+    let is_above = |path: &str| {
+        first
+            .cgroup
+            .as_deref()
+            .is_some_and(|own| own.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let limited = window.to.cgroups.groups.iter().filter(|group| group.cpu_quota.is_some());
+    let throttled = limited
+        .filter(|group| is_above(&group.path) || group.members.contains(&first.pid))
+        .max_by(|a, b| stopped(look, a).total_cmp(&stopped(look, b)));
+    let is_stopped = throttled.is_some_and(|group| stopped(look, group) >= STOPPED);
     let who = format!("{}[{}]", first.name, first.pid);
     // Worst first: what takes a CPU away is certain, where it sleeps is where most looks found it.
-    let answer = if delayed > 30.0 && delayed > cpu / 2.0 {
+    let answer = if first.state == 'T' {
+        format!("{who} was stopped by a signal: `kill -CONT {}` lets it go on", first.pid)
+    } else if let Some(group) = throttled.filter(|_| is_stopped) {
+        let quota = group.cpu_quota.unwrap_or_default();
+        let lost = stopped(look, group);
+        format!("{who} is stopped {lost:.0}% of the time by the quota of {}: {quota:.2} CPUs", group.path)
+    } else if delayed > 30.0 && delayed > cpu / 2.0 {
         format!("{who} waits for a CPU {delayed:.0}% of the time: others want them too")
     } else if cpu >= 80.0 {
-        format!("{who} computes: {cpu:.0}% of a CPU; `apm profile` will say where")
+        format!("{who} computes: {cpu:.0}% of a CPU; where says a profiler: `perf top -p {}`", first.pid)
     } else if blocked >= 20.0 {
         format!(
             "{who} is blocked in the kernel {blocked:.0}% of the looks, {}",
@@ -154,6 +170,13 @@ fn check(look: &Look<'_>) -> Verdict {
     let named: Vec<_> = members.iter().take(culprit::NAMED).map(say).collect();
     finding = finding.by(named).read(&format!("{process}/stat"), "memory of all of them", all as f64, "B");
     Ok(vec![finding])
+}
+
+/// Share of the window in which a group was stopped by its quota, percent.
+fn stopped(look: &Look<'_>, group: &Group) -> f64 {
+    let lost = |group: &Group| group.cpu_stat.known().and_then(|stat| stat.get("throttled_usec").copied());
+    let before = look.before().cgroups.same(group).and_then(lost);
+    before.zip(lost(group)).map_or(0.0, |(before, now)| look.rate(before, now) / 1e4)
 }
 
 #[cfg(test)]

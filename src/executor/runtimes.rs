@@ -27,6 +27,8 @@ pub(crate) fn presets(limits: &Limits) -> Vec<(&'static str, String)> {
         for name in ["GOMAXPROCS", "RAYON_NUM_THREADS", "CARGO_BUILD_JOBS", "OMP_NUM_THREADS", "UV_THREADPOOL_SIZE"] {
             variables.push((name, threads.to_string()));
         }
+        variables.push(("PYTHON_CPU_COUNT", threads.to_string()));
+        variables.push(("MAKEFLAGS", format!("-j{threads}")));
         java.push(format!("-XX:ActiveProcessorCount={threads}"));
     }
     if !java.is_empty() {

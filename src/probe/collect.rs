@@ -38,6 +38,9 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
     disk::read_once(roots, &mut snapshot.disk, options.deep);
     snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
+    if let Field::Known(processes) = &snapshot.processes {
+        snapshot.system.user_tasks = tasks::limits_of_users(roots, processes);
+    }
     let uid = snapshot.system.uid;
     let inotify = &mut snapshot.system.inotify;
     let users = watchers::read(roots, options.deep);

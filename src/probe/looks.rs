@@ -118,7 +118,7 @@ impl Looks {
             parent: stat.parent,
             ..Task::default()
         });
-        (task.processor, task.realtime) = (stat.processor, stat.realtime);
+        (task.processor, task.realtime, task.nice) = (stat.processor, stat.realtime, stat.nice);
         if stat.state == 'R' {
             task.running += 1;
             if task.running == 1 && self.allowed < ALLOWED_MAX {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::model::snapshot::memory::{Controller, Memory, Slab};
+use crate::model::snapshot::memory::{Controller, Memory, Segment, Slab};
 use crate::model::snapshot::{Counters, Field};
 use crate::probe::{PAGE, Roots, counters, field, number, pressure, say};
 
@@ -11,6 +11,8 @@ use crate::probe::{PAGE, Roots, counters, field, number, pressure, say};
 const SLAB_SHARE: u64 = 100;
 /// Caches kept, the largest.
 const SLABS_MAX: usize = 10;
+/// System V segments kept.
+const SEGMENTS_MAX: usize = 10;
 /// Memory controllers read.
 const CONTROLLERS_MAX: usize = 64;
 
@@ -18,6 +20,7 @@ const CONTROLLERS_MAX: usize = 64;
 pub(crate) fn read(roots: &Roots) -> Memory {
     let meminfo = meminfo_of(roots);
     Memory {
+        segments: field(&roots.proc.join("sysvipc/shm"), segments),
         vmstat: field(&roots.proc.join("vmstat"), counters),
         pressure: field(&roots.proc.join("pressure/memory"), pressure),
         overcommit: field(&roots.proc.join("sys/vm/overcommit_memory"), |text| text.trim().parse().ok()),
@@ -117,6 +120,29 @@ fn controllers(folder: &Path) -> Field<Vec<Controller>> {
         true => Field::unavailable(folder.display().to_string(), "no memory controller"),
         false => Field::Known(found),
     }
+}
+
+/// /proc/sysvipc/shm: a line of names, then one a segment.
+fn segments(text: &str) -> Option<Vec<Segment>> {
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next()?.split_ascii_whitespace().collect();
+    let column = |name: &str| names.iter().position(|one| *one == name);
+    let (id, creator, attached) = (column("shmid")?, column("cpid")?, column("nattch")?);
+    // Kernels before 2.6.34 do not say what is in memory.
+    let bytes = column("rss").or_else(|| column("size"))?;
+    let segment = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        Some(Segment {
+            id: words.get(id)?.parse().ok()?,
+            bytes: words.get(bytes)?.parse().ok()?,
+            attached: words.get(attached)?.parse().ok()?,
+            creator: words.get(creator)?.parse().ok()?,
+        })
+    };
+    let mut all: Vec<Segment> = lines.filter_map(segment).collect();
+    all.sort_by_key(|segment| (std::cmp::Reverse(segment.bytes), segment.id));
+    all.truncate(SEGMENTS_MAX);
+    Some(all)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ pub(crate) struct Stat<'a> {
     fields: [&'a str; FIELDS],
 }
 
-/// Fields that are kept: up to the real-time priority.
-const FIELDS: usize = 38;
+/// Fields that are kept: up to the scheduling policy.
+const FIELDS: usize = 39;
 
 impl<'a> Stat<'a> {
     pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {

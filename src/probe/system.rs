@@ -29,6 +29,7 @@ pub(crate) fn read(roots: &Roots, uid: u32) -> System {
         }),
         pid_max: number("kernel/pid_max"),
         threads_max: number("kernel/threads-max"),
+        user_tasks: BTreeMap::new(),
         clock: roots.call("adjtimex", kernel::clock),
         clocksource: clocksource(roots),
         inotify: Inotify { limits: inotify_limits(roots), ..Inotify::default() },

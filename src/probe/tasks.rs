@@ -1,5 +1,6 @@
 //! All processes: one read of /proc/PID/stat each, more only where a rule needs it.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,6 +15,12 @@ const DETAILED_MAX: usize = 1_000;
 const FILES_FEW: u64 = 16;
 /// Descriptors counted one by one, on kernels that do not say how many there are.
 const COUNTED_MAX: usize = 4_096;
+/// Processes and threads of a user from which on his limit is read.
+const TASKS_MANY: u64 = 32;
+/// The kernel's number of the policy.
+const SCHED_IDLE: u32 = 5;
+/// Above all levels that can be set.
+const NICEST: i32 = 20;
 /// The parent of all threads of the kernel.
 const KTHREADD: i32 = 2;
 
@@ -49,6 +56,23 @@ fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
         processes.push(process);
     }
     Field::Known(processes)
+}
+
+/// How many processes and threads users may have, root left out, who is not held to it; only of those that have many.
+pub(crate) fn limits_of_users(roots: &Roots, processes: &[Process]) -> BTreeMap<u32, u64> {
+    let mut users: BTreeMap<u32, (u64, i32)> = BTreeMap::new();
+    for process in processes {
+        let Some(uid) = process.uid.filter(|uid| *uid != 0) else { continue };
+        let user = users.entry(uid).or_default();
+        *user = (user.0 + u64::from(process.threads), user.1.max(process.pid));
+    }
+    let mut text = Vec::new();
+    let mut limit = |pid: i32| {
+        read_into(&roots.proc.join(pid.to_string()).join("limits"), &mut text).ok()?;
+        limit_of(&String::from_utf8_lossy(&text), "Max processes").map(|(soft, _)| soft)
+    };
+    users.retain(|_, (tasks, _)| *tasks >= TASKS_MANY);
+    users.into_iter().filter_map(|(uid, (_, pid))| Some((uid, limit(pid)?))).collect()
 }
 
 /// An entry of /proc that is a process.
@@ -89,9 +113,13 @@ fn files(folder: &Path) -> Option<u64> {
     Some(std::fs::read_dir(folder).ok()?.take(COUNTED_MAX).count() as u64)
 }
 
-/// Soft and hard limit of open files in /proc/PID/limits.
 fn files_max(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    limit_of(text, "Max open files")
+}
+
+/// Soft and hard limit of this name in /proc/PID/limits.
+fn limit_of(text: &str, name: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let mut words = line.split_ascii_whitespace();
     let mut limit = || match words.next()? {
         "unlimited" => Some(u64::MAX),
@@ -114,7 +142,8 @@ pub(crate) fn parse(text: &[u8]) -> Option<Process> {
         system_ticks: number(12)?,
         children_system_ticks: number(14).unwrap_or_default(),
         children_ticks: number(13).zip(number(14)).map_or(0, |(user, system)| user.saturating_add(system)),
-        nice: stat.field(16)?,
+        // Whoever runs only when nobody else wants to is nicer than nice.
+        nice: if stat.field(38) == Some(SCHED_IDLE) { NICEST } else { stat.field(16)? },
         threads: stat.field(17)?,
         started: number(19)?,
         resident: number(21)?.checked_mul(PAGE)?,

@@ -30,26 +30,6 @@ pub(crate) fn set_nice(who: Who, level: i32) -> io::Result<()> {
     if unsafe { libc::setpriority(which, id, level) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Puts the calling thread before all that is not of real time; what it starts is ordinary again. Needs CAP_SYS_NICE, and
-/// a control group that may. The kernel kills it where it computes for a second without a pause.
-pub(crate) fn set_realtime() -> io::Result<()> {
-    let second = libc::rlimit { rlim_cur: 1_000_000, rlim_max: 1_000_000 };
-    let lowest = libc::sched_param { sched_priority: 1 };
-    // SAFETY: both structures are valid for reads for the time of their call.
-    let done = unsafe {
-        libc::setrlimit(libc::RLIMIT_RTTIME, &raw const second) == 0
-            && libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const lowest) == 0
-    };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Puts the calling thread among the others again.
-pub(crate) fn set_ordinary() {
-    let none = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the structure is valid for reads for the time of the call. It cannot fail: everybody may.
-    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const none) };
-}
-
 /// Sets the I/O priority. The real time class needs CAP_SYS_ADMIN or CAP_SYS_NICE.
 pub(crate) fn set_io(who: Who, priority: IoPriority) -> io::Result<()> {
     let (class, level) = match priority {

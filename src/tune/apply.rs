@@ -264,16 +264,16 @@ impl SavedValue {
     }
 
     fn restore(&self) -> Result<(), Trouble> {
-        match &self.twin {
-            // Writing either zeroes the other: the one that counted is written.
-            Some((path, twin)) if self.before == "0" => {
-                let is_as_before = read_value(path).is_ok_and(|now| is_same(&now, twin));
-                let value = Self { path: path.clone(), ..self.clone() };
-                if is_as_before { Ok(()) } else { value.set(twin) }
-            }
-            _ if read_value(&self.path).is_ok_and(|now| is_same(&now, &self.before)) => Ok(()),
-            _ => self.set(&self.before),
+        // Writing either zeroes the other: the one that counted is written.
+        if let Some((path, twin)) = self.twin.as_ref().filter(|_| self.before == "0")
+            && !read_value(path).is_ok_and(|now| is_same(&now, twin))
+        {
+            Self { path: path.clone(), ..self.clone() }.set(twin)?;
         }
+        if read_value(&self.path).is_ok_and(|now| is_same(&now, &self.before)) {
+            return Ok(());
+        }
+        self.set(&self.before)
     }
 }
 

@@ -34,13 +34,14 @@ pub(super) const ROWS: &[Row] = &[
         source: "select(2) cannot see descriptors above 1023, and programs that close all of them up to the limit become slow: \
                  uwsgi issue 2299, containerd 7566 and 8924, systemd's own rule (1024 soft, 524288 hard)",
         ..row("pam.*.soft.nofile", Place::Pam, |_, now| {
+            let now = if now.is_empty() { "as it is" } else { now };
             Advice::Keep(format!(
                 "{now}: programs raise it themselves, up to the hard limit; select() fails above 1023"
             ))
         })
     },
     Row {
-        valid: Valid::Range(1024, 1 << 30),
+        valid: Valid::Range(0, 1 << 30),
         about: "open files a program may raise its limit to",
         formula: "524288, at most fs.nr_open",
         source: "systemd's default since 240; above fs.nr_open logins fail (pam_limits)",

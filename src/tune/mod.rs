@@ -166,10 +166,11 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
     let (text, is_file) = match (&current, row.place) {
         (Some(text), place) => (text.as_str(), matches!(place, Place::Sysctl | Place::Sys)),
         (None, Place::Sysctl | Place::Sys) => {
-            let path = value.map_or_else(|| row.key.to_owned(), |value| value.path.clone());
             let why = value.and_then(|value| value.text.get().err()).map_or("not there", |error| &error.why);
-            let reason = if why == "not there" { Reason::NotHere } else { Reason::Unreadable };
-            return skip(setting, reason, format!("{path}: {why}"));
+            if why == "not there" {
+                return skip(setting, Reason::NotHere, "not on this kernel or machine".to_owned());
+            }
+            return skip(setting, Reason::Unreadable, why.to_owned());
         }
         (None, _) => ("", false),
     };
@@ -189,6 +190,12 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
     };
     // Numbers of the moment change: a file that says the same value keeps its words.
     let why = own.filter(|own| is_same(&own.value, &proposed)).map_or(why, |own| own.why.clone());
+    let proposed = within(row, &proposed);
+    if is_same(text, &proposed) {
+        (setting.verdict, setting.why) = (Verdict::Keep, why);
+        setting.proposed = own.map(|own| own.value.clone());
+        return setting;
+    }
     setting.rule = rule.map(str::to_owned);
     if facts.now.system.container.is_some() && row.scope == Scope::Host {
         return skip(setting, Reason::HostOnly, format!("{why}: on the host of this container"));
@@ -199,15 +206,6 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
     if let Some(line) = facts.administrators(key).filter(|line| !is_same(&line.value, &proposed)) {
         let why = format!("{} sets it to {}, and wins", line.file, line.value);
         return skip(setting, Reason::Administrator, why);
-    }
-    if !is_valid(row, &proposed) {
-        debug_assert!(false, "{key}: {proposed}");
-        return skip(setting, Reason::NoEffect, format!("{proposed} is out of its range"));
-    }
-    if is_same(text, &proposed) {
-        (setting.verdict, setting.why) = (Verdict::Keep, why);
-        setting.proposed = own.map(|own| own.value.clone());
-        return setting;
     }
     if row.law == Law::Limit && lowers(text, &proposed) {
         let why = format!("{text} is above the {proposed} of: {why}");
@@ -270,6 +268,16 @@ pub(crate) fn is_valid(row: &Row, value: &str) -> bool {
             }
             Valid::Words(all) => words.all(|word| all.contains(&word)),
         }
+}
+
+/// The numbers of a value, each the nearest that is possible.
+fn within(row: &Row, value: &str) -> String {
+    let Valid::Range(least, most) = row.valid else { return value.to_owned() };
+    let word = |word: &str| {
+        let near = |number: u64| number.clamp(least, most).to_string();
+        word.parse::<u64>().map_or_else(|_| word.to_owned(), near)
+    };
+    value.split_ascii_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Possible values in words.
@@ -339,4 +347,216 @@ impl Facts<'_> {
 /// Whether apm wrote the file.
 pub(crate) fn is_own(file: &str) -> bool {
     file.rsplit('/').next().is_some_and(|name| name.starts_with(NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::{Facts, Law, Own, TWINS, advise, is_same, is_valid, lowers, rows, sysctls};
+    use crate::model::diagnosis::{Area, Finding, Severity, Threshold};
+    use crate::model::setting::{Place, Reason, Setting, Verdict, Workload};
+    use crate::model::snapshot::room::Drive;
+    use crate::model::snapshot::tunables::{Line, Tunables, Value};
+    use crate::model::snapshot::{Field, Snapshot};
+
+    /// The rules that settings ask.
+    const RULES: &[&str] = &[
+        "mem.direct_reclaim",
+        "mem.commit",
+        "mem.hugepages_idle",
+        "mem.thp",
+        "sys.fd",
+        "proc.inotify",
+        "proc.pids",
+        "net.listen_ovf",
+        "net.udp_rcvbuf",
+        "net.softnet",
+        "net.ports",
+        "net.syn_cookies",
+        "net.mtu",
+        "net.conntrack",
+        "net.sockmem",
+    ];
+
+    fn finding(rule: &str) -> Finding {
+        Finding {
+            rule: rule.to_owned(),
+            area: Area::Network,
+            severity: Severity::Warn,
+            confidence: 1,
+            title: "CPU 0 dropped packets, out of time".to_owned(),
+            value: 1.0,
+            unit: String::new(),
+            threshold: Threshold { warn: None, crit: None, source: String::new() },
+            evidence: Vec::new(),
+            culprits: Vec::new(),
+            remedies: Vec::new(),
+        }
+    }
+
+    struct Machine {
+        now: Snapshot,
+        tunables: Tunables,
+        own: BTreeMap<String, Own>,
+        findings: Vec<Finding>,
+    }
+
+    impl Machine {
+        fn new(memory: u64, swap: u64) -> Self {
+            let mut now = Snapshot::default();
+            let info = [("MemTotal", memory), ("MemAvailable", memory / 2), ("SwapTotal", swap)];
+            now.memory.meminfo = Field::Known(info.map(|(name, bytes)| (name.to_owned(), bytes)).into());
+            let drive = |name: &str, kind: &str| Drive { name: name.to_owned(), bytes: 1 << 40, kind: kind.to_owned() };
+            now.hardware.drives = Field::Known(vec![drive("sda", "hdd"), drive("nvme0n1", "nvme")]);
+            Self { now, tunables: Tunables::default(), own: BTreeMap::new(), findings: Vec::new() }
+        }
+
+        fn value(&mut self, key: &str, text: &str) {
+            let value = Value { path: key.to_owned(), text: Field::Known(text.to_owned()), is_writable: true };
+            self.tunables.values.insert(key.to_owned(), value);
+        }
+
+        fn plan(&self, workload: Workload, agents: u64, way: Option<(u64, f64)>) -> Vec<Setting> {
+            advise(&Facts {
+                key: "",
+                now: &self.now,
+                tunables: &self.tunables,
+                own: &self.own,
+                findings: &self.findings,
+                workload,
+                agents,
+                bandwidth: way.map(|(bandwidth, _)| bandwidth),
+                rtt_ms: way.map(|(_, rtt)| rtt),
+            })
+        }
+
+        fn setting(&self, key: &str) -> Setting {
+            let plan = self.plan(Workload::Agents, 4, None);
+            plan.into_iter().find(|setting| setting.key == key).expect("the key")
+        }
+    }
+
+    #[test]
+    fn the_table_is_whole() {
+        let mut keys: Vec<&str> = rows().map(|row| row.key).collect();
+        assert!(keys.len() >= 60, "{}", keys.len());
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), rows().count(), "a key twice");
+        for row in rows() {
+            assert!(!row.about.is_empty() && !row.formula.is_empty() && !row.source.is_empty(), "{}", row.key);
+        }
+        assert!(TWINS.iter().all(|(key, twin)| sysctls().contains(key) && sysctls().contains(twin)));
+    }
+
+    #[test]
+    fn the_laws_hold_for_each_reason() {
+        let mut machine = Machine::new(32 << 30, 0);
+        machine.value("vm.max_map_count", "65530");
+        let reason = |machine: &Machine| {
+            let setting = machine.setting("vm.max_map_count");
+            (setting.verdict, setting.reason)
+        };
+        assert_eq!(reason(&machine), (Verdict::Raise, None));
+        let line =
+            |file: &str| Line { file: file.to_owned(), key: "vm.max_map_count".to_owned(), value: "70000".to_owned() };
+        machine.tunables.lines = vec![line("/etc/sysctl.d/99-mine.conf")];
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Administrator)));
+        // One before apm's file, and one of a package, do not win.
+        machine.tunables.lines = vec![line("/etc/sysctl.d/10-map-count.conf"), line("/usr/lib/sysctl.d/99-x.conf")];
+        assert_eq!(reason(&machine), (Verdict::Raise, None));
+        machine.now.system.container = Some("docker".to_owned());
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::HostOnly)));
+        machine.now.system.container = None;
+        machine.value("vm.max_map_count", "1048576");
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::HigherAlready)));
+        machine.tunables.values.clear();
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::NotHere)));
+        machine.value("kernel.perf_event_paranoid", "4");
+        assert_eq!(machine.setting("kernel.perf_event_paranoid").reason, Some(Reason::Security));
+        machine.value("net.core.somaxconn", "4096");
+        machine.findings = vec![finding("net.listen_ovf")];
+        let raised = machine.setting("net.core.somaxconn");
+        assert_eq!((raised.proposed.as_deref(), raised.rule.as_deref()), (Some("8192"), Some("net.listen_ovf")));
+    }
+
+    #[test]
+    fn what_apm_wrote_stays_when_its_evidence_is_gone() {
+        let mut machine = Machine::new(32 << 30, 0);
+        machine.value("net.core.netdev_max_backlog", "2000");
+        assert_eq!(machine.setting("net.core.netdev_max_backlog").proposed, None);
+        let own = Own { value: "2000".to_owned(), why: "CPU 1 dropped".to_owned() };
+        machine.own.insert("net.core.netdev_max_backlog".to_owned(), own);
+        let kept = machine.setting("net.core.netdev_max_backlog");
+        assert_eq!(
+            (kept.verdict, kept.proposed.as_deref(), kept.why.as_str()),
+            (Verdict::Keep, Some("2000"), "CPU 1 dropped")
+        );
+        machine.value("net.core.netdev_max_backlog", "1000");
+        assert_eq!(machine.setting("net.core.netdev_max_backlog").verdict, Verdict::Raise);
+        // No limit is lowered by an old line.
+        machine.value("net.core.netdev_max_backlog", "5000");
+        assert_eq!(machine.setting("net.core.netdev_max_backlog").reason, Some(Reason::HigherAlready));
+    }
+
+    proptest! {
+        #[test]
+        fn no_proposal_breaks_a_law(
+            numbers in proptest::collection::vec(0u64..=u64::from(u32::MAX), 200),
+            memory in 1u64 << 26..1 << 44,
+            swap in prop_oneof![Just(0u64), Just(1 << 30)],
+            agents in 1u64..1_000_000,
+            way in proptest::option::of((1_000u64..1_000_000_000_000, 0.01f64..5_000.0)),
+            spoke in proptest::collection::vec(any::<bool>(), RULES.len()),
+            workload in prop_oneof![Just(Workload::Agents), Just(Workload::Ci), Just(Workload::Server), Just(Workload::Desktop)],
+        ) {
+            let mut machine = Machine::new(memory, swap);
+            let mut numbers = numbers.into_iter().cycle();
+            let mut next = || numbers.next().unwrap_or_default();
+            for key in sysctls() {
+                let text = match key {
+                    "net.ipv4.tcp_rmem" | "net.ipv4.tcp_wmem" | "net.ipv4.tcp_mem" | "net.ipv4.udp_mem" => {
+                        format!("{} {} {}", next() >> 8, next() >> 4, next())
+                    }
+                    "net.ipv4.ip_local_port_range" => format!("{} {}", next() % 32_768, 32_768 + next() % 32_768),
+                    "vm.dirty_ratio" | "vm.dirty_background_ratio" => (next() % 100).to_string(),
+                    _ => (next() >> (next() % 33)).to_string(),
+                };
+                machine.value(key, &text);
+            }
+            machine.value("sys.block.nvme0n1.scheduler", "mq-deadline");
+            machine.value("sys.block.sda.read_ahead_kb", &(next() % 1000).to_string());
+            machine.value("sys.cpu.governor", "powersave");
+            machine.findings = RULES.iter().zip(spoke).filter(|(_, spoke)| *spoke).map(|(rule, _)| finding(rule)).collect();
+            for setting in machine.plan(workload, agents, way) {
+                let Some(proposed) = setting.proposed.as_deref().filter(|_| setting.is_change()) else { continue };
+                let row = rows().find(|row| row.key == setting.key || row.key.contains('*') && setting.place == Place::Sys);
+                let row = rows().find(|row| row.key == setting.key).or(row).expect("its row");
+                let current = setting.current.as_deref().unwrap_or_default();
+                prop_assert!(!is_same(current, proposed));
+                if row.key == setting.key {
+                    prop_assert!(is_valid(row, proposed), "{} {proposed}", setting.key);
+                    if row.law == Law::Limit {
+                        prop_assert!(!lowers(current, proposed), "{}: {current} -> {proposed}", setting.key);
+                    }
+                }
+                let last = proposed.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
+                match setting.key.as_str() {
+                    "net.ipv4.tcp_rmem" | "net.ipv4.tcp_wmem" => {
+                        let pressure = machine.tunables.text("net.ipv4.tcp_mem").and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+                        prop_assert!(last * 64 <= pressure.unwrap_or(u64::MAX / 8192).saturating_mul(4096));
+                    }
+                    "vm.dirty_bytes" => prop_assert!(last <= memory.max(1 << 28)),
+                    "vm.min_free_kbytes" => prop_assert!(last <= (memory >> 10) / 100 + 128),
+                    "fs.inotify.max_user_watches" => prop_assert!(last * 1024 <= (memory / 100).max(8192 * 1024)),
+                    "pam.*.hard.nofile" => prop_assert!(last <= machine.tunables.number("fs.nr_open").unwrap_or(u64::MAX)),
+                    "systemd.slice.MemoryHigh" => prop_assert!(last <= memory),
+                    _ => {}
+                }
+            }
+        }
+    }
 }

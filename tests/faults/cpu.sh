@@ -3,6 +3,8 @@
 
 # cpu_start COMMAND...: in the background with all it starts, ended with all of it; its pid in $pid.
 cpu_start() {
+    # stress-ng wants to write where it works.
+    cd "$scratch" || return
     setsid "$@" >"$scratch/out" 2>&1 &
     pid=$!
     disown
@@ -52,6 +54,34 @@ fault_eight_loops_a_cpu() {
 fault_four_stressors_a_cpu() {
     cpu_start stress-ng --cpu $(($(nproc) * 4)) --timeout 15 --quiet
     sleep 0.5
+}
+
+# expect cpu.forks apm-threads
+# level info
+# needs python3
+# unsafe
+fault_threads_come_and_go() {
+    cpu_start python3 -c 'import ctypes, signal, threading
+signal.alarm(15)
+ctypes.CDLL(None).prctl(15, b"apm-threads", 0, 0, 0)
+while True:
+    one = threading.Thread(target=int)
+    one.start()
+    one.join()'
+    sleep 0.5
+}
+
+# Four loops a CPU that yield to everybody.
+# expect cpu.psi
+# expect cpu.runq
+# unsafe
+calm_nice_loops() {
+    local count
+    cp "$(readlink -f /bin/sh)" "$scratch/apm-nice"
+    for ((count = $(nproc) * 4; count > 0; count--)); do
+        cpu_start nice -n 19 "$scratch/apm-nice" -c 'ulimit -t 15; while :; do :; done'
+    done
+    sleep 0.3
 }
 
 # expect cpu.one_core apm-pinned

@@ -169,6 +169,22 @@ time.sleep(60)"
     sleep 0.5
 }
 
+# Many small ones, behind many descriptors of other kinds.
+# expect fs.deleted_open python3
+# needs python3
+fault_many_deleted_but_open() {
+    io_background python3 -c "
+import os, resource, socket, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = [socket.socket() for _ in range(1000)]
+for n in range(300):
+    f = os.open('$WORK/ghost', os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(f, 0, 8 << 20)
+    os.unlink('$WORK/ghost')
+time.sleep(60)"
+    sleep 1
+}
+
 # A FUSE mount whose process never reads a request.
 # expect fs.network hanging
 # needs root python3

@@ -214,6 +214,37 @@ fault_direct_reclaim() {
     sleep 0.5
 }
 
+# A segment that nobody has mapped any more.
+# expect mem.shm_tmpfs segment
+# expect mem.shm_tmpfs
+# needs root python3 ipcmk ipcrm
+# unsafe
+fault_orphan_segment() {
+    local bytes id
+    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 / 100 * 30))
+    id=$(ipcmk -M $bytes | grep -o '[0-9]*$')
+    undo "ipcrm -m $id"
+    python3 -c "
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype, libc.shmat.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+ctypes.memset(libc.shmat($id, None, 0), 1, $bytes)"
+}
+
+# Memory with a descriptor and without a name.
+# expect mem.shm_tmpfs python3
+# needs root python3
+# unsafe
+fault_memory_without_a_name() {
+    local bytes
+    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 / 100 * 30))
+    start python3 -c "$(mem_python "
+fd = os.memfd_create('apm'); chunk = b'x' * (1 << 20)
+for _ in range($bytes >> 20): os.write(fd, chunk)
+time.sleep(20)")"
+    sleep 6
+}
+
 # Swap in use and nobody wants it back.
 # needs root python3 mkswap swapon
 # expect mem.swapin

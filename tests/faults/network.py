@@ -196,6 +196,29 @@ def fill(host, port, count=100, *_):
     time.sleep(30)
 
 
+def hang(host, port, count=60, *_):
+    """Tries to connect, many times at once, to somebody who does not answer."""
+    trying = []
+    for _ in range(int(count)):
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex((host, port))
+        trying.append(one)
+    ready()
+    time.sleep(30)
+
+
+def leave_open(host, port, count=200, *_):
+    """A server whose clients have closed; it has not."""
+    server = listener(host, port)
+    held = []
+    for _ in range(int(count)):
+        socket.create_connection((host, port)).close()
+        held.append(server.accept()[0])
+    ready()
+    time.sleep(30)
+
+
 def checksum(data):
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

@@ -129,6 +129,30 @@ fault_memory_of_sockets() {
     setting net/ipv4/tcp_mem "$((used / 2)) $((used * 3 / 4)) $((used * 20 / 19))"
 }
 
+# Nobody answers, beside a transfer that is well.
+# expect net.no_answer 10.99.0.2:443
+# expect net.no_answer python3
+# needs root ip iptables python3
+fault_nobody_answers() {
+    net_pair && run_in "$far" sink 10.99.0.2 5001 && ip netns exec "$far" iptables -A INPUT -p tcp --dport 443 -j DROP &&
+        run_in "$near" send 10.99.0.2 5001 && run_in "$near" hang 10.99.0.2 443 60 && sleep 3
+}
+
+# expect net.close_wait python3
+# needs root ip python3
+fault_connections_left_open() {
+    net_pair && run_in "$near" leave_open 10.99.0.1 5001 200
+}
+
+# Four of five packets are lost, of all sizes: that is no matter of the size.
+# expect net.mtu
+# areas network
+# needs root ip iptables python3
+calm_heavy_loss_is_no_mtu() {
+    net_pair && run_in "$far" sink 10.99.0.2 5001 && run_in "$near" send 10.99.0.2 5001 && sleep 0.5 &&
+        lose "$far" --mode random --probability 0.8 && sleep 1.5
+}
+
 # A bulk transfer over a slow link loses a little: that is how TCP finds its speed.
 # areas network
 # needs root ip tc python3

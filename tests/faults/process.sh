@@ -30,6 +30,15 @@ time.sleep(20)'
     setting fs/file-max $(($(cut -f1 /proc/sys/fs/file-nr) * 100 / 97))
 }
 
+# A user at the limit of his processes.
+# expect proc.pids sleep
+# needs root python3 setpriv
+# unsafe
+fault_user_at_his_limit() {
+    start setpriv --reuid=54321 --regid=54321 --clear-groups bash -c 'ulimit -u 60; for n in $(seq 59); do sleep 20 & done; wait'
+    sleep 1
+}
+
 # expect proc.zombies apm-parent
 # needs python3
 fault_zombies() {

@@ -14,3 +14,4 @@ mod plan;
 mod qa;
 mod sandbox;
 mod shipped;
+mod tune;

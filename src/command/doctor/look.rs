@@ -25,6 +25,8 @@ use crate::ui::looking::Looking;
 
 /// Shortest time between two looks of `--watch`.
 const EVERY_MIN: Duration = Duration::from_millis(100);
+/// Files of another machine that are looked at.
+const ENTRIES_MAX: usize = 1_000_000;
 /// Nice level while it looks, where it may be had.
 const AHEAD: i32 = -10;
 /// The window of `--quick`.
@@ -173,10 +175,40 @@ fn check(root: &Path) -> Result<(), Failure> {
     let shown = root.display();
     std::fs::read_dir(root).with_context(|| format!("open the folder `{shown}` of --root")).map_err(Failure::usage)?;
     if root.join("proc").is_dir() {
-        return Ok(());
+        return is_live(root).then_some(()).map_or_else(|| plain(root), Ok);
     }
     Err(Failure::usage(anyhow!("--root `{shown}` has no folder `proc`"))
         .hint("it holds `proc`, `sys` and `etc` as the machine has them below `/`"))
+}
+
+/// Files of another machine are files: reading a pipe or a device among them could wait for ever.
+fn plain(root: &Path) -> Result<(), Failure> {
+    let mut open: Vec<PathBuf> = ["proc", "sys", "etc", "dev", "run"].iter().map(|name| root.join(name)).collect();
+    let mut seen = 0;
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > ENTRIES_MAX {
+                return Err(Failure::usage(anyhow!("--root `{}` has more than {ENTRIES_MAX} files", root.display())));
+            }
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if !kind.is_file() && !kind.is_symlink() {
+                let path = entry.path();
+                return Err(Failure::usage(anyhow!("--root: `{}` is a pipe, a socket or a device", path.display()))
+                    .hint("it holds copies of the files of `/proc`, `/sys` and `/etc`"));
+            } else if kind.is_symlink() && std::fs::metadata(entry.path()).is_ok_and(|it| !it.is_file() && !it.is_dir())
+            {
+                let path = entry.path();
+                return Err(Failure::usage(anyhow!(
+                    "--root: `{}` leads to a pipe, a socket or a device",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether these are files of a running kernel, which have no length, and not a copy of them.
@@ -198,10 +230,8 @@ fn apart(mut from: Snapshot, mut to: Snapshot, length: Duration) -> Looked {
 
 fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -> Looked {
     let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
-    // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn. Nice
-    // levels count only inside a session where the kernel groups tasks by session.
-    let is_ahead = roots.is_here && priority::set_realtime().is_ok();
-    if roots.is_here && !is_ahead {
+    if roots.is_here {
+        // On a full machine a look would last seconds longer than it should. Only root may; others wait their turn.
         let _ = priority::set_nice(Who::Thread, AHEAD);
     }
     let line = Looking::new(&context.ui, length);
@@ -214,9 +244,6 @@ fn live(context: &Context, roots: &Roots, options: &Options, length: Duration) -
         })
     });
     drop((line, held));
-    if is_ahead {
-        priority::set_ordinary();
-    }
     if interrupted_by.is_some() && !context.ui.quiet() {
         let took = number::duration(Duration::from_secs_f64(window.seconds()));
         context.ui.say(&format!(

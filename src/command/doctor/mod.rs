@@ -14,10 +14,12 @@ use crate::command::failure::{Exit, Failure};
 use crate::command::{Context, output};
 use crate::config::settings;
 use crate::doctor::{self, Question};
+use crate::model::diagnosis::{Finding, Remedy};
 use crate::report::doctor::{self as report, Sheet};
 use crate::sink::file::Whole;
 use crate::text::layout::Layout;
 use crate::text::number;
+use crate::tune;
 
 /// `apm doctor ...`
 pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
@@ -56,7 +58,8 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     if let Some(file) = save {
         file.write(|out| saved::write(&looked.window, out)).context("write the snapshot").map_err(Failure::machine)?;
     }
-    let diagnosis = doctor::diagnose(&looked.window, &question);
+    let mut diagnosis = doctor::diagnose(&looked.window, &question);
+    diagnosis.findings.iter_mut().for_each(link_to_tune);
     let sheet = Sheet {
         diagnosis: &diagnosis,
         rules: &doctor::asked(&question),
@@ -68,6 +71,20 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         return Ok(Exit::Signal(signal));
     }
     Ok(exit(context, &sheet, words.strict || loaded.settings.doctor.strict, written))
+}
+
+/// A remedy that is a setting has more to it: range, risk, a way back.
+fn link_to_tune(finding: &mut Finding) {
+    let commands = finding.remedies.iter().filter_map(|remedy| remedy.command.as_deref());
+    let words: Vec<&str> =
+        commands.filter(|command| command.contains("sysctl -w ")).flat_map(str::split_whitespace).collect();
+    let is_set = |key: &str| words.iter().any(|word| word.split_once('=').is_some_and(|(name, _)| name == key));
+    if let Some(row) = tune::rows().find(|row| is_set(row.key)) {
+        let command = Some(format!("apm tune explain {}", row.key));
+        finding
+            .remedies
+            .push(Remedy { text: "what it is, its range and risk, and how to keep it".to_owned(), command });
+    }
 }
 
 /// Writes the files and standard output. `false`: a file could not be written, which has been said.
@@ -106,7 +123,7 @@ fn exit(context: &Context, sheet: &Sheet<'_>, strict: bool, written: bool) -> Ex
         context.ui.say("apm: no rule was asked\n  hint: `apm doctor --list-rules`\n");
         return Exit::Nothing;
     }
-    if summary.ok + sheet.diagnosis.findings.len() == 0 {
+    if summary.ok + summary.warn + summary.crit == 0 && summary.skipped > 0 {
         context.ui.say("apm: no rule could look: the reasons are in the report\n");
         return Exit::Incomplete;
     }

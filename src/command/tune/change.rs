@@ -76,6 +76,11 @@ fn changes(looked: &Looked) -> String {
 
 pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
     let looked = planned(context, &words.sources, None)?;
+    let folder = looked.root.join(STORE);
+    if let Some(begun) = apply::records(&folder).0.iter().find(|record| record.state == State::Begun) {
+        return Err(Failure::machine(anyhow!("the apply {} was interrupted, part of it may be in effect", begun.id))
+            .hint(format!("first `apm tune rollback {}`", begun.id)));
+    }
     let shown = changes(&looked);
     if shown.is_empty() {
         return print(context, b"nothing to change: all is as planned\n");
@@ -89,12 +94,7 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
         let failure = Failure::machine(anyhow!("settings of the machine are set by root"));
         return Err(failure.hint("`sudo apm tune apply`, or `apm tune write --dir DIR` for the files alone"));
     }
-    let folder = looked.root.join(STORE);
     let store = open(&folder)?;
-    if let Some(begun) = apply::records(&folder).0.iter().find(|record| record.state == State::Begun) {
-        return Err(Failure::machine(anyhow!("the apply {} was interrupted, part of it may be in effect", begun.id))
-            .hint(format!("first `apm tune rollback {}`", begun.id)));
-    }
     let mut record = record(&looked, &store)?;
     let what =
         format!("{} and {}", count(record.values.len() as u64, "live value"), count(record.files.len() as u64, "file"));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::doctor::culprit::NAMED;
+use crate::doctor::culprit::{self, KERNEL, NAMED};
 use crate::model::diagnosis::Culprit;
 use crate::model::snapshot::Window;
 use crate::model::snapshot::process::Process;
@@ -184,10 +184,22 @@ fn ended_by(window: &Window, family: &Family<'_>) -> BTreeMap<i32, Time> {
     times.into_iter().map(|(pid, ticks)| (pid, time(ticks))).collect()
 }
 
-/// Those whose children come and go, by the time these took.
-pub(crate) fn starters(window: &Window) -> Vec<Culprit> {
+/// CPU time of a process that is started and ends, at least, in ticks: 20 us, fork and exit alone.
+const START: f64 = 0.002;
+
+/// Those whose children come and go, by the time these took. Threads leave no children: where ended children do not
+/// account for so many starts, those that are most in the kernel do.
+pub(crate) fn starters(window: &Window, starts: u64) -> Vec<Culprit> {
     let family = Family::new(window);
     let mut all: Vec<(i32, Time)> = ended_by(window, &family).into_iter().collect();
+    if all.iter().map(|(_, time)| time.all).sum::<f64>() < START * starts as f64 {
+        let seconds = window.seconds();
+        let say = |ticks: u64| format!("likely, by threads: {:.0}% of a CPU in the kernel", ticks as f64 / seconds);
+        let system = |process: &Process| if process.parent == KERNEL { 0 } else { process.system_ticks };
+        let mut busy = culprit::took(window, system, say);
+        busy.truncate(1);
+        return busy;
+    }
     all.sort_by(|a, b| b.1.all.total_cmp(&a.1.all).then(a.0.cmp(&b.0)));
     let name = |(pid, time): &(i32, Time)| {
         let what = format!("its ended children took {:.0}% of a CPU", time.all / window.seconds());

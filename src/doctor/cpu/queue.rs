@@ -17,6 +17,8 @@ const SPARE: f64 = 2.0;
 /// A window below this many seconds cannot tell a burst from a state: the average of ten seconds must agree.
 const SHORT: f64 = 1.5;
 const SHORT_AVG10: f64 = 10.0;
+/// Nice level from which on a task yields to all others: it gets a tenth of the time of an ordinary one.
+const YIELDS: i32 = 10;
 /// Counts of the queue below which the two snapshots have to do.
 const COUNTS_MIN: usize = 4;
 /// A load of a minute above this, a CPU, is high.
@@ -78,6 +80,18 @@ fn worst_queue(look: &Look<'_>) -> Result<Queue, Skip> {
     Ok(own_queue(look).filter(|own| own.has_crowd() && own.per_cpu() > all.per_cpu()).unwrap_or(all))
 }
 
+/// Tasks that want a CPU and yield to all others, on average.
+fn yielding(look: &Look<'_>) -> f64 {
+    let activity = &look.window.activity;
+    let running: u32 = activity.tasks.iter().filter(|task| task.nice >= YIELDS).map(|task| task.running).sum();
+    f64::from(running) / f64::from(activity.looks.max(1))
+}
+
+/// A crowd only of such is what nice levels are for.
+fn is_yielding(look: &Look<'_>, queue: Queue) -> bool {
+    queue.steady - yielding(look) < queue.cpus + 1.0
+}
+
 /// Share of the window in which a task waited, percent. One capture of a machine has the kernel's own average.
 fn waited(look: &Look<'_>) -> Result<f64, Skip> {
     let (before, after) = (look.before().cpu.pressure.get()?, look.now().cpu.pressure.get()?);
@@ -102,8 +116,11 @@ pub(super) fn pressure(look: &Look<'_>) -> Verdict {
     // Two builds at once make everybody wait for a minute and are no catastrophe.
     let confirmed = has_minute && queue.per_cpu() >= OVERRUN;
     let Some(severity) = look.judge(share, confirmed).filter(|_| is_crowded) else { return Ok(Vec::new()) };
+    let is_yielding = is_yielding(look, queue);
+    let severity = if is_yielding { Severity::Info } else { severity };
+    let nice = if is_yielding { ", those that wait are nice" } else { "" };
     let title =
-        format!("a task waited {share:.0}% of the time; {:.0} or more wanted {}", queue.steady, cpus(queue.cpus));
+        format!("a task waited {share:.0}% of the time; {:.0} or more wanted {}{nice}", queue.steady, cpus(queue.cpus));
     let (before, after) = (look.before().cpu.pressure.get()?.some, look.now().cpu.pressure.get()?.some);
     let finding = look
         .finding(severity, share, title)
@@ -119,7 +136,11 @@ pub(super) fn length(look: &Look<'_>) -> Verdict {
     let has_minute = has_waited_a_minute(look);
     let judged = look.judge(queue.per_cpu(), has_minute).filter(|_| queue.has_crowd() && !is_burst(look));
     let Some(severity) = judged else { return Ok(Vec::new()) };
-    let title = format!("{:.0} or more tasks want {} ({:.1} a CPU)", queue.steady, cpus(queue.cpus), queue.per_cpu());
+    let is_yielding = is_yielding(look, queue);
+    let severity = if is_yielding { Severity::Info } else { severity };
+    let nice = if is_yielding { ", most of them nice" } else { "" };
+    let title =
+        format!("{:.0} or more tasks want {} ({:.1} a CPU){nice}", queue.steady, cpus(queue.cpus), queue.per_cpu());
     let mut finding = look
         .finding(severity, queue.per_cpu(), title)
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
@@ -216,7 +237,8 @@ pub(super) fn delay(look: &Look<'_>) -> Verdict {
     let earlier = Earlier::of(look.window);
     let delay = |process: &Process| earlier.get(process)?.run_delay_ns;
     let waited = |process: &Process| {
-        Some(100.0 * process.run_delay_ns?.saturating_sub(delay(process)?) as f64 / (seconds * 1e9))
+        // A wait is counted when it ends, with what of it lies before the window.
+        Some((100.0 * process.run_delay_ns?.saturating_sub(delay(process)?) as f64 / (seconds * 1e9)).min(100.0))
     };
     // Those that were made nice asked for it.
     let may_wait = |process: &&Process| process.nice <= 0 && process.pid != look.window.observer;

@@ -318,7 +318,7 @@ pub(super) fn forks(look: &Look<'_>) -> Verdict {
     Ok(vec![
         look.finding(severity, rate, format!("{all:.0} processes and threads are started a second ({rate:.0} a CPU)"))
             .counted("/proc/stat", "processes", before.forks, after.forks, "")
-            .by(crowd::starters(look.window))
+            .by(crowd::starters(look.window, after.forks.saturating_sub(before.forks)))
             .fix("do it in one process: a builtin of the shell, xargs, a loop in the program", None),
     ])
 }

@@ -1,10 +1,10 @@
 //! The rule about deleted files that are still open.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::doctor::{Look, Skip, Verdict, culprit};
 use crate::model::diagnosis::Severity;
-use crate::model::snapshot::disk::DeletedFile;
+use crate::model::snapshot::disk::{DeletedFile, DeletedSum};
 use crate::model::unit::Bytes;
 
 /// From this share of a file system on it counts however small it is, percent.
@@ -13,17 +13,14 @@ const SHARE: f64 = 10.0;
 /// `fs.deleted_open`.
 pub(super) fn open(look: &Look<'_>) -> Verdict {
     let deleted = look.now().disk.deleted.get()?;
-    let mut by_device: BTreeMap<&str, Vec<&DeletedFile>> = BTreeMap::new();
-    let mut seen = HashSet::new();
-    // Sorted, the largest first; the same file open twice takes its room once.
-    for file in deleted.files.iter().filter(|file| file.pid != look.window.observer) {
-        if seen.insert((&file.device, file.inode)) {
-            by_device.entry(&file.device).or_default().push(file);
-        }
+    let mut by_device: BTreeMap<&str, Vec<&DeletedSum>> = BTreeMap::new();
+    for sum in deleted.holders.iter().filter(|sum| sum.pid != look.window.observer) {
+        by_device.entry(&sum.device).or_default().push(sum);
     }
     let mut findings = Vec::new();
-    for (device, files) in by_device {
-        let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+    for (device, holders) in by_device {
+        let files: Vec<&DeletedFile> = deleted.files.iter().filter(|file| file.device == device).collect();
+        let bytes = holders.iter().fold(0u64, |all, sum| all.saturating_add(sum.bytes));
         let mounts = look.now().disk.mounts.known().into_iter().flatten();
         let mount = mounts.filter(|mount| mount.device == device).min_by_key(|mount| mount.point.len());
         let space = mount.and_then(|mount| mount.space.known());
@@ -38,14 +35,19 @@ pub(super) fn open(look: &Look<'_>) -> Verdict {
         let point = mount.map_or(device, |mount| mount.point.as_str());
         let size = Bytes(bytes);
         let title = format!("{size} on {point} are held by deleted files that are still open");
-        let say = |file: &&DeletedFile| {
-            let what = format!("holds {} at descriptor {}", Bytes(file.bytes), file.descriptor);
-            culprit::of_pid(look.window, file.pid, what)
+        let say = |sum: &&DeletedSum| {
+            let descriptor = files.iter().find(|file| file.pid == sum.pid).map(|file| file.descriptor);
+            let at = descriptor.map(|descriptor| format!(" at descriptor {descriptor}")).unwrap_or_default();
+            let what = match sum.files {
+                0 | 1 => format!("holds {}{at}", Bytes(sum.bytes)),
+                many => format!("holds {} in {many} files, the largest{at}", Bytes(sum.bytes)),
+            };
+            culprit::of_pid(look.window, sum.pid, what)
         };
         let mut finding = look
             .finding(severity, bytes as f64, title)
             .agreed(1 + u32::from(is_tight))
-            .by(files.iter().take(culprit::NAMED).map(say));
+            .by(holders.iter().take(culprit::NAMED).map(say));
         for file in files.iter().take(culprit::NAMED) {
             let path = format!("/proc/{}/fd/{}", file.pid, file.descriptor);
             finding = finding.read(&path, "st_blocks", file.bytes as f64, "B");
@@ -72,7 +74,7 @@ mod tests {
     use crate::doctor::scene::{ask, severities};
     use crate::doctor::{Question, diagnose};
     use crate::model::diagnosis::Severity::{Crit, Warn};
-    use crate::model::snapshot::disk::{Deleted, DeletedFile};
+    use crate::model::snapshot::disk::{Deleted, DeletedFile, DeletedSum};
     use crate::model::snapshot::{Field, Window};
 
     fn with(available: u64, files: &[(i32, u64, u64)], hidden: u32) -> Window {
@@ -84,18 +86,20 @@ mod tests {
             inode: *inode,
             bytes: *bytes,
         };
-        let files = files.iter().map(file).collect();
-        window.to.disk.deleted = Field::Known(Deleted { files, hidden, is_cut: false });
+        let files: Vec<DeletedFile> = files.iter().map(file).collect();
+        let sum =
+            |file: &DeletedFile| DeletedSum { pid: file.pid, device: file.device.clone(), bytes: file.bytes, files: 1 };
+        let holders = files.iter().map(sum).collect();
+        window.to.disk.deleted = Field::Known(Deleted { files, holders, hidden, ..Deleted::default() });
         window
     }
 
     #[test]
-    fn a_deleted_file_counts_once_and_is_worse_where_room_is_short() {
+    fn what_deleted_files_hold_is_worse_where_room_is_short() {
         assert_eq!(severities(&ask(&with(90 * GIB, &[], 0), "fs.deleted_open")), []);
         assert_eq!(severities(&ask(&with(90 * GIB, &[(7, 1, 100 << 20)], 0), "fs.deleted_open")), []);
-        // The same file open in a parent and its child.
-        let found = ask(&with(90 * GIB, &[(7, 1, 2 * GIB), (8, 1, 2 * GIB)], 0), "fs.deleted_open");
-        assert_eq!((severities(&found), found[0].value), (vec![Warn], (2 * GIB) as f64));
+        let found = ask(&with(90 * GIB, &[(7, 1, 2 * GIB), (8, 2, GIB)], 0), "fs.deleted_open");
+        assert_eq!((severities(&found), found[0].value), (vec![Warn], (3 * GIB) as f64));
         assert_eq!(found[0].culprits[0].pid, Some(7));
         assert_eq!(severities(&ask(&with(GIB, &[(7, 1, 12 * GIB)], 0), "fs.deleted_open")), [Crit]);
     }

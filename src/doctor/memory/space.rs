@@ -4,6 +4,7 @@ use crate::doctor::memory::{MEMINFO, available_percent, end_largest, raise, valu
 use crate::doctor::{Look, Verdict, culprit};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::cgroup::Group;
+use crate::model::snapshot::memory::Segment;
 use crate::model::unit::Bytes;
 
 /// Share in use from which on it is said, the specification's trigger.
@@ -205,13 +206,47 @@ pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
         .agreed(1 + u32::from(available < SHORT))
         .read(MEMINFO, "Shmem", shared as f64, "B")
         .by(by);
-    Ok(vec![if in_files >= shared / 2 {
-        finding.fix("delete files there, or put them on a disk", command)
+    if in_files >= shared / 2 {
+        return Ok(vec![finding.fix("delete files there, or put them on a disk", command)]);
+    }
+    let segments = look.now().memory.segments.known().map_or(&[][..], Vec::as_slice);
+    let in_segments = segments.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.bytes));
+    if in_segments >= shared / 4 {
+        let orphan = segments.iter().find(|segment| segment.attached == 0);
+        let finding = finding
+            .read("/proc/sysvipc/shm", "rss of all segments", in_segments as f64, "B")
+            .by(segments.iter().take(culprit::NAMED).map(|segment| segment_of(look, segment)));
+        return Ok(vec![match orphan {
+            Some(orphan) => finding.fix("nobody has it mapped: remove it", Some(format!("ipcrm -m {}", orphan.id))),
+            None => {
+                finding.fix("it lasts until it is removed: end who uses it, then ipcrm", Some("ipcs -m -p".to_owned()))
+            }
+        }]);
+    }
+    // With a descriptor and without a name.
+    let unnamed = look.now().disk.deleted.known().map_or(&[][..], |deleted| deleted.memory.as_slice());
+    let by = unnamed.iter().filter(|sum| sum.bytes >= shared / 10).take(culprit::NAMED).map(|sum| {
+        culprit::of_pid(look.window, sum.pid, format!("holds {} of memory without a name (memfd)", Bytes(sum.bytes)))
+    });
+    let by: Vec<Culprit> = by.collect();
+    let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -lL /proc/{pid}/fd | grep memfd"));
+    Ok(vec![if by.is_empty() {
+        finding.by(culprit::by_memory(look.window)).fix(
+            "see who shares it: mappings without a file",
+            Some("grep -h RssShmem /proc/[0-9]*/status | sort -k2 -n | tail -3".to_owned()),
+        )
     } else {
-        finding
-            .by(culprit::by_memory(look.window))
-            .fix("see who shares it: System V segments or mappings without a file", Some("ipcs -m -p".to_owned()))
+        finding.by(by).fix("end it, or have it close them", command)
     }])
+}
+
+/// A segment, and who made it.
+fn segment_of(look: &Look<'_>, segment: &Segment) -> Culprit {
+    let maker = look.now().processes.known().into_iter().flatten().find(|process| process.pid == segment.creator);
+    let maker = maker
+        .map_or_else(|| "a process that is gone".to_owned(), |process| format!("{}[{}]", process.name, process.pid));
+    let (bytes, attached) = (Bytes(segment.bytes), segment.attached);
+    culprit::thing("segment", &segment.id.to_string(), format!("{bytes} in RAM, mapped by {attached}, made by {maker}"))
 }
 
 pub(super) fn hugepages_idle(look: &Look<'_>) -> Verdict {

@@ -7,6 +7,7 @@ use crate::doctor::{Bad, Look, Rule, Skip};
 use crate::model::diagnosis::{Area, Culprit};
 use crate::model::snapshot::Counters;
 
+mod answer;
 mod links;
 mod path;
 mod queues;
@@ -170,6 +171,34 @@ pub(crate) const RULES: &[Rule] = &[
                           of all is lost and the queue of the socket stands",
         remedy: "a faster reader, or a larger buffer: SO_RCVBUF in the program and net.core.rmem_max",
         check: queues::udp,
+    },
+    Rule {
+        id: "net.no_answer",
+        area: Area::Network,
+        title: "connections get no answer",
+        source: "sock_diag: state, timeouts in a row and bytes acknowledged of each connection",
+        computation: "connections with two timeouts in a row or more and nothing acknowledged in the window; one or two that are being made are only said",
+        unit: "",
+        bad: Bad::Above,
+        warn: Some(1.0),
+        crit: None,
+        thresholds_from: "own; RFC 6298: the second timeout in a row is at least three times a round trip",
+        remedy: "see whether the other side lives and what is on the way: `mtr -n PEER`",
+        check: answer::none,
+    },
+    Rule {
+        id: "net.close_wait",
+        area: Area::Network,
+        title: "connections that nobody here closes",
+        source: "sock_diag: connections in state CLOSE-WAIT",
+        computation: "their number: the other side has closed, the program has not",
+        unit: "",
+        bad: Bad::Above,
+        warn: Some(100.0),
+        crit: None,
+        thresholds_from: "own: each holds a descriptor; 1,024 are the usual limit of a process",
+        remedy: "the program leaks connections: `ss -tanp state close-wait` names it",
+        check: answer::close_wait,
     },
     Rule {
         id: "net.rst",

@@ -21,6 +21,8 @@ const RESETS_SHARE: f64 = 0.1;
 const TICKS: f64 = 100.0;
 /// A path without an answer for so long is dead, whatever the size of its packets.
 const ALIVE_MS: u32 = 60_000;
+/// Full segments that went through, from which on size is no obstacle.
+const MOVED: u64 = 10;
 /// Largest headers of a segment: IPv6 (40), TCP (20), timestamps (12).
 const HEADERS_MAX: u32 = 80;
 /// Smallest payload of a full segment; the kernel's own search has gone below it.
@@ -30,6 +32,10 @@ pub(super) fn retrans(look: &Look<'_>) -> Verdict {
     let (again, sent) = (counter(look, "Tcp.RetransSegs")?, counter(look, "Tcp.OutSegs")?);
     let (resent, all) = (again.1.saturating_sub(again.0), sent.1.saturating_sub(sent.0));
     let share = percent(resent, all);
+    // More often again than for the first time: nothing is under way but what gets no answer, which net.no_answer tells.
+    if resent > all {
+        return Ok(Vec::new());
+    }
     if resent < RESENT_MIN || (all < SEGMENTS_MIN && share < HEAVY) {
         return Ok(Vec::new());
     }
@@ -142,7 +148,9 @@ pub(super) fn mtu(look: &Look<'_>) -> Verdict {
     };
     let stuck: Vec<&Connection> = now.connections.iter().filter(is_stuck).collect();
     let mut findings = Vec::new();
-    for one in stuck.iter().filter(|one| is_too_large(one)) {
+    // Where anything was acknowledged meanwhile, full segments do arrive: packets are lost, whatever their size.
+    let is_moving = |one: &Connection| before.connection(one).is_some_and(|earlier| one.acked > earlier.acked);
+    for one in stuck.iter().filter(|one| is_too_large(one) && !is_moving(one)) {
         // Where small ones do not arrive either the path is dead.
         let is_dead = |other: &&Connection| {
             address(&other.peer) == address(&one.peer)
@@ -192,7 +200,10 @@ fn is_too_large(one: &Connection) -> bool {
     let waits = one.in_flight.is_some_and(|bytes| bytes >= u64::from(one.mss));
     let arrived = one.segments.saturating_sub(u64::from(one.resent)).saturating_sub(u64::from(one.unacked));
     let only_small = one.acked.saturating_mul(10) < arrived.max(1).saturating_mul(u64::from(one.mss)).saturating_mul(9);
-    has_begun && is_full && waits && (only_small || one.sacked > 0) && one.silent_ms <= ALIVE_MS
+    // What went through before in full segments would go through now.
+    let has_moved = one.acked >= MOVED.saturating_mul(u64::from(one.mss));
+    let is_proof = (only_small && one.acked + u64::from(one.sacked) > 0) || (one.sacked > 0 && !has_moved);
+    has_begun && is_full && waits && is_proof && one.silent_ms <= ALIVE_MS
 }
 
 /// What was not seen is not well.

@@ -101,12 +101,13 @@ pub(super) fn all_files(look: &Look<'_>) -> Verdict {
 /// A limit of tasks.
 struct Limit<'a> {
     place: String,
-    what: &'static str,
+    what: String,
     before: u64,
     now: u64,
     most: u64,
     refused: Option<(u64, u64)>,
     group: Option<&'a Group>,
+    uid: Option<u32>,
 }
 
 pub(super) fn tasks(look: &Look<'_>) -> Verdict {
@@ -117,26 +118,29 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
         let refused = earlier.and_then(|it| it.pids_refused).zip(group.pids_refused);
         let before = earlier.and_then(|it| it.pids.known()).copied().unwrap_or_default();
         let place = format!("{}/pids.current", group.folders.pids);
-        limits.push(Limit { place, what: "a control group", before, now: *now, most, refused, group: Some(group) });
+        let what = "a control group".to_owned();
+        limits.push(Limit { place, what, before, now: *now, most, refused, group: Some(group), uid: None });
     }
     let system = &look.now().system;
     let machine = system.pid_max.known().into_iter().chain(system.threads_max.known()).min();
     if let (Some(most), Ok(now)) = (machine, look.now().cpu.tasks.get()) {
         let before = look.before().cpu.tasks.known().copied().unwrap_or_default();
         let place = "/proc/loadavg tasks".to_owned();
-        limits.push(Limit { place, what: "the system", before, now: *now, most: *most, refused: None, group: None });
+        let what = "the system".to_owned();
+        limits.push(Limit { place, what, before, now: *now, most: *most, refused: None, group: None, uid: None });
     }
     // Root is not held to it.
-    if system.uid != 0
-        && let Some(Some(most)) = look.now().room.processes.known()
-    {
+    let own = look.now().room.processes.known().copied().flatten().filter(|_| system.uid != 0);
+    let others = system.user_tasks.iter().filter(|(uid, _)| **uid != system.uid).map(|(uid, most)| (*uid, *most));
+    for (uid, most) in own.map(|most| (system.uid, most)).into_iter().chain(others) {
         let count = |snapshot: &crate::model::snapshot::Snapshot| {
             let all = snapshot.processes.known().into_iter().flatten();
-            all.filter(|it| it.uid == Some(system.uid)).fold(0u64, |sum, it| sum.saturating_add(it.threads.into()))
+            all.filter(|it| it.uid == Some(uid)).fold(0u64, |sum, it| sum.saturating_add(it.threads.into()))
         };
-        let place = "/proc/PID/stat threads of this user".to_owned();
+        let place = format!("/proc/PID/stat threads of user {uid}");
+        let what = if uid == system.uid { "this user".to_owned() } else { format!("user {uid}") };
         let (before, now) = (count(look.before()), count(look.now()));
-        limits.push(Limit { place, what: "this user", before, now, most: *most, refused: None, group: None });
+        limits.push(Limit { place, what, before, now, most, refused: None, group: None, uid: Some(uid) });
     }
     if limits.is_empty() {
         return Err(Skip("no limit of processes can be seen".to_owned()));
@@ -167,7 +171,8 @@ fn too_many(look: &Look<'_>, limit: &Limit<'_>) -> Option<Finding> {
         finding = finding.counted(&format!("{}/pids.events", group.folders.pids), "max", before, now, "");
     }
     let is_in = |process: &Process| {
-        limit.group.is_none_or(|group| group.members.is_empty() || group.members.contains(&process.pid))
+        limit.uid.is_none_or(|uid| process.uid == Some(uid))
+            && limit.group.is_none_or(|group| group.members.is_empty() || group.members.contains(&process.pid))
     };
     let threads = |process: &Process| if is_in(process) { u64::from(process.threads) } else { 0 };
     if let Some(group) = limit.group {
@@ -180,7 +185,7 @@ fn too_many(look: &Look<'_>, limit: &Limit<'_>) -> Option<Finding> {
             .by(culprit::most(look.window, threads, |count| format!("{count} threads")).into_iter().take(1));
     Some(match limit.group {
         Some(group) => finding.fix("end what starts so many, or raise the limit", raise(group, limit.most)),
-        None if limit.what == "this user" => finding.fix("end what starts so many, or raise ulimit -u", None),
+        None if limit.uid.is_some() => finding.fix("end what starts so many, or raise ulimit -u", None),
         None => {
             let more = limit.most.saturating_mul(2).min(PID_MAX_LIMIT);
             let command = format!("sysctl -w kernel.pid_max={more} kernel.threads-max={more}");

@@ -168,12 +168,30 @@ pub struct Limit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deleted {
-    /// The largest, by process and descriptor.
+    /// The largest, by process and descriptor. Each file once.
     pub files: Vec<DeletedFile>,
+    /// All of them, by process and device.
+    pub holders: Vec<DeletedSum>,
+    /// Memory that is called a file (memfd, deleted files of /dev/shm), by process; the device is empty.
+    pub memory: Vec<DeletedSum>,
     /// Processes whose descriptors could not be read.
     pub hidden: u32,
     /// There were more descriptors than are looked at.
     pub is_cut: bool,
+}
+
+/// What a process holds on a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeletedSum {
+    /// The process.
+    pub pid: i32,
+    /// `254:0`, as in mountinfo.
+    pub device: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Files.
+    pub files: u32,
 }
 
 /// One of them, without its name.

@@ -26,6 +26,22 @@ pub struct Memory {
     pub slabs: Field<Vec<Slab>>,
     /// What memory controllers counted: /sys/devices/system/edac/mc.
     pub controllers: Field<Vec<Controller>>,
+    /// System V segments of shared memory, the largest first.
+    pub segments: Field<Vec<Segment>>,
+}
+
+/// A System V segment of shared memory: it lasts until somebody removes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Segment {
+    /// Its number, as for `ipcrm -m`.
+    pub id: i64,
+    /// Bytes in memory.
+    pub bytes: u64,
+    /// Processes that have it mapped.
+    pub attached: u64,
+    /// The process that made it, which may be gone.
+    pub creator: i32,
 }
 
 /// A cache of kernel objects.

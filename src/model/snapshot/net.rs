@@ -129,6 +129,8 @@ pub struct Tcp {
     pub connections: Vec<Connection>,
     /// Where ports of this machine lead to, the most used first.
     pub destinations: Vec<Destination>,
+    /// What nobody here closes.
+    pub half_closed: HalfClosed,
 }
 
 /// A socket that listens.
@@ -195,6 +197,16 @@ pub struct Connection {
     pub inode: u64,
     /// Its user.
     pub uid: u32,
+}
+
+/// Connections that the other side has closed and this one has not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HalfClosed {
+    /// How many.
+    pub count: u32,
+    /// Some of the sockets.
+    pub inodes: Vec<u64>,
 }
 
 /// A place that ports of this machine lead to.

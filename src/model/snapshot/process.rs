@@ -133,6 +133,8 @@ pub struct Task {
     pub processor: u32,
     /// Real-time priority; 0 is none.
     pub realtime: u32,
+    /// Nice level; 20 for those that run only when nobody else wants to.
+    pub nice: i32,
     /// CPUs it may run on (`0-3,8`); read only for the most active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed: Option<String>,

@@ -35,6 +35,8 @@ pub struct System {
     pub kmsg: Field<Kmsg>,
     /// Watchers of files.
     pub inotify: Inotify,
+    /// Processes and threads that users may have (RLIMIT_NPROC of the newest process), of those that have many.
+    pub user_tasks: BTreeMap<u32, u64>,
     /// Services of systemd that run, and since when: /run/systemd/units.
     pub services: Field<BTreeMap<String, Service>>,
 }

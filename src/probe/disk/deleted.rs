@@ -1,23 +1,22 @@
 //! Deleted files that are still open: the room they take is in no folder. One readlink a descriptor, so it is bounded.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::model::snapshot::Field;
-use crate::model::snapshot::disk::{Deleted, DeletedFile, Mount};
+use crate::model::snapshot::disk::{Deleted, DeletedFile, DeletedSum, Mount};
 use crate::probe::disk::mounts;
 use crate::probe::{Roots, say};
 
 /// Descriptors looked at, and those of one process, unless asked to look deep: 2 us each.
-const DESCRIPTORS_MAX: usize = 4_000;
+const DESCRIPTORS_MAX: usize = 12_000;
 /// See `DESCRIPTORS_MAX`: one process with many connections must not hide all others.
-const OF_A_PROCESS_MAX: usize = 500;
+const OF_A_PROCESS_MAX: usize = 4_000;
 /// All descriptors if asked.
 const DESCRIPTORS_DEEP_MAX: usize = 1_000_000;
-/// Smaller files are no finding however many there are.
-const BYTES_MIN: u64 = 16 << 20;
 /// Files kept, the largest.
 const FILES_MAX: usize = 64;
 
@@ -36,6 +35,8 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
     let (mut left, of_a_process) =
         if is_deep { (DESCRIPTORS_DEEP_MAX, DESCRIPTORS_DEEP_MAX) } else { (DESCRIPTORS_MAX, OF_A_PROCESS_MAX) };
     let mut found = Deleted::default();
+    let mut seen = HashSet::new();
+    let mut sums: BTreeMap<(i32, String), (u64, u32)> = BTreeMap::new();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let descriptors = match std::fs::read_dir(entry.path().join("fd")) {
@@ -46,14 +47,27 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
                 continue;
             }
         };
-        for (seen, descriptor) in descriptors.flatten().enumerate() {
-            if left == 0 || seen >= of_a_process {
+        for (at, descriptor) in descriptors.flatten().enumerate() {
+            if left == 0 || at >= of_a_process {
                 found.is_cut = true;
                 break;
             }
             left -= 1;
-            found.files.extend(deleted(pid, &descriptor.path(), &slow));
+            let Some(file) = deleted(pid, &descriptor.path(), &slow) else { continue };
+            // The same file open twice takes its room once.
+            if seen.insert((file.device.clone(), file.inode)) {
+                let sum = sums.entry((pid, file.device.clone())).or_default();
+                *sum = (sum.0.saturating_add(file.bytes), sum.1 + 1);
+                if !file.device.is_empty() {
+                    found.files.push(file);
+                }
+            }
         }
+    }
+    let sums = sums.into_iter().map(|((pid, device), (bytes, files))| DeletedSum { pid, device, bytes, files });
+    (found.memory, found.holders) = sums.partition(|sum| sum.device.is_empty());
+    for sums in [&mut found.memory, &mut found.holders] {
+        sums.sort_by_key(|sum| (std::cmp::Reverse(sum.bytes), sum.pid));
     }
     found.files.sort_by_key(|file| (std::cmp::Reverse(file.bytes), file.pid, file.descriptor));
     found.files.truncate(FILES_MAX);
@@ -63,31 +77,35 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
 /// The descriptor, if it is of a deleted regular file that takes room on a disk.
 fn deleted(pid: i32, path: &Path, slow: &[&str]) -> Option<DeletedFile> {
     let target = std::fs::read_link(path).ok()?;
-    if !is_deleted(target.as_os_str(), slow) {
+    let is_memory = is_memory(target.as_os_str());
+    if !is_memory && !is_deleted(target.as_os_str(), slow) {
         return None;
     }
     // Through the link of the kernel: it leads to the open file although its name is gone.
     let facts = std::fs::metadata(path).ok()?;
     let bytes = facts.blocks().saturating_mul(512);
-    if !facts.is_file() || facts.nlink() > 0 || bytes < BYTES_MIN {
+    if !facts.is_file() || facts.nlink() > 0 || bytes == 0 {
         return None;
     }
     let device = facts.dev();
-    Some(DeletedFile {
-        pid,
-        descriptor: path.file_name()?.to_str()?.parse().ok()?,
-        device: format!("{}:{}", libc::major(device), libc::minor(device)),
-        inode: facts.ino(),
-        bytes,
-    })
+    let device = if is_memory { String::new() } else { format!("{}:{}", libc::major(device), libc::minor(device)) };
+    Some(DeletedFile { pid, descriptor: path.file_name()?.to_str()?.parse().ok()?, device, inode: facts.ino(), bytes })
+}
+
+/// Names of memory that is called a file.
+const MEMORY: [&[u8]; 4] = [b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero"];
+
+/// Memory with a descriptor, of which no folder knows.
+fn is_memory(target: &OsStr) -> bool {
+    let name = target.as_bytes();
+    name.ends_with(b" (deleted)") && MEMORY[..2].iter().any(|start| name.starts_with(start))
 }
 
 /// Memory that is only called a file is none, and a file on a server that does not answer must not be asked.
 fn is_deleted(target: &OsStr, slow: &[&str]) -> bool {
     let Some(name) = target.as_bytes().strip_suffix(b" (deleted)") else { return false };
-    let memory: [&[u8]; 4] = [b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero"];
     name.starts_with(b"/")
-        && !memory.iter().any(|start| name.starts_with(start))
+        && !MEMORY.iter().any(|start| name.starts_with(start))
         && !slow.iter().any(|point| mounts::is_below(Path::new(OsStr::from_bytes(name)), Path::new(point)))
 }
 
@@ -95,7 +113,21 @@ fn is_deleted(target: &OsStr, slow: &[&str]) -> bool {
 mod tests {
     use std::ffi::OsStr;
 
-    use super::is_deleted;
+    use super::{is_deleted, read};
+    use crate::probe::Roots;
+
+    #[test]
+    fn a_file_that_is_open_twice_takes_its_room_once() {
+        let path = std::env::temp_dir().join(format!("apm-deleted-{}", std::process::id()));
+        std::fs::write(&path, vec![1; 1 << 20]).expect("written");
+        let _open = [std::fs::File::open(&path).expect("open"), std::fs::File::open(&path).expect("open")];
+        std::fs::remove_file(&path).expect("gone");
+        let found = read(&Roots::default(), &[], false);
+        let own = std::process::id() as i32;
+        let sums = found.known().map(|found| found.holders.iter().chain(&found.memory).filter(|sum| sum.pid == own));
+        let sums: Vec<(u64, u32)> = sums.into_iter().flatten().map(|sum| (sum.bytes, sum.files)).collect();
+        assert_eq!(sums, [(1 << 20, 1)]);
+    }
 
     #[test]
     fn only_files_on_disks_that_answer_are_asked() {

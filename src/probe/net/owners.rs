@@ -16,6 +16,8 @@ const EACH_MAX: usize = 12;
 const DESCRIPTORS_MAX: usize = 30_000;
 /// Half-open connections from which on a listener is remarkable.
 const HALF_OPEN_REMARKABLE: u32 = 16;
+/// Connections that nobody closes, from which on it is worth to know who does not.
+const HALF_CLOSED_REMARKABLE: u32 = 32;
 /// Addresses named of a table of connections that is nearly full.
 const SOURCES_KEPT: usize = 5;
 
@@ -61,6 +63,9 @@ fn suspects(from: &Net, to: &Net) -> BTreeSet<u64> {
             let mut full: Vec<_> = now.connections.iter().collect();
             full.sort_by_key(|one| std::cmp::Reverse(one.receive_queue.max(one.send_queue)));
             found.extend(full.iter().map(|connection| connection.inode).take(EACH_MAX));
+        }
+        if now.half_closed.count >= HALF_CLOSED_REMARKABLE {
+            found.extend(now.half_closed.inodes.iter().take(EACH_MAX));
         }
         let range = limit("ip_local_port_range.1").zip(limit("ip_local_port_range.0"));
         let range = range.map_or(u64::MAX, |(high, low)| high.saturating_sub(low));

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use crate::model::snapshot::net::{Connection, Destination, Listener, Tcp};
+use crate::model::snapshot::net::{Connection, Destination, HalfClosed, Listener, Tcp};
 use crate::sys::netlink::{Family, attributes, dump, u32_at, u64_at};
 
 /// Sockets looked at. Enough for every port of the default range towards one destination (28,232).
@@ -28,6 +28,7 @@ const INFO: u16 = 2;
 const SKMEMINFO: u16 = 7;
 /// The kernel's numbers of states.
 const TIME_WAIT: u8 = 6;
+const CLOSE_WAIT: u8 = 8;
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 const NEW_SYN_RECV: u8 = 12;
@@ -118,6 +119,7 @@ struct Sums {
     connections: Vec<Connection>,
     half_open: HashMap<u16, u32>,
     destinations: HashMap<(IpAddr, SocketAddr), Destination>,
+    half_closed: HalfClosed,
 }
 
 impl Sums {
@@ -130,6 +132,7 @@ impl Sums {
             connections: Vec::new(),
             half_open: HashMap::new(),
             destinations: HashMap::new(),
+            half_closed: HalfClosed::default(),
         }
     }
 
@@ -146,7 +149,13 @@ impl Sums {
                 let count = self.half_open.entry(told.local.port()).or_default();
                 *count = count.saturating_add(1);
             }
-            _ => {
+            state => {
+                if state == CLOSE_WAIT {
+                    self.half_closed.count = self.half_closed.count.saturating_add(1);
+                    if self.half_closed.inodes.len() < INODES_KEPT {
+                        self.half_closed.inodes.push(told.inode);
+                    }
+                }
                 self.count(&told);
                 self.connection(&told);
             }
@@ -255,6 +264,7 @@ impl Sums {
             listeners: self.listeners,
             connections: self.connections,
             destinations,
+            half_closed: self.half_closed,
         }
     }
 }

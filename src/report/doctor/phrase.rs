@@ -15,7 +15,7 @@ pub(crate) const AREAS: [Area; 7] =
 pub(crate) fn state(diagnosis: &Diagnosis) -> (&'static str, Style) {
     let summary = &diagnosis.summary;
     match (summary.crit, summary.warn) {
-        (0, 0) if summary.info + summary.ok == 0 => ("unknown", Style::Warn),
+        (0, 0) if summary.ok == 0 && summary.skipped > 0 => ("unknown", Style::Warn),
         (0, 0) => ("good", Style::Good),
         (0, _) => ("suffers", Style::Warn),
         _ => ("ill", Style::Bad),

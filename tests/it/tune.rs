@@ -1,0 +1,290 @@
+//! `apm tune`: plans for machines, what survives failures and kills, and what the system's own readers say of the files.
+//!
+//! A machine is a folder of `tests/tune`: `about`, `files` (`== PATH` and what is in it, one after the other; `words` are
+//! more words for apm), `changes` (by hand: each change that is expected) and `plan.txt`, what apm says, which
+//! `UPDATE_EXPECT=1` writes anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox, has_program, skip};
+
+fn machines() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune");
+    let mut machines: Vec<PathBuf> =
+        fs::read_dir(folder).expect("machines").map(|entry| entry.expect("one").path()).collect();
+    machines.sort();
+    machines
+}
+
+/// Lays out the files of a machine below `root`; returns its words.
+fn lay_out(sandbox: &Sandbox, machine: &Path, root: &str) -> Vec<String> {
+    let text = fs::read_to_string(machine.join("files")).expect("files");
+    let mut words = Vec::new();
+    for part in text.split("\n== ").map(|part| part.trim_start_matches("== ")) {
+        let (path, text) = part.split_once('\n').unwrap_or((part.trim(), ""));
+        if path == "words" {
+            words = text.split_whitespace().map(str::to_owned).collect();
+        } else {
+            let text = if text.is_empty() { String::new() } else { format!("{}\n", text.trim_end()) };
+            sandbox.file(&format!("{root}/{path}"), text);
+        }
+    }
+    words
+}
+
+fn settings(json: &str) -> Vec<Value> {
+    let plan: Value = serde_json::from_str(json).expect("JSON");
+    assert_eq!(plan["schema"], "apm.tune/1");
+    plan["settings"].as_array().expect("settings").clone()
+}
+
+#[test]
+fn each_machine_gets_exactly_its_plan() {
+    let machines = machines();
+    assert!(machines.len() >= 7);
+    for machine in machines {
+        let name = machine.file_name().expect("a name").to_string_lossy().into_owned();
+        assert!(
+            !fs::read_to_string(machine.join("about")).unwrap_or_default().trim().is_empty(),
+            "{name}: what is it?"
+        );
+        let sandbox = Sandbox::new(&name);
+        let words = lay_out(&sandbox, &machine, "host");
+        let run = |format: &str| {
+            let own = ["tune", "--root", "host", "--format", format];
+            sandbox.apm(own.into_iter().map(str::to_owned).chain(words.clone())).good()
+        };
+        let changes: Vec<String> = settings(&run("json"))
+            .iter()
+            .filter(|setting| setting["verdict"] == "raise" || setting["verdict"] == "set")
+            .map(|setting| {
+                let text = |key: &str| setting[key].as_str().unwrap_or("-").to_owned();
+                format!("{} {} {} -> {}", text("verdict"), text("key"), text("current"), text("proposed"))
+            })
+            .collect();
+        let text = run("text");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(machine.join("plan.txt"), &text).expect("written");
+        }
+        let expected = fs::read_to_string(machine.join("changes")).unwrap_or_default();
+        assert_eq!(changes, expected.lines().collect::<Vec<_>>(), "{name}");
+        assert_eq!(text, fs::read_to_string(machine.join("plan.txt")).unwrap_or_default(), "{name}");
+    }
+}
+
+/// Everything below a folder, records of applies left out.
+fn tree(folder: &Path) -> BTreeMap<String, Option<String>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        let name = path.strip_prefix(folder).expect("inside").display().to_string();
+        if name.starts_with("var") {
+            continue;
+        }
+        found.insert(name, fs::read_to_string(&path).ok());
+        open.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+    found
+}
+
+fn small_vm(name: &str) -> Sandbox {
+    let sandbox = Sandbox::new(name);
+    lay_out(&sandbox, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune/small-vm"), "host");
+    sandbox
+}
+
+#[test]
+fn what_is_applied_is_kept_checked_and_taken_back() {
+    let sandbox = small_vm("tuneapply");
+    let host = sandbox.work().join("host");
+    let before = tree(&host);
+    let tune = |words: &str| sandbox.apm(format!("tune {words} --root host").split(' '));
+    let drift = tune("check").fails(1);
+    assert!(drift.is_empty(), "{drift}");
+    assert!(tune("apply").fails(2).contains("--yes"));
+    assert!(tune("diff").good().contains("+vm.max_map_count = 262144"));
+    assert!(tune("apply --dry-run").good().contains("vm.max_map_count: 65530 -> 262144"));
+    assert_eq!(tree(&host), before, "nothing so far changed anything");
+    tune("apply --yes").good();
+    let applied = tree(&host);
+    assert_eq!(applied["proc/sys/vm/max_map_count"].as_deref(), Some("262144\n"));
+    assert!(tune("check").good().starts_with("good: "));
+    assert_eq!(tune("apply --yes").good(), "nothing to change: all is as planned\n");
+    assert!(tune("write").good().lines().all(|line| line.starts_with("unchanged ")));
+    assert_eq!(tree(&host), applied, "run again, it writes the same");
+    sandbox.file("host/proc/sys/vm/max_map_count", "70000\n");
+    let drift = sandbox.apm(["tune", "check", "--root", "host"]);
+    assert!(drift.stdout.contains("vm.max_map_count: is 70000, should be 262144"), "{}", drift.stdout);
+    sandbox.file("host/proc/sys/vm/max_map_count", "262144\n");
+    assert!(tune("history").good().contains("applied"));
+    tune("rollback").good();
+    assert_eq!(tree(&host), before);
+    assert!(tune("history").good().contains("rolled back"));
+    assert!(tune("rollback").fails(4).contains("nothing was applied"));
+}
+
+#[test]
+fn files_alone_are_written_without_root_and_a_later_file_wins() {
+    let sandbox = small_vm("tunewrite");
+    let write = |words: &str| sandbox.apm(format!("tune write {words} --root host").split_whitespace()).good();
+    sandbox.apm("tune write --dir etc --agents 4".split(' ')).good();
+    assert!(sandbox.read("etc/security/limits.d/60-apm.conf").contains("* hard nofile"));
+    let twice = sandbox.apm("tune write --dir etc --agents 4".split(' ')).good();
+    assert!(twice.lines().all(|line| line.starts_with("unchanged ")), "{twice}");
+    assert!(write("--only vm").contains("sysctl.d/60-apm.conf"));
+    let text = sandbox.read("host/etc/sysctl.d/60-apm.conf");
+    assert!(text.contains("vm.max_map_count = 262144") && !text.contains("inotify"), "{text}");
+    // What is not asked about stays.
+    write("--only fs");
+    let text = sandbox.read("host/etc/sysctl.d/60-apm.conf");
+    assert!(text.contains("vm.max_map_count = 262144") && text.contains("inotify"), "{text}");
+    sandbox.file("host/etc/sysctl.d/99-mine.conf", "vm.max_map_count = 100000\n");
+    write("");
+    assert!(!sandbox.read("host/etc/sysctl.d/60-apm.conf").contains("max_map_count"));
+    // A wrong value in apm's own file is not kept.
+    sandbox.file("host/etc/sysctl.d/60-apm.conf", "# vm.swappiness: by hand\nvm.swappiness = 9999\n");
+    write("");
+    assert!(!sandbox.read("host/etc/sysctl.d/60-apm.conf").contains("9999"));
+    assert!(sandbox.apm(["tune", "write", "--format", "ansible"]).good().contains("ansible.posix.sysctl"));
+    assert!(sandbox.apm(["tune", "--only", "vm.swapiness"]).fails(2).contains("`vm.swappiness`"));
+    assert!(sandbox.apm(["tune", "--bandwidth", "fast", "--rtt", "1ms"]).fails(2).contains("is no speed"));
+}
+
+/// Runs apm below strace with a fault in one system call.
+fn with_fault(sandbox: &Sandbox, fault: &str) -> Ran {
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let words = ["-f", "-qq", "-o", "/dev/null", "-e", fault, apm, "tune", "apply", "--yes", "--root", "host"];
+    Ran::of(sandbox.program("strace", words))
+}
+
+#[test]
+fn an_apply_that_fails_or_is_killed_at_any_step_is_taken_back_whole() {
+    if !has_program("strace") {
+        return skip("strace is not installed");
+    }
+    let before = tree(&small_vm("tunefault").work().join("host"));
+    let (mut steps, mut interrupted) = (0, 0);
+    for call in ["write", "rename", "fsync", "mkdir", "fchmod"] {
+        for end in ["error=EIO", "signal=KILL"] {
+            for at in 1.. {
+                let sandbox = small_vm("tunefault");
+                let host = sandbox.work().join("host");
+                let ran = with_fault(&sandbox, &format!("inject={call}:{end}:when={at}"));
+                let now = tree(&host);
+                let is_killed = ran.code != Some(0) && end.starts_with("signal");
+                if is_killed && now != before {
+                    // The last step is to write that it is done.
+                    if sandbox.apm(["tune", "history", "--root", "host"]).good().contains("interrupted") {
+                        interrupted += 1;
+                        let again = sandbox.apm(["tune", "apply", "--yes", "--root", "host"]).fails(3);
+                        assert!(again.contains("tune rollback"), "{again}");
+                    }
+                    sandbox.apm(["tune", "rollback", "--root", "host"]).good();
+                } else if ran.code == Some(0) && now != before {
+                    sandbox.apm(["tune", "rollback", "--root", "host"]).good();
+                }
+                assert_eq!(tree(&host), before, "{call} {end} {at}: {}", ran.stderr);
+                steps += 1;
+                // So many calls of this kind there are not.
+                if ran.code == Some(0) {
+                    break;
+                }
+                assert!(at < 200, "{call} {end}: it never ends well");
+            }
+        }
+    }
+    assert!(steps > 60 && interrupted > 20, "{steps} {interrupted}");
+}
+
+#[test]
+fn the_systems_own_readers_accept_the_files() {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|data| std::os::unix::fs::MetadataExt::uid(&data) == 0);
+    for program in ["unshare", "sysctl", "systemd-analyze", "su"] {
+        if !has_program(program) || !is_root {
+            return skip("needs root, unshare, sysctl, systemd-analyze and su");
+        }
+    }
+    let sandbox = Sandbox::new("tunereaders");
+    sandbox.apm("tune write --dir etc".split(' ')).good();
+    let sh = |script: &str| {
+        let ran = Ran::of(sandbox.program("sh", ["-c", script]));
+        (ran.code, ran.stdout, ran.stderr)
+    };
+    // Known names, then values, in a network namespace: those of the host are read-only there.
+    let (code, _, said) = sh("sysctl --dry-run -p etc/sysctl.d/60-apm.conf");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, _, said) = sh("grep '^net' etc/sysctl.d/60-apm.conf >net.conf; unshare -n sysctl -p net.conf");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, _, said) = sh("unshare -n /lib/systemd/systemd-sysctl \"$PWD/net.conf\"");
+    assert_eq!(code, Some(0), "{said}");
+    sandbox.file("wrong.conf", "net.ipv4.tcp_mtu_probing = nonsense\n");
+    assert_ne!(sh("unshare -n /lib/systemd/systemd-sysctl \"$PWD/wrong.conf\"").0, Some(0), "the reader can refuse");
+    // A real login.
+    let login = |folder: &str| {
+        sh(&format!(
+            "unshare -m sh -c 'mount --bind {folder} /etc/security/limits.d; su nobody -s /bin/sh -c \"ulimit -Hn\"'"
+        ))
+    };
+    // In a container even root may not raise it, only lower.
+    let may_raise = sh("ulimit -Hn 524288").0 == Some(0);
+    let hard_now = sh("ulimit -Hn").1;
+    let (code, hard, said) = login("etc/security/limits.d");
+    assert_eq!((code, hard.trim()), (Some(0), if may_raise { "524288" } else { hard_now.trim() }), "{said}");
+    let lower = sandbox.read("etc/security/limits.d/60-apm.conf").replace("524288", "4096");
+    sandbox.file("lower/60-apm.conf", lower);
+    assert_eq!(login("lower").1.trim(), "4096", "the line is read as it is meant");
+    // Units: it says what is wrong on standard error and ends with 0 all the same.
+    let (_, _, said) = sh("systemd-analyze verify etc/systemd/system/apm.slice 2>&1 >&2");
+    assert!(!said.contains("apm.slice:"), "{said}");
+    sandbox.file("wrong.slice", "[Slice]\nCPUWeight=nonsense\n");
+    assert!(sh("systemd-analyze verify ./wrong.slice").2.contains("wrong.slice:2:"), "the reader can refuse");
+}
+
+#[test]
+fn the_list_of_the_specification_is_judged_with_numbers() {
+    let sandbox = small_vm("tunespec");
+    let judged = sandbox.apm("tune --preset spec --format json --root host".split(' ')).good();
+    let judged: Value = serde_json::from_str(&judged).expect("JSON");
+    let worth = |key: &str| {
+        let all = judged["judged"].as_array().expect("a list");
+        let one = all.iter().find(|one| one["key"] == key).expect("the key");
+        (one["worth"].as_str().expect("a word").to_owned(), one["why"].as_str().expect("words").to_owned())
+    };
+    for (key, expected, number) in [
+        ("fs.file-max", "lowers", "2466170"),
+        ("pam.*.soft.nofile", "not_here", ""),
+        ("net.ipv4.tcp_rmem", "harmful", "131072"),
+        ("vm.swappiness", "no_effect", "SwapTotal is 0"),
+        ("net.core.rmem_max", "outdated", "4 MiB"),
+    ] {
+        let (is, why) = worth(key);
+        assert_eq!(is, expected, "{key}: {why}");
+        assert!(why.contains(number), "{key}: {why}");
+    }
+    // On this machine the limits of a session are seen.
+    let here = sandbox.apm(["tune", "--preset", "spec"]).good();
+    assert!(here.contains("pam.*.soft.nofile") && here.contains("select() fails above 1023"), "{here}");
+    sandbox.file("profile/tuned.conf", "[sysctl]\nvm.max_map_count=262144\nfs.file-max=>100\nvm.none=1\n");
+    let compared = sandbox.apm("tune --compare tuned:profile/tuned.conf --root host".split(' ')).good();
+    for words in ["right     vm.max_map_count", "as it is  fs.file-max", "unproven  vm.none"] {
+        assert!(compared.contains(words), "{words}\n{compared}");
+    }
+}
+
+#[test]
+fn settings_are_explained_and_runtimes_get_their_share() {
+    let sandbox = small_vm("tuneexplain");
+    let text = sandbox.apm("tune explain vm.swappiness --root host".split(' ')).good();
+    assert!(text.contains("0 to 200") && text.contains("no swap"), "{text}");
+    assert!(sandbox.apm(["tune", "explain", "vm.swapines"]).fails(2).contains("`vm.swappiness`"));
+    let env = sandbox.apm("tune env --agents 4 --agent-memory 2GiB --agent-cpu 150".split(' ')).good();
+    for line in ["export GOMEMLIMIT='1843MiB'", "export MAKEFLAGS='-j2'", "export PYTHON_CPU_COUNT='2'"] {
+        assert!(env.contains(line), "{line}\n{env}");
+    }
+    let json = sandbox.apm("tune env --agents 4 --format json".split(' ')).good();
+    assert!(serde_json::from_str::<Value>(&json).expect("JSON")["GOMAXPROCS"].is_string());
+}
