@@ -9,9 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::{Kmsg, Record};
 use crate::probe::{Roots, say};
+use crate::sys::kernel;
 
 /// Records older than this are of no interest: netdata and others look back as long.
 const LOOKBACK_S: f64 = 1_800.0;
+/// Bytes of the end of the log that are read in one call: about 10,000 lines.
+const LOG_MAX: usize = 1 << 20;
 /// Records kept, the last.
 const KEPT_MAX: usize = 100;
 /// Bytes read: the kernel's buffer is 128 KiB to 1 MiB, rarely more. It holds the oldest first.
@@ -63,6 +66,13 @@ const PATTERNS: &[(&str, &[&str])] = &[
 pub(crate) fn read(roots: &Roots, uptime: Option<f64>) -> Field<Kmsg> {
     // Beside /proc and /sys: /dev of the same root.
     let path = roots.sys.parent().unwrap_or(&roots.sys).join("dev/kmsg");
+    // A record a read there, thousands of them; here all in one call.
+    if roots.is_here
+        && let Ok(text) = kernel::log(LOG_MAX)
+        && let Some(found) = whole(&text, uptime)
+    {
+        return Field::Known(found);
+    }
     let unavailable = |error: io::Error| Field::unavailable(path.display().to_string(), say(&error));
     let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
         Ok(file) => file,
@@ -93,14 +103,53 @@ pub(crate) fn read(roots: &Roots, uptime: Option<f64>) -> Field<Kmsg> {
     Field::Known(found)
 }
 
+/// The log as `dmesg --raw` has it: `<PRIORITY>[ SECONDS] TEXT`. `None` where it has no times.
+fn whole(text: &[u8], uptime: Option<f64>) -> Option<Kmsg> {
+    let oldest = uptime.map_or(0.0, |uptime| uptime - LOOKBACK_S);
+    let mut found = Kmsg::default();
+    let mut kept = VecDeque::new();
+    // The first line may be the end of one.
+    let mut lines = text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"<")).peekable();
+    lines.peek()?;
+    for line in lines {
+        let (facility, at_s, text) = timed(line)?;
+        if facility == 0 && at_s >= oldest {
+            keep(record(at_s, text), &mut kept, &mut found.is_cut);
+        }
+    }
+    found.records = kept.into();
+    Some(found)
+}
+
+fn timed(line: &[u8]) -> Option<(u32, f64, &[u8])> {
+    let end = line.iter().position(|byte| *byte == b'>')?;
+    let facility = std::str::from_utf8(line.get(1..end)?).ok()?.parse::<u32>().ok()? >> 3;
+    let rest = line.get(end + 1..)?.strip_prefix(b"[")?;
+    let end = rest.iter().position(|byte| *byte == b']')?;
+    let at_s = std::str::from_utf8(&rest[..end]).ok()?.trim().parse().ok()?;
+    // Some kernels tell the task or the CPU next: `[ T123]`.
+    let mut text = rest.get(end + 1..)?;
+    if let Some(caller) = text.strip_prefix(b"[")
+        && let Some(end) = caller.iter().position(|byte| *byte == b']')
+    {
+        text = &caller[end + 1..];
+    }
+    Some((facility, at_s, text.strip_prefix(b" ").unwrap_or(text)))
+}
+
+fn keep(record: Option<Record>, kept: &mut VecDeque<Record>, is_cut: &mut bool) {
+    let Some(record) = record else { return };
+    if kept.len() == KEPT_MAX {
+        kept.pop_front();
+        *is_cut = true;
+    }
+    kept.push_back(record);
+}
+
 fn take(text: &[u8], uptime: Option<f64>, kept: &mut VecDeque<Record>, is_cut: &mut bool) {
     let oldest = uptime.map_or(0.0, |uptime| uptime - LOOKBACK_S);
-    for record in text.split(|byte| *byte == b'\n').filter_map(|line| parse(line, oldest)) {
-        if kept.len() == KEPT_MAX {
-            kept.pop_front();
-            *is_cut = true;
-        }
-        kept.push_back(record);
+    for line in text.split(|byte| *byte == b'\n') {
+        keep(parse(line, oldest), kept, is_cut);
     }
 }
 
@@ -114,7 +163,12 @@ fn parse(line: &[u8], oldest: f64) -> Option<Record> {
     if facility != 0 || at_s < oldest {
         return None;
     }
-    let text = clean(&String::from_utf8_lossy(line.get(at + 1..)?));
+    record(at_s, line.get(at + 1..)?)
+}
+
+/// The record of a text, if it is a known complaint.
+fn record(at_s: f64, text: &[u8]) -> Option<Record> {
+    let text = clean(&String::from_utf8_lossy(text));
     let is_it = |(_, pieces): &&(&str, &[&str])| pieces.iter().all(|piece| text.contains(piece));
     let (pattern, _) = PATTERNS.iter().find(is_it)?;
     let text = if *pattern == "oom_victim" { victim(&text) } else { text };
@@ -178,7 +232,23 @@ mod tests {
         assert_eq!(cut("a".to_owned() + &"\u{e9}".repeat(150)).len(), 199);
     }
 
+    #[test]
+    fn the_whole_log_is_read_as_the_kernel_writes_it() {
+        let text = b"end of a line\n<6>[    1.000000] Linux version 6.18\n<3>[14586.575262] Out of memory: Killed process 77 (a) total-vm:1kB\n<30>[14586.6] systemd[1]: Oops: x\n<4>[14587.000001][  T812] nf_conntrack: nf_conntrack: table full, dropping packet\n";
+        let found = super::whole(text, Some(14600.0)).expect("a log");
+        let records: Vec<(&str, f64)> = found.records.iter().map(|it| (it.pattern.as_str(), it.at_s)).collect();
+        assert_eq!(records, [("oom_kill", 14586.575262), ("conntrack_full", 14587.000001)]);
+        assert!(found.records[1].text.starts_with("nf_conntrack: "));
+        assert_eq!(super::whole(b"<6>no time\n", None).map(|it| it.records.len()), None);
+        assert_eq!(super::whole(b"", None).map(|it| it.records.len()), None);
+    }
+
     proptest! {
+        #[test]
+        fn no_log_is_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = super::whole(&bytes, Some(1.0));
+        }
+
         #[test]
         fn no_line_is_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..1300_usize, byte in any::<u8>()) {
             let _ = parse(&bytes, 0.0);

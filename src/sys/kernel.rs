@@ -51,6 +51,18 @@ pub(crate) fn try_watch(with_watch: bool) -> io::Result<Option<String>> {
     if error.raw_os_error() == Some(libc::ENOSPC) { Ok(Some("watches".to_owned())) } else { Err(error) }
 }
 
+/// The kernel's log, at most so many bytes of its end, in one call: `<PRIORITY>[SECONDS] TEXT` a line.
+pub(crate) fn log(most: usize) -> io::Result<Vec<u8>> {
+    const READ_ALL: libc::c_int = 3;
+    let mut text = vec![0u8; most];
+    let size = libc::c_int::try_from(most).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the buffer is valid for writes of so many bytes.
+    let count = unsafe { libc::klogctl(READ_ALL, text.as_mut_ptr().cast(), size) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    text.truncate(count);
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{clock, try_watch};
