@@ -86,7 +86,18 @@ impl Looks {
             let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|pid| *pid != own) else {
                 continue;
             };
-            let Ok(tasks) = std::fs::read_dir(entry.path().join("task")) else { continue };
+            if seen >= TASKS_MAX {
+                self.is_cut = true;
+                return;
+            }
+            let folder = entry.path();
+            // Most have one thread, whose files are those of the process: one file instead of a folder and a file.
+            if read_into(&folder.join("stat"), &mut text).is_ok() && parse(&text).is_some_and(|it| it.threads == 1) {
+                seen += 1;
+                self.take(roots, pid, &folder, &text, focus.contains(&pid));
+                continue;
+            }
+            let Ok(tasks) = std::fs::read_dir(folder.join("task")) else { continue };
             for task in tasks.flatten() {
                 if seen >= TASKS_MAX {
                     self.is_cut = true;
