@@ -90,7 +90,7 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
     let judged = |worth: Worth, why: String| Judged {
         key: one.key.clone(),
         value: one.value.clone(),
-        current: setting.and_then(|setting| setting.current.clone()),
+        current: setting.map_or_else(|| facts.tunables.text(&one.key).map(str::to_owned), |it| it.current.clone()),
         proposed: setting.filter(|setting| setting.is_change()).and_then(|setting| setting.proposed.clone()),
         worth,
         why,

@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         source: "fs/notify/inotify: the kernel's default is 1 % of memory, at most 1048576; editors ask for 524288",
         ..row("fs.inotify.max_user_watches", Law::Limit, Valid::Range(8192, 1 << 30), |facts, now| {
             let room = (facts.memory() / 100 / WATCH).max(8192);
-            if let Some(finding) = facts.spoke("proc.inotify") {
+            if let Some(finding) = facts.spoke("proc.inotify").filter(|finding| finding.title.contains("watch")) {
                 let wanted = number(now).saturating_mul(4).min(room.max(number(now)));
                 return Advice::Evident(wanted.to_string(), finding.title.clone(), "proc.inotify");
             }
@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Row] = &[
                   four times",
         source: "the kernel's default of 128 is met by a few editors; own measurement: the fault inotify_instances",
         ..row("fs.inotify.max_user_instances", Law::Limit, Valid::Range(128, 1 << 20), |facts, now| {
-            if let Some(finding) = facts.spoke("proc.inotify") {
+            if let Some(finding) = facts.spoke("proc.inotify").filter(|finding| finding.title.contains("instance")) {
                 let wanted = number(now).saturating_mul(4).min(1 << 20).max(number(now));
                 return Advice::Evident(wanted.to_string(), finding.title.clone(), "proc.inotify");
             }

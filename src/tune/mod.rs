@@ -387,7 +387,7 @@ mod tests {
             area: Area::Network,
             severity: Severity::Warn,
             confidence: 1,
-            title: "CPU 0 dropped packets, out of time".to_owned(),
+            title: "CPU 0 dropped packets, out of time, an instance, a watch".to_owned(),
             value: 1.0,
             unit: String::new(),
             threshold: Threshold { warn: None, crit: None, source: String::new() },
