@@ -318,8 +318,14 @@ time.sleep(20)"
 # expect fs.tmp_small tmp
 # needs root
 fault_small_tmp() {
-    mkdir "$scratch/tmp" && mount -t tmpfs -o size=200m apm-fault-tmp "$scratch/tmp" || { why='cannot mount'; return 1; }
+    mkdir "$scratch/tmp"
+    if ! mount -t tmpfs -o size=200m apm-fault-tmp "$scratch/tmp"; then
+        # shellcheck disable=SC2034 # read by run.sh
+        why='cannot mount'
+        return 1
+    fi
     undo "umount $scratch/tmp"
+    # shellcheck disable=SC2034 # read by run.sh
     doctor_prefix=(env TMPDIR="$scratch/tmp")
 }
 

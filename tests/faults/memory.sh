@@ -221,7 +221,7 @@ fault_direct_reclaim() {
 # unsafe
 fault_orphan_segment() {
     local bytes id
-    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 / 100 * 30))
+    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 * 30 / 100))
     id=$(ipcmk -M $bytes | grep -o '[0-9]*$')
     undo "ipcrm -m $id"
     python3 -c "
@@ -237,7 +237,7 @@ ctypes.memset(libc.shmat($id, None, 0), 1, $bytes)"
 # unsafe
 fault_memory_without_a_name() {
     local bytes
-    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 / 100 * 30))
+    bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 * 30 / 100))
     start python3 -c "$(mem_python "
 fd = os.memfd_create('apm'); chunk = b'x' * (1 << 20)
 for _ in range($bytes >> 20): os.write(fd, chunk)
