@@ -22,10 +22,10 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
     let root = roots.proc.parent().unwrap_or(&roots.proc).to_owned();
     let mut values = BTreeMap::new();
     for key in sysctls {
-        values.insert((*key).to_owned(), value(&sysctl(roots, key)));
+        values.insert((*key).to_owned(), value(&root, &sysctl(roots, key)));
     }
     for (key, path) in files_of_sys(roots) {
-        values.insert(key, value(&path));
+        values.insert(key, value(&root, &path));
     }
     let swaps = std::fs::read_to_string(roots.proc.join("swaps")).unwrap_or_default();
     let neighbours = std::fs::read_to_string(roots.proc.join("net/arp")).unwrap_or_default();
@@ -85,14 +85,19 @@ fn files_of_sys(roots: &Roots) -> Vec<(String, PathBuf)> {
     files
 }
 
-fn value(path: &Path) -> Value {
+/// A path as the machine itself names it.
+fn shown(root: &Path, path: &Path) -> String {
+    Path::new("/").join(path.strip_prefix(root).unwrap_or(path)).display().to_string()
+}
+
+fn value(root: &Path, path: &Path) -> Value {
     let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
     let text = match std::fs::read(path) {
         Ok(text) if text.len() <= TEXT_MAX => Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))),
         Ok(_) => Field::unavailable(path.display().to_string(), "not understood"),
         Err(error) => Field::unavailable(path.display().to_string(), say(&error)),
     };
-    Value { path: path.display().to_string(), text, is_writable: mode & 0o222 != 0 }
+    Value { path: path.display().to_string(), shown: shown(root, path), text, is_writable: mode & 0o222 != 0 }
 }
 
 /// What is chosen among `a [b] c`; everything where nothing is.
@@ -121,13 +126,13 @@ fn sysctl_lines(root: &Path) -> Vec<Line> {
     let is_last = |path: &PathBuf| real.is_some() && std::fs::canonicalize(path).ok() == real;
     files.retain(|path| !is_last(path));
     files.push(last);
-    files.iter().flat_map(|path| lines(path, sysctl_line)).collect()
+    files.iter().flat_map(|path| lines(root, path, sysctl_line)).collect()
 }
 
 fn limits_lines(root: &Path) -> Vec<Line> {
     let mut files = vec![root.join("etc/security/limits.conf")];
     files.extend(conf_files(&root.join("etc/security/limits.d")));
-    files.iter().flat_map(|path| lines(path, limits_line)).collect()
+    files.iter().flat_map(|path| lines(root, path, limits_line)).collect()
 }
 
 fn conf_files(folder: &Path) -> Vec<PathBuf> {
@@ -139,10 +144,10 @@ fn conf_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn lines(path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
+fn lines(root: &Path, path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
-    let line = |(key, value)| Line { file: path.display().to_string(), key, value };
+    let line = |(key, value)| Line { file: shown(root, path), key, value };
     text.lines().filter_map(parse).map(line).collect()
 }
 

@@ -229,7 +229,7 @@ fn revert(row: &Row, key: &str, current: &str, facts: &Facts<'_>) -> Option<Stri
                 format!("sysctl -w {key}={value}")
             })
         }
-        Place::Sys => facts.tunables.values.get(key).map(|value| format!("echo {current} > {}", value.path)),
+        Place::Sys => facts.tunables.values.get(key).map(|value| format!("echo {current} > {}", value.shown)),
         Place::Pam | Place::Manager | Place::Slice => Some("apm tune rollback".to_owned()),
     }
 }
@@ -415,7 +415,12 @@ mod tests {
         }
 
         fn value(&mut self, key: &str, text: &str) {
-            let value = Value { path: key.to_owned(), text: Field::Known(text.to_owned()), is_writable: true };
+            let value = Value {
+                path: key.to_owned(),
+                shown: key.to_owned(),
+                text: Field::Known(text.to_owned()),
+                is_writable: true,
+            };
             self.tunables.values.insert(key.to_owned(), value);
         }
 

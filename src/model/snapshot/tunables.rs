@@ -28,6 +28,8 @@ pub struct Tunables {
 pub struct Value {
     /// The file.
     pub path: String,
+    /// The file as the machine itself names it, whatever folder its files are below.
+    pub shown: String,
     /// What is in it.
     pub text: Field<String>,
     /// Its mode lets somebody write it. Values of the host are read-only in namespaces.
