@@ -21,6 +21,8 @@
 //!   they mean).
 //! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads; findings are `model::diagnosis`,
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
+//! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
+//!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
 //!   run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
@@ -41,7 +43,8 @@
 //! 11. a new rule of the doctor: a row in `RULES` of its area in `doctor`, what it needs to see in `probe` and
 //!     `model::snapshot`, a fault that makes it speak in `tests/faults`
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
-//! 13. what a saved look may be: `command::doctor::saved`
+//! 13. a setting of `apm tune`: a row in `tune`, a line in `tests/tune/*/changes`; what survives a kill: `tune::apply`
+//! 14. what a saved look may be: `command::doctor::saved`
 //!
 //! # Invariants, mostly absences
 //!

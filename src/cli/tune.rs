@@ -17,7 +17,7 @@ use clap::{Args, Subcommand, ValueEnum};
                   sudo apm tune apply               # shows the diff, asks, applies\n  \
                   sudo apm tune rollback            # everything as it was\n  \
                   eval \"$(apm tune env --agents 4)\" # runtimes that know their share\n\n\
-                  Exit codes: 0 good, 1 `check` found drift, 2 usage, 3 a setting could not be applied."
+                  Exit codes: 0 good, 1 `check` found drift, 2 usage, 3 a setting could not be applied,\n4 nothing to do, or not wanted."
 )]
 pub struct Tune {
     /// What to do; the plan where absent.

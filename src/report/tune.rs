@@ -92,7 +92,8 @@ pub(crate) fn text(plan: &Plan<'_>, is_verbose: bool, layout: &Layout, out: &mut
     }
     writeln!(out)?;
     let more = if is_verbose { "" } else { "-v says why of all; " };
-    writeln!(out, "{more}`apm tune explain KEY` more of one; `apm tune diff`, then `sudo apm tune apply`")
+    let next = format!("{more}`apm tune explain KEY` more of one; `apm tune diff`, then `sudo apm tune apply`");
+    wrap(&next, layout.width).iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn change(setting: &Setting, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Files, processes, scheduling, and what is a matter of security.
 
+use super::limits::TASKS_AGENT;
 use super::memory::{number, quiet, unproven};
 use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
@@ -13,8 +14,6 @@ const WATCH: u64 = 1024;
 const WATCHES: u64 = 524_288;
 /// Instances of inotify an agent may need: editor services, bundlers, test runners that watch.
 const INSTANCES_AGENT: u64 = 16;
-/// Processes and threads of an agent with its build.
-const TASKS_AGENT: u64 = 512;
 /// Pages of pipes of an agent: 64 pipes of 16 pages.
 const PIPE_PAGES_AGENT: u64 = 1024;
 
@@ -121,7 +120,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         about: "highest number of a process, and so how many there can be",
-        formula: "4194304 with 8 CPUs or more, where 512 tasks an agent are more than half of it, or on evidence (proc.pids)",
+        formula: "4194304 with 8 CPUs or more, where 128 tasks an agent are more than half of it, or on evidence (proc.pids)",
         source: "kernel.rst; 4194304 is the most, systemd and tuned's openshift set it",
         ..row("kernel.pid_max", Law::Limit, Valid::Range(301, 4_194_304), |facts, now| {
             let most = "4194304".to_owned();

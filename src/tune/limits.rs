@@ -9,7 +9,7 @@ use crate::model::unit::Bytes;
 /// Processes of an agent with its build.
 const PROCESSES_AGENT: u64 = 64;
 /// Tasks of an agent with its build, threads counted.
-const TASKS_AGENT: u64 = 128;
+pub(super) const TASKS_AGENT: u64 = 128;
 
 const fn row(key: &'static str, place: Place, advise: fn(&Facts<'_>, &str) -> Advice) -> Row {
     Row {
