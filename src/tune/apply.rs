@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::is_same;
+use crate::probe::tunables::{chosen, one_line};
 
 const SCHEMA: &str = "apm.tune.record/1";
 /// Longest record that is read.
@@ -279,9 +280,7 @@ impl SavedValue {
 
 /// Reads a live value.
 pub(crate) fn read_value(path: &Path) -> io::Result<String> {
-    let text = fs::read_to_string(path)?;
-    let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(chosen, _)| chosen.to_owned());
-    Ok(chosen.unwrap_or_else(|| text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    Ok(chosen(&one_line(&fs::read_to_string(path)?)))
 }
 
 /// The kernel wants a value in one write.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Own, is_same};
 use crate::model::setting::{Place, Setting};
+use crate::probe::tunables::one_line;
 
 /// The files below /etc, by place.
 pub(crate) const FILES: &[(Place, &str)] = &[
@@ -57,10 +58,6 @@ fn line(setting: &Setting, value: &str) -> String {
             format!("{}={value}", setting.key.rsplit('.').next().unwrap_or_default())
         }
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The lines of a file that apm wrote, by key: a comment `# KEY: why`, then the line that sets it.

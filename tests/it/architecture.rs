@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sink", &["journal", "model", "report", "text"]),
     ("sys", &["model"]),
     ("text", &[]),
-    ("tune", &["model"]),
+    ("tune", &["model", "probe"]),
     ("ui", &["sys", "text"]),
     ("workflow", &["model", "text"]),
 ];
