@@ -239,6 +239,8 @@ pub(crate) struct Scheduler {
     behind: bool,
     /// After attempts were put back for memory: nothing starts before something ends.
     memory_settles: bool,
+    /// When two attempts last ran together.
+    shared_at: Option<Duration>,
     cpu_credit_us: i64,
     all_paused: bool,
     sampled: Duration,
@@ -276,6 +278,7 @@ impl Scheduler {
             held: false,
             behind: false,
             memory_settles: false,
+            shared_at: None,
             cpu_credit_us: 0,
             all_paused: false,
             sampled: Duration::ZERO,
@@ -549,6 +552,9 @@ impl Scheduler {
             self.timers.push(Reverse((now + timeout, Timer::Wall(ix, attempt))));
         }
         let task = node.task.id.clone();
+        if !self.running.is_empty() {
+            self.shared_at = Some(now);
+        }
         self.running.push(ix);
         self.figures.running_max = self.figures.running_max.max(self.running.len() as u32);
         out.events.push(Event::AttemptStarted { task, attempt, slot });
@@ -647,7 +653,11 @@ impl Scheduler {
         let node = &mut self.nodes[ix as usize];
         let ceiling = self.setup.bounds.memory_ceiling;
         let was_alone = self.running.is_empty();
-        let chance = Chance { was_alone, requeues: node.requeues, waits: node.waits };
+        if !was_alone {
+            self.shared_at = Some(now);
+        }
+        let had_company = self.shared_at.is_some_and(|at| running.started <= at);
+        let chance = Chance { was_alone, had_company, requeues: node.requeues, waits: node.waits };
         let (outcome, requeue) = conclude(running.verdict, &attempted, &node.task, ceiling, chance);
 
         if requeue.is_none() && attempted.exit.is_some() && !matches!(outcome, Outcome::Cancelled { .. }) {
@@ -660,7 +670,7 @@ impl Scheduler {
                 Next::Retry { delay: BUSY_WAIT }
             } else {
                 node.requeues += 1;
-                self.memory_settles = !was_alone;
+                self.memory_settles = true;
                 Next::Requeue { reason }
             }
         } else {
@@ -1005,8 +1015,10 @@ fn over_limit(task: &Task, running: &Running, polled: Polled, looked: Duration) 
 
 /// Whether another try could end otherwise.
 struct Chance {
-    /// Nothing else ran: what it lacked nobody else had.
+    /// Nothing else ran when it ended: what it lacked nobody else had.
     was_alone: bool,
+    /// Something else ran at some time of it: what the kernel counted at a ceiling need not have been its own.
+    had_company: bool,
     /// Times it was put back.
     requeues: u32,
     /// Times it waited for a process although nothing ran.
@@ -1019,7 +1031,7 @@ fn conclude(
     attempted: &Attempted,
     task: &Task,
     ceiling: Option<Bytes>,
-    Chance { was_alone, requeues, waits }: Chance,
+    Chance { was_alone, had_company, requeues, waits }: Chance,
 ) -> (Outcome, Option<String>) {
     let peak = attempted.usage.memory_peak;
     match verdict {
@@ -1042,7 +1054,7 @@ fn conclude(
     if failed && attempted.oom_kills > 0 {
         return match (task.limits.memory, ceiling) {
             (Some(limit), _) => (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None),
-            (None, Some(limit)) if was_alone => {
+            (None, Some(limit)) if !had_company => {
                 (Outcome::OverLimit { limit: ResourceLimit::Memory { limit, peak } }, None)
             }
             // The kernel chose it among several, too often to be chance.

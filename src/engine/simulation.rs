@@ -496,3 +496,34 @@ fn what_ended_before_it_was_told_to_is_judged_by_its_exit() {
         assert_eq!(ends.collect::<Vec<_>>(), [word]);
     }
 }
+
+/// The one that ended last of three that filled the ceiling together was blamed for all of them.
+#[test]
+fn what_the_kernel_ends_at_the_ceiling_goes_back_if_it_ever_had_company() {
+    let mut setup = setup(3);
+    setup.bounds.memory_ceiling = Some(Bytes::gib(4));
+    let mut scheduler = Scheduler::new(setup, History::default(), 1);
+    let tasks: Vec<Arc<Task>> = ["a", "b", "c"].iter().map(|name| Arc::new(fake(name).task)).collect();
+    scheduler.add(tasks).expect("a good graph");
+    let mut step = Step::default();
+    scheduler.step(Duration::ZERO, Input::Closed, &mut step);
+    let killed = || Attempted { exit: Some(Exit::Signal(9)), oom_kills: 1, ..Attempted::default() };
+    let mut ended = |at: u64, ix: Ix| {
+        let starts = step.actions.len();
+        scheduler.step(Duration::from_millis(at), Input::Finished(ix, Box::new(killed())), &mut step);
+        let outcome = step.events.iter().rev().find_map(|event| match event {
+            Event::AttemptFinished(finished) => Some(finished.next.clone()),
+            _ => None,
+        });
+        let started = step.actions[starts..].iter().filter(|action| matches!(action, Action::Start { .. })).count();
+        (outcome.expect("it ended"), started)
+    };
+    for (ix, starts) in [(0, 0), (1, 0), (2, 1)] {
+        let (next, started) = ended(100 + u64::from(ix), ix);
+        assert!(matches!(next, Next::Requeue { .. }), "{next:?}");
+        assert_eq!(started, starts, "then one by itself");
+    }
+    let (next, _) = ended(200, 0);
+    let Next::Done { outcome } = next else { panic!("nobody else took its memory: {next:?}") };
+    assert_eq!(outcome.word(), "over limit");
+}
