@@ -6,7 +6,7 @@ use super::{Facts, Law, is_same, lowers, number, rows};
 use crate::model::setting::{Reason, Setting, Verdict};
 use crate::model::unit::Bytes;
 
-/// The list of the specification, part "system tuning".
+/// The list of the specification: "system tuning", the variables for runtimes, the priorities of a run.
 pub(crate) const SPEC: &[(&str, &str)] = &[
     ("vm.swappiness", "10"),
     ("vm.vfs_cache_pressure", "50"),
@@ -17,6 +17,11 @@ pub(crate) const SPEC: &[(&str, &str)] = &[
     ("fs.file-max", "1000000"),
     ("pam.*.soft.nofile", "1000000"),
     ("pam.*.hard.nofile", "1000000"),
+    ("env.JAVA_OPTS", "-Xms256m -Xmx2g -XX:+UseG1GC -XX:MaxGCPauseMillis=100"),
+    ("env.PYTHONOPTIMIZE", "2"),
+    ("env.PYTHONDONTWRITEBYTECODE", "1"),
+    ("run.nice_level", "-5"),
+    ("run.io_priority", "high"),
 ];
 
 /// What a value from elsewhere is worth here.
@@ -95,6 +100,9 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
         worth,
         why,
     };
+    if let Some((worth, why)) = of_a_run(one, facts) {
+        return judged(worth, why);
+    }
     let Some(setting) = setting else {
         return judged(Worth::Unproven, "not in apm's catalogue: nothing is known that it helps".to_owned());
     };
@@ -130,6 +138,58 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
         }
         _ => judged(Worth::Unproven, format!("{current} now: {}", setting.why)),
     }
+}
+
+/// Share of CPU time at a nice level, against 1024 at 0: `sched_prio_to_weight` in kernel/sched/core.c.
+const WEIGHT_AT_MINUS_5: f64 = 3121.0;
+
+/// What is known of what a run gives its tasks: variables, priorities. No settings of the machine.
+fn of_a_run(one: &Foreign, facts: &Facts<'_>) -> Option<(Worth, String)> {
+    let said = match one.key.as_str() {
+        "env.JAVA_OPTS" => {
+            let heap: u64 = 2 << 30;
+            let (all, available) = (heap.saturating_mul(facts.agents), facts.meminfo("MemAvailable"));
+            let sum = format!("{} agents with a heap of {}: {} of", facts.agents, Bytes(heap), Bytes(all));
+            let sized = "`apm tune env` sizes heap and collector by what an agent may use";
+            if all > available {
+                (Worth::Harmful, format!("{sum} {} available; {sized}", Bytes(available)))
+            } else {
+                (Worth::Unproven, format!("{sum} {} available fit; {sized}", Bytes(available)))
+            }
+        }
+        "env.PYTHONOPTIMIZE" => (
+            Worth::Harmful,
+            "removes assert statements and docstrings: tests of agents that assert pass without a look; it makes \
+             nothing else faster"
+                .to_owned(),
+        ),
+        "env.PYTHONDONTWRITEBYTECODE" => {
+            (Worth::Harmful, "each start compiles every module of the project again, since nothing is kept".to_owned())
+        }
+        "run.nice_level" => (
+            Worth::Harmful,
+            format!(
+                "needs root, and {} agents then have {:.1} times the share of CPU time of the shell, the terminal and sshd; \
+                 0 is apm's own, more than 0 keeps the machine usable",
+                facts.agents,
+                WEIGHT_AT_MINUS_5 / 1024.0
+            ),
+        ),
+        "run.io_priority" => {
+            let is_bfq = |key: &&String| facts.tunables.text(key).is_some_and(|text| text.contains("bfq"));
+            let schedulers = facts.tunables.values.keys().filter(|key| key.ends_with(".scheduler"));
+            let (with, without): (Vec<&String>, Vec<&String>) = schedulers.partition(is_bfq);
+            if with.is_empty() {
+                let why = "only bfq knows levels within best effort, and none of the disks here uses it";
+                (Worth::NoEffect, format!("{why} ({} looked at)", without.len()))
+            } else {
+                let of = with.len() + without.len();
+                (Worth::Unproven, format!("has an effect on {} of {of} disks here: those with bfq", with.len()))
+            }
+        }
+        _ => return None,
+    };
+    Some(said)
 }
 
 /// What is known of values that are passed on from list to list.

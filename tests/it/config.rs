@@ -386,7 +386,7 @@ fn runtimes_are_told_of_limits() {
     let plan = "version: 1\ntasks:\n- {id: t, run: 'echo $GOMEMLIMIT $JAVA_OPTS $GOMAXPROCS', limits: {memory: 100MiB, cpu: 200}, env: {GOMAXPROCS: '7'}}\n";
     let [(.., with), (.., without)] = pair(plan, "run.runtime_presets", "true", "false");
     let shown = |sandbox: &Sandbox| sandbox.apm(["run", "show", "last", "t"]).good();
-    assert_eq!(shown(&with), "90MiB -Xmx75m -XX:ActiveProcessorCount=2 7\n");
+    assert_eq!(shown(&with), "90MiB -Xmx75m -XX:+UseSerialGC -XX:ActiveProcessorCount=2 7\n");
     assert_eq!(shown(&without), "7\n");
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::formats::follows;
-use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, signal, skip};
+use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, python_with, signal, skip};
 
 /// The rule that all of this is tried with: it reads one file.
 const ONLY: [&str; 2] = ["--only", "mem.available"];
@@ -183,18 +183,6 @@ fn names_of_processes_are_harmless_in_every_format() {
             }
         }
     }
-}
-
-fn python_with(module: &str) -> bool {
-    if !has_program("python3") {
-        return false;
-    }
-    let status = Command::new("python3").args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
-    let has = status.is_ok_and(|status| status.success());
-    if !has {
-        skip(&format!("python3 has no module `{module}`"));
-    }
-    has
 }
 
 fn data(name: &str) -> String {

@@ -213,3 +213,16 @@ pub fn has_program(name: &str) -> bool {
     }
     found
 }
+
+/// Whether python3 has a module; where not, the test is skipped.
+pub fn python_with(module: &str) -> bool {
+    if !has_program("python3") {
+        return false;
+    }
+    let status = Command::new("python3").args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+    let has = status.is_ok_and(|status| status.success());
+    if !has {
+        skip(&format!("python3 has no module `{module}`"));
+    }
+    has
+}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::sandbox::{Ran, Sandbox, has_program, skip};
+use crate::sandbox::{Ran, Sandbox, has_program, python_with, skip};
 
 fn machines() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune");
@@ -260,6 +260,9 @@ fn the_list_of_the_specification_is_judged_with_numbers() {
         ("net.ipv4.tcp_rmem", "harmful", "131072"),
         ("vm.swappiness", "no_effect", "SwapTotal is 0"),
         ("net.core.rmem_max", "outdated", "4 MiB"),
+        ("run.nice_level", "harmful", "3.0 times"),
+        ("run.io_priority", "no_effect", "1 looked at"),
+        ("env.PYTHONOPTIMIZE", "harmful", "assert"),
     ] {
         let (is, why) = worth(key);
         assert_eq!(is, expected, "{key}: {why}");
@@ -276,6 +279,41 @@ fn the_list_of_the_specification_is_judged_with_numbers() {
 }
 
 #[test]
+fn documents_pass_their_schema_by_a_validator_of_others() {
+    if !python_with("jsonschema") {
+        return;
+    }
+    let sandbox = small_vm("tuneschema");
+    sandbox.file("profile/tuned.conf", "[sysctl]\nvm.none=1\n");
+    let mut all = Vec::new();
+    let mut keep = |words: &str| {
+        let ran = sandbox.apm(words.split(' ').chain(["--root", "host", "--format", "json"]));
+        assert!(ran.stdout.starts_with('{'), "{words}: {}{}", ran.stdout, ran.stderr);
+        let name = format!("{}.json", all.len());
+        sandbox.file(&name, ran.stdout);
+        all.push(name);
+    };
+    let documents = [
+        "tune",
+        "tune check",
+        "tune diff",
+        "tune history",
+        "tune --preset spec",
+        "tune --compare tuned:profile/tuned.conf",
+    ];
+    documents.into_iter().for_each(&mut keep);
+    sandbox.apm("tune apply --yes --root host".split(' ')).good();
+    ["tune", "tune check", "tune diff", "tune history"].into_iter().for_each(&mut keep);
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/tune.schema.json");
+    let script = "import json, sys, jsonschema\nschema = json.load(open(sys.argv[1]))\njsonschema.Draft202012Validator.check_schema(schema)\nkinds = set()\nfor path in sys.argv[2:]:\n    one = json.load(open(path))\n    jsonschema.validate(one, schema)\n    kinds.add(one['schema'])\n    for key in list(one):\n        bad = {other: one[other] for other in one if other != key}\n        try: jsonschema.validate(bad, schema)\n        except jsonschema.ValidationError: continue\n        sys.exit('accepts anything')\nprint(len(kinds))\n";
+    let words = ["-c".to_owned(), script.to_owned(), schema.display().to_string()].into_iter().chain(all);
+    let mut command = sandbox.program("python3", words);
+    // Modules of the user's own python.
+    command.env("HOME", std::env::var_os("HOME").unwrap_or_default());
+    assert_eq!(Ran::of(command).good(), "5\n", "kinds of documents");
+}
+
+#[test]
 fn settings_are_explained_and_runtimes_get_their_share() {
     let sandbox = small_vm("tuneexplain");
     let text = sandbox.apm("tune explain vm.swappiness --root host".split(' ')).good();
@@ -287,4 +325,6 @@ fn settings_are_explained_and_runtimes_get_their_share() {
     }
     let json = sandbox.apm("tune env --agents 4 --format json".split(' ')).good();
     assert!(serde_json::from_str::<Value>(&json).expect("JSON")["GOMAXPROCS"].is_string());
+    let small = sandbox.apm("tune env --agents 1 --agent-memory 512MiB --agent-cpu 100".split(' ')).good();
+    assert!(small.contains("export MAVEN_OPTS='-Xmx384m -XX:+UseSerialGC -XX:ActiveProcessorCount=1'"), "{small}");
 }

@@ -37,7 +37,9 @@ pub(super) fn diff(context: &Context, words: &Planned) -> Result<Exit, Failure> 
             let files: Vec<_> = files(&looked)
                 .iter()
                 .filter(|(_, now, text)| now != text)
-                .map(|(path, now, text)| json!({ "path": path, "current": now, "proposed": text }))
+                .map(
+                    |(path, now, text)| json!({ "path": path.display().to_string(), "current": now, "proposed": text }),
+                )
                 .collect();
             format!("{:#}\n", json!({ "schema": "apm.tune.diff/1", "live": live, "files": files }))
         }
@@ -235,7 +237,7 @@ pub(super) fn history(context: &Context, words: &History) -> Result<Exit, Failur
                     .iter()
                     .map(|value| json!({ "key": value.key, "before": value.before, "after": value.after }))
                     .collect();
-                let files: Vec<_> = record.files.iter().map(|file| &file.path).collect();
+                let files: Vec<_> = record.files.iter().map(|file| file.path.display().to_string()).collect();
                 json!({ "id": record.id, "at": record.at, "state": record.state, "values": values, "files": files })
             })
             .collect();
