@@ -7,6 +7,7 @@ pub mod event;
 pub mod finding;
 pub mod id;
 pub mod outcome;
+pub mod profile;
 pub mod setting;
 pub mod snapshot;
 pub mod task;

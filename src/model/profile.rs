@@ -1,0 +1,334 @@
+//! A profile: where time, memory, bytes went, by stack. One model for every kind of measurement; plain data.
+//!
+//! A stack is a path in a tree: a node has a frame and the node of its caller. Rows say what was measured at a node, in a
+//! thread; a value for each kind, zero where it has none.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The form of the file.
+pub const SCHEMA: &str = "apm.profile/1";
+
+/// A profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// What was profiled, for people: the command line or `pid 12`.
+    pub title: String,
+    /// When it began, RFC 3339; empty where the source does not say.
+    pub at: String,
+    /// How long it was recorded, nanoseconds.
+    pub duration_ns: u64,
+    /// What rows have values of, the most important first.
+    pub kinds: Vec<Kind>,
+    /// Files with code.
+    pub modules: Vec<Module>,
+    /// Each frame once.
+    pub frames: Vec<Frame>,
+    /// Each stack once; the node of a caller comes before those it called.
+    pub nodes: Vec<Node>,
+    /// Threads that were seen.
+    pub threads: Vec<Thread>,
+    /// What was measured.
+    pub rows: Vec<Row>,
+    /// What happened beside the stacks.
+    #[serde(default)]
+    pub tables: Tables,
+    /// How good the data are.
+    #[serde(default)]
+    pub quality: Quality,
+}
+
+/// What values are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kind {
+    /// In the words of pprof: `cpu`, `samples`, `alloc_space`, `inuse_space`.
+    pub name: String,
+    /// Of its values.
+    pub unit: Unit,
+}
+
+/// A unit of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// In the words of pprof.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Nanoseconds => "nanoseconds",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// A file with code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its path as the profiled process names it; `[kernel]`, `[vdso]`.
+    pub path: String,
+    /// In hexadecimal digits; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub build_id: String,
+}
+
+/// Whose code a frame is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A program's or library's.
+    #[default]
+    Native,
+    /// The kernel's.
+    Kernel,
+    /// Made while the program ran: JavaScript, Python with perf support.
+    Jit,
+    /// No code: a thread, a process, a task, a file.
+    Label,
+    /// An address that nothing is known of.
+    Unknown,
+}
+
+/// A function, or the place of one that was inlined there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// The function, demangled; `[libc.so.6]` where only the module is known.
+    pub name: String,
+    /// Index into `modules`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<u32>,
+    /// Source file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Line in the source file; absent or from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Address in the module's own numbering (a file's virtual address).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
+    /// The compiler put it into its caller.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_inlined: bool,
+    /// Whose code it is.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// A place in the tree of stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Node {
+    /// Index into `nodes` of the caller, lower than its own; absent at a root.
+    pub caller: Option<u32>,
+    /// Index into `frames`.
+    pub frame: u32,
+}
+
+/// A thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Thread {
+    /// Its process.
+    pub pid: u32,
+    /// Itself.
+    pub tid: u32,
+    /// Name of the process.
+    pub process: String,
+    /// Name of the thread.
+    pub name: String,
+    /// The task of an apm run that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+}
+
+/// What was measured at one place in one thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Index into `nodes`; the innermost function.
+    pub node: u32,
+    /// Index into `threads`; absent where the source does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<u32>,
+    /// One for each kind.
+    pub values: Vec<u64>,
+}
+
+/// What happened beside the stacks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tables {
+    /// Values over time, of the whole tree of processes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timelines: Vec<Timeline>,
+    /// Lists for people: files, processes, connections, devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<List>,
+}
+
+/// A value over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// `rss`, `pss`, `cpu`, `read`.
+    pub name: String,
+    /// Of its values.
+    pub unit: Unit,
+    /// Nanoseconds since the start and the value.
+    pub points: Vec<(u64, f64)>,
+}
+
+/// A table: what the columns are, and the rows, the largest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct List {
+    /// `files`, `processes`, `connections`, `devices`.
+    pub name: String,
+    /// Name of the first column.
+    pub of: String,
+    /// Names and units of the others.
+    pub columns: Vec<Kind>,
+    /// What it is, and a value for each column.
+    pub rows: Vec<(String, Vec<u64>)>,
+}
+
+/// How good the data are: said in every output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// How samples were taken, for instance `cpu-clock, user and kernel`; empty where the source does not say.
+    pub sampler: String,
+    /// Why not by what is better, a sentence for each that was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// Samples a second of CPU time that were asked for; 0 where it is no matter of rates.
+    pub rate_asked: u64,
+    /// Samples a second of CPU time that came.
+    pub rate_got: f64,
+    /// Samples that are in the rows.
+    pub samples: u64,
+    /// Samples that the kernel dropped.
+    pub lost: u64,
+    /// Stacks whose outer end was not reached.
+    pub truncated: u64,
+    /// Samples whose innermost function has no name.
+    pub unknown: u64,
+    /// Modules without names, by samples, and what brings them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameless: Vec<Nameless>,
+    /// What else the reader should know, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// A module without names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nameless {
+    /// Its path.
+    pub module: String,
+    /// Frames in it, weighted by samples.
+    pub samples: u64,
+    /// A package or option that brings names, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Profile {
+    /// Index of a kind.
+    pub fn kind(&self, name: &str) -> Option<usize> {
+        self.kinds.iter().position(|kind| kind.name == name)
+    }
+
+    /// Sum of a kind over all rows.
+    pub fn total(&self, kind: usize) -> u64 {
+        self.rows.iter().map(|row| row.values.get(kind).copied().unwrap_or(0)).fold(0, u64::saturating_add)
+    }
+
+    /// Frames from the innermost to the outermost.
+    pub fn stack(&self, node: u32) -> impl Iterator<Item = &Frame> {
+        let mut next = Some(node);
+        std::iter::from_fn(move || {
+            let node = self.nodes.get(next? as usize)?;
+            // A caller comes before what it called: whatever a file says, this ends.
+            next = node.caller.filter(|caller| Some(*caller) < next);
+            self.frames.get(node.frame as usize)
+        })
+    }
+
+    /// What is wrong with indices in it, which come from a file perhaps.
+    pub fn flaw(&self) -> Option<String> {
+        let is_in = |index: u32, len: usize| (index as usize) < len;
+        for (at, node) in self.nodes.iter().enumerate() {
+            if !is_in(node.frame, self.frames.len()) || node.caller.is_some_and(|caller| caller as usize >= at) {
+                return Some(format!("node {at} points to nowhere"));
+            }
+        }
+        for (at, frame) in self.frames.iter().enumerate() {
+            if frame.module.is_some_and(|module| !is_in(module, self.modules.len())) {
+                return Some(format!("frame {at} names a module that is not there"));
+            }
+        }
+        for (at, row) in self.rows.iter().enumerate() {
+            let thread_is_in = row.thread.is_none_or(|thread| is_in(thread, self.threads.len()));
+            if !is_in(row.node, self.nodes.len()) || !thread_is_in || row.values.len() != self.kinds.len() {
+                return Some(format!("row {at} does not fit"));
+            }
+        }
+        None
+    }
+}
+
+/// Builds a profile: gives equal frames, nodes and rows one index.
+#[derive(Debug, Default)]
+pub struct Builder {
+    /// What is being built; rows are added at the end.
+    pub profile: Profile,
+    frames: std::collections::HashMap<Frame, u32>,
+    nodes: std::collections::HashMap<Node, u32>,
+    rows: BTreeMap<(u32, Option<u32>), Vec<u64>>,
+}
+
+impl Builder {
+    /// With these kinds.
+    pub fn new(kinds: Vec<Kind>) -> Self {
+        let profile = Profile { schema: SCHEMA.to_owned(), kinds, ..Profile::default() };
+        Self { profile, ..Self::default() }
+    }
+
+    /// Index of a frame.
+    pub fn frame(&mut self, frame: Frame) -> u32 {
+        let next = self.profile.frames.len() as u32;
+        *self.frames.entry(frame).or_insert_with_key(|frame| {
+            self.profile.frames.push(frame.clone());
+            next
+        })
+    }
+
+    /// Index of a node.
+    pub fn node(&mut self, caller: Option<u32>, frame: u32) -> u32 {
+        let next = self.profile.nodes.len() as u32;
+        let node = Node { caller, frame };
+        *self.nodes.entry(node).or_insert_with(|| {
+            self.profile.nodes.push(node);
+            next
+        })
+    }
+
+    /// Adds a value of one kind.
+    pub fn add(&mut self, node: u32, thread: Option<u32>, kind: usize, value: u64) {
+        let kinds = self.profile.kinds.len();
+        let values = self.rows.entry((node, thread)).or_insert_with(|| vec![0; kinds]);
+        values[kind] = values[kind].saturating_add(value);
+    }
+
+    /// The profile.
+    pub fn build(self) -> Profile {
+        let mut profile = self.profile;
+        profile.rows = self.rows.into_iter().map(|((node, thread), values)| Row { node, thread, values }).collect();
+        profile
+    }
+}
