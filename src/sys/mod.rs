@@ -5,6 +5,7 @@ pub(crate) mod file_system;
 pub(crate) mod kernel;
 pub(crate) mod limits;
 pub(crate) mod netlink;
+pub(crate) mod perf;
 pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
