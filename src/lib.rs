@@ -71,6 +71,7 @@ mod executor;
 mod journal;
 mod model;
 mod probe;
+mod profile;
 mod report;
 mod sink;
 mod sys;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod config;
 pub mod doctor;
+pub mod profile;
 pub mod run;
 pub mod tune;
 
@@ -73,6 +74,9 @@ pub enum Command {
     Doctor(doctor::Doctor),
     /// Say which settings of this machine should be others, and why; write, check, apply and roll them back
     Tune(tune::Tune),
+    /// Say where the time of a command or process goes, by function
+    #[command(subcommand)]
+    Profile(profile::Profile),
     /// Show, check, explain or create the configuration
     #[command(subcommand)]
     Config(config::Config),

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     Nothing,
     /// Ended early by a deadline.
     Early,
+    /// What a command that apm has run for the user ended with, passed on.
+    Command(i32),
     /// A bug in apm.
     Bug,
     /// Death by a signal, to be re-raised.
@@ -34,6 +36,7 @@ impl Exit {
             Self::Incomplete => 3,
             Self::Nothing => 4,
             Self::Early => 5,
+            Self::Command(code) => code,
             Self::Bug => 70,
             Self::Signal(signal) => 128 + signal,
         }
@@ -56,6 +59,7 @@ Exit codes of apm, the same for every command
   70   a bug in apm
   130  ended by Ctrl-C (SIGINT); 143: SIGTERM; 129: SIGHUP
 
+`apm profile` ends with the code or signal of the command that it runs.
 1 wins over 3 and 5 when both hold. With --strict what was skipped counts as 3.
 A closed pipe on standard output is a quiet end.
 ";

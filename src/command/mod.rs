@@ -18,6 +18,7 @@ mod failure;
 mod output;
 mod place;
 mod plan;
+mod profile;
 mod qa;
 mod recorded;
 mod request;
@@ -80,6 +81,7 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
         Command::Run(run) => run::main(&context, run),
         Command::Doctor(words) => doctor::main(&context, words),
         Command::Tune(words) => tune::main(&context, words),
+        Command::Profile(words) => profile::main(&context, &words),
         Command::Config(words) => config::main(&context, words),
         Command::Help { words } => help(&context, &words),
     };

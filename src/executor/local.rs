@@ -120,23 +120,17 @@ impl Machine {
 
     /// Finds a program as execvp would; remembers the answer for names without a slash.
     pub(crate) fn find(&self, program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
-        let runnable = |path: PathBuf| {
-            let meta = std::fs::metadata(&path).ok()?;
-            (meta.is_file() && meta.permissions().mode() & 0o111 != 0).then_some(path)
-        };
-        if program.as_bytes().contains(&b'/') {
-            return runnable(cwd.join(program));
-        }
-        let search = |path: &OsStr| std::env::split_paths(path).find_map(|dir| runnable(cwd.join(dir).join(program)));
         match path {
-            Some(path) => search(path),
+            Some(path) => search(program, path, cwd),
+            // A name with a slash means something else in every folder.
+            None if program.as_bytes().contains(&b'/') => search(program, &self.path, cwd),
             None => {
                 let mut programs = lock(&self.programs);
                 if let Some(known) = programs.get(program) {
                     return Some(known.clone());
                 }
                 // Only what is there is remembered: an earlier task may install the rest.
-                let found = search(&self.path)?;
+                let found = search(program, &self.path, cwd)?;
                 programs.insert(program.to_owned(), found.clone());
                 Some(found)
             }
@@ -356,6 +350,18 @@ pub(crate) fn execute(
         return Err(not_run(error));
     }
     Ok(Executed { exit, by_itself: !told, usage, leaked, oom_kills, forks_refused, notes })
+}
+
+/// Finds a program as execvp would.
+pub(crate) fn search(program: &OsStr, path: &OsStr, cwd: &Path) -> Option<PathBuf> {
+    let runnable = |path: PathBuf| {
+        let meta = std::fs::metadata(&path).ok()?;
+        (meta.is_file() && meta.permissions().mode() & 0o111 != 0).then_some(path)
+    };
+    if program.as_bytes().contains(&b'/') {
+        return runnable(cwd.join(program));
+    }
+    std::env::split_paths(path).find_map(|dir| runnable(cwd.join(dir).join(program)))
 }
 
 fn reap(pid: i32) -> Result<(Exit, spawn::Rusage), String> {

@@ -98,6 +98,11 @@ fn allowed(roots: &Roots, stat: Option<&Stat>) -> Field<Vec<u32>> {
     })
 }
 
+/// CPUs that are online, whether apm may run on them or not.
+pub(crate) fn online(roots: &Roots) -> Field<Vec<u32>> {
+    field(&roots.sys.join("devices/system/cpu/online"), cpu_list)
+}
+
 /// `0-3,8`
 fn cpu_list(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();

@@ -43,6 +43,19 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
     Ok(Limit { soft: known(limit.rlim_cur), hard: known(limit.rlim_max) })
 }
 
+/// Lets this process have as many open files as it may give itself. Children inherit that: not for one who starts some.
+pub(crate) fn raise_files() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is valid for reads and writes.
+    let is_done = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if is_done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The room of the file system a path lies on, and whether that is memory.
 pub(crate) fn space(path: &Path) -> io::Result<(Space, bool)> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod file_system;
+pub(crate) mod gate;
 pub(crate) mod kernel;
 pub(crate) mod limits;
 pub(crate) mod netlink;
@@ -13,3 +14,4 @@ pub(crate) mod signal;
 pub(crate) mod spawn;
 pub(crate) mod stage;
 pub(crate) mod terminal;
+pub(crate) mod vdso;

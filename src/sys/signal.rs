@@ -11,6 +11,8 @@ pub(crate) const TERM: i32 = libc::SIGTERM;
 pub(crate) const KILL: i32 = libc::SIGKILL;
 pub(crate) const STOP: i32 = libc::SIGSTOP;
 pub(crate) const CONT: i32 = libc::SIGCONT;
+pub(crate) const INT: i32 = libc::SIGINT;
+pub(crate) const QUIT: i32 = libc::SIGQUIT;
 
 /// Sends a signal to every process of a group. `Ok(false)`: there is none. The caller knows that the group is its own:
 /// its leader has not been waited for.
@@ -63,11 +65,20 @@ pub(crate) struct Held {
 impl Held {
     /// Begins. Signals that are ignored stay so.
     pub(crate) fn new() -> Self {
+        Self::these(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])
+    }
+
+    /// The same with SIGQUIT, which a terminal sends too.
+    pub(crate) fn with_quit() -> Self {
+        Self::these(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
+    }
+
+    fn these(signals: &[i32]) -> Self {
         let mut set = MaybeUninit::uninit();
         // SAFETY: the set is made before it is used, and both calls get plain numbers besides.
         let set = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            for &signal in signals {
                 if !is_ignored(signal) {
                     libc::sigaddset(set.as_mut_ptr(), signal);
                 }
@@ -76,6 +87,14 @@ impl Held {
             set.assume_init()
         };
         Self { set, taken: None }
+    }
+
+    /// One that has come, of those that nobody has taken yet.
+    pub(crate) fn next(&self) -> Option<i32> {
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the set is valid, nothing is written, the time is plain data.
+        let signal = unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const none) };
+        (signal > 0).then_some(signal)
     }
 
     /// Waits so long, or until a signal comes: the first that came. After it, it does not wait any more.
@@ -104,6 +123,15 @@ impl Drop for Held {
         // SAFETY: the set is valid. A second signal ends the process from here on, as is usual.
         unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.set, std::ptr::null_mut()) };
     }
+}
+
+/// Sends a signal to a child that has not been waited for.
+pub(crate) fn to_child(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: a system call with plain numbers.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// From now on the signals that end a run end the process, as they do where nothing catches them.

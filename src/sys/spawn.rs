@@ -151,20 +151,31 @@ impl Attributes {
     /// SIGPIPE, and a child must not inherit that. Without a session of its own a child that asks something on the
     /// terminal (ssh, sudo) would be stopped by the kernel for ever; so it is told that there is none.
     fn new() -> io::Result<Self> {
+        let mut attributes = Self::beside()?;
+        let mut all = MaybeUninit::uninit();
+        // SAFETY: the attributes are initialised; the set is before it is read.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, all.as_ptr()))?;
+            let signals = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+            let flags = libc::c_int::from(libc::POSIX_SPAWN_SETSID) | signals;
+            check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
+        }
+        Ok(attributes)
+    }
+
+    /// Only: no blocked signals.
+    fn beside() -> io::Result<Self> {
         let mut raw = MaybeUninit::uninit();
-        // SAFETY: `raw` is valid for writes and initialised by the first call; the signal sets are initialised by
-        // sigemptyset and sigfillset before they are read.
+        // SAFETY: `raw` is valid for writes and initialised by the first call; the signal set is initialised by
+        // sigemptyset before it is read.
         unsafe {
             check(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
             let mut attributes = Self(raw.assume_init());
             let mut none = MaybeUninit::uninit();
             libc::sigemptyset(none.as_mut_ptr());
-            let mut all = MaybeUninit::uninit();
-            libc::sigfillset(all.as_mut_ptr());
             check(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, none.as_ptr()))?;
-            check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, all.as_ptr()))?;
-            let signals = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-            let flags = libc::c_int::from(libc::POSIX_SPAWN_SETSID) | signals;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK;
             check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
             Ok(attributes)
         }
@@ -222,8 +233,34 @@ fn nothing() -> io::Result<&'static OwnedFd> {
     Ok(NOTHING.get_or_init(|| opened))
 }
 
+/// A started process that has apm's own streams, terminal and process group.
+#[derive(Debug)]
+pub(crate) struct Companion {
+    pub(crate) pid: i32,
+    /// Readable when the process has ended.
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Starts a process beside apm, as a shell does in its own group: what is typed, printed and pressed goes past apm.
+/// Signals that apm was started to ignore stay ignored.
+pub(crate) fn spawn_beside(command: &Command<'_>) -> io::Result<Companion> {
+    let (pid, pidfd) = launch(command, &mut Actions::new()?, &Attributes::beside()?)?;
+    Ok(Companion { pid, pidfd })
+}
+
 /// Starts a process with standard input from /dev/null and both outputs in pipes.
 pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
+    let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
+    let (stderr, stderr_theirs) = pipe(command.pipe_size)?;
+    let mut actions = Actions::new()?;
+    actions.dup2(nothing()?.as_raw_fd(), 0)?;
+    actions.dup2(stdout_theirs.as_raw_fd(), 1)?;
+    actions.dup2(stderr_theirs.as_raw_fd(), 2)?;
+    let (pid, pidfd) = launch(command, &mut actions, &Attributes::new()?)?;
+    Ok(Child { pid, pidfd, stdout, stderr, writers: [stdout_theirs, stderr_theirs] })
+}
+
+fn launch(command: &Command<'_>, actions: &mut Actions, attributes: &Attributes) -> io::Result<(i32, OwnedFd)> {
     let program = c_string(command.program.as_os_str(), "the program")?;
     let argv: Vec<CString> =
         command.argv.iter().map(|word| c_string(word, "the argument")).collect::<io::Result<_>>()?;
@@ -245,12 +282,6 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     }
     env_pointers.push(std::ptr::null_mut());
 
-    let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
-    let (stderr, stderr_theirs) = pipe(command.pipe_size)?;
-    let mut actions = Actions::new()?;
-    actions.dup2(nothing()?.as_raw_fd(), 0)?;
-    actions.dup2(stdout_theirs.as_raw_fd(), 1)?;
-    actions.dup2(stderr_theirs.as_raw_fd(), 2)?;
     if let Some(also) = command.also {
         // Onto itself: in the child, and only there, exec leaves it open.
         actions.dup2(also, also)?;
@@ -258,7 +289,6 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     if let Some(cwd) = command.cwd {
         actions.chdir(&c_string(cwd.as_os_str(), "the folder")?)?;
     }
-    let attributes = Attributes::new()?;
     let mut pid = 0;
     // SAFETY: every pointer points into a value that lives until after the call (`program`, `argv`, `extra`,
     // `command.env`, `actions`, `attributes`); both arrays end with a null pointer; the child gets copies.
@@ -273,11 +303,11 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
         )
     })?;
     match pidfd_open(pid) {
-        Ok(pidfd) => Ok(Child { pid, pidfd, stdout, stderr, writers: [stdout_theirs, stderr_theirs] }),
+        Ok(pidfd) => Ok((pid, pidfd)),
         Err(error) => {
             // Out of descriptors, for instance. Without a pidfd nobody could wait for it: end it, it is ours.
             // SAFETY: the child has not been waited for, so the number is still its.
-            unsafe { libc::kill(-pid, libc::SIGKILL) };
+            unsafe { libc::kill(pid, libc::SIGKILL) };
             wait(pid)?;
             Err(error)
         }

@@ -129,6 +129,8 @@ const MISC_OUT: u16 = 1 << 13;
 const MISC_PREEMPT: u16 = 1 << 14;
 const MISC_MODE: u16 = 7;
 const MODE_KERNEL: u16 = 1;
+/// Kind, flags and size at the start of a record.
+const HEADER: usize = 8;
 /// Thread, time and number of the event at the end of every record that is no sample.
 const TRAILER: usize = 24;
 
@@ -151,20 +153,16 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// Hands over each record of drained bytes. `form` says what the samples of an event have.
-pub(crate) fn each<'a>(bytes: &'a [u8], form: impl Fn(u64) -> Option<Form>, mut sink: impl FnMut(Record<'a>)) {
-    let mut rest = bytes;
-    while let Some((header, _)) = rest.split_at_checked(8) {
-        let mut header = Bytes(header);
-        let Some(kind) = header.u32() else { return };
-        let Some(flags) = header.u32() else { return };
-        let (misc, size) = (flags as u16, (flags >> 16) as usize);
-        let Some((record, after)) = rest.split_at_checked(size.max(8)) else { return };
-        rest = after;
-        if let Some(record) = one(kind, misc, &record[8..], &form) {
-            sink(record);
-        }
-    }
+/// The first record of drained bytes and how many of them it takes; no record where it is of no kind that is known.
+/// `form` says what the samples of an event have. Nothing at the end, also an untimely one.
+pub(crate) fn first<'a>(
+    bytes: &'a [u8],
+    form: &impl Fn(u64) -> Option<Form>,
+) -> Option<(usize, Option<Record<'a>>)> {
+    let mut header = Bytes(bytes.get(..HEADER)?);
+    let (kind, flags) = (header.u32()?, header.u32()?);
+    let (misc, size) = (flags as u16, ((flags >> 16) as usize).max(HEADER));
+    Some((size, one(kind, misc, bytes.get(HEADER..size)?, form)))
 }
 
 fn one<'a>(kind: u32, misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<Form>) -> Option<Record<'a>> {
@@ -248,8 +246,16 @@ fn sample<'a>(misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<Form>) ->
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Form, Link, Record, each};
+    use super::{Form, Link, Record, first};
     use crate::sys::perf::Callers;
+
+    fn each<'a>(bytes: &'a [u8], form: impl Fn(u64) -> Option<Form>, mut sink: impl FnMut(Record<'a>)) {
+        let mut rest = bytes;
+        while let Some((length, record)) = first(rest, &form) {
+            record.into_iter().for_each(&mut sink);
+            rest = &rest[length..];
+        }
+    }
 
     fn words(words: &[u64]) -> Vec<u8> {
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()

@@ -1,0 +1,228 @@
+//! What is profiled: a command that apm starts beside itself, or processes that are there.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::executor::local;
+use crate::model::event;
+use crate::profile::record::existing::{self, THREADS_MAX};
+use crate::profile::record::ladder::Whom;
+use crate::profile::session::Session;
+use crate::sys::gate::Gate;
+use crate::sys::signal::{self, Held};
+use crate::sys::spawn::{self, Command, Environment};
+use crate::sys::stage::Stage;
+use crate::sys::{limits, process};
+
+/// Between two looks at signals while nothing is recorded.
+const LOOK: Duration = Duration::from_millis(50);
+/// Looks at the threads of a process until no new one appears: those that are started meanwhile.
+const LOOKS_MAX: usize = 8;
+
+/// What is profiled.
+pub(super) enum Target {
+    Command(Started),
+    Processes { pid: u32, pidfd: OwnedFd, pids: Vec<u32>, tids: Vec<u32> },
+}
+
+/// A command behind its gate, or past it.
+pub(super) struct Started {
+    pid: u32,
+    pidfd: OwnedFd,
+    gate: Gate,
+    /// Until its failure was asked for.
+    stage: Option<Stage>,
+    words: Vec<OsString>,
+    /// A signal asked for the end.
+    asked: bool,
+}
+
+/// Why the recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// What is profiled has ended.
+    Itself,
+    TimeIsUp,
+    Signal,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    pub(super) exit: Exit,
+    pub(super) cpu: Duration,
+}
+
+impl Target {
+    /// Starts a command up to the gate.
+    pub(super) fn start(context: &Context, words: &[OsString]) -> Result<Self, Failure> {
+        let environment = &context.environment;
+        let name = words.first().ok_or_else(|| Failure::usage(anyhow!("no command to profile")))?;
+        let program = local::search(name, &environment.path(), &environment.cwd).ok_or_else(|| {
+            let error = Failure::usage(anyhow!("program `{}` not found in PATH", name.to_string_lossy()));
+            if name.as_encoded_bytes().contains(&b' ') { error.hint("a command line with spaces needs a shell: `-- sh -c '...'`") } else { error }
+        })?;
+        let gate = Gate::closed().context("make the gate of the command").map_err(Failure::machine)?;
+        let stage = Stage::new(vec![gate.path()]).context("make the stage of the command").map_err(Failure::machine)?;
+        let env = Environment::new(environment.variables.iter().cloned());
+        let argv: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+        let argv = stage.argv(program.as_os_str(), &argv);
+        let command = Command {
+            program: stage.program(),
+            argv: &argv,
+            env: &env,
+            extra_env: &[],
+            cwd: None,
+            pipe_size: None,
+            also: Some(stage.descriptor()),
+        };
+        let started = || format!("start `{}`", name.to_string_lossy());
+        let child = spawn::spawn_beside(&command).with_context(started).map_err(Failure::machine)?;
+        let (pid, pidfd) = (child.pid as u32, child.pidfd);
+        Ok(Self::Command(Started { pid, pidfd, gate, stage: Some(stage), words: words.to_vec(), asked: false }))
+    }
+
+    /// Finds a process, what it has started, and all their threads.
+    pub(super) fn attach(pid: u32, with_children: bool) -> Result<Self, Failure> {
+        let gone = || Failure::usage(anyhow!("there is no process {pid}"));
+        let number = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(gone)?;
+        let pidfd = spawn::pidfd_open(number).map_err(|_| gone())?;
+        // Where this is refused the opening of events will say what it means.
+        let _ = limits::raise_files();
+        let mut tids: Vec<u32> = Vec::new();
+        let mut pids = Vec::new();
+        for _ in 0..LOOKS_MAX {
+            pids = existing::tree(pid, with_children);
+            let now: Vec<u32> = pids.iter().flat_map(|pid| existing::threads(*pid)).map(|task| task.tid).collect();
+            let is_same = now == tids;
+            tids = now;
+            if is_same {
+                break;
+            }
+        }
+        if tids.is_empty() {
+            return Err(gone());
+        }
+        if tids.len() > THREADS_MAX {
+            let error = anyhow!("process {pid} and what it has started have {} threads; {THREADS_MAX} can be followed", tids.len());
+            return Err(Failure::usage(error).hint("`--no-children`"));
+        }
+        Ok(Self::Processes { pid, pidfd, pids, tids })
+    }
+
+    /// Whose events to open.
+    pub(super) fn whom(&self) -> Whom<'_> {
+        match self {
+            Self::Command(started) => Whom::Starting(started.pid),
+            Self::Processes { tids, .. } => Whom::Running(tids),
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(&self) -> String {
+        match self {
+            Self::Command(started) => {
+                started.words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+            }
+            Self::Processes { pid, .. } => {
+                let name = existing::threads(*pid).first().map(|task| String::from_utf8_lossy(&task.name).into_owned());
+                name.map_or_else(|| format!("pid {pid}"), |name| format!("{name} (pid {pid})"))
+            }
+        }
+    }
+
+    /// Lets it run, with its events open.
+    pub(super) fn go(&mut self, session: &mut Session) -> Result<(), Failure> {
+        match self {
+            Self::Command(started) => started.gate.open().context("open the gate of the command"),
+            Self::Processes { pids, .. } => session.attach(pids).context("enable the events"),
+        }
+        .map_err(|error| {
+            self.abandon();
+            Failure::machine(error)
+        })
+    }
+
+    /// Ends a command that is behind its gate.
+    pub(super) fn abandon(&mut self) {
+        if let Self::Command(started) = self {
+            let _ = signal::to_child(started.pid as i32, signal::KILL);
+            let _ = spawn::wait(started.pid as i32);
+        }
+    }
+
+    /// Records until the end, a signal, or for so long.
+    pub(super) fn record(&mut self, session: &mut Session, held: &Held, duration: Option<Duration>) -> Ended {
+        let end = duration.map(|duration| Instant::now() + duration);
+        let fd = match self {
+            Self::Command(started) => started.pidfd.as_raw_fd(),
+            Self::Processes { pidfd, .. } => pidfd.as_raw_fd(),
+        };
+        let why = loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break Ended::TimeIsUp;
+            }
+            let wait = session.interval().min(left.unwrap_or(Duration::MAX));
+            let has_ended = spawn::poll([Some(fd)], Some(wait)).is_ok_and(|[ended]| ended);
+            session.round();
+            if has_ended {
+                break Ended::Itself;
+            }
+            if let Some(signal) = held.next() {
+                self.pass_on(signal);
+                break Ended::Signal;
+            }
+        };
+        session.stop();
+        why
+    }
+
+    /// A signal for apm is one for the command. A terminal has sent it SIGINT and SIGQUIT itself; the second time, or
+    /// where it was no terminal, apm sees to it.
+    fn pass_on(&mut self, signal: i32) {
+        let Self::Command(started) = self else { return };
+        let by_terminal = matches!(signal, signal::INT | signal::QUIT);
+        let send = match (by_terminal, started.asked) {
+            (_, true) => Some(signal::KILL),
+            (true, false) => None,
+            (false, false) => Some(signal),
+        };
+        started.asked = true;
+        if let Some(send) = send {
+            // Gone already: that is what was wanted.
+            let _ = signal::to_child(started.pid as i32, send);
+        }
+    }
+
+    /// Waits for a command, whose end is in the result; there is none for processes that are somebody else's.
+    pub(super) fn wait(&mut self, held: &Held) -> Result<Option<Status>, Failure> {
+        loop {
+            let Self::Command(started) = self else { return Ok(None) };
+            let fd = started.pidfd.as_raw_fd();
+            if spawn::poll([Some(fd)], Some(LOOK)).is_ok_and(|[ended]| ended) || process::has_ended(started.pid as i32) {
+                break;
+            }
+            if let Some(signal) = held.next() {
+                self.pass_on(signal);
+            }
+        }
+        let Self::Command(started) = self else { return Ok(None) };
+        let (exit, usage) = spawn::wait(started.pid as i32).context("wait for the command").map_err(Failure::machine)?;
+        if let Some(error) = started.stage.take().and_then(Stage::failure) {
+            let name = started.words.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            return Err(Failure::usage(anyhow::Error::new(error).context(format!("start `{name}`"))));
+        }
+        let exit = match exit {
+            event::Exit::Code(0) => Exit::Good,
+            event::Exit::Code(code) => Exit::Command(code),
+            event::Exit::Signal(signal) => Exit::Signal(signal),
+        };
+        Ok(Some(Status { exit, cpu: usage.user + usage.system }))
+    }
+}

@@ -1,0 +1,15 @@
+//! Where time goes, by stack: records what the kernel samples, unwinds it while the program runs, and names it afterwards,
+//! into a `model::profile::Profile`. Knows nothing of the command line, of formats and of terminals.
+//!
+//! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
+//! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together.
+
+pub(crate) mod image;
+pub(crate) mod modules;
+pub(crate) mod outcome;
+pub(crate) mod process;
+pub(crate) mod record;
+pub(crate) mod session;
+pub(crate) mod stacks;
+pub(crate) mod symbol;
+pub(crate) mod unwind;

@@ -1,0 +1,207 @@
+//! What was recorded, with names, as a `model::profile::Profile`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Unit};
+use crate::profile::modules::{ModuleId, Modules};
+use crate::profile::session::Recorded;
+use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Value};
+use crate::profile::symbol::{self, KERNEL, Names, missing};
+
+/// Files without names that are told of, those with the most samples first.
+const NAMELESS_MAX: usize = 8;
+/// Share of the samples below which a file without names is not worth a word.
+const NAMELESS_MIN: f64 = 0.005;
+/// Share of truncated stacks from which on it is said what helps.
+const TRUNCATED_MANY: f64 = 0.05;
+
+/// What the recording does not know of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) title: String,
+    /// RFC 3339.
+    pub(crate) at: String,
+    /// CPU time of the program and what it waited for, where apm has waited for it.
+    pub(crate) cpu: Option<Duration>,
+    pub(crate) rate_asked: u64,
+}
+
+/// Makes the profile.
+pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(usize, usize) + Sync)) -> Profile {
+    let codes: BTreeSet<Code> = recorded.stacks.nodes.iter().map(|node| node.code).collect();
+    let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, progress);
+    let cpu = Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds };
+    let samples = Kind { name: "samples".to_owned(), unit: Unit::Count };
+    let mut builder = Builder::new(vec![cpu, samples]);
+    builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
+    let mut places = Places { names: &names, modules: &recorded.modules, numbers: HashMap::new() };
+    // The innermost node of the profile for each of the recording.
+    let mut nodes: Vec<u32> = Vec::with_capacity(recorded.stacks.nodes.len());
+    for node in &recorded.stacks.nodes {
+        let mut at = (node.caller != ROOT).then(|| nodes.get(node.caller as usize).copied()).flatten();
+        let is_same_kernel = names.kernel_is_hidden
+            && matches!(node.code, Code::Kernel(_))
+            && recorded.stacks.nodes.get(node.caller as usize).is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
+        // All of a kernel without names is one frame.
+        let frames = if is_same_kernel { Vec::new() } else { places.frames(node.code, &mut builder.profile.modules) };
+        for frame in frames {
+            let frame = builder.frame(frame);
+            at = Some(builder.node(at, frame));
+        }
+        nodes.push(at.unwrap_or(0));
+    }
+    let nanoseconds = scale(&recorded);
+    let mut values: Vec<(&(u32, u32), &Value)> = recorded.stacks.values.iter().collect();
+    values.sort_unstable_by_key(|(key, _)| **key);
+    for ((node, thread), value) in values {
+        let Some(at) = nodes.get(*node as usize) else { continue };
+        let thread = (*thread != ANY_THREAD).then_some(*thread);
+        builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
+        builder.add(*at, thread, 1, value.samples);
+    }
+    builder.profile.quality = quality(&recorded, &names, &about);
+    builder.profile.title = about.title;
+    builder.profile.at = about.at;
+    builder.profile.duration_ns = u64::try_from(recorded.duration.as_nanos()).unwrap_or(u64::MAX);
+    builder.build()
+}
+
+fn thread(thread: &crate::profile::process::Thread) -> Thread {
+    let (process, name) = (thread.process.clone(), thread.name.clone());
+    Thread { pid: thread.pid, tid: thread.tid, process, name, task: None }
+}
+
+/// Nanoseconds of a unit of weight. Cycles are no time: the kernel keeps the rate of samples, so each stands for its
+/// share of a second on average.
+fn scale(recorded: &Recorded) -> f64 {
+    if recorded.rung.counts_time() {
+        return 1.0;
+    }
+    let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
+    recorded.samples as f64 * 1e9 / recorded.frequency.max(1) as f64 / (weight as f64).max(1.0)
+}
+
+/// Makes frames of places.
+struct Places<'a> {
+    names: &'a Names,
+    modules: &'a Modules,
+    /// Of modules in the profile: only those that have frames are in it.
+    numbers: HashMap<ModuleId, u32>,
+}
+
+impl Places<'_> {
+    /// The frames of a place, the outermost first.
+    fn frames(&mut self, code: Code, modules: &mut Vec<Module>) -> Vec<Frame> {
+        let (module, address, origin) = match code {
+            Code::File { module, offset } => {
+                let address = self.modules.get(module).and_then(|module| module.image()?.address(offset));
+                (Some(self.module(module, modules)), Some(address.unwrap_or(offset)), Origin::Native)
+            }
+            Code::Kernel(address) => (None, Some(address).filter(|_| !self.names.kernel_is_hidden), Origin::Kernel),
+            Code::Made { address, .. } => (None, Some(address), Origin::Jit),
+            Code::Nowhere | Code::Cut => (None, None, Origin::Unknown),
+        };
+        let frame = Frame { module, address, origin, ..Frame::default() };
+        let Some(functions) = self.names.of.get(&code) else {
+            let (name, origin) = match code {
+                Code::File { module, .. } => (self.short(module), Origin::Native),
+                Code::Kernel(_) => (KERNEL.to_owned(), Origin::Kernel),
+                Code::Made { .. } => ("[made at run time]".to_owned(), Origin::Unknown),
+                Code::Nowhere => ("[unknown]".to_owned(), Origin::Unknown),
+                Code::Cut => ("[no room]".to_owned(), Origin::Label),
+            };
+            return vec![Frame { name, origin, ..frame }];
+        };
+        let each = |(depth, function): (usize, &symbol::elf::Function)| Frame {
+            name: function.name.clone(),
+            file: function.file.clone(),
+            line: function.line,
+            is_inlined: depth > 0,
+            ..frame.clone()
+        };
+        functions.iter().enumerate().map(each).collect()
+    }
+
+    fn module(&mut self, id: ModuleId, modules: &mut Vec<Module>) -> u32 {
+        *self.numbers.entry(id).or_insert_with(|| {
+            let module = self.modules.get(id);
+            modules.push(Module {
+                path: module.map(|module| module.path.display().to_string()).unwrap_or_default(),
+                build_id: module.and_then(|module| module.image()).map(|image| image.build_id.clone()).unwrap_or_default(),
+            });
+            modules.len() as u32 - 1
+        })
+    }
+
+    /// `[libc.so.6]`, `[vdso]`
+    fn short(&self, id: ModuleId) -> String {
+        let path = self.modules.get(id).map_or(Path::new(""), |module| module.path.as_path());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        format!("[{}]", name.trim_matches(['[', ']']))
+    }
+}
+
+fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
+    let stacks = &recorded.stacks;
+    let mut under: Vec<u64> = vec![0; stacks.nodes.len()];
+    let mut unknown = 0;
+    for ((node, _), value) in &stacks.values {
+        if let (Some(under), Some(node)) = (under.get_mut(*node as usize), stacks.nodes.get(*node as usize)) {
+            *under += value.samples;
+            let is_hidden_kernel = names.kernel_is_hidden && matches!(node.code, Code::Kernel(_));
+            unknown += if names.of.contains_key(&node.code) || is_hidden_kernel { 0 } else { value.samples };
+        }
+    }
+    let mut without: HashMap<ModuleId, u64> = HashMap::new();
+    for (at, node) in stacks.nodes.iter().enumerate().rev() {
+        let samples = under[at];
+        if node.caller != ROOT
+            && let Some(caller) = under.get_mut(node.caller as usize)
+        {
+            *caller += samples;
+        }
+        if let Code::File { module, .. } = node.code
+            && !names.of.contains_key(&node.code)
+        {
+            *without.entry(module).or_default() += samples;
+        }
+    }
+    let mut notes = recorded.notes.clone();
+    if names.kernel_is_hidden {
+        notes.push("the kernel hides its addresses (`kernel.kptr_restrict`): its functions are one frame".to_owned());
+    }
+    let many = recorded.truncated as f64 > TRUNCATED_MANY * recorded.samples as f64;
+    if many {
+        notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
+    }
+    // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
+    let weight: u64 = stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
+    let sampled = weight as f64 * scale(recorded) / 1e9;
+    let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64());
+    Quality {
+        sampler: recorded.rung.name(),
+        refused: recorded.refused.clone(),
+        rate_asked: about.rate_asked,
+        rate_got: if seconds > 0.0 { recorded.samples as f64 / seconds } else { 0.0 },
+        samples: recorded.samples,
+        lost: recorded.lost,
+        truncated: recorded.truncated,
+        unknown,
+        nameless: nameless(without, recorded),
+        notes,
+    }
+}
+
+fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameless> {
+    let least = (recorded.samples as f64 * NAMELESS_MIN).max(1.0);
+    let mut without: Vec<(ModuleId, u64)> = without.into_iter().filter(|(_, samples)| *samples as f64 >= least).collect();
+    without.sort_unstable_by_key(|(module, samples)| (std::cmp::Reverse(*samples), *module));
+    without.truncate(NAMELESS_MAX);
+    let path = |id: ModuleId| recorded.modules.get(id).map_or(Path::new(""), |module| module.path.as_path());
+    let paths: Vec<&Path> = without.iter().map(|(module, _)| path(*module)).collect();
+    let hints = missing::hints(&paths);
+    let each = |((module, samples), hint)| Nameless { module: path(module).display().to_string(), samples, hint };
+    without.into_iter().zip(hints).map(each).collect()
+}

@@ -1,0 +1,264 @@
+//! Processes: what each has mapped to execute, its name, its threads' names. A fork shares the mappings of its parent
+//! until either changes them; an exec begins anew.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::profile::modules::ModuleId;
+
+/// Processes that have ended and are remembered: samples of other CPUs may still come.
+const ENDED_MAX: usize = 1024;
+/// Mappings of one process; more belong to a program that makes code all the time, whose oldest are forgotten.
+const MAPPINGS_MAX: usize = 16_384;
+/// Threads in the result; those beyond share one.
+const THREADS_MAX: usize = 16_384;
+/// Bytes of a name that are kept; the kernel gives 15.
+const NAME_MAX: usize = 64;
+
+/// What lies at an executable mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A file, from this offset on.
+    File(ModuleId, u64),
+    /// Memory: code that was made at run time.
+    Memory,
+}
+
+/// An executable mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) what: What,
+}
+
+/// A process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Process {
+    /// In order, without overlap.
+    areas: Arc<Vec<Area>>,
+    pub(crate) name: String,
+    /// Counts processes and programs: two of one number are the same program in the same process.
+    pub(crate) program: u32,
+    /// Whether it runs a Python, whose made code has no frame pointers.
+    pub(crate) is_python: bool,
+}
+
+/// A thread that has been seen in a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Thread {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) process: String,
+    pub(crate) name: String,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Processes {
+    live: HashMap<u32, Process>,
+    ended: VecDeque<u32>,
+    names: HashMap<u32, String>,
+    programs: u32,
+    pub(crate) threads: Vec<Thread>,
+    numbers: HashMap<u32, u32>,
+}
+
+impl Process {
+    /// What lies at an address, and where it begins.
+    pub(crate) fn at(&self, address: u64) -> Option<&Area> {
+        let behind = self.areas.partition_point(|area| area.start <= address);
+        self.areas.get(behind.checked_sub(1)?).filter(|area| address < area.end)
+    }
+
+    fn map(&mut self, new: Area) {
+        if new.start >= new.end {
+            return;
+        }
+        let areas = Arc::make_mut(&mut self.areas);
+        let first = areas.partition_point(|area| area.end <= new.start);
+        let last = areas.partition_point(|area| area.start < new.end);
+        let mut instead = Vec::with_capacity(3);
+        for old in areas.get(first..last).unwrap_or_default() {
+            if old.start < new.start {
+                instead.push(Area { end: new.start, ..*old });
+            }
+        }
+        instead.push(new);
+        for old in areas.get(first..last).unwrap_or_default() {
+            if old.end > new.end {
+                let what = match old.what {
+                    What::File(module, offset) => What::File(module, offset.wrapping_add(new.end - old.start)),
+                    What::Memory => What::Memory,
+                };
+                instead.push(Area { start: new.end, end: old.end, what });
+            }
+        }
+        areas.splice(first..last.max(first), instead);
+        if areas.len() > MAPPINGS_MAX {
+            areas.retain(|area| area.what != What::Memory || *area == new);
+            areas.truncate(MAPPINGS_MAX);
+        }
+    }
+}
+
+impl Processes {
+    /// A process, which may be unknown: it was there before, or the record of its start is lost.
+    pub(crate) fn get(&mut self, pid: u32) -> &mut Process {
+        let programs = &mut self.programs;
+        self.live.entry(pid).or_insert_with(|| {
+            *programs += 1;
+            Process { program: *programs, ..Process::default() }
+        })
+    }
+
+    /// Something executable was mapped.
+    pub(crate) fn map(&mut self, pid: u32, area: Area, path: &[u8]) {
+        let process = self.get(pid);
+        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        process.is_python |= file.starts_with(b"python") || file.starts_with(b"libpython");
+        process.map(area);
+    }
+
+    /// A process or thread was started.
+    pub(crate) fn fork(&mut self, parent: u32, pid: u32, tid: u32) {
+        let name = self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
+        if pid != parent {
+            let mut child = self.get(parent).clone();
+            self.programs += 1;
+            child.program = self.programs;
+            self.live.insert(pid, child);
+            self.ended.retain(|ended| *ended != pid);
+        }
+        // The number is used again: this is another thread.
+        self.numbers.remove(&tid);
+        if let Some(name) = name {
+            self.names.insert(tid, name);
+        }
+    }
+
+    /// A thread got a name; by an exec it is another program too.
+    pub(crate) fn name(&mut self, pid: u32, tid: u32, name: &[u8], by_exec: bool) {
+        let name = String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]).into_owned();
+        if by_exec {
+            self.programs += 1;
+            let program = self.programs;
+            self.live.insert(pid, Process { program, ..Process::default() });
+            self.ended.retain(|ended| *ended != pid);
+            // What was sampled before belongs to the program before.
+            self.numbers.remove(&tid);
+        }
+        if pid == tid {
+            self.get(pid).name.clone_from(&name);
+            for number in self.numbers.values() {
+                if let Some(thread) = self.threads.get_mut(*number as usize).filter(|thread| thread.pid == pid) {
+                    thread.process.clone_from(&name);
+                }
+            }
+        }
+        if let Some(thread) = self.numbers.get(&tid).and_then(|number| self.threads.get_mut(*number as usize)) {
+            thread.name.clone_from(&name);
+        }
+        self.names.insert(tid, name);
+    }
+
+    /// A thread ended.
+    pub(crate) fn exit(&mut self, pid: u32, tid: u32) {
+        self.names.remove(&tid);
+        if pid != tid {
+            return;
+        }
+        self.ended.push_back(pid);
+        if self.ended.len() > ENDED_MAX
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.live.remove(&oldest);
+        }
+    }
+
+    /// Number of a thread in `threads`; nothing where there are too many.
+    pub(crate) fn thread(&mut self, pid: u32, tid: u32) -> Option<u32> {
+        if let Some(number) = self.numbers.get(&tid) {
+            return Some(*number);
+        }
+        if self.threads.len() >= THREADS_MAX {
+            return None;
+        }
+        let process = self.get(pid).name.clone();
+        let name = self.names.get(&tid).cloned().unwrap_or_else(|| process.clone());
+        let number = self.threads.len() as u32;
+        self.threads.push(Thread { pid, tid, process, name });
+        self.numbers.insert(tid, number);
+        Some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Area, Process, Processes, What};
+
+    fn area(start: u64, end: u64, what: What) -> Area {
+        Area { start, end, what }
+    }
+
+    #[test]
+    fn a_new_mapping_covers_what_was_there() {
+        let mut process = Process::default();
+        process.map(area(0x1000, 0x5000, What::File(0, 0x100)));
+        process.map(area(0x2000, 0x3000, What::Memory));
+        assert_eq!(
+            *process.areas,
+            [
+                area(0x1000, 0x2000, What::File(0, 0x100)),
+                area(0x2000, 0x3000, What::Memory),
+                area(0x3000, 0x5000, What::File(0, 0x2100)),
+            ]
+        );
+        process.map(area(0, 0x9000, What::File(1, 0)));
+        assert_eq!(*process.areas, [area(0, 0x9000, What::File(1, 0))]);
+        assert_eq!((process.at(0x8fff).is_some(), process.at(0x9000)), (true, None));
+    }
+
+    #[test]
+    fn a_fork_has_what_its_parent_had_and_an_exec_nothing() {
+        let mut processes = Processes::default();
+        processes.map(10, area(1, 2, What::File(3, 0)), b"/usr/bin/python3.12");
+        processes.name(10, 10, b"sh", false);
+        processes.fork(10, 11, 11);
+        processes.map(11, area(5, 6, What::Memory), b"//anon");
+        assert!(processes.get(11).at(1).is_some() && processes.get(11).is_python && processes.get(10).at(5).is_none());
+        assert_ne!(processes.get(10).program, processes.get(11).program);
+        let before = processes.thread(11, 11).expect("a number");
+        processes.name(11, 11, b"ls", true);
+        assert!(processes.get(11).at(1).is_none() && !processes.get(11).is_python);
+        let after = processes.thread(11, 11).expect("a number");
+        assert_eq!((processes.threads[before as usize].process.as_str(), processes.threads[after as usize].name.as_str()), ("sh", "ls"));
+    }
+
+    #[test]
+    fn memory_of_the_dead_is_bounded() {
+        let mut processes = Processes::default();
+        for pid in 2..100_000 {
+            processes.fork(1, pid, pid);
+            processes.thread(pid, pid);
+            processes.exit(pid, pid);
+        }
+        assert!(processes.live.len() <= super::ENDED_MAX + 1 && processes.threads.len() == super::THREADS_MAX);
+        assert!(processes.names.len() <= 1 && processes.numbers.len() <= super::THREADS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn areas_stay_in_order(maps in prop::collection::vec((0_u64..40, 0_u64..40, any::<bool>()), 0..30)) {
+            let mut process = Process::default();
+            for (start, length, is_file) in maps {
+                process.map(area(start, start + length, if is_file { What::File(0, start) } else { What::Memory }));
+                prop_assert!(process.areas.iter().all(|area| area.start < area.end));
+                prop_assert!(process.areas.windows(2).all(|pair| pair[0].end <= pair[1].start));
+                prop_assert!(length == 0 || process.at(start).is_some());
+            }
+        }
+    }
+}

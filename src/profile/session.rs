@@ -1,0 +1,208 @@
+//! The recording: takes what the kernel wrote, in order of time, keeps up with forks, execs and mappings, and makes stacks
+//! of samples while the program runs. So memory has a bound however long that is, and nothing is written to disk.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::profile::modules::{self, Modules};
+use crate::profile::process::{Area, Processes, What};
+use crate::profile::record::existing;
+use crate::profile::record::ladder::{Recording, Rung};
+use crate::profile::record::perf::{Form, Mapped, Record, Sample};
+use crate::profile::stacks::{Code, Stacks};
+use crate::profile::symbol::perf_map::PerfMaps;
+use crate::profile::unwind::{self, Copied, Unwinder, Walked};
+use crate::sys::perf::{self, Callers};
+
+/// Longest time between two looks at the rings.
+const ROUND_MAX: Duration = Duration::from_millis(50);
+/// Shortest one, where the rings are small and the samples large.
+const ROUND_MIN: Duration = Duration::from_millis(2);
+/// What the samples of each event have.
+type Forms = HashMap<u64, Form>;
+
+/// A recording that goes on.
+pub(crate) struct Session {
+    recording: Recording,
+    processes: Processes,
+    modules: Modules,
+    unwinder: Unwinder,
+    stacks: Stacks,
+    maps: PerfMaps,
+    truncated: u64,
+    samples: u64,
+    codes: Vec<Code>,
+    began: Instant,
+}
+
+/// What came of it.
+pub(crate) struct Recorded {
+    pub(crate) stacks: Stacks,
+    pub(crate) modules: Modules,
+    pub(crate) processes: Processes,
+    pub(crate) maps: PerfMaps,
+    pub(crate) rung: Rung,
+    pub(crate) refused: Vec<String>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) frequency: u64,
+    pub(crate) samples: u64,
+    pub(crate) truncated: u64,
+    pub(crate) lost: u64,
+    pub(crate) duration: Duration,
+}
+
+impl Session {
+    /// Begins with events that are open.
+    pub(crate) fn new(recording: Recording) -> Self {
+        Self {
+            recording,
+            processes: Processes::default(),
+            modules: Modules::default(),
+            unwinder: Unwinder::new(),
+            stacks: Stacks::default(),
+            maps: PerfMaps::since(SystemTime::now()),
+            truncated: 0,
+            samples: 0,
+            codes: Vec::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Enables the events of processes that run already, and reads what these have mapped so far. In this order: what
+    /// comes between is seen twice, not never.
+    pub(crate) fn attach(&mut self, pids: &[u32]) -> std::io::Result<()> {
+        for event in &self.recording.events {
+            perf::enable(event)?;
+        }
+        for pid in pids {
+            for task in existing::threads(*pid) {
+                self.processes.name(task.pid, task.tid, &task.name, false);
+            }
+            for mapped in existing::mappings(*pid) {
+                let existing::Mapped { start, end, offset, inode, path } = &mapped;
+                let file = modules::Mapping { pid: *pid, start: *start, end: *end, path, inode: *inode };
+                map(&mut self.processes, &mut self.modules, &file, *offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait until the next round.
+    pub(crate) fn interval(&self) -> Duration {
+        let stack = self.recording.forms.values().map(|form| match form.callers {
+            Callers::Stack(bytes) => u64::from(bytes),
+            Callers::FramePointers => 0,
+        });
+        // Registers, the chain and the header come on top.
+        let sample = stack.max().unwrap_or(0) + 1024;
+        let per_second = sample.saturating_mul(self.recording.frequency).max(1);
+        let half = Duration::from_secs_f64(self.recording.ring_min as f64 / 2.0 / per_second as f64);
+        half.clamp(ROUND_MIN, ROUND_MAX)
+    }
+
+    /// Takes what has come.
+    pub(crate) fn round(&mut self) {
+        self.take(false);
+    }
+
+    fn take(&mut self, is_last: bool) {
+        let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, .. } = self;
+        let forms: &Forms = &recording.forms;
+        let form = |event| forms.get(&event).copied();
+        recording.rings.round(&form, is_last, |record| match record {
+            Record::Sample(sample) => {
+                *samples += 1;
+                codes.clear();
+                let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                *truncated += u64::from(walked == Walked::Truncated);
+                if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
+                    maps.seen(processes.get(sample.pid).program, sample.pid);
+                }
+                stacks.add(codes, processes.thread(sample.pid, sample.tid), sample.period);
+            }
+            Record::Mapped(mapped) if mapped.is_executable => {
+                let Mapped { pid, start, len, offset, inode, path, .. } = mapped;
+                let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
+                map(processes, modules, &file, offset);
+            }
+            Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
+            Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
+            Record::Exited { pid, tid, .. } => processes.exit(pid, tid),
+            Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
+        });
+    }
+
+    /// Ends the sampling; what was sampled so far stays.
+    pub(crate) fn stop(&mut self) {
+        for event in &self.recording.events {
+            // One whose last process has ended is no worse than one that is disabled.
+            let _ = perf::disable(event);
+        }
+    }
+
+    /// The end: gives everything back that was needed for recording alone.
+    pub(crate) fn finish(mut self) -> Recorded {
+        let duration = self.began.elapsed();
+        self.stop();
+        self.take(true);
+        self.modules.forget_tables();
+        self.stacks.close();
+        let mut notes = std::mem::take(&mut self.recording.notes);
+        if self.stacks.cut > 0 {
+            notes.push(format!("{} stacks end early: there are more different ones than apm keeps", self.stacks.cut));
+        }
+        if self.modules.without_tables > 0 {
+            let count = self.modules.without_tables;
+            notes.push(format!("{count} files without tables of unwinding: callers there are found by frame pointers"));
+        }
+        Recorded {
+            stacks: self.stacks,
+            modules: self.modules,
+            processes: self.processes,
+            maps: self.maps,
+            rung: self.recording.rung,
+            refused: self.recording.refused,
+            notes,
+            frequency: self.recording.frequency,
+            samples: self.samples,
+            truncated: self.truncated,
+            lost: self.recording.rings.lost,
+            duration,
+        }
+    }
+}
+
+/// Puts a mapping into its process.
+fn map(processes: &mut Processes, modules: &mut Modules, file: &modules::Mapping<'_>, offset: u64) {
+    let what = modules.find(file).map_or(What::Memory, |module| What::File(module, offset));
+    processes.map(file.pid, Area { start: file.start, end: file.end, what }, file.path);
+}
+
+/// Makes a stack of a sample, the innermost first.
+fn walk(
+    sample: &Sample<'_>,
+    form: Option<Form>,
+    processes: &mut Processes,
+    modules: &mut Modules,
+    unwinder: &mut Unwinder,
+    codes: &mut Vec<Code>,
+) -> Walked {
+    unwind::kernel(sample.chain.links(), codes);
+    let process = processes.get(sample.pid);
+    match form.map(|form| form.callers) {
+        Some(Callers::FramePointers) => {
+            unwind::follow(process, sample.chain.links(), codes);
+            Walked::Whole
+        }
+        _ => match sample.registers {
+            Some(registers) => unwinder.walk(process, modules, &Copied { registers, stack: sample.stack }, codes),
+            // A thread of the kernel, or one that is just leaving.
+            None => {
+                if codes.is_empty() {
+                    codes.push(if sample.in_kernel { Code::Kernel(sample.ip) } else { Code::Nowhere });
+                }
+                Walked::Whole
+            }
+        },
+    }
+}

@@ -1,0 +1,231 @@
+//! From the registers and the copied stack of a sample to the places in its callers. One unwinder for all processes: it
+//! knows files, not mappings. Each file has a range of addresses of its own that no process has, and an address is
+//! carried over before it is looked up. So nothing is copied at a fork, and what was learned about a place in the C
+//! library holds in every process that has it.
+
+use std::sync::Arc;
+
+use framehop::{
+    CacheNative, Error, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, Unwinder as _,
+    UnwindRegsNative, UnwinderNative,
+};
+
+use crate::profile::image::{Image, Section};
+use crate::profile::modules::{ModuleId, Modules};
+use crate::profile::process::{Process, What};
+use crate::profile::record::perf::Link;
+use crate::profile::stacks::Code;
+use crate::sys::perf::REGISTERS;
+
+/// Frames of one stack; the outer ones of more are not looked for.
+pub(crate) const FRAMES_MAX: usize = 1024;
+/// Where the ranges of files begin: processes have no addresses there.
+const BASE: u64 = 1 << 56;
+/// Distance of two ranges.
+const STRIDE: u64 = 1 << 33;
+/// Code of a file beyond which it is not unwound by tables: framehop counts in 32 bits.
+const CODE_MAX: u64 = 1 << 32;
+
+/// Finds callers.
+pub(crate) struct Unwinder {
+    framehop: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
+    cache: CacheNative<MayAllocateDuringUnwind>,
+}
+
+/// What a sample has of the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copied<'a> {
+    /// In the order of [`REGISTERS`].
+    pub(crate) registers: [u64; REGISTERS.len()],
+    /// From the stack pointer on.
+    pub(crate) stack: &'a [u8],
+}
+
+/// How the search for callers ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walked {
+    /// At the outermost frame.
+    Whole,
+    /// Before it.
+    Truncated,
+}
+
+/// How to get from a place to its caller.
+enum Rule {
+    /// As framehop says for this address.
+    Framehop(FrameAddress),
+    /// `CFA = rsp + 16`.
+    Trampoline,
+}
+
+impl Unwinder {
+    /// One that knows no file.
+    pub(crate) fn new() -> Self {
+        Self { framehop: UnwinderNative::new(), cache: CacheNative::new() }
+    }
+
+    /// Adds the callers of a sample to `out`, the innermost first.
+    pub(crate) fn walk(&mut self, process: &Process, modules: &mut Modules, copied: &Copied<'_>, out: &mut Vec<Code>) -> Walked {
+        let (mut registers, pointer) = registers(copied);
+        let stack_start = stack_pointer(copied);
+        let mut read = |address: u64| {
+            let at = usize::try_from(address.checked_sub(stack_start).ok_or(())?).map_err(|_| ())?;
+            let word = copied.stack.get(at..).and_then(<[u8]>::first_chunk::<8>).ok_or(())?;
+            Ok(u64::from_ne_bytes(*word))
+        };
+        let mut address = FrameAddress::from_instruction_pointer(pointer);
+        loop {
+            let Some((code, rule)) = self.place(process, modules, address) else {
+                // The first address is what the processor said; the others are read from a stack, perhaps wrongly.
+                if !address.is_return_address() {
+                    out.push(Code::Nowhere);
+                }
+                return Walked::Truncated;
+            };
+            out.push(code);
+            if out.len() >= FRAMES_MAX {
+                return Walked::Truncated;
+            }
+            let next = match rule {
+                Rule::Framehop(address) => self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read),
+                Rule::Trampoline => trampoline(&mut registers, &mut read),
+            };
+            match next {
+                Ok(Some(caller)) => match FrameAddress::from_return_address(caller) {
+                    Some(caller) => address = caller,
+                    None => return Walked::Whole,
+                },
+                Ok(None) | Err(Error::ReturnAddressIsNull) => return Walked::Whole,
+                Err(_) => return Walked::Truncated,
+            }
+        }
+    }
+
+    fn place(&mut self, process: &Process, modules: &mut Modules, address: FrameAddress) -> Option<(Code, Rule)> {
+        let lookup = address.address_for_lookup();
+        let area = process.at(lookup)?;
+        let (module, offset) = match area.what {
+            What::File(module, offset) => (module, offset.wrapping_add(lookup - area.start)),
+            What::Memory => {
+                let code = Code::Made { program: process.program, address: lookup };
+                let is_trampoline = process.is_python && address.is_return_address() && cfg!(target_arch = "x86_64");
+                // No file has this address: framehop follows the frame pointer, which V8 and most others keep.
+                return Some((code, if is_trampoline { Rule::Trampoline } else { Rule::Framehop(address) }));
+            }
+        };
+        let code = Code::File { module, offset };
+        let (image, is_new) = modules.image(module)?;
+        if is_new {
+            self.add(module, image);
+        }
+        let carried = image.span().zip(image.address(offset)).and_then(|(span, own)| {
+            (span.end - span.start < CODE_MAX).then_some(base(module) + (own - span.start))
+        });
+        let carried = match carried {
+            Some(carried) if address.is_return_address() => FrameAddress::from_return_address(carried + 1)?,
+            Some(carried) => FrameAddress::from_instruction_pointer(carried),
+            None => address,
+        };
+        Some((code, Rule::Framehop(carried)))
+    }
+
+    fn add(&mut self, id: ModuleId, image: &Image) {
+        let Some(span) = image.span().filter(|span| span.end - span.start < CODE_MAX) else { return };
+        let bytes = |section: &Option<Section>| section.as_ref().map(|section| Arc::clone(&section.bytes));
+        let range = |section: &Option<Section>| section.as_ref().map(|section| section.range.clone());
+        // From zero where the numbers allow it: the tables may speak of code that the linker has thrown away.
+        let (base_svma, base_avma) = if span.end < CODE_MAX && span.start < base(id) {
+            (0, base(id) - span.start)
+        } else {
+            (span.start, base(id))
+        };
+        let sections = ExplicitModuleSectionInfo {
+            base_svma,
+            text_svma: image.text.clone(),
+            got_svma: image.got.clone(),
+            eh_frame_svma: range(&image.eh_frame),
+            eh_frame: bytes(&image.eh_frame),
+            eh_frame_hdr_svma: range(&image.eh_frame_hdr),
+            eh_frame_hdr: bytes(&image.eh_frame_hdr),
+            debug_frame: bytes(&image.debug_frame),
+            ..Default::default()
+        };
+        let addresses = base(id)..base(id) + (span.end - span.start);
+        self.framehop.add_module(Module::new(String::new(), addresses, base_avma, sections));
+    }
+}
+
+fn base(id: ModuleId) -> u64 {
+    BASE + u64::from(id) * STRIDE
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(copied: &Copied<'_>) -> (UnwindRegsNative, u64) {
+    let [bp, sp, ip] = copied.registers;
+    (UnwindRegsNative::new(ip, sp, bp), ip)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn stack_pointer(copied: &Copied<'_>) -> u64 {
+    copied.registers[1]
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(copied: &Copied<'_>) -> (UnwindRegsNative, u64) {
+    let [fp, lr, sp, pc] = copied.registers;
+    (UnwindRegsNative::new(lr, sp, fp), pc)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn stack_pointer(copied: &Copied<'_>) -> u64 {
+    copied.registers[2]
+}
+
+/// CPython from 3.12 on calls the evaluation of each Python function through a copy of this code in memory, whose name
+/// stands in the perf map: `sub $8,%rsp; call *%rcx; add $8,%rsp; ret`. It keeps no frame pointer and has no tables.
+#[cfg(target_arch = "x86_64")]
+fn trampoline(registers: &mut UnwindRegsNative, read: &mut impl FnMut(u64) -> Result<u64, ()>) -> Result<Option<u64>, Error> {
+    let sp = registers.sp();
+    let at = sp.checked_add(8).ok_or(Error::IntegerOverflow)?;
+    let caller = read(at).map_err(|()| Error::CouldNotReadStack(at))?;
+    registers.set_sp(sp.checked_add(16).ok_or(Error::IntegerOverflow)?);
+    registers.set_ip(caller);
+    Ok(Some(caller))
+}
+
+/// The one of aarch64 keeps the frame pointer: this is not reached.
+#[cfg(not(target_arch = "x86_64"))]
+fn trampoline(_: &mut UnwindRegsNative, _: &mut impl FnMut(u64) -> Result<u64, ()>) -> Result<Option<u64>, Error> {
+    Ok(None)
+}
+
+/// Adds what the kernel found by frame pointers. Nothing says whether it is whole.
+pub(crate) fn follow(process: &Process, links: impl Iterator<Item = Link>, out: &mut Vec<Code>) {
+    let mut is_first = true;
+    for link in links {
+        let Link::User(address) = link else { continue };
+        // The instruction after a call may belong to the next function.
+        let lookup = if is_first { address } else { address.saturating_sub(1) };
+        is_first = false;
+        if out.len() >= FRAMES_MAX {
+            return;
+        }
+        out.push(match process.at(lookup) {
+            Some(area) => match area.what {
+                What::File(module, offset) => Code::File { module, offset: offset.wrapping_add(lookup - area.start) },
+                What::Memory => Code::Made { program: process.program, address: lookup },
+            },
+            None => Code::Nowhere,
+        });
+    }
+}
+
+/// Adds the kernel's part of a chain.
+pub(crate) fn kernel(links: impl Iterator<Item = Link>, out: &mut Vec<Code>) {
+    let mut is_first = true;
+    for link in links {
+        let Link::Kernel(address) = link else { continue };
+        out.push(Code::Kernel(if is_first { address } else { address.saturating_sub(1) }));
+        is_first = false;
+    }
+}
