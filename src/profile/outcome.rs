@@ -179,7 +179,8 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
     let weight: u64 = stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
-    let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64());
+    // A program that nobody has waited for is not in it: then the samples know better.
+    let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled));
     Quality {
         sampler: recorded.rung.name(),
         refused: recorded.refused.clone(),

@@ -76,8 +76,9 @@ impl Unwinder {
         let mut address = FrameAddress::from_instruction_pointer(pointer);
         loop {
             let Some((code, rule)) = self.place(process, modules, address) else {
-                // The first address is what the processor said; the others are read from a stack, perhaps wrongly.
-                if !address.is_return_address() {
+                // The first address is what the processor said; the others are read from a stack, perhaps wrongly. In the
+                // middle of an execve it is the one of the program before.
+                if out.is_empty() {
                     out.push(Code::Nowhere);
                 }
                 return Walked::Truncated;
@@ -86,9 +87,21 @@ impl Unwinder {
             if out.len() >= FRAMES_MAX {
                 return Walked::Truncated;
             }
+            let before = registers;
             let next = match rule {
                 Rule::Framehop(address) => self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read),
                 Rule::Trampoline => trampoline(&mut registers, &mut read),
+            };
+            let next = match next {
+                // Code without tables amid code that has some, as V8's builtins are: framehop takes the innermost of it
+                // for a function that has not begun yet. What it finds is no code then, and the frame pointer is right.
+                Ok(Some(caller)) if process.at(caller.saturating_sub(1)).is_none() => {
+                    registers = before;
+                    let found = by_frame_pointer(&mut registers, &mut read);
+                    let is_code = |caller: u64| process.at(caller.saturating_sub(1)).is_some();
+                    found.filter(|found| is_code(*found)).map(Some).map_or(Ok(Some(caller)), Ok)
+                }
+                other => other,
             };
             match next {
                 Ok(Some(caller)) => match FrameAddress::from_return_address(caller) {
@@ -96,6 +109,8 @@ impl Unwinder {
                     None => return Walked::Whole,
                 },
                 Ok(None) | Err(Error::ReturnAddressIsNull) => return Walked::Whole,
+                // The start of a thread or program has cleared it; the loader's has no tables that would say so.
+                Err(Error::FramepointerUnwindingMovedBackwards) if frame_pointer(&before) == 0 => return Walked::Whole,
                 Err(_) => return Walked::Truncated,
             }
         }
@@ -197,6 +212,40 @@ fn trampoline(registers: &mut UnwindRegsNative, read: &mut impl FnMut(u64) -> Re
 #[cfg(not(target_arch = "x86_64"))]
 fn trampoline(_: &mut UnwindRegsNative, _: &mut impl FnMut(u64) -> Result<u64, ()>) -> Result<Option<u64>, Error> {
     Ok(None)
+}
+
+/// The caller of a function that keeps its frame pointer.
+fn by_frame_pointer(registers: &mut UnwindRegsNative, read: &mut impl FnMut(u64) -> Result<u64, ()>) -> Option<u64> {
+    let pointer = frame_pointer(registers);
+    // It has to lie above the stack pointer: otherwise it is a number like any other.
+    let end = pointer.checked_add(16).filter(|_| pointer >= registers.sp())?;
+    let (outer, caller) = (read(pointer).ok()?, read(pointer + 8).ok()?);
+    set(registers, caller, end, outer);
+    Some(caller)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.bp()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn set(registers: &mut UnwindRegsNative, caller: u64, stack: u64, frame: u64) {
+    registers.set_ip(caller);
+    registers.set_sp(stack);
+    registers.set_bp(frame);
+}
+
+#[cfg(target_arch = "aarch64")]
+fn frame_pointer(registers: &UnwindRegsNative) -> u64 {
+    registers.fp()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn set(registers: &mut UnwindRegsNative, caller: u64, stack: u64, frame: u64) {
+    registers.set_lr(caller);
+    registers.set_sp(stack);
+    registers.set_fp(frame);
 }
 
 /// Adds what the kernel found by frame pointers. Nothing says whether it is whole.

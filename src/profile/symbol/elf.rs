@@ -38,7 +38,7 @@ fn attempt(path: &std::path::Path, offsets: &[u64], with_lines: bool) -> Option<
             .enable_auto_reload(false)
             .enable_code_info(with_lines)
             .enable_inlined_fns(with_lines)
-            .enable_demangling(true)
+            .enable_demangling(false)
             .build();
         let found = symbolizer.symbolize(&Source::Elf(elf), Input::FileOffset(offsets)).ok()?;
         Some(found.iter().map(functions).collect())
@@ -54,10 +54,59 @@ fn functions(found: &Symbolized<'_>) -> Vec<Function> {
     std::iter::once(outer).chain(inlined.iter().map(|inner| function(&inner.name, inner.code_info.as_ref()))).collect()
 }
 
+/// Only what is mangled: taken for C++, the C function `a` would be `signed char`.
+fn demangled(name: &str) -> String {
+    let plain = || name.to_owned();
+    if !name.starts_with("_Z") && !name.starts_with("_R") {
+        return plain();
+    }
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    cpp_demangle::Symbol::new(name).ok().and_then(|symbol| symbol.demangle().ok()).unwrap_or_else(plain)
+}
+
 fn function(name: &str, place: Option<&CodeInfo<'_>>) -> Function {
     Function {
-        name: name.chars().take(NAME_MAX).collect(),
+        name: demangled(name).chars().take(NAME_MAX).collect(),
         file: place.map(|place| place.to_path().to_string_lossy().into_owned()),
         line: place.and_then(|place| place.line).filter(|line| *line > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use proptest::prelude::*;
+
+    use super::{demangled, names};
+
+    #[test]
+    fn mangled_names_are_read_and_others_left() {
+        let cases = [
+            ("a", "a"),
+            ("main", "main"),
+            ("_ZN4core3fmt5write17h0123456789abcdefE", "core::fmt::write"),
+            ("_ZN3foo3barEi", "foo::bar(int)"),
+            ("_RNvC1a4main", "a::main"),
+            ("_Zgarbage", "_Zgarbage"),
+        ];
+        for (mangled, plain) in cases {
+            assert_eq!(demangled(mangled), plain);
+        }
+    }
+
+    #[test]
+    fn what_is_no_program_has_no_names() {
+        let file = File::open("/proc/self/status").expect("a file");
+        assert_eq!(names(&file, &[0, 100]), [Vec::new(), Vec::new()]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_names_are_some_text(name in "(_Z|_R|_ZN)?[ -~]{0,60}") {
+            let _ = demangled(&name);
+        }
     }
 }
