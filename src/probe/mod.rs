@@ -12,7 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod room;
-mod stat;
+pub(crate) mod stat;
 pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod tunables;

@@ -4,6 +4,7 @@
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together.
 
+pub(crate) mod connections;
 pub(crate) mod image;
 pub(crate) mod modules;
 pub(crate) mod outcome;
@@ -13,3 +14,4 @@ pub(crate) mod session;
 pub(crate) mod stacks;
 pub(crate) mod symbol;
 pub(crate) mod unwind;
+pub(crate) mod watch;

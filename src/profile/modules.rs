@@ -67,8 +67,11 @@ impl Modules {
         // What the kernel adds to a path whose file is gone.
         let path = mapping.path.strip_suffix(b" (deleted)").unwrap_or(mapping.path);
         // Huge pages, shared memory and the like: memory by another name.
-        if !is_vdso && [&b"/dev/zero"[..], b"/memfd:", b"/SYSV", b"/anon_hugepage"].iter().any(|start| path.starts_with(start)) {
-            let is_code_of_a_file = path.starts_with(b"/memfd:") && self.opened(mapping, path).is_some_and(|file| is_elf(&file));
+        if !is_vdso
+            && [&b"/dev/zero"[..], b"/memfd:", b"/SYSV", b"/anon_hugepage"].iter().any(|start| path.starts_with(start))
+        {
+            let is_code_of_a_file =
+                path.starts_with(b"/memfd:") && self.opened(mapping, path).is_some_and(|file| is_elf(&file));
             if !is_code_of_a_file {
                 return None;
             }
@@ -196,7 +199,8 @@ mod tests {
     #[test]
     fn memory_is_no_file_and_there_is_an_end() {
         let mut modules = Modules::default();
-        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""] {
+        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""]
+        {
             assert_eq!(modules.find(&mapping(path, 0)), None);
         }
         for number in 0..MODULES_MAX + 5 {

@@ -122,7 +122,8 @@ impl Processes {
 
     /// A process or thread was started.
     pub(crate) fn fork(&mut self, parent: u32, pid: u32, tid: u32) {
-        let name = self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
+        let name =
+            self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
         if pid != parent {
             let mut child = self.get(parent).clone();
             self.programs += 1;
@@ -229,12 +230,16 @@ mod tests {
         processes.fork(10, 11, 11);
         processes.map(11, area(5, 6, What::Memory), b"//anon");
         assert!(processes.get(11).at(1).is_some() && processes.get(11).is_python && processes.get(10).at(5).is_none());
-        assert_ne!(processes.get(10).program, processes.get(11).program);
+        let programs = [10, 11].map(|pid| processes.get(pid).program);
+        assert_ne!(programs[0], programs[1]);
         let before = processes.thread(11, 11).expect("a number");
         processes.name(11, 11, b"ls", true);
         assert!(processes.get(11).at(1).is_none() && !processes.get(11).is_python);
         let after = processes.thread(11, 11).expect("a number");
-        assert_eq!((processes.threads[before as usize].process.as_str(), processes.threads[after as usize].name.as_str()), ("sh", "ls"));
+        assert_eq!(
+            (processes.threads[before as usize].process.as_str(), processes.threads[after as usize].name.as_str()),
+            ("sh", "ls")
+        );
     }
 
     #[test]

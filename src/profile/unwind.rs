@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use framehop::{
-    CacheNative, Error, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, Unwinder as _,
-    UnwindRegsNative, UnwinderNative,
+    CacheNative, Error, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Module, UnwindRegsNative,
+    Unwinder as _, UnwinderNative,
 };
 
 use crate::profile::image::{Image, Section};
@@ -65,7 +65,13 @@ impl Unwinder {
     }
 
     /// Adds the callers of a sample to `out`, the innermost first.
-    pub(crate) fn walk(&mut self, process: &Process, modules: &mut Modules, copied: &Copied<'_>, out: &mut Vec<Code>) -> Walked {
+    pub(crate) fn walk(
+        &mut self,
+        process: &Process,
+        modules: &mut Modules,
+        copied: &Copied<'_>,
+        out: &mut Vec<Code>,
+    ) -> Walked {
         let (mut registers, pointer) = registers(copied);
         let stack_start = stack_pointer(copied);
         let mut read = |address: u64| {
@@ -89,7 +95,9 @@ impl Unwinder {
             }
             let before = registers;
             let next = match rule {
-                Rule::Framehop(address) => self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read),
+                Rule::Framehop(address) => {
+                    self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read)
+                }
                 Rule::Trampoline => trampoline(&mut registers, &mut read),
             };
             let next = match next {
@@ -133,9 +141,10 @@ impl Unwinder {
         if is_new {
             self.add(module, image);
         }
-        let carried = image.span().zip(image.address(offset)).and_then(|(span, own)| {
-            (span.end - span.start < CODE_MAX).then_some(base(module) + (own - span.start))
-        });
+        let carried = image
+            .span()
+            .zip(image.address(offset))
+            .and_then(|(span, own)| (span.end - span.start < CODE_MAX).then_some(base(module) + (own - span.start)));
         let carried = match carried {
             Some(carried) if address.is_return_address() => FrameAddress::from_return_address(carried + 1)?,
             Some(carried) => FrameAddress::from_instruction_pointer(carried),
@@ -199,7 +208,10 @@ fn stack_pointer(copied: &Copied<'_>) -> u64 {
 /// CPython from 3.12 on calls the evaluation of each Python function through a copy of this code in memory, whose name
 /// stands in the perf map: `sub $8,%rsp; call *%rcx; add $8,%rsp; ret`. It keeps no frame pointer and has no tables.
 #[cfg(target_arch = "x86_64")]
-fn trampoline(registers: &mut UnwindRegsNative, read: &mut impl FnMut(u64) -> Result<u64, ()>) -> Result<Option<u64>, Error> {
+fn trampoline(
+    registers: &mut UnwindRegsNative,
+    read: &mut impl FnMut(u64) -> Result<u64, ()>,
+) -> Result<Option<u64>, Error> {
     let sp = registers.sp();
     let at = sp.checked_add(8).ok_or(Error::IntegerOverflow)?;
     let caller = read(at).map_err(|()| Error::CouldNotReadStack(at))?;

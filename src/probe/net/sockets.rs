@@ -59,18 +59,32 @@ fn question(family: u8) -> Vec<u8> {
     question
 }
 
+/// Hands over each TCP socket that is connected to somebody, with what the kernel counts of it (`tcp_info`).
+pub(crate) fn connected(mut visit: impl FnMut(&Told<'_>)) -> io::Result<()> {
+    let mut take = |body: &[u8]| {
+        if let Some(told) = told(body).filter(|told| !matches!(told.state, LISTEN | TIME_WAIT)) {
+            visit(&told);
+        }
+        true
+    };
+    dump(Family::SockDiag, SOCK_DIAG_BY_FAMILY, &question(libc::AF_INET as u8), |_, body| take(body))?;
+    // A kernel without IPv6 has no such sockets.
+    let _ = dump(Family::SockDiag, SOCK_DIAG_BY_FAMILY, &question(libc::AF_INET6 as u8), |_, body| take(body));
+    Ok(())
+}
+
 /// One socket of an answer: `inet_diag_msg`.
 #[derive(Debug)]
-struct Told<'a> {
-    state: u8,
+pub(crate) struct Told<'a> {
+    pub(crate) state: u8,
     retransmits: u8,
-    local: SocketAddr,
-    peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
     receive_queue: u32,
     send_queue: u32,
     uid: u32,
-    inode: u64,
-    info: &'a [u8],
+    pub(crate) inode: u64,
+    pub(crate) info: &'a [u8],
     memory: &'a [u8],
 }
 

@@ -2,7 +2,6 @@
 //! what is not newer than the newest record of the round before is final, since whatever was made before it has come by
 //! now. So a record waits one round, and two rounds are in memory.
 
-
 use crate::profile::record::perf::{self, Form, Record};
 use crate::sys::perf::Ring;
 
@@ -46,9 +45,13 @@ impl Rings {
         Self { rings, older: Round::default(), newer: Round::default(), newest: 0, lost: 0 }
     }
 
-
     /// Takes what has come, and hands over what is final; at the end everything.
-    pub(crate) fn round(&mut self, form: &impl Fn(u64) -> Option<Form>, is_last: bool, mut sink: impl FnMut(Record<'_>)) {
+    pub(crate) fn round(
+        &mut self,
+        form: &impl Fn(u64) -> Option<Form>,
+        is_last: bool,
+        mut sink: impl FnMut(Record<'_>),
+    ) {
         let final_until = if is_last { u64::MAX } else { self.newest };
         std::mem::swap(&mut self.older, &mut self.newer);
         self.newer.bytes.clear();
