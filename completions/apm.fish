@@ -36,6 +36,7 @@ complete -c apm -n "__fish_apm_needs_command" -s V -l version -d 'Print version'
 complete -c apm -n "__fish_apm_needs_command" -f -a "run" -d 'Run a workflow, a plan file or a command for each of many values, in parallel'
 complete -c apm -n "__fish_apm_needs_command" -f -a "doctor" -d 'Say what is wrong with this machine, who causes it, on what evidence, and what to do'
 complete -c apm -n "__fish_apm_needs_command" -f -a "tune" -d 'Say which settings of this machine should be others, and why; write, check, apply and roll them back'
+complete -c apm -n "__fish_apm_needs_command" -f -a "profile" -d 'Say where the time of a command or process goes, by function'
 complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
@@ -426,6 +427,31 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from cpu" -f -a "cpu" -d 'Sample CPU time, by stack'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s F -l frequency -d 'Samples a second of CPU time [default: 999 for a command, 99 with --pid]' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l stack -d 'How much of the stack each sample copies, up to 63KiB: more where outer functions are missing' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l duration -d 'End the recording after this time; the command goes on' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s o -l output -d 'The folder for the results [default: apm-profile in the working folder]' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l fp -d 'Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-kernel -d 'Not the time in the kernel'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"

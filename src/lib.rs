@@ -23,6 +23,8 @@
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
 //! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
 //!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
+//! - `profile`: `record` takes what the kernel samples, `session` unwinds it while the program runs (`process`, `modules`,
+//!   `unwind`) into a tree (`stacks`), `symbol` names it, `outcome` makes the `model::profile` of it.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
 //!   run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
@@ -45,6 +47,8 @@
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. a setting of `apm tune`: a row in `tune`, a line in `tests/tune/*/changes`; what survives a kill: `tune::apply`
 //! 14. what a saved look may be: `command::doctor::saved`
+//! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
+//! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
 //!
 //! # Invariants, mostly absences
 //!

@@ -25,6 +25,9 @@ pub(crate) type ModuleId = u32;
 /// The path of the kernel's own part of every process.
 pub(crate) const VDSO: &str = "[vdso]";
 
+/// Names of memory, in which runtimes make code; some load programs from there too.
+const MEMORY: [&[u8]; 4] = [b"/dev/zero", b"/memfd:", b"/SYSV", b"/anon_hugepage"];
+
 /// A file with code.
 #[derive(Debug)]
 pub(crate) struct Module {
@@ -61,20 +64,14 @@ impl Modules {
     /// The number of what a process has mapped; nothing where it is no file, or one too many.
     pub(crate) fn find(&mut self, mapping: &Mapping<'_>) -> Option<ModuleId> {
         let is_vdso = mapping.path == VDSO.as_bytes();
-        if !is_vdso && !mapping.path.starts_with(b"/") || mapping.path.starts_with(b"//anon") {
+        let is_path = mapping.path.starts_with(b"/") && !mapping.path.starts_with(b"//anon");
+        if !is_vdso && !is_path {
             return None;
         }
         // What the kernel adds to a path whose file is gone.
         let path = mapping.path.strip_suffix(b" (deleted)").unwrap_or(mapping.path);
-        // Huge pages, shared memory and the like: memory by another name.
-        if !is_vdso
-            && [&b"/dev/zero"[..], b"/memfd:", b"/SYSV", b"/anon_hugepage"].iter().any(|start| path.starts_with(start))
-        {
-            let is_code_of_a_file =
-                path.starts_with(b"/memfd:") && self.opened(mapping, path).is_some_and(|file| is_elf(&file));
-            if !is_code_of_a_file {
-                return None;
-            }
+        if MEMORY.iter().any(|start| path.starts_with(start)) && !self.opened(mapping, path).is_some_and(|file| is_elf(&file)) {
+            return None;
         }
         let key = (Box::from(path), mapping.inode);
         if let Some(id) = self.known.get(&key) {
@@ -111,11 +108,6 @@ impl Modules {
     /// A file.
     pub(crate) fn get(&self, id: ModuleId) -> Option<&Module> {
         self.all.get(id as usize)
-    }
-
-    /// All, in order of their numbers.
-    pub(crate) fn all(&self) -> &[Module] {
-        &self.all
     }
 
     /// What unwinding needs of a file, read now if it was not before: then the second is true.
@@ -199,13 +191,12 @@ mod tests {
     #[test]
     fn memory_is_no_file_and_there_is_an_end() {
         let mut modules = Modules::default();
-        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""]
-        {
+        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""] {
             assert_eq!(modules.find(&mapping(path, 0)), None);
         }
         for number in 0..MODULES_MAX + 5 {
             modules.find(&mapping(b"/nothing/there", number as u64));
         }
-        assert_eq!(modules.all().len(), MODULES_MAX);
+        assert_eq!(modules.all.len(), MODULES_MAX);
     }
 }

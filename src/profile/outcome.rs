@@ -16,6 +16,10 @@ const NAMELESS_MAX: usize = 8;
 const NAMELESS_MIN: f64 = 0.005;
 /// Share of truncated stacks from which on it is said what helps.
 const TRUNCATED_MANY: f64 = 0.05;
+/// Share of CPU time without samples from which on it is said.
+const UNSEEN_MANY: f64 = 0.15;
+/// CPU time from which on that share means something.
+const UNSEEN_FROM: f64 = 0.1;
 
 /// What the recording does not know of itself.
 #[derive(Clone, Debug, Default)]
@@ -186,6 +190,14 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
     let weight: u64 = stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
+    let unseen = about.cpu.map_or(0.0, |cpu| 1.0 - sampled / cpu.as_secs_f64().max(UNSEEN_FROM));
+    if unseen > UNSEEN_MANY && recorded.rung.has_kernel() {
+        notes.push(format!(
+            "{:.0} % of the CPU time is in no sample: each process is sampled from its first {:.1} ms on",
+            unseen * 100.0,
+            1e3 / recorded.frequency.max(1) as f64
+        ));
+    }
     // A program that nobody has waited for is not in it: then the samples know better.
     let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled));
     Quality {

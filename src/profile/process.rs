@@ -122,8 +122,7 @@ impl Processes {
 
     /// A process or thread was started.
     pub(crate) fn fork(&mut self, parent: u32, pid: u32, tid: u32) {
-        let name =
-            self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
+        let name = self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
         if pid != parent {
             let mut child = self.get(parent).clone();
             self.programs += 1;
@@ -229,17 +228,16 @@ mod tests {
         processes.name(10, 10, b"sh", false);
         processes.fork(10, 11, 11);
         processes.map(11, area(5, 6, What::Memory), b"//anon");
-        assert!(processes.get(11).at(1).is_some() && processes.get(11).is_python && processes.get(10).at(5).is_none());
-        let programs = [10, 11].map(|pid| processes.get(pid).program);
-        assert_ne!(programs[0], programs[1]);
+        let child = processes.get(11);
+        assert!(child.at(1).is_some() && child.is_python && processes.get(10).at(5).is_none());
+        let parent = processes.get(10).program;
+        assert_ne!(parent, processes.get(11).program);
         let before = processes.thread(11, 11).expect("a number");
         processes.name(11, 11, b"ls", true);
         assert!(processes.get(11).at(1).is_none() && !processes.get(11).is_python);
         let after = processes.thread(11, 11).expect("a number");
-        assert_eq!(
-            (processes.threads[before as usize].process.as_str(), processes.threads[after as usize].name.as_str()),
-            ("sh", "ls")
-        );
+        let names = [before, after].map(|number| processes.threads[number as usize].process.clone());
+        assert_eq!(names, ["sh", "ls"]);
     }
 
     #[test]

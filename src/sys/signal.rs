@@ -11,8 +11,6 @@ pub(crate) const TERM: i32 = libc::SIGTERM;
 pub(crate) const KILL: i32 = libc::SIGKILL;
 pub(crate) const STOP: i32 = libc::SIGSTOP;
 pub(crate) const CONT: i32 = libc::SIGCONT;
-pub(crate) const INT: i32 = libc::SIGINT;
-pub(crate) const QUIT: i32 = libc::SIGQUIT;
 
 /// Sends a signal to every process of a group. `Ok(false)`: there is none. The caller knows that the group is its own:
 /// its leader has not been waited for.
@@ -54,6 +52,14 @@ pub(crate) fn die_by(signal: i32) {
     }
 }
 
+/// A signal that came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) signal: i32,
+    /// Everybody in the group of apm has it too.
+    pub(crate) is_from_terminal: bool,
+}
+
 /// Holds back the signals that would end this process, so that work of some seconds can end early with what it has. Works
 /// for a process of one thread, or for the first of them before there are others; what a child gets is not held back.
 #[derive(Debug)]
@@ -90,11 +96,16 @@ impl Held {
     }
 
     /// One that has come, of those that nobody has taken yet.
-    pub(crate) fn next(&self) -> Option<i32> {
+    pub(crate) fn next(&self) -> Option<Arrived> {
         let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the set is valid, nothing is written, the time is plain data.
-        let signal = unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const none) };
-        (signal > 0).then_some(signal)
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set is valid, `info` is valid for writes and plain data, as is the time.
+        let (signal, info) = unsafe {
+            let signal = libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), &raw const none);
+            (signal, info.assume_init())
+        };
+        // Those of a terminal are the kernel's own, and have gone to the whole group.
+        (signal > 0).then_some(Arrived { signal, is_from_terminal: info.si_code == libc::SI_KERNEL })
     }
 
     /// Waits so long, or until a signal comes: the first that came. After it, it does not wait any more.

@@ -10,8 +10,8 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "command",
         &[
-            "cli", "config", "doctor", "engine", "executor", "journal", "model", "probe", "report", "sink", "sys",
-            "text", "tune", "ui", "workflow",
+            "cli", "config", "doctor", "engine", "executor", "journal", "model", "probe", "profile", "report", "sink",
+            "sys", "text", "tune", "ui", "workflow",
         ],
     ),
     ("config", &["model", "text"]),
@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("journal", &["model", "sys"]),
     ("model", &[]),
     ("probe", &["model", "sys"]),
+    ("profile", &["model", "probe", "sys"]),
     ("report", &["model", "text"]),
     ("sink", &["journal", "model", "report", "text"]),
     ("sys", &["model"]),

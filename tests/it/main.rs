@@ -11,6 +11,7 @@ mod hostile;
 mod hosts;
 mod limits;
 mod plan;
+mod profile;
 mod qa;
 mod sandbox;
 mod shipped;

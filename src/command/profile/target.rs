@@ -14,7 +14,7 @@ use crate::profile::record::existing::{self, THREADS_MAX};
 use crate::profile::record::ladder::Whom;
 use crate::profile::session::Session;
 use crate::sys::gate::Gate;
-use crate::sys::signal::{self, Held};
+use crate::sys::signal::{self, Arrived, Held};
 use crate::sys::spawn::{self, Command, Environment};
 use crate::sys::stage::Stage;
 use crate::sys::{limits, process};
@@ -181,8 +181,8 @@ impl Target {
             if has_ended {
                 break Ended::Itself;
             }
-            if let Some(signal) = held.next() {
-                self.pass_on(signal);
+            if let Some(arrived) = held.next() {
+                self.pass_on(arrived);
                 break Ended::Signal;
             }
         };
@@ -190,15 +190,14 @@ impl Target {
         why
     }
 
-    /// A signal for apm is one for the command. A terminal has sent it SIGINT and SIGQUIT itself; the second time, or
-    /// where it was no terminal, apm sees to it.
-    fn pass_on(&mut self, signal: i32) {
+    /// A signal for apm is one for the command. A terminal has sent it to the command itself; the second time it is not
+    /// asked any more.
+    fn pass_on(&mut self, arrived: Arrived) {
         let Self::Command(started) = self else { return };
-        let by_terminal = matches!(signal, signal::INT | signal::QUIT);
-        let send = match (by_terminal, started.asked) {
-            (_, true) => Some(signal::KILL),
-            (true, false) => None,
-            (false, false) => Some(signal),
+        let send = match (started.asked, arrived.is_from_terminal) {
+            (true, _) => Some(signal::KILL),
+            (false, true) => None,
+            (false, false) => Some(arrived.signal),
         };
         started.asked = true;
         if let Some(send) = send {
@@ -216,8 +215,8 @@ impl Target {
             {
                 break;
             }
-            if let Some(signal) = held.next() {
-                self.pass_on(signal);
+            if let Some(arrived) = held.next() {
+                self.pass_on(arrived);
             }
         }
         let Self::Command(started) = self else { return Ok(None) };

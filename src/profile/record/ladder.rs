@@ -96,6 +96,11 @@ impl Rung {
         format!("{counter}, {}", if self.kernel { "user and kernel" } else { "user only" })
     }
 
+    /// Whether it samples the kernel too.
+    pub(crate) fn has_kernel(self) -> bool {
+        self.kernel
+    }
+
     /// Whether its periods are nanoseconds.
     pub(crate) fn counts_time(self) -> bool {
         self.counter == Counter::CpuClock

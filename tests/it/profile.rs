@@ -1,0 +1,230 @@
+//! `apm profile` from outside: programs whose stacks and proportions are known, by command and by pid; what passes through;
+//! what is refused.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, signal, skip};
+
+/// Half, three tenths, two tenths; the last below twenty frames of a recursion.
+const HOT: &str = r#"
+#include <stdlib.h>
+volatile unsigned long sink;
+#define SPIN(n) unsigned long x = 1; for (unsigned long i = 0; i < n; i++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; } sink = x;
+__attribute__((noinline)) void a(void) { SPIN(500000) }
+__attribute__((noinline)) void beta(void) { SPIN(300000) }
+__attribute__((noinline)) unsigned long deep(int depth) {
+    if (depth == 0) { SPIN(200000) return x; }
+    return deep(depth - 1) + sink;
+}
+int main(int argc, char **argv) {
+    int rounds = argc > 1 ? atoi(argv[1]) : 100;
+    for (int i = 0; i < rounds; i++) { a(); beta(); deep(20); }
+    return argc > 2 ? atoi(argv[2]) : 0;
+}
+"#;
+
+/// The same in a process that has deleted its own file, and has a child that works in a thread.
+const GONE: &str = r#"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+volatile unsigned long sink;
+__attribute__((noinline)) void spin(unsigned long n) { unsigned long x = 1; for (unsigned long i = 0; i < n; i++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; } sink = x; }
+__attribute__((noinline)) void in_thread(void) { spin(50000000); sink++; }
+__attribute__((noinline)) void in_parent(void) { spin(50000000); sink++; }
+void *work(void *unused) { pthread_setname_np(pthread_self(), "worker"); in_thread(); return unused; }
+int main(int argc, char **argv) {
+    unlink(argv[0]);
+    if (fork() == 0) { pthread_t thread; pthread_create(&thread, 0, work, 0); pthread_join(thread, 0); _exit(0); }
+    in_parent();
+    wait(0);
+    return 0;
+}
+"#;
+
+/// Compiles a program; where that cannot be, the test is skipped.
+fn compiled(sandbox: &Sandbox, name: &str, source: &str) -> bool {
+    if !has_program("gcc") {
+        return false;
+    }
+    sandbox.file(&format!("{name}.c"), source);
+    let flags = ["-O2", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread", "-w"];
+    let file = format!("{name}.c");
+    let ran = Ran::of(sandbox.program("gcc", flags.iter().copied().chain(["-o", name, file.as_str()])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    true
+}
+
+/// Whether this machine lets apm sample at all.
+fn is_refused(ran: &Ran) -> bool {
+    let refused = ran.code == Some(3) && ran.stderr.contains("grants no way to sample");
+    if refused {
+        skip("the kernel grants no way to sample");
+    }
+    refused
+}
+
+struct Profile(Value);
+
+impl Profile {
+    fn read(sandbox: &Sandbox, folder: &str) -> Self {
+        Self(serde_json::from_str(&sandbox.read(&format!("{folder}/cpu.json"))).expect("a profile"))
+    }
+
+    /// Stacks by their names, the innermost first, with the name of the thread and the samples.
+    fn stacks(&self) -> Vec<(Vec<String>, String, u64)> {
+        let number = |value: &Value| value.as_u64().expect("a number") as usize;
+        let row = |row: &Value| {
+            let mut names = Vec::new();
+            let mut next = Some(number(&row["node"]));
+            while let Some(at) = next {
+                let node = &self.0["nodes"][at];
+                names.push(self.0["frames"][number(&node["frame"])]["name"].as_str().expect("a name").to_owned());
+                next = node["caller"].as_u64().map(|caller| caller as usize);
+            }
+            let thread = &self.0["threads"][number(&row["thread"])];
+            (names, thread["name"].as_str().expect("a name").to_owned(), row["values"][1].as_u64().expect("samples"))
+        };
+        self.0["rows"].as_array().expect("rows").iter().map(row).collect()
+    }
+
+    /// Samples of stacks that a function is in.
+    fn samples(&self, name: &str) -> u64 {
+        self.stacks().iter().filter(|(names, ..)| names.iter().any(|each| each == name)).map(|(.., count)| count).sum()
+    }
+
+    fn quality(&self, name: &str) -> u64 {
+        self.0["quality"][name].as_u64().expect("a number")
+    }
+}
+
+/// Shares of the three functions, with room for a machine that is busy with others.
+fn check_shares(profile: &Profile) {
+    let all = profile.samples("main");
+    assert!(all > 50, "{all} samples");
+    for (name, share) in [("a", 0.5), ("beta", 0.3), ("deep", 0.2)] {
+        let found = profile.samples(name) as f64 / all as f64;
+        assert!((found - share).abs() < 0.12, "{name}: {found}");
+    }
+    let deepest = profile.stacks().into_iter().filter(|(names, ..)| names[0] == "deep").max_by_key(|(.., count)| *count);
+    let (names, ..) = deepest.expect("a recursion");
+    assert_eq!(names.iter().filter(|name| *name == "deep").count(), 21, "{names:?}");
+    assert!(names.contains(&"main".to_owned()), "{names:?}");
+}
+
+#[test]
+fn a_command_has_its_proportions_its_recursion_and_its_exit_code() {
+    let sandbox = Sandbox::new("profilecommand");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "./hot", "300", "3"]);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    check_shares(&profile);
+    let samples = profile.quality("samples");
+    assert!(profile.quality("truncated") * 20 <= samples, "{}", profile.0["quality"]);
+    assert_eq!(profile.0["schema"], "apm.profile/1");
+    assert_eq!(profile.0["kinds"][0]["name"], "cpu");
+}
+
+#[test]
+fn a_process_that_runs_is_joined_and_left_running() {
+    let sandbox = Sandbox::new("profilepid");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let mut child = Ended(sandbox.program("./hot", ["1000000"]).stdout(Stdio::null()).spawn().expect("a program"));
+    let pid = child.0.id().to_string();
+    let words = ["profile", "cpu", "--pid", &pid, "-F", "499", "--duration", "1500ms", "-o", "out"];
+    let ran = sandbox.apm(words);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
+    check_shares(&Profile::read(&sandbox, "out"));
+}
+
+#[test]
+fn children_threads_and_deleted_programs_have_names() {
+    let sandbox = Sandbox::new("profilegone");
+    if !compiled(&sandbox, "gone", GONE) {
+        return;
+    }
+    let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "./gone"]);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!sandbox.has("gone"));
+    let profile = Profile::read(&sandbox, "out");
+    assert!(profile.samples("in_parent") > 0 && profile.samples("in_thread") > 0, "{:?}", profile.stacks());
+    let worker = profile.stacks().into_iter().find(|(names, ..)| names.contains(&"in_thread".to_owned()));
+    assert_eq!(worker.map(|(_, thread, _)| thread).as_deref(), Some("worker"));
+}
+
+#[test]
+fn streams_signals_and_codes_pass_through() {
+    let sandbox = Sandbox::new("profilepass");
+    let script = "cat; echo said >&2; exit 9";
+    let ran = sandbox.apm_with(["profile", "cpu", "-q", "-o", "out", "--", "sh", "-c", script], b"typed");
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(9), "typed", "said\n"));
+    let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(ran.code, None, "it dies of what its command died of: {}", ran.stderr);
+}
+
+#[test]
+fn a_signal_reaches_the_command_and_its_profile_is_written() {
+    let sandbox = Sandbox::new("profilesignal");
+    // It says when it listens, and works until then.
+    let script = "trap 'exit 7' TERM; echo > ready; while :; do :; done";
+    let mut command = sandbox.command(["profile", "cpu", "-o", "out", "--", "sh", "-c", script]);
+    let mut child = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("apm"));
+    let mut ended = None;
+    eventually("the command listens", || {
+        ended = child.0.try_wait().expect("asked");
+        sandbox.has("ready") || ended.is_some()
+    });
+    if ended.is_some_and(|status| status.code() == Some(3)) {
+        skip("the kernel grants no way to sample");
+        return;
+    }
+    signal(child.0.id(), "TERM");
+    let status = child.0.wait().expect("its end");
+    assert_eq!(status.code(), Some(7));
+    assert!(Profile::read(&sandbox, "out").quality("samples") > 0);
+}
+
+#[test]
+fn wrong_words_start_nothing() {
+    let sandbox = Sandbox::new("profilewords");
+    let cases: [(&[&str], &str); 6] = [
+        (&["--", "there-is-no-such-program"], "program `there-is-no-such-program` not found in PATH"),
+        (&["--frequency", "0", "--", "true"], "--frequency 0 is no rate"),
+        (&["--stack", "1MiB", "--", "true"], "--stack 1MiB is no size of a copy"),
+        (&["--duration", "0s", "--", "true"], "--duration: 0s is no time to record"),
+        (&["--pid", "4194305"], "there is no process 4194305"),
+        (&["-o", "/proc/none", "--", "true"], "create the folder `/proc/none`"),
+    ];
+    for (words, said) in cases {
+        let ran = sandbox.apm(["profile", "cpu"].iter().chain(words));
+        let stderr = ran.fails(2);
+        assert!(stderr.contains(said), "{words:?}: {stderr}");
+    }
+    sandbox.file("text", "no program");
+    Ran::of(sandbox.program("chmod", ["+x", "text"])).good();
+    let ran = sandbox.apm(["profile", "cpu", "--", "./text"]);
+    if !is_refused(&ran) {
+        assert!(ran.fails(2).contains("Exec format error"));
+    }
+}
