@@ -1,0 +1,10 @@
+//! A profile in each format, and a profile from foreign bytes. `tree` merges stacks, `quality` and `amount` say things in
+//! words; the others write or read one format each. Names of functions, files and threads are hostile: they are cleaned
+//! where people see them, and escaped; machines get them as they are.
+
+pub(crate) mod amount;
+pub(crate) mod quality;
+pub(crate) mod tree;
+
+#[cfg(test)]
+mod sample;
