@@ -3,6 +3,8 @@
 //! where people see them, and escaped; machines get them as they are.
 
 pub(crate) mod amount;
+pub(crate) mod pprof;
+mod protobuf;
 pub(crate) mod quality;
 pub(crate) mod tree;
 
