@@ -3,6 +3,10 @@
 //! where people see them, and escaped; machines get them as they are.
 
 pub(crate) mod amount;
+pub(crate) mod detect;
+pub(crate) mod folded;
+pub(crate) mod json;
+pub(crate) mod perf_script;
 pub(crate) mod pprof;
 mod protobuf;
 pub(crate) mod quality;
