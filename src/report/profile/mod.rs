@@ -10,6 +10,7 @@ pub(crate) mod perf_script;
 pub(crate) mod pprof;
 mod protobuf;
 pub(crate) mod quality;
+pub(crate) mod speedscope;
 pub(crate) mod tree;
 
 #[cfg(test)]
