@@ -5,6 +5,7 @@
 pub(crate) mod amount;
 pub(crate) mod detect;
 pub(crate) mod diff;
+pub(crate) mod flame;
 pub(crate) mod folded;
 pub(crate) mod json;
 pub(crate) mod perf_script;
