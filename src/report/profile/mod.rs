@@ -13,6 +13,8 @@ pub(crate) mod pprof;
 mod protobuf;
 pub(crate) mod quality;
 pub(crate) mod speedscope;
+pub(crate) mod text;
+mod timeline;
 pub(crate) mod tree;
 
 #[cfg(test)]

@@ -1,0 +1,406 @@
+//! A profile for people at a terminal: what took most, the functions that took most, the hottest paths, what happened
+//! beside, and how good all that is.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::model::profile::{List, Profile, Timeline, Unit};
+use crate::report::profile::tree::{Function, Names, Roots, Share, Tree};
+use crate::report::profile::{amount, quality, timeline};
+use crate::text::layout::{Layout, Style, pad, wrap};
+use crate::text::{number, transcript};
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Rows of a table.
+    pub(crate) top: usize,
+    /// Share of the whole, 0 to 1, below which a path is not followed.
+    pub(crate) share_min: f64,
+    /// Lines of a tree.
+    pub(crate) lines: usize,
+    /// What stands outside of the stacks in the tree.
+    pub(crate) roots: Roots,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self { top: 15, share_min: 0.02, lines: 30, roots: Roots::Code }
+    }
+}
+
+/// Columns of the four numbers of a row.
+const NUMBERS: usize = 35;
+/// Columns of a share in the tree.
+const SHARE: usize = 7;
+/// Branches of a tree that are still indented; deeper ones stand below each other.
+const INDENT_MAX: usize = 12;
+/// Steps of a timeline.
+const STEPS_MAX: usize = 48;
+/// A path goes on in its line while what is called took so much of its caller.
+const SAME: f64 = 0.995;
+
+/// Writes it.
+pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    for line in wrap(&verdict(profile), layout.width) {
+        writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
+    }
+    for kind in 0..profile.kinds.len() {
+        if profile.total(kind) > 0 {
+            write_kind(profile, kind, extent, layout, out)?;
+        }
+    }
+    write_timelines(profile, layout, out)?;
+    for list in &profile.tables.lists {
+        write_list(list, extent.top, layout, out)?;
+    }
+    writeln!(out)?;
+    for sentence in quality::sentences(profile) {
+        for (at, line) in wrap(&sentence, layout.width.saturating_sub(6).max(1)).iter().enumerate() {
+            let head = if at == 0 { "data" } else { "" };
+            writeln!(out, "{}", layout.paint(Style::Dim, &format!("{} {line}", pad(head, 5))))?;
+        }
+    }
+    Ok(())
+}
+
+/// What took most, of the first kind that has something; or that there is nothing, and why.
+pub(crate) fn verdict(profile: &Profile) -> String {
+    let Some((at, kind)) = profile.kinds.iter().enumerate().find(|(at, _)| profile.total(*at) > 0) else {
+        return nothing(profile);
+    };
+    let mut names = Names::new();
+    let tree = Tree::of(profile, at, Roots::Code, &mut names);
+    let shares = tree.shares(&names);
+    let total = tree.total();
+    let whole = format!("{} {}", transcript::line(&kind.name), amount::value(total, kind.unit));
+    let when = match profile.duration_ns {
+        0 => String::new(),
+        ns => format!(" in {}", amount::value(ns, Unit::Nanoseconds)),
+    };
+    let title = match transcript::line(&profile.title) {
+        title if title.is_empty() => String::new(),
+        title => format!("{title}: "),
+    };
+    let top = shares.first().map(|share| {
+        let name = transcript::line(&names.all[share.function as usize].name);
+        let percent = amount::percent(amount::share(share.own, total));
+        let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
+        let points = points.map(|points| format!(" (+-{:.1})", points * 100.0)).unwrap_or_default();
+        format!(", most in {name}: {percent}{points}")
+    });
+    format!("{title}{whole}{when}{}", top.unwrap_or_default())
+}
+
+fn nothing(profile: &Profile) -> String {
+    let quality = &profile.quality;
+    let why = if quality.lost > 0 {
+        format!("all {} samples were lost", quality.lost)
+    } else if let Some(ns) = 1_000_000_000u64.checked_div(quality.rate_asked) {
+        format!("it used less CPU time than one sample stands for, {}", amount::value(ns, Unit::Nanoseconds))
+    } else if let Some(why) = quality.refused.last() {
+        transcript::line(why)
+    } else {
+        "the profile has no rows with values".to_owned()
+    };
+    format!("nothing was measured: {why}")
+}
+
+fn write_kind(profile: &Profile, kind: usize, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let unit = profile.kinds[kind].unit;
+    let mut names = Names::new();
+    let tree = Tree::of(profile, kind, extent.roots, &mut names);
+    let shares = tree.shares(&names);
+    let total = tree.total();
+    let name = transcript::line(&profile.kinds[kind].name);
+    writeln!(out, "\n{}", layout.paint(Style::Strong, &format!("{name}: {}", amount::value(total, unit))))?;
+    let head = format!("{:>7} {:>9} {:>7} {:>9} function", "self", "", "total", "");
+    writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
+    for share in shares.iter().take(extent.top).filter(|share| share.own > 0) {
+        write_share(share, &names, total, unit, layout, out)?;
+    }
+    let shown = shares.iter().take(extent.top).filter(|share| share.own > 0).count();
+    let more = shares.iter().filter(|share| share.own > 0).count() - shown;
+    if more > 0 {
+        let rest = shares[shown..].iter().fold(0u64, |sum, share| sum.saturating_add(share.own));
+        let rest = amount::percent(amount::share(rest, total));
+        writeln!(out, "{rest:>7} in {}", number::count(more as u64, "more function"))?;
+    }
+    writeln!(out, "\n{}", layout.paint(Style::Dim, &format!("{:>SHARE$} hottest paths", "total")))?;
+    write_paths(&tree, &names, extent, layout, out)
+}
+
+fn write_share(
+    share: &Share,
+    names: &Names,
+    total: u64,
+    unit: Unit,
+    layout: &Layout,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let side = |value: u64| (amount::percent(amount::share(value, total)), amount::value(value, unit));
+    let ((own, own_value), (all, all_value)) = (side(share.own), side(share.total));
+    let function = &names.all[share.function as usize];
+    let name = named(function, layout.width.saturating_sub(NUMBERS + 1), layout);
+    writeln!(out, "{own:>7} {own_value:>9} {all:>7} {all_value:>9} {name}")
+}
+
+/// A name and its module in so many columns: the module gives way first.
+fn named(function: &Function, columns: usize, layout: &Layout) -> String {
+    let columns = columns.max(8);
+    let name = transcript::line(&function.name);
+    let module = transcript::line(&function.module);
+    if module.is_empty() || name == module || name == format!("[{module}]") {
+        return layout.cut(&name, columns);
+    }
+    let room = columns.saturating_sub(name.width() + 3);
+    if room < 4 {
+        return layout.cut(&name, columns);
+    }
+    let module = layout.cut(&module, room);
+    let module = if module.starts_with('[') { module } else { format!("[{module}]") };
+    format!("{name} {}", layout.paint(Style::Dim, &module))
+}
+
+/// The tree from the root on, the hottest first; what calls one thing only shares its line.
+fn write_paths(tree: &Tree, names: &Names, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let total = tree.total();
+    let floor = (total as f64 * extent.share_min).max(1.0) as u64;
+    let hottest = |place: u32| {
+        let mut calls = tree.places[place as usize].calls.clone();
+        calls.retain(|call| tree.places[*call as usize].total >= floor);
+        calls.sort_by_key(|call| tree.places[*call as usize].total);
+        calls
+    };
+    let mut open: Vec<(u32, usize)> = hottest(0).into_iter().map(|place| (place, 0)).collect();
+    let mut left = extent.lines;
+    while let Some((place, indent)) = open.pop() {
+        if left == 0 {
+            let text = format!("{:>SHARE$} and {}", "", number::count(open.len() as u64 + 1, "more path"));
+            return writeln!(out, "{}", layout.paint(Style::Dim, &text));
+        }
+        left -= 1;
+        let mut chain = vec![place];
+        let mut last = place;
+        let below = loop {
+            let below = hottest(last);
+            let is_same =
+                |call: &u32| tree.places[*call as usize].total as f64 >= tree.places[last as usize].total as f64 * SAME;
+            match below.as_slice() {
+                [only] if is_same(only) => {
+                    last = *only;
+                    chain.push(last);
+                }
+                _ => break below,
+            }
+        };
+        let percent = amount::percent(amount::share(tree.places[place as usize].total, total));
+        let margin = "  ".repeat(indent.min(INDENT_MAX));
+        let columns = layout.width.saturating_sub(SHARE + 1 + margin.len()).max(8);
+        let chain: Vec<&Function> =
+            chain.iter().map(|place| &names.all[tree.places[*place as usize].function as usize]).collect();
+        writeln!(out, "{percent:>SHARE$} {margin}{}", chained(&chain, columns, layout))?;
+        open.extend(below.into_iter().map(|call| (call, indent + 1)));
+    }
+    Ok(())
+}
+
+/// `main > run > parse`; without those in the midst if there is no room, and the callers before the last are cut.
+fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
+    let mark = " > ";
+    let mut names: Vec<String> = Vec::new();
+    let mut at = 0;
+    while let Some(function) = chain.get(at) {
+        let same = chain[at..].iter().take_while(|next| *next == function).count();
+        let times = if same > 1 { format!(" x{same}") } else { String::new() };
+        names.push(format!("{}{times}", transcript::line(&function.name)));
+        at += same;
+    }
+    let whole = names.join(mark);
+    if whole.width() <= columns || names.len() == 1 {
+        return layout.cut(&whole, columns);
+    }
+    let [first, middle @ .., last] = names.as_slice() else { return layout.cut(&whole, columns) };
+    // The last is where the path goes on: it has the room it needs, up to two thirds.
+    let last = layout.cut(last, columns * 2 / 3);
+    let gap = if middle.is_empty() { mark.to_owned() } else { format!("{mark}({}){mark}", middle.len()) };
+    let room = columns.saturating_sub(last.width() + gap.len());
+    if room < 4 { last } else { format!("{}{gap}{last}", layout.cut(first, room)) }
+}
+
+fn write_timelines(profile: &Profile, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let all: Vec<(&Timeline, timeline::Steps)> = profile
+        .tables
+        .timelines
+        .iter()
+        .filter_map(|line| Some((line, timeline::steps(line, room(layout), profile.duration_ns)?)))
+        .collect();
+    if !all.is_empty() {
+        writeln!(out)?;
+    }
+    for (line, steps) in all {
+        let name = layout.cut(&transcript::line(&line.name), 10);
+        let curve: String = steps.filled().into_iter().map(|value| glyph(steps.height(value), layout)).collect();
+        let (min, max) = (amount::mean(steps.min, line.unit), amount::mean(steps.max, line.unit));
+        writeln!(out, "{} {curve} {min} to {max}", pad(&name, 10))?;
+    }
+    Ok(())
+}
+
+fn room(layout: &Layout) -> usize {
+    layout.width.saturating_sub(34).clamp(8, STEPS_MAX)
+}
+
+fn glyph(height: f64, layout: &Layout) -> char {
+    let glyphs = if layout.unicode {
+        ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+    } else {
+        ['_', '.', ':', '-', '=', '+', '*', '#']
+    };
+    glyphs[((height * 7.0).round() as usize).min(7)]
+}
+
+fn write_list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let cells: Vec<(Vec<String>, String)> = list
+        .rows
+        .iter()
+        .take(top)
+        .map(|(name, values)| {
+            let cell = |(column, value): (&crate::model::profile::Kind, &u64)| amount::value(*value, column.unit);
+            let cells = list.columns.iter().zip(values).map(cell);
+            (cells.collect(), transcript::line(name))
+        })
+        .collect();
+    let heads: Vec<String> = list.columns.iter().map(|column| transcript::line(&column.name)).collect();
+    let widths: Vec<usize> = heads
+        .iter()
+        .enumerate()
+        .map(|(at, head)| {
+            let widest = cells.iter().filter_map(|(cells, _)| cells.get(at)).map(|cell| cell.width()).max();
+            head.width().max(widest.unwrap_or(0)).max(7)
+        })
+        .collect();
+    let used: usize = widths.iter().map(|width| width + 1).sum();
+    let line = |cells: &[String], name: &str| {
+        let mut text = String::new();
+        for (at, width) in widths.iter().enumerate() {
+            let cell = cells.get(at).map_or("", String::as_str);
+            text.push_str(&" ".repeat(width.saturating_sub(cell.width())));
+            text.push_str(cell);
+            text.push(' ');
+        }
+        text + &layout.cut(name, layout.width.saturating_sub(used).max(8))
+    };
+    writeln!(out, "\n{}", layout.paint(Style::Strong, &transcript::line(&list.name)))?;
+    writeln!(out, "{}", layout.paint(Style::Dim, &line(&heads, &transcript::line(&list.of))))?;
+    for (cells, name) in &cells {
+        writeln!(out, "{}", line(cells, name))?;
+    }
+    match list.rows.len().saturating_sub(top) {
+        0 => Ok(()),
+        more => writeln!(out, "and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+    use unicode_width::UnicodeWidthStr;
+
+    use super::{Extent, verdict, write};
+    use crate::model::profile::{Profile, Quality};
+    use crate::report::profile::sample;
+    use crate::text::layout::Layout;
+
+    fn written(profile: &Profile, layout: &Layout) -> String {
+        let mut out = Vec::new();
+        write(profile, &Extent::default(), layout, &mut out).expect("memory takes everything");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn everything_is_shown_in_eighty_columns() {
+        expect![[r#"
+            server --port 80 <&>: cpu 2.0s in 2.5s, most in memchr<&str, 'a'>: 60.0% (+-2.1)
+
+            cpu: 2.0s
+               self             total           function
+              60.0%      1.2s   60.0%      1.2s memchr<&str, 'a'> [server]
+              20.0%     400ms   20.0%     400ms vfs_read [[kernel]]
+              15.0%     300ms   15.0%     300ms [libz.so.1]
+               5.0%     100ms    5.0%     100ms JS:~run
+
+              total hottest paths
+             100.0% main
+              80.0%   <Request as Parse>::parse
+              60.0%     memchr<&str, 'a'>
+              20.0%     vfs_read
+              15.0%   [libz.so.1]
+               5.0%   JS:~run
+
+            alloc_space: 981 KiB
+               self             total           function
+              99.6%   977 KiB   99.6%   977 KiB <Request as Parse>::parse [server]
+               0.4%     4 KiB    0.4%     4 KiB [libz.so.1]
+
+              total hottest paths
+             100.0% main > <Request as Parse>::parse
+
+            rss        ____________.........::::::-----====++++****## 0 B to 91.6 MiB
+
+            files
+               read path
+            1.5 MiB /var/log/<all>.log
+              512 B /etc/passwd
+
+            data  cpu-clock, user and kernel: 999 samples a second asked, 987 got
+            data  2,000 samples, 20 (1.0%) lost, 41 (2.1%) truncated, 12 (0.6%) unknown, a
+                  share of 10% is good to 1.3 points
+            data  not by cycles: this machine has no counters
+            data  no names in /usr/lib/libz.so.1 (12 samples): zlib1g-dbgsym
+            data  the rate was lowered
+        "#]]
+        .assert_eq(&written(&sample::rich(), &Layout::PLAIN));
+    }
+
+    #[test]
+    fn chains_share_a_line() {
+        let deep = format!("main;run;{};leaf", vec!["f"; 50].join(";"));
+        let profile =
+            sample::of(&[(&deep, 60), ("main;run;other_function_with_quite_a_long_name;b", 39), ("main;c", 1)]);
+        let text = written(&profile, &Layout::PLAIN);
+        let paths: String =
+            text.lines().skip_while(|line| !line.contains("hottest")).take(5).collect::<Vec<_>>().join("\n");
+        expect![[r#"
+              total hottest paths
+             100.0% main
+              99.0%   run
+              60.0%     f x50 > leaf
+              39.0%     other_function_with_quite_a_long_name > b"#]]
+        .assert_eq(&paths);
+    }
+
+    #[test]
+    fn nothing_says_why() {
+        let profile = |quality| Profile { quality, ..Profile::default() };
+        let short = profile(Quality { rate_asked: 999, ..Quality::default() });
+        assert_eq!(verdict(&short), "nothing was measured: it used less CPU time than one sample stands for, 1.0ms");
+        let lost = profile(Quality { lost: 3, rate_asked: 999, ..Quality::default() });
+        assert_eq!(verdict(&lost), "nothing was measured: all 3 samples were lost");
+        assert!(written(&Profile::default(), &Layout::PLAIN).contains("has no rows with values"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn lines_fit_and_nothing_panics(profile in sample::any_profile(), width in 1..200_usize, unicode: bool) {
+            let text = written(&profile, &Layout { width, unicode, ..Layout::PLAIN });
+            if width >= 60 {
+                // The verdict and the quality break at blanks only.
+                prop_assert!(text.lines().all(|line| line.width() <= width || !line.contains('%')), "{}", text);
+            }
+        }
+    }
+}
