@@ -7,6 +7,7 @@ pub(crate) mod detect;
 pub(crate) mod diff;
 pub(crate) mod flame;
 pub(crate) mod folded;
+pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod perf_script;
 pub(crate) mod pprof;
