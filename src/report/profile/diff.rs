@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::model::profile::{Profile, Unit};
+use crate::report::profile::text::shorten;
 use crate::report::profile::tree::{Names, Roots, Tree};
 use crate::report::profile::{amount, quality};
 use crate::text::layout::{Layout, Style, pad, wrap};
@@ -255,7 +256,7 @@ fn row(change: &Change, layout: &Layout, out: &mut dyn Write) -> io::Result<()> 
         module => format!(" [{module}]"),
     };
     let name = transcript::line(&format!("{}{module}", change.function));
-    let name = layout.cut(&name, layout.width.saturating_sub(NUMBERS).max(8));
+    let name = shorten(&name, layout.width.saturating_sub(NUMBERS).max(8), layout);
     writeln!(out, "{before:>7} {after:>7} {points}  {certainty} {name}")
 }
 

@@ -291,8 +291,10 @@ impl Graph<'_> {
         let _ = writeln!(
             out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"flame\" width=\"{WIDTH}\" height=\"{height}\" \
-             style=\"height:{height}px\" data-grows=\"{grows}\" data-base=\"{}\">",
-            level - 5
+             style=\"height:{height}px\" data-grows=\"{grows}\" data-base=\"{}\">\n\
+             <style>.flame .f rect{{width:100%;height:{}px}}</style>",
+            level - 5,
+            level - 1
         );
         if !self.look.is_embedded {
             let _ = writeln!(out, "<title>{}</title>\n<style>{STYLE}</style>", xml(&self.title));
@@ -330,11 +332,9 @@ impl Graph<'_> {
         };
         let _ = write!(
             out,
-            "<svg class=\"f{inlined}\" x=\"{}%\" width=\"{}%\" height=\"{}\"><rect class=\"{colour}{}\" width=\"100%\" \
-             height=\"100%\"><title>{}",
+            "<svg class=\"f{inlined}\" x=\"{}%\" width=\"{}%\"><rect class=\"{colour}{}\"><title>{}",
             places(x),
             places(share),
-            level - 1,
             shade(&function.name),
             xml(&cut(&name, NAME_MAX))
         );

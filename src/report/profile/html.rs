@@ -48,7 +48,7 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
     }
     writeln!(out, "</ul>")?;
     charts(profile, out)?;
-    for kind in 0..profile.kinds.len() {
+    for kind in text::kinds(profile) {
         write_kind(profile, kind, roots, out)?;
     }
     profile.tables.lists.iter().try_for_each(|list| write_list(list, out))?;
@@ -95,9 +95,6 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
     let unit = profile.kinds[kind].unit;
     let name = xml(&transcript::line(&profile.kinds[kind].name));
     writeln!(out, "<h2>{name} <span class=\"dim\">{}</span></h2>", amount::value(total, unit))?;
-    if total == 0 {
-        return writeln!(out, "<p class=\"dim\">nothing was measured</p>");
-    }
     let look = Look { is_embedded: true, is_icicle: true, roots };
     out.write_all(flame::write(profile, kind, look).as_bytes())?;
     let mut names = Names::new();

@@ -127,7 +127,7 @@ fn build(events: &[&str], samples: Vec<Sample<'_>>, modules: Modules) -> Profile
     let quality = &mut profile.quality;
     quality.sampler = format!("perf, {}", events.join(" and "));
     (quality.samples, quality.unknown) = (count, unknown);
-    quality.notes.push("`perf script` does not say what was lost or truncated".to_owned());
+    quality.is_foreign = true;
     profile
 }
 

@@ -357,6 +357,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
     read_samples(&parts, &scales, &locations, &mut builder, &mut dropped)?;
     let mut profile = builder.build();
     profile.duration_ns = parts.duration_ns;
+    profile.quality.is_foreign = true;
     if let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(parts.time_ns))
         && parts.time_ns > 0
     {

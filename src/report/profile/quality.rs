@@ -15,7 +15,11 @@ pub(crate) fn line(profile: &Profile) -> String {
 /// How samples were taken and how many, why not by what is better, what has no names, what else.
 pub(crate) fn sentences(profile: &Profile) -> Vec<String> {
     let quality = &profile.quality;
-    let mut all = vec![how(quality)];
+    let mut all = Vec::new();
+    // What was read from pprof has all this in its notes, if we wrote it.
+    if !(quality.is_foreign && quality.sampler.is_empty() && !quality.notes.is_empty()) {
+        all.push(how(quality));
+    }
     all.extend(count(quality));
     all.extend(quality.refused.iter().map(|why| transcript::line(why)));
     for nameless in quality.nameless.iter().take(NAMELESS_MAX) {
@@ -57,12 +61,13 @@ fn count(quality: &Quality) -> Option<String> {
     };
     let samples =
         if quality.samples == 1 { "1 sample".to_owned() } else { number::grouped(quality.samples) + " samples" };
-    let mut text = format!(
-        "{samples}, {} lost, {} truncated, {} unknown",
-        of(quality.lost, quality.samples.saturating_add(quality.lost)),
-        of(quality.truncated, quality.samples),
-        of(quality.unknown, quality.samples),
-    );
+    let unknown = of(quality.unknown, quality.samples);
+    let mut text = if quality.is_foreign {
+        format!("{samples}, lost and truncated ones not known, {unknown} unknown")
+    } else {
+        let lost = of(quality.lost, quality.samples.saturating_add(quality.lost));
+        format!("{samples}, {lost} lost, {} truncated, {unknown} unknown", of(quality.truncated, quality.samples))
+    };
     if let Some(points) = uncertainty(0.1, quality.samples) {
         text.push_str(&format!(", a share of 10% is good to {:.1} points", points * 100.0));
     }

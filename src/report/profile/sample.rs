@@ -66,6 +66,7 @@ pub(super) fn rich() -> Profile {
         lost: 20,
         truncated: 41,
         unknown: 12,
+        is_foreign: false,
         nameless: vec![Nameless {
             module: "/usr/lib/libz.so.1".to_owned(),
             samples: 12,

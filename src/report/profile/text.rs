@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::model::profile::{List, Profile, Timeline, Unit};
 use crate::report::profile::tree::{Function, Names, Roots, Share, Tree};
@@ -46,10 +46,8 @@ pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &m
     for line in wrap(&verdict(profile), layout.width) {
         writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
     }
-    for kind in 0..profile.kinds.len() {
-        if profile.total(kind) > 0 {
-            write_kind(profile, kind, extent, layout, out)?;
-        }
+    for kind in kinds(profile) {
+        write_kind(profile, kind, extent, layout, out)?;
     }
     write_timelines(profile, layout, out)?;
     for list in &profile.tables.lists {
@@ -65,9 +63,18 @@ pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &m
     Ok(())
 }
 
+/// Kinds that have something to show. Samples are counted beside what they stand for: with it they say nothing more.
+pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..profile.kinds.len()).filter(|kind| profile.total(*kind) > 0).collect();
+    if all.len() > 1 {
+        all.retain(|kind| profile.kinds[*kind].name != "samples");
+    }
+    all
+}
+
 /// What took most, of the first kind that has something; or that there is nothing, and why.
 pub(crate) fn verdict(profile: &Profile) -> String {
-    let Some((at, kind)) = profile.kinds.iter().enumerate().find(|(at, _)| profile.total(*at) > 0) else {
+    let Some((at, kind)) = kinds(profile).first().and_then(|at| Some((*at, profile.kinds.get(*at)?))) else {
         return nothing(profile);
     };
     let mut names = Names::new();
@@ -152,11 +159,11 @@ fn named(function: &Function, columns: usize, layout: &Layout) -> String {
     let name = transcript::line(&function.name);
     let module = transcript::line(&function.module);
     if module.is_empty() || name == module || name == format!("[{module}]") {
-        return layout.cut(&name, columns);
+        return shorten(&name, columns, layout);
     }
     let room = columns.saturating_sub(name.width() + 3);
     if room < 4 {
-        return layout.cut(&name, columns);
+        return shorten(&name, columns, layout);
     }
     let module = layout.cut(&module, room);
     let module = if module.starts_with('[') { module } else { format!("[{module}]") };
@@ -219,14 +226,33 @@ fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
     }
     let whole = names.join(mark);
     if whole.width() <= columns || names.len() == 1 {
-        return layout.cut(&whole, columns);
+        return shorten(&whole, columns, layout);
     }
     let [first, middle @ .., last] = names.as_slice() else { return layout.cut(&whole, columns) };
     // The last is where the path goes on: it has the room it needs, up to two thirds.
-    let last = layout.cut(last, columns * 2 / 3);
+    let last = shorten(last, columns * 2 / 3, layout);
     let gap = if middle.is_empty() { mark.to_owned() } else { format!("{mark}({}){mark}", middle.len()) };
     let room = columns.saturating_sub(last.width() + gap.len());
-    if room < 4 { last } else { format!("{}{gap}{last}", layout.cut(first, room)) }
+    if room < 4 { last } else { format!("{}{gap}{last}", shorten(first, room, layout)) }
+}
+
+/// A name cut in its midst: it begins with where the function is and ends with what it is.
+pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
+    if name.width() <= columns {
+        return name.to_owned();
+    }
+    let head = layout.cut(name, columns / 3);
+    let room = columns.saturating_sub(head.width());
+    let mut tail = Vec::new();
+    let mut used = 0;
+    for c in name.chars().rev() {
+        used += c.width().unwrap_or(0);
+        if used > room {
+            break;
+        }
+        tail.push(c);
+    }
+    head + &tail.iter().rev().collect::<String>()
 }
 
 fn write_timelines(profile: &Profile, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
@@ -328,7 +354,7 @@ mod tests {
             cpu: 2.0s
                self             total           function
               60.0%      1.2s   60.0%      1.2s memchr<&str, 'a'> [server]
-              20.0%     400ms   20.0%     400ms vfs_read [[kernel]]
+              20.0%     400ms   20.0%     400ms vfs_read [kernel]
               15.0%     300ms   15.0%     300ms [libz.so.1]
                5.0%     100ms    5.0%     100ms JS:~run
 

@@ -178,7 +178,11 @@ impl Tree {
             for node in path.iter().rev() {
                 let Some(frame) = profile.nodes.get(*node as usize).map(|node| node.frame as usize) else { continue };
                 let (Some(function), Some(frame)) = (functions.get(frame), profile.frames.get(frame)) else { continue };
-                place = self.place(place, *function, frame.is_inlined);
+                // Functions of which only the module is known are one: how they call each other says nothing.
+                let is_same = self.places[place as usize].function == *function;
+                if !(is_same && frame.name.starts_with('[')) {
+                    place = self.place(place, *function, frame.is_inlined);
+                }
                 places.insert((start, *node), place);
             }
             values.resize(self.places.len(), 0);
@@ -283,6 +287,15 @@ mod tests {
         let expected = [("f", 3, 6), ("g", 3, 4), ("main", 0, 6)].map(|(name, own, all)| (name.to_owned(), own, all));
         assert_eq!(found, expected);
         assert_eq!(tree.total(), 6);
+    }
+
+    #[test]
+    fn nameless_functions_that_call_each_other_are_one() {
+        let profile = sample::of(&[("main;[libz.so.1];[libz.so.1];f", 1), ("main;[libz.so.1]", 1)]);
+        let mut names = Names::new();
+        let tree = Tree::of(&profile, 0, Roots::Code, &mut names);
+        let depths: Vec<u32> = tree.places.iter().map(|place| place.depth).collect();
+        assert_eq!(depths, [0, 1, 2, 3]);
     }
 
     #[test]
