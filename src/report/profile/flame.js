@@ -33,8 +33,16 @@
     });
     var shown = '';
 
-    // What fits of a name, or nothing.
+    // The midst goes: names begin with where a function is and end with what it is.
+    function fit(name, room) {
+      if (name.length <= room) { return name; }
+      var head = Math.floor(room / 3);
+      return name.slice(0, head) + '\u2026' + name.slice(name.length - (room - head - 1));
+    }
+
+    // What fits of a name, or nothing; narrow boxes have no border.
     function label(frame) {
+      frame.box.classList.toggle('n', frame.wide / 100 * svg.clientWidth < 3);
       var room = Math.floor((frame.wide / 100 * svg.clientWidth - 2 * MARGIN) / GLYPH);
       if (room < 3) {
         if (frame.text) { frame.text.textContent = ''; }
@@ -46,7 +54,7 @@
         frame.text.setAttribute('y', svg.getAttribute('data-base'));
         frame.box.appendChild(frame.text);
       }
-      frame.text.textContent = frame.name.length > room ? frame.name.slice(0, room - 1) + '\u2026' : frame.name;
+      frame.text.textContent = fit(frame.name, room);
     }
 
     function labels() {
@@ -103,6 +111,8 @@
       if (words !== null) { (alone ? [graph] : graphs).forEach(function (one) { one.find(words); }); }
     }
 
+    function follow(top) { head.setAttribute('transform', 'translate(0,' + top + ')'); }
+
     var graph = { find: find, zoom: zoom, ask: ask };
     graphs.push(graph);
     reset.addEventListener('click', function () { zoom(null); });
@@ -117,9 +127,10 @@
         if ((event.ctrlKey || event.metaKey) && event.key === 'f') { event.preventDefault(); ask(); }
         if (event.key === 'Escape') { find(''); zoom(null); }
       });
-      var follow = function () { head.setAttribute('transform', 'translate(0,' + window.scrollY + ')'); };
-      window.addEventListener('scroll', follow);
+      window.addEventListener('scroll', function () { follow(window.scrollY); });
       if (svg.getAttribute('data-grows') === 'up') { window.scrollTo(0, svg.getBoundingClientRect().height); }
+    } else {
+      svg.parentNode.addEventListener('scroll', function () { follow(svg.parentNode.scrollTop); });
     }
   }
 

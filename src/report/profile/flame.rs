@@ -28,8 +28,9 @@ const LEVEL: u32 = 17;
 const LEVEL_LOW: u32 = 13;
 /// From so many levels on they are low.
 const DEEP: u32 = 120;
-/// Height of what is above the boxes, and of a line below them.
+/// Height of what is above the boxes, in a page that has a title of its own, and of a line below the boxes.
 const HEAD: u32 = 66;
+const HEAD_LOW: u32 = 42;
 const LINE: u32 = 15;
 /// Characters of a name in a title.
 const NAME_MAX: usize = 300;
@@ -38,6 +39,8 @@ const GLYPH: f64 = 6.62;
 const MARGIN: f64 = 3.0;
 /// Modules with a colour of their own; the last colour is for all others.
 const HUES: usize = 10;
+/// Boxes have a border from this width on, pixels.
+const BORDERED: f64 = 3.0;
 /// Characters of a line below the boxes.
 const LINE_CHARS: usize = 175;
 
@@ -64,7 +67,7 @@ pub(crate) fn write(profile: &Profile, kind: usize, look: Look) -> String {
         unit,
         hues: Some(&hues),
         change: None,
-        title: transcript::line(&profile.title),
+        title: title_of(profile),
         subtitle: format!("{name}: {} in all{}", amount::value(tree.total(), unit), when(profile)),
         notes: quality::sentences(profile),
         look,
@@ -101,12 +104,19 @@ pub(crate) fn write_difference(before: &Profile, after: &Profile, kind: &str, lo
         unit,
         hues: None,
         change: Some(Change::of(&tree, diff::sample_size(before), diff::sample_size(after))),
-        title: format!("{} against {}", transcript::line(&after.title), transcript::line(&before.title)),
+        title: format!("{} against {}", title_of(after), title_of(before)),
         subtitle,
         notes: notes.collect(),
         look,
     };
     Some(graph.draw())
+}
+
+fn title_of(profile: &Profile) -> String {
+    match transcript::line(&profile.title) {
+        title if title.is_empty() => "a profile".to_owned(),
+        title => title,
+    }
 }
 
 fn kind_of(profile: &Profile, kind: usize) -> (String, Unit) {
@@ -215,25 +225,26 @@ impl Graph<'_> {
         let floor = self.floor();
         let (levels, dropped) = self.spots(floor);
         let level = if levels.len() as u32 > DEEP { LEVEL_LOW } else { LEVEL };
-        let mut notes = self.notes.clone();
+        let head = if self.look.is_embedded { HEAD_LOW } else { HEAD };
+        let mut notes = if self.look.is_embedded { Vec::new() } else { self.notes.clone() };
         if dropped > 0 {
             notes.insert(0, format!("{} too narrow or too deep to be drawn", number::count(dropped, "frame")));
         }
         let notes: Vec<String> = layout::wrap(&notes.join("; "), LINE_CHARS);
         let depth = levels.len() as u32 * level;
-        let height = HEAD + depth + (notes.len() as u32 + 2) * LINE;
+        let height = head + depth + (notes.len() as u32 + 2) * LINE;
         let mut out = String::with_capacity(1 << 16);
         self.head(height, level, &mut out);
         for (at, spots) in levels.iter().enumerate() {
             let from_top = if self.look.is_icicle { at as u32 } else { levels.len() as u32 - 1 - at as u32 };
-            let y = HEAD + from_top * level;
+            let y = head + from_top * level;
             let _ = write!(out, "<g data-level=\"{at}\" transform=\"translate(0,{y})\">");
             for spot in spots {
                 self.write_box(spot, level, &mut out);
             }
             out.push_str("</g>\n");
         }
-        self.foot(HEAD + depth, &notes, &mut out);
+        self.foot(head + depth, &notes, &mut out);
         self.controls(&mut out);
         if !self.look.is_embedded {
             let _ = write!(out, "<script><![CDATA[\n{SCRIPT}]]></script>\n");
@@ -304,16 +315,27 @@ impl Graph<'_> {
 
     /// Comes last, so that it lies above the boxes when the page is scrolled.
     fn controls(&self, out: &mut String) {
-        let back = if self.look.is_embedded { "" } else { "<rect class=\"back\" width=\"100%\" height=\"62\"/>" };
+        let (title, low) = match self.look.is_embedded {
+            true => (String::new(), 24),
+            false => (format!("<text class=\"t\" x=\"6\" y=\"20\">{}</text>", xml(&fit(&self.title, 100))), 0),
+        };
+        let button = |name: &str, words: &str, right: u32| {
+            format!(
+                "<text class=\"b {name}\" x=\"100%\" dx=\"-{right}\" y=\"{}\" style=\"display:none\">{words}</text>",
+                if low > 0 { 14 } else { 20 }
+            )
+        };
         let _ = writeln!(
             out,
-            "<g class=\"head\">{back}<text class=\"t\" x=\"6\" y=\"20\">{}</text>\
-             <text class=\"d\" x=\"6\" y=\"38\">{}</text><text class=\"said\" x=\"6\" y=\"56\"> </text>\
-             <text class=\"b reset\" x=\"100%\" dx=\"-190\" y=\"20\" style=\"display:none\">reset zoom</text>\
-             <text class=\"b clear\" x=\"100%\" dx=\"-100\" y=\"20\" style=\"display:none\">clear</text>\
-             <text class=\"b search\" x=\"100%\" dx=\"-52\" y=\"20\" style=\"display:none\">search</text></g>",
-            xml(&cut(&self.title, 100)),
-            xml(&self.subtitle)
+            "<g class=\"head\"><rect class=\"back\" width=\"100%\" height=\"{}\"/>{title}\
+             <text class=\"d\" x=\"6\" y=\"{}\">{}</text><text class=\"said\" x=\"6\" y=\"{}\"> </text>{}{}{}</g>",
+            62 - low,
+            38 - low,
+            xml(&self.subtitle),
+            56 - low,
+            button("reset", "reset zoom", 190),
+            button("clear", "clear", 100),
+            button("search", "search", 52)
         );
     }
 
@@ -325,6 +347,7 @@ impl Graph<'_> {
         let (x, share) = (amount::share(spot.left, whole), amount::share(place.total, whole));
         let share = if spot.place == 0 { 1.0 } else { share };
         let inlined = if place.is_inlined { " i" } else { "" };
+        let narrow = if share * WIDTH < BORDERED { " n" } else { "" };
         let colour = match (&self.change, self.hues) {
             (Some(change), _) => change.class(place),
             (None, Some(hues)) => hues.class(function),
@@ -332,7 +355,7 @@ impl Graph<'_> {
         };
         let _ = write!(
             out,
-            "<svg class=\"f{inlined}\" x=\"{}%\" width=\"{}%\"><rect class=\"{colour}{}\"><title>{}",
+            "<svg class=\"f{inlined}{narrow}\" x=\"{}%\" width=\"{}%\"><rect class=\"{colour}{}\"><title>{}",
             places(x),
             places(share),
             shade(&function.name),
@@ -342,7 +365,7 @@ impl Graph<'_> {
         out.push_str("</title></rect>");
         let room = ((share * WIDTH - 2.0 * MARGIN) / GLYPH) as usize;
         if room >= 3 {
-            let _ = write!(out, "<text x=\"{MARGIN}\" y=\"{}\">{}</text>", level - 5, xml(&cut(&name, room)));
+            let _ = write!(out, "<text x=\"{MARGIN}\" y=\"{}\">{}</text>", level - 5, xml(&fit(&name, room)));
         }
         out.push_str("</svg>");
     }
@@ -431,12 +454,23 @@ fn shade(name: &str) -> &'static str {
     ["", " s1", " s2"][(hash % 3) as usize]
 }
 
-/// So many characters, the cut marked.
+/// So many characters, cut at the end.
 fn cut(text: &str, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         None => text.to_owned(),
         Some(_) => text.chars().take(chars.saturating_sub(1)).chain(['…']).collect(),
     }
+}
+
+/// So many characters, cut in the midst: names begin with where a function is and end with what it is.
+fn fit(name: &str, chars: usize) -> String {
+    let all: Vec<char> = name.chars().collect();
+    if all.len() <= chars {
+        return name.to_owned();
+    }
+    let head = chars / 3;
+    let tail = chars.saturating_sub(head + 1);
+    all[..head].iter().chain(&['…']).chain(&all[all.len() - tail..]).collect()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
         crate::report::html::STYLE,
         flame::STYLE
     )?;
-    writeln!(out, "<p class=\"verdict\">{}</p>", xml(&text::verdict(profile)))?;
+    writeln!(out, "<p class=\"verdict\">{}</p>", xml(&text::summary(profile)))?;
     if !profile.at.is_empty() {
         let lasted = match profile.duration_ns {
             0 => String::new(),
@@ -96,7 +96,7 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
     let name = xml(&transcript::line(&profile.kinds[kind].name));
     writeln!(out, "<h2>{name} <span class=\"dim\">{}</span></h2>", amount::value(total, unit))?;
     let look = Look { is_embedded: true, is_icicle: true, roots };
-    out.write_all(flame::write(profile, kind, look).as_bytes())?;
+    writeln!(out, "<div class=\"graph\">{}</div>", flame::write(profile, kind, look))?;
     let mut names = Names::new();
     let tree = Tree::of(profile, kind, Roots::Code, &mut names);
     writeln!(

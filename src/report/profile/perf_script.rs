@@ -42,6 +42,13 @@ struct Sample<'a> {
     frames: Vec<Frame>,
 }
 
+/// What is not a sample.
+#[derive(Default)]
+struct Beside {
+    modules: Modules,
+    lost: u64,
+}
+
 /// Whether a text looks like it.
 pub(crate) fn is_it(text: &str) -> bool {
     text.lines().filter(|line| !is_remark(line)).take(1).any(|line| head(line).is_some())
@@ -53,17 +60,29 @@ fn is_remark(line: &str) -> bool {
 
 /// Reads it: a kind for each event, by its periods where there are some, and one of samples.
 pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
-    let mut modules = Modules::default();
+    let mut beside = Beside::default();
     let mut events: Vec<&str> = Vec::new();
     let mut samples: Vec<Sample<'_>> = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !is_remark(line)) {
         let flaw = |why| PerfError { line: at + 1, why };
-        if line.starts_with([' ', '\t'])
-            && let Some(frame) = frame(line.trim(), &mut modules)
-        {
+        if let Some((_, record)) = line.split_once(": PERF_RECORD_") {
+            let lost = record.strip_prefix("LOST").and_then(|rest| rest.split_whitespace().last()?.parse().ok());
+            beside.lost += lost.unwrap_or(0);
+            continue;
+        }
+        // A command may be indented too, but then a time follows.
+        if line.starts_with([' ', '\t']) && head(line).is_none() {
             let sample = samples.last_mut().ok_or(flaw("a frame stands before the first sample"))?;
-            if sample.frames.len() < DEPTH_MAX {
-                sample.frames.push(frame);
+            if let Some(frame) = frame(line.trim(), &mut beside.modules) {
+                if sample.frames.len() < DEPTH_MAX {
+                    sample.frames.push(frame);
+                }
+            } else {
+                let flaw = flaw("neither a frame nor the source line of one");
+                let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) else {
+                    return Err(flaw);
+                };
+                (last.file, last.line) = (Some(file.to_owned()), Some(line));
             }
             continue;
         }
@@ -76,13 +95,15 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
             }
             None => return Err(flaw("there are too many events")),
         };
-        let frames = frame(head.rest, &mut modules).into_iter().collect();
+        // What a tracepoint says of itself never ends in a module.
+        let only = head.rest.ends_with(')').then(|| frame(head.rest, &mut beside.modules));
+        let frames = only.flatten().into_iter().collect();
         samples.push(Sample { head, event, frames });
     }
-    Ok(build(&events, samples, modules))
+    Ok(build(&events, samples, beside))
 }
 
-fn build(events: &[&str], samples: Vec<Sample<'_>>, modules: Modules) -> Profile {
+fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
     let mut kinds: Vec<Kind> = events
         .iter()
         .map(|event| match is_clock(event) {
@@ -93,7 +114,7 @@ fn build(events: &[&str], samples: Vec<Sample<'_>>, modules: Modules) -> Profile
     kinds.push(Kind { name: "samples".to_owned(), unit: Unit::Count });
     let last = kinds.len() - 1;
     let mut builder = Builder::new(kinds);
-    builder.profile.modules = modules.all;
+    builder.profile.modules = beside.modules.all;
     let mut threads: HashMap<Thread, u32> = HashMap::new();
     let (mut first, mut end, mut count, mut unknown) = (u64::MAX, 0, 0, 0);
     for Sample { head, event, mut frames } in samples {
@@ -126,7 +147,7 @@ fn build(events: &[&str], samples: Vec<Sample<'_>>, modules: Modules) -> Profile
     profile.duration_ns = end.saturating_sub(first);
     let quality = &mut profile.quality;
     quality.sampler = format!("perf, {}", events.join(" and "));
-    (quality.samples, quality.unknown) = (count, unknown);
+    (quality.samples, quality.unknown, quality.lost) = (count, unknown, beside.lost);
     quality.is_foreign = true;
     profile
 }
@@ -191,14 +212,9 @@ impl Modules {
 
 /// `2724a __libc_start_call_main+0x7a (/usr/lib/libc.so.6)`
 fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
-    let (address, rest) = text.split_once([' ', '\t'])?;
+    let (address, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
     u64::from_str_radix(address, 16).ok()?;
-    let rest = rest.trim();
-    let inner = rest.strip_suffix(')')?;
-    // A path may itself end in ` (deleted)`.
-    let end = inner.strip_suffix(" (deleted)").map_or(inner.len(), str::len);
-    let open = inner[..end].rfind(" (").map(|at| at + 1).or_else(|| inner.starts_with('(').then_some(0))?;
-    let (symbol, path) = (inner[..open].trim(), inner[open + 1..].trim());
+    let (symbol, path) = module(rest.trim()).unwrap_or((rest.trim(), ""));
     if path == "inlined" {
         return Some(Frame { name: symbol.to_owned(), is_inlined: true, ..Frame::default() });
     }
@@ -218,9 +234,26 @@ fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
         (true, _, _) => Origin::Jit,
         (_, true, _) => Origin::Kernel,
         (_, _, true) => Origin::Native,
-        _ => Origin::Unknown,
+        _ if name == "[unknown]" => Origin::Unknown,
+        _ => Origin::Native,
     };
     Some(Frame { name, module, origin, ..Frame::default() })
+}
+
+/// `symbol (path)` apart.
+fn module(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_suffix(')')?;
+    // A path may itself end in ` (deleted)`.
+    let end = inner.strip_suffix(" (deleted)").map_or(inner.len(), str::len);
+    let open = inner[..end].rfind(" (").map(|at| at + 1).or_else(|| inner.starts_with('(').then_some(0))?;
+    Some((inner[..open].trim(), inner[open + 1..].trim()))
+}
+
+/// `main.c:12`, which stands below a frame on demand.
+fn source(text: &str) -> Option<(&str, u32)> {
+    let (file, line) = text.rsplit_once(':')?;
+    let line = line.parse().ok().filter(|line| *line > 0)?;
+    (!file.is_empty()).then_some((file, line))
 }
 
 /// Without `+0x7a`.
@@ -273,6 +306,8 @@ mod tests {
         assert_eq!(read("3 [unknown] ([unknown])"), found("[unknown]", Origin::Unknown, false));
         assert_eq!(read("4 h (inlined)"), found("h", Origin::Native, true));
         assert_eq!(read("5 JS:*run a.js:1 (/tmp/perf-3.map)"), found("JS:*run a.js:1", Origin::Jit, false));
+        assert_eq!(read("7f01"), found("[unknown]", Origin::Unknown, false));
+        assert_eq!(read("6 only_a_symbol"), found("only_a_symbol", Origin::Native, false));
         assert_eq!(read("not a frame"), None);
         assert_eq!(modules.all[1].path, "/tmp/a (deleted)");
     }
@@ -291,6 +326,16 @@ mod tests {
         for name in ["alpha", "beta", "rec", "main"] {
             assert!(profile.frames.iter().any(|frame| frame.name == name), "{name}");
         }
+    }
+
+    #[test]
+    fn losses_and_source_lines_are_read() {
+        let text = "a 7 1.5: 9 cycles: \n\t 12 f+0x1 (/bin/a)\n  a.c:12\n\na 7 1.6: PERF_RECORD_LOST lost 5\n";
+        let profile = read(text).expect("samples");
+        assert_eq!((profile.frames[0].file.as_deref(), profile.frames[0].line), (Some("a.c"), Some(12)));
+        assert_eq!((profile.quality.lost, profile.total(0), profile.total(1)), (5, 9, 1));
+        let refused = read("\t 12 f (/bin/a)\n").expect_err("no sample").to_string();
+        assert_eq!(refused, "line 1 is not of `perf script`: a frame stands before the first sample");
     }
 
     proptest! {

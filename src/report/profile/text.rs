@@ -72,8 +72,16 @@ pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
     all
 }
 
+/// What was profiled, and [`summary`].
+fn verdict(profile: &Profile) -> String {
+    match transcript::line(&profile.title) {
+        title if title.is_empty() => summary(profile),
+        title => format!("{title}: {}", summary(profile)),
+    }
+}
+
 /// What took most, of the first kind that has something; or that there is nothing, and why.
-pub(crate) fn verdict(profile: &Profile) -> String {
+pub(crate) fn summary(profile: &Profile) -> String {
     let Some((at, kind)) = kinds(profile).first().and_then(|at| Some((*at, profile.kinds.get(*at)?))) else {
         return nothing(profile);
     };
@@ -86,10 +94,6 @@ pub(crate) fn verdict(profile: &Profile) -> String {
         0 => String::new(),
         ns => format!(" in {}", amount::value(ns, Unit::Nanoseconds)),
     };
-    let title = match transcript::line(&profile.title) {
-        title if title.is_empty() => String::new(),
-        title => format!("{title}: "),
-    };
     let top = shares.first().map(|share| {
         let name = transcript::line(&names.all[share.function as usize].name);
         let percent = amount::percent(amount::share(share.own, total));
@@ -97,7 +101,7 @@ pub(crate) fn verdict(profile: &Profile) -> String {
         let points = points.map(|points| format!(" (+-{:.1})", points * 100.0)).unwrap_or_default();
         format!(", most in {name}: {percent}{points}")
     });
-    format!("{title}{whole}{when}{}", top.unwrap_or_default())
+    format!("{whole}{when}{}", top.unwrap_or_default())
 }
 
 fn nothing(profile: &Profile) -> String {
