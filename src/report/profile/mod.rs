@@ -11,7 +11,6 @@ pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod perf_script;
 pub(crate) mod pprof;
-mod protobuf;
 pub(crate) mod quality;
 pub(crate) mod speedscope;
 pub(crate) mod text;

@@ -5,11 +5,14 @@ use std::io::{self, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::model::profile::{List, Profile, Timeline, Unit};
+use crate::model::profile::{Profile, Unit};
 use crate::report::profile::tree::{Function, Names, Roots, Share, Tree};
-use crate::report::profile::{amount, quality, timeline};
+use crate::report::profile::{amount, quality};
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::{number, transcript};
+
+mod beside;
+mod paths;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +35,6 @@ impl Default for Extent {
 
 /// Columns of the four numbers of a row.
 const NUMBERS: usize = 35;
-/// Columns of a share in the tree.
-const SHARE: usize = 7;
-/// Branches of a tree that are still indented; deeper ones stand below each other.
-const INDENT_MAX: usize = 12;
-/// Steps of a timeline.
-const STEPS_MAX: usize = 48;
-/// A path goes on in its line while what is called took so much of its caller.
-const SAME: f64 = 0.995;
 
 /// Writes it.
 pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
@@ -49,9 +44,9 @@ pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &m
     for kind in kinds(profile) {
         write_kind(profile, kind, extent, layout, out)?;
     }
-    write_timelines(profile, layout, out)?;
+    beside::timelines(profile, layout, out)?;
     for list in &profile.tables.lists {
-        write_list(list, extent.top, layout, out)?;
+        beside::list(list, extent.top, layout, out)?;
     }
     writeln!(out)?;
     for sentence in quality::sentences(profile) {
@@ -138,8 +133,12 @@ fn write_kind(profile: &Profile, kind: usize, extent: &Extent, layout: &Layout, 
         let rest = amount::percent(amount::share(rest, total));
         writeln!(out, "{rest:>7} in {}", number::count(more as u64, "more function"))?;
     }
-    writeln!(out, "\n{}", layout.paint(Style::Dim, &format!("{:>SHARE$} hottest paths", "total")))?;
-    write_paths(&tree, &names, extent, layout, out)
+    writeln!(
+        out,
+        "\n{}",
+        layout.paint(Style::Dim, &format!("{:>width$} hottest paths", "total", width = paths::SHARE))
+    )?;
+    paths::write(&tree, &names, extent, layout, out)
 }
 
 fn write_share(
@@ -174,72 +173,6 @@ fn named(function: &Function, columns: usize, layout: &Layout) -> String {
     format!("{name} {}", layout.paint(Style::Dim, &module))
 }
 
-/// The tree from the root on, the hottest first; what calls one thing only shares its line.
-fn write_paths(tree: &Tree, names: &Names, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let total = tree.total();
-    let floor = (total as f64 * extent.share_min).max(1.0) as u64;
-    let hottest = |place: u32| {
-        let mut calls = tree.places[place as usize].calls.clone();
-        calls.retain(|call| tree.places[*call as usize].total >= floor);
-        calls.sort_by_key(|call| tree.places[*call as usize].total);
-        calls
-    };
-    let mut open: Vec<(u32, usize)> = hottest(0).into_iter().map(|place| (place, 0)).collect();
-    let mut left = extent.lines;
-    while let Some((place, indent)) = open.pop() {
-        if left == 0 {
-            let text = format!("{:>SHARE$} and {}", "", number::count(open.len() as u64 + 1, "more path"));
-            return writeln!(out, "{}", layout.paint(Style::Dim, &text));
-        }
-        left -= 1;
-        let mut chain = vec![place];
-        let mut last = place;
-        let below = loop {
-            let below = hottest(last);
-            let is_same =
-                |call: &u32| tree.places[*call as usize].total as f64 >= tree.places[last as usize].total as f64 * SAME;
-            match below.as_slice() {
-                [only] if is_same(only) => {
-                    last = *only;
-                    chain.push(last);
-                }
-                _ => break below,
-            }
-        };
-        let percent = amount::percent(amount::share(tree.places[place as usize].total, total));
-        let margin = "  ".repeat(indent.min(INDENT_MAX));
-        let columns = layout.width.saturating_sub(SHARE + 1 + margin.len()).max(8);
-        let chain: Vec<&Function> =
-            chain.iter().map(|place| &names.all[tree.places[*place as usize].function as usize]).collect();
-        writeln!(out, "{percent:>SHARE$} {margin}{}", chained(&chain, columns, layout))?;
-        open.extend(below.into_iter().map(|call| (call, indent + 1)));
-    }
-    Ok(())
-}
-
-/// `main > run > parse`; without those in the midst if there is no room, and the callers before the last are cut.
-fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
-    let mark = " > ";
-    let mut names: Vec<String> = Vec::new();
-    let mut at = 0;
-    while let Some(function) = chain.get(at) {
-        let same = chain[at..].iter().take_while(|next| *next == function).count();
-        let times = if same > 1 { format!(" x{same}") } else { String::new() };
-        names.push(format!("{}{times}", transcript::line(&function.name)));
-        at += same;
-    }
-    let whole = names.join(mark);
-    if whole.width() <= columns || names.len() == 1 {
-        return shorten(&whole, columns, layout);
-    }
-    let [first, middle @ .., last] = names.as_slice() else { return layout.cut(&whole, columns) };
-    // The last is where the path goes on: it has the room it needs, up to two thirds.
-    let last = shorten(last, columns * 2 / 3, layout);
-    let gap = if middle.is_empty() { mark.to_owned() } else { format!("{mark}({}){mark}", middle.len()) };
-    let room = columns.saturating_sub(last.width() + gap.len());
-    if room < 4 { last } else { format!("{}{gap}{last}", shorten(first, room, layout)) }
-}
-
 /// A name cut in its midst: it begins with where the function is and ends with what it is.
 pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
     if name.width() <= columns {
@@ -257,80 +190,6 @@ pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
         tail.push(c);
     }
     head + &tail.iter().rev().collect::<String>()
-}
-
-fn write_timelines(profile: &Profile, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let all: Vec<(&Timeline, timeline::Steps)> = profile
-        .tables
-        .timelines
-        .iter()
-        .filter_map(|line| Some((line, timeline::steps(line, room(layout), profile.duration_ns)?)))
-        .collect();
-    if !all.is_empty() {
-        writeln!(out)?;
-    }
-    for (line, steps) in all {
-        let name = layout.cut(&transcript::line(&line.name), 10);
-        let curve: String = steps.filled().into_iter().map(|value| glyph(steps.height(value), layout)).collect();
-        let (min, max) = (amount::mean(steps.min, line.unit), amount::mean(steps.max, line.unit));
-        writeln!(out, "{} {curve} {min} to {max}", pad(&name, 10))?;
-    }
-    Ok(())
-}
-
-fn room(layout: &Layout) -> usize {
-    layout.width.saturating_sub(34).clamp(8, STEPS_MAX)
-}
-
-fn glyph(height: f64, layout: &Layout) -> char {
-    let glyphs = if layout.unicode {
-        ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
-    } else {
-        ['_', '.', ':', '-', '=', '+', '*', '#']
-    };
-    glyphs[((height * 7.0).round() as usize).min(7)]
-}
-
-fn write_list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let cells: Vec<(Vec<String>, String)> = list
-        .rows
-        .iter()
-        .take(top)
-        .map(|(name, values)| {
-            let cell = |(column, value): (&crate::model::profile::Kind, &u64)| amount::value(*value, column.unit);
-            let cells = list.columns.iter().zip(values).map(cell);
-            (cells.collect(), transcript::line(name))
-        })
-        .collect();
-    let heads: Vec<String> = list.columns.iter().map(|column| transcript::line(&column.name)).collect();
-    let widths: Vec<usize> = heads
-        .iter()
-        .enumerate()
-        .map(|(at, head)| {
-            let widest = cells.iter().filter_map(|(cells, _)| cells.get(at)).map(|cell| cell.width()).max();
-            head.width().max(widest.unwrap_or(0)).max(7)
-        })
-        .collect();
-    let used: usize = widths.iter().map(|width| width + 1).sum();
-    let line = |cells: &[String], name: &str| {
-        let mut text = String::new();
-        for (at, width) in widths.iter().enumerate() {
-            let cell = cells.get(at).map_or("", String::as_str);
-            text.push_str(&" ".repeat(width.saturating_sub(cell.width())));
-            text.push_str(cell);
-            text.push(' ');
-        }
-        text + &layout.cut(name, layout.width.saturating_sub(used).max(8))
-    };
-    writeln!(out, "\n{}", layout.paint(Style::Strong, &transcript::line(&list.name)))?;
-    writeln!(out, "{}", layout.paint(Style::Dim, &line(&heads, &transcript::line(&list.of))))?;
-    for (cells, name) in &cells {
-        writeln!(out, "{}", line(cells, name))?;
-    }
-    match list.rows.len().saturating_sub(top) {
-        0 => Ok(()),
-        more => writeln!(out, "and {more} more"),
-    }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@
     // The midst goes: names begin with where a function is and end with what it is.
     function fit(name, room) {
       if (name.length <= room) { return name; }
-      var head = Math.floor(room / 3);
+      var head = room < 9 ? 0 : Math.floor(room / 3);
       return name.slice(0, head) + '\u2026' + name.slice(name.length - (room - head - 1));
     }
 

@@ -13,7 +13,7 @@ use crate::text::escape::xml;
 use crate::text::transcript;
 
 /// What this page has besides the look of every page.
-const OWN_STYLE: &str = include_str!("page.css");
+const OWN_STYLE: &str = include_str!("style.css");
 /// Rows of a table.
 const ROWS_MAX: usize = 200;
 /// Functions of a table.
