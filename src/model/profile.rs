@@ -217,6 +217,9 @@ pub struct Quality {
     pub truncated: u64,
     /// Samples whose innermost function has no name.
     pub unknown: u64,
+    /// The profile was read from a format that does not say what was lost or truncated: zeros mean nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_foreign: bool,
     /// Modules without names, by samples, and what brings them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nameless: Vec<Nameless>,

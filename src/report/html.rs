@@ -47,7 +47,7 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .broken,.cancelled,.interrupted{color:var(--warn)}.skipped,.not-run{color:var(--skip)}.dim{color:var(--dim)}\
 .verdict{font-size:1.15rem;margin:.3rem 0 0}.card{border:1px solid var(--line);border-left:4px solid var(--bad);border-radius:4px;\
 padding:.6rem .9rem;margin:.7rem 0}.card.warn{border-left-color:var(--warn)}ul{margin:.3rem 0;padding-left:1.2rem}\
-svg{width:100%;height:auto;display:block;background:var(--panel);border-radius:4px}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
+:where(svg:not(.f)){width:100%;height:auto;display:block;background:var(--panel);border-radius:4px}svg text{fill:var(--dim);font:11px system-ui,sans-serif}\
 svg .passed,svg .flaky{fill:var(--good)}svg .failed,svg .timed-out,svg .over-limit{fill:var(--bad)}\
 svg .broken,svg .cancelled,svg .interrupted{fill:var(--warn)}svg .skipped,svg .not-run{fill:var(--skip)}\
 svg .grid{stroke:var(--line)}svg .curve{fill:none;stroke:var(--curve);stroke-width:1.5}\

@@ -1,0 +1,349 @@
+//! What `perf script` prints: a line for each sample, its frames on indented lines below, the innermost first.
+//!
+//! Addresses are dropped: whether they are of the process or of the file depends on the version of perf. By default perf
+//! prints the thread only; its process is then taken to be of the same number.
+
+use std::collections::HashMap;
+
+use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
+use crate::report::profile::tree::file_name;
+
+/// Frames of a sample that are read.
+const DEPTH_MAX: usize = 10_000;
+/// Events that are told apart; a table of values has a column for each.
+const EVENTS_MAX: usize = 32;
+
+/// What is not as perf prints it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} is not of `perf script`: {why}")]
+pub(crate) struct PerfError {
+    /// From 1.
+    pub(crate) line: usize,
+    pub(crate) why: &'static str,
+}
+
+/// The line above the frames of a sample.
+#[derive(Debug, PartialEq, Eq)]
+struct Head<'a> {
+    comm: &'a str,
+    pid: u32,
+    tid: u32,
+    time_ns: Option<u64>,
+    event: &'a str,
+    period: Option<u64>,
+    /// What follows the event: the only frame, or the fields of a tracepoint.
+    rest: &'a str,
+}
+
+struct Sample<'a> {
+    head: Head<'a>,
+    event: usize,
+    /// The innermost first.
+    frames: Vec<Frame>,
+}
+
+/// What is not a sample.
+#[derive(Default)]
+struct Beside {
+    modules: Modules,
+    lost: u64,
+}
+
+/// Whether a text looks like it.
+pub(crate) fn is_it(text: &str) -> bool {
+    text.lines().filter(|line| !is_remark(line)).take(1).any(|line| head(line).is_some())
+}
+
+fn is_remark(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with('#')
+}
+
+/// Reads it: a kind for each event, by its periods where there are some, and one of samples.
+pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
+    let mut beside = Beside::default();
+    let mut events: Vec<&str> = Vec::new();
+    let mut samples: Vec<Sample<'_>> = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !is_remark(line)) {
+        let flaw = |why| PerfError { line: at + 1, why };
+        if let Some((_, record)) = line.split_once(": PERF_RECORD_") {
+            let lost = record.strip_prefix("LOST").and_then(|rest| rest.split_whitespace().last()?.parse().ok());
+            beside.lost += lost.unwrap_or(0);
+            continue;
+        }
+        // A command may be indented too, but then a time follows.
+        if line.starts_with([' ', '\t']) && head(line).is_none() {
+            let sample = samples.last_mut().ok_or(flaw("a frame stands before the first sample"))?;
+            if let Some(frame) = frame(line.trim(), &mut beside.modules) {
+                if sample.frames.len() < DEPTH_MAX {
+                    sample.frames.push(frame);
+                }
+            } else {
+                let flaw = flaw("neither a frame nor the source line of one");
+                let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) else {
+                    return Err(flaw);
+                };
+                (last.file, last.line) = (Some(file.to_owned()), Some(line));
+            }
+            continue;
+        }
+        let head = head(line).ok_or(flaw("neither a sample nor a frame of one"))?;
+        let event = match events.iter().position(|event| *event == head.event) {
+            Some(event) => event,
+            None if events.len() < EVENTS_MAX => {
+                events.push(head.event);
+                events.len() - 1
+            }
+            None => return Err(flaw("there are too many events")),
+        };
+        // What a tracepoint says of itself never ends in a module.
+        let only = head.rest.ends_with(')').then(|| frame(head.rest, &mut beside.modules));
+        let frames = only.flatten().into_iter().collect();
+        samples.push(Sample { head, event, frames });
+    }
+    Ok(build(&events, samples, beside))
+}
+
+fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
+    let mut kinds: Vec<Kind> = events
+        .iter()
+        .map(|event| match is_clock(event) {
+            true => Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds },
+            false => Kind { name: (*event).to_owned(), unit: Unit::Count },
+        })
+        .collect();
+    kinds.push(Kind { name: "samples".to_owned(), unit: Unit::Count });
+    let last = kinds.len() - 1;
+    let mut builder = Builder::new(kinds);
+    builder.profile.modules = beside.modules.all;
+    let mut threads: HashMap<Thread, u32> = HashMap::new();
+    let (mut first, mut end, mut count, mut unknown) = (u64::MAX, 0, 0, 0);
+    for Sample { head, event, mut frames } in samples {
+        if frames.is_empty() {
+            frames.push(Frame { name: "[no stack]".to_owned(), origin: Origin::Unknown, ..Frame::default() });
+        }
+        unknown += u64::from(frames[0].name.starts_with('['));
+        count += 1;
+        if let Some(time) = head.time_ns {
+            (first, end) = (first.min(time), end.max(time));
+        }
+        let name = head.comm.to_owned();
+        let thread = Thread { pid: head.pid, tid: head.tid, process: name.clone(), name, task: None };
+        let next = threads.len() as u32;
+        let thread = *threads.entry(thread).or_insert_with_key(|thread| {
+            builder.profile.threads.push(thread.clone());
+            next
+        });
+        let mut node = None;
+        for frame in frames.into_iter().rev() {
+            let frame = builder.frame(frame);
+            node = Some(builder.node(node, frame));
+        }
+        if let Some(node) = node {
+            builder.add(node, Some(thread), event, head.period.unwrap_or(1));
+            builder.add(node, Some(thread), last, 1);
+        }
+    }
+    let mut profile = builder.build();
+    profile.duration_ns = end.saturating_sub(first);
+    let quality = &mut profile.quality;
+    quality.sampler = format!("perf, {}", events.join(" and "));
+    (quality.samples, quality.unknown, quality.lost) = (count, unknown, beside.lost);
+    quality.is_foreign = true;
+    profile
+}
+
+fn is_clock(event: &str) -> bool {
+    ["cpu-clock", "task-clock"].iter().any(|clock| event.split(':').next() == Some(clock))
+}
+
+/// `comm pid/tid [cpu] 12.345678: 250000 event: rest`; pid, cpu and period may be absent.
+fn head(line: &str) -> Option<Head<'_>> {
+    let words: Vec<(usize, &str)> = words(line).collect();
+    let time = words.iter().position(|(_, word)| time(word).is_some())?;
+    let mut at = time.checked_sub(1)?;
+    if words[at].1.starts_with('[') {
+        at = at.checked_sub(1)?;
+    }
+    let (pid, tid) = words[at].1.split_once('/').unwrap_or((words[at].1, words[at].1));
+    // The kernel's own idle task has no number but -1 in some versions.
+    let number = |text: &str| if text == "-1" { Some(0) } else { text.parse().ok() };
+    let (pid, tid) = (number(pid)?, number(tid)?);
+    let mut next = time + 1;
+    let period = words.get(next).and_then(|(_, word)| word.parse().ok());
+    next += usize::from(period.is_some());
+    let (start, event) = words.get(next)?;
+    let rest = &line[start + event.len()..];
+    let event = event.strip_suffix(':')?.trim_end_matches(':');
+    let comm = line[..words[at].0].trim();
+    let comm = if comm.is_empty() { "[no name]" } else { comm };
+    Some(Head { comm, pid, tid, time_ns: self::time(words[time].1), event, period, rest: rest.trim() })
+}
+
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    line.split_ascii_whitespace().map(|word| (word.as_ptr() as usize - line.as_ptr() as usize, word))
+}
+
+/// `1331.950175:` in nanoseconds.
+fn time(word: &str) -> Option<u64> {
+    let (seconds, part) = word.strip_suffix(':')?.split_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(seconds) || !is_number(part) || part.len() > 9 {
+        return None;
+    }
+    let part = part.parse::<u64>().ok()? * 10u64.pow(9 - part.len() as u32);
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(part)
+}
+
+#[derive(Default)]
+struct Modules {
+    all: Vec<Module>,
+    known: HashMap<String, u32>,
+}
+
+impl Modules {
+    fn index(&mut self, path: &str) -> u32 {
+        let next = self.all.len() as u32;
+        *self.known.entry(path.to_owned()).or_insert_with(|| {
+            self.all.push(Module { path: path.to_owned(), build_id: String::new() });
+            next
+        })
+    }
+}
+
+/// `2724a __libc_start_call_main+0x7a (/usr/lib/libc.so.6)`
+fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
+    let (address, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+    u64::from_str_radix(address, 16).ok()?;
+    let (symbol, path) = module(rest.trim()).unwrap_or((rest.trim(), ""));
+    if path == "inlined" {
+        return Some(Frame { name: symbol.to_owned(), is_inlined: true, ..Frame::default() });
+    }
+    let has_module = !path.is_empty() && path != "[unknown]";
+    let module = has_module.then(|| modules.index(path));
+    let file = file_name(path);
+    let is_kernel = file.starts_with("[kernel") || file.starts_with("[guest.kernel") || file.ends_with(".ko");
+    let is_kernel_module = path.starts_with('[') && !["[vdso]", "[heap]", "[stack]", "[unknown]"].contains(&path);
+    let is_jit = file.starts_with("perf-") && file.ends_with(".map") || path.starts_with("[JIT]") || path == "//anon";
+    let name = match strip_offset(symbol) {
+        "" | "[unknown]" if !has_module => "[unknown]".to_owned(),
+        "" | "[unknown]" if file.starts_with('[') => file.to_owned(),
+        "" | "[unknown]" => format!("[{file}]"),
+        name => name.to_owned(),
+    };
+    let origin = match (is_jit, is_kernel || is_kernel_module, has_module) {
+        (true, _, _) => Origin::Jit,
+        (_, true, _) => Origin::Kernel,
+        (_, _, true) => Origin::Native,
+        _ if name == "[unknown]" => Origin::Unknown,
+        _ => Origin::Native,
+    };
+    Some(Frame { name, module, origin, ..Frame::default() })
+}
+
+/// `symbol (path)` apart.
+fn module(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_suffix(')')?;
+    // A path may itself end in ` (deleted)`.
+    let end = inner.strip_suffix(" (deleted)").map_or(inner.len(), str::len);
+    let open = inner[..end].rfind(" (").map(|at| at + 1).or_else(|| inner.starts_with('(').then_some(0))?;
+    Some((inner[..open].trim(), inner[open + 1..].trim()))
+}
+
+/// `main.c:12`, which stands below a frame on demand.
+fn source(text: &str) -> Option<(&str, u32)> {
+    let (file, line) = text.rsplit_once(':')?;
+    let line = line.parse().ok().filter(|line| *line > 0)?;
+    (!file.is_empty()).then_some((file, line))
+}
+
+/// Without `+0x7a`.
+fn strip_offset(symbol: &str) -> &str {
+    match symbol.rsplit_once("+0x") {
+        Some((name, offset)) if !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_hexdigit()) => name,
+        _ => symbol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Head, Modules, frame, head, is_it, read};
+    use crate::model::profile::{Origin, Unit};
+
+    #[test]
+    fn heads_of_all_fashions_are_read() {
+        let expected = Head {
+            comm: "fix me",
+            pid: 20924,
+            tid: 20925,
+            time_ns: Some(1_331_950_175_000),
+            event: "cpu-clock",
+            period: Some(5_025_125),
+            rest: "",
+        };
+        assert_eq!(head("fix me 20924/20925  1331.950175:    5025125 cpu-clock: "), Some(expected));
+        let trace =
+            head("swapper     0 [001] 12.000000001: sched:sched_switch: prev_comm=a next_pid=2").expect("a head");
+        assert_eq!((trace.comm, trace.event, trace.period), ("swapper", "sched:sched_switch", None));
+        let user = head("a 7 [000]  3.1: 9 cycles:u:  7f01 main+0x1 (/bin/a)").expect("a head");
+        assert_eq!((user.event, user.rest), ("cycles:u", "7f01 main+0x1 (/bin/a)"));
+        assert_eq!(head("main;f 3"), None);
+    }
+
+    #[test]
+    fn frames_of_all_fashions_are_read() {
+        let mut modules = Modules::default();
+        let mut read = |text: &str| {
+            let frame = frame(text, &mut modules)?;
+            Some((frame.name, frame.origin, frame.is_inlined))
+        };
+        let found = |name: &str, origin, is_inlined| Some((name.to_owned(), origin, is_inlined));
+        assert_eq!(read("1175 f(int, char*)+0x21 (/tmp/fix me)"), found("f(int, char*)", Origin::Native, false));
+        assert_eq!(read("1 g (/tmp/a (deleted))"), found("g", Origin::Native, false));
+        assert_eq!(read("ffff81 do_idle+0x1 ([kernel.kallsyms])"), found("do_idle", Origin::Kernel, false));
+        assert_eq!(read("2 [unknown] (/lib/libz.so.1)"), found("[libz.so.1]", Origin::Native, false));
+        assert_eq!(read("3 [unknown] ([unknown])"), found("[unknown]", Origin::Unknown, false));
+        assert_eq!(read("4 h (inlined)"), found("h", Origin::Native, true));
+        assert_eq!(read("5 JS:*run a.js:1 (/tmp/perf-3.map)"), found("JS:*run a.js:1", Origin::Jit, false));
+        assert_eq!(read("7f01"), found("[unknown]", Origin::Unknown, false));
+        assert_eq!(read("6 only_a_symbol"), found("only_a_symbol", Origin::Native, false));
+        assert_eq!(read("not a frame"), None);
+        assert_eq!(modules.all[1].path, "/tmp/a (deleted)");
+    }
+
+    #[test]
+    fn a_recording_is_read_whole() {
+        let text = include_str!("../../../tests/data/profile/perf-script.txt");
+        assert!(is_it(text));
+        let profile = read(text).expect("perf wrote it");
+        assert_eq!(profile.flaw(), None);
+        assert_eq!((profile.kinds[0].name.as_str(), profile.kinds[0].unit), ("cpu", Unit::Nanoseconds));
+        let heads = text.lines().filter(|line| line.contains("cpu-clock")).count() as u64;
+        assert_eq!((profile.total(1), profile.quality.samples), (heads, heads));
+        assert_eq!(profile.total(0), heads * 5_025_125);
+        assert_eq!(profile.threads[0].process, "fix me");
+        for name in ["alpha", "beta", "rec", "main"] {
+            assert!(profile.frames.iter().any(|frame| frame.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn losses_and_source_lines_are_read() {
+        let text = "a 7 1.5: 9 cycles: \n\t 12 f+0x1 (/bin/a)\n  a.c:12\n\na 7 1.6: PERF_RECORD_LOST lost 5\n";
+        let profile = read(text).expect("samples");
+        assert_eq!((profile.frames[0].file.as_deref(), profile.frames[0].line), (Some("a.c"), Some(12)));
+        assert_eq!((profile.quality.lost, profile.total(0), profile.total(1)), (5, 9, 1));
+        let refused = read("\t 12 f (/bin/a)\n").expect_err("no sample").to_string();
+        assert_eq!(refused, "line 1 is not of `perf script`: a frame stands before the first sample");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([a-z0-9.:/ \\t()\\[\\]+x-]{0,40}\n){0,9}") {
+            if let Ok(profile) = read(&format!("a 1 1.0: 1 cycles: \n{text}")) {
+                prop_assert_eq!(profile.flaw(), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The format of pprof: gzip'd protocol buffers, as `go tool pprof` and its many relatives read it.
+//! Fields: <https://github.com/google/pprof/blob/main/proto/profile.proto>.
+//!
+//! Frames that were inlined share a location with the function they were put into, as lines of it. Functions have no
+//! "system name": google/pprof takes such names for demangled already and leaves them whole; otherwise it cuts everything
+//! between `<` and `>` out, which leaves `::fmt` of Rust's `<T as U>::fmt`.
+//!
+//! The reader takes what fits the model: thread and process labels, comments as notes. What it drops it says in a note.
+
+use std::io::{Read, Write};
+
+pub(crate) use read::read;
+
+use crate::model::profile::Profile;
+use protobuf::Flaw;
+
+mod protobuf;
+mod read;
+mod write;
+
+/// Bytes that a packed file may have unpacked.
+pub(crate) const UNPACKED_MAX: u64 = 512 << 20;
+/// Functions of one location.
+const LINES_MAX: usize = 10_000;
+
+/// Why bytes are no profile of this format.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PprofError {
+    #[error("gzip: {0}")]
+    Gzip(std::io::Error),
+    #[error("more than {UNPACKED_MAX} bytes when unpacked")]
+    Large,
+    #[error("not a pprof file: {0}")]
+    Message(#[from] FlawOf),
+    #[error("not a pprof file: {0}")]
+    Meaning(String),
+}
+
+/// What is wrong with the bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct FlawOf(Flaw);
+
+impl From<Flaw> for PprofError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Message(FlawOf(flaw))
+    }
+}
+
+/// The bytes of a `.pb.gz` file.
+pub(crate) fn write(profile: &Profile) -> Vec<u8> {
+    gzip(&write::message(profile))
+}
+
+/// Packs bytes with gzip.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 3), flate2::Compression::new(4));
+    // Memory takes everything; an error would leave an empty file, which no reader takes for a profile.
+    writer.write_all(bytes).and_then(|()| writer.finish()).unwrap_or_default()
+}
+
+/// Unpacks gzip up to [`UNPACKED_MAX`].
+pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, PprofError> {
+    let mut out = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes).take(UNPACKED_MAX + 1).read_to_end(&mut out).map_err(PprofError::Gzip)?;
+    if out.len() as u64 > UNPACKED_MAX { Err(PprofError::Large) } else { Ok(out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{gunzip, read, write};
+    use crate::model::profile::{Origin, Profile};
+    use crate::report::profile::sample;
+
+    /// Stacks of a kind with what they took: what must survive.
+    fn stacks(profile: &Profile, kind: usize) -> Vec<(Vec<String>, u64)> {
+        let mut all = std::collections::BTreeMap::<Vec<String>, u64>::new();
+        for row in profile.rows.iter().filter(|row| row.values[kind] > 0) {
+            let name = |name: &str| if name.is_empty() { "?".to_owned() } else { name.to_owned() };
+            *all.entry(profile.stack(row.node).map(|frame| name(&frame.name)).collect()).or_default() +=
+                row.values[kind];
+        }
+        all.into_iter().collect()
+    }
+
+    #[test]
+    fn everything_that_the_format_has_survives() {
+        let profile = sample::rich();
+        let back = read(&write(&profile)).expect("our own file");
+        assert_eq!(back.flaw(), None);
+        assert_eq!(
+            (back.kinds.clone(), back.duration_ns, back.at.clone()),
+            (profile.kinds.clone(), 2_500_000_000, profile.at.clone())
+        );
+        assert_eq!(back.modules, profile.modules);
+        assert!(back.threads.len() == 2 && profile.threads.iter().all(|thread| back.threads.contains(thread)));
+        for kind in 0..2 {
+            assert_eq!(stacks(&back, kind), stacks(&profile, kind));
+        }
+        let inlined = back.frames.iter().find(|frame| frame.is_inlined).expect("an inlined frame");
+        assert_eq!((inlined.name.as_str(), inlined.line), ("memchr<&str, 'a'>", Some(30)));
+        assert_eq!(back.frames.iter().find(|frame| frame.name == "vfs_read").map(|f| f.origin), Some(Origin::Kernel));
+        assert!(back.quality.notes.iter().any(|note| note.contains("999 samples a second asked")));
+    }
+
+    #[test]
+    fn the_default_type_comes_first() {
+        let mut profile = sample::rich();
+        let total = profile.total(1);
+        super::read::put_first(&mut profile, "alloc_space");
+        assert_eq!((profile.kinds[0].name.as_str(), profile.total(0)), ("alloc_space", total));
+    }
+
+    #[test]
+    fn a_file_that_lacks_something_is_refused_with_the_reason() {
+        let refused = |bytes: &[u8]| read(bytes).expect_err("not a profile").to_string();
+        assert_eq!(refused(b""), "not a pprof file: it has no table of texts");
+        assert_eq!(refused(&[0x32, 0]), "not a pprof file: it says not what its values are");
+        assert_eq!(refused(&[0x0a, 9]), "not a pprof file: it ends in the midst of a field");
+        assert_eq!(refused(&[0x0a, 2, 0x08, 7, 0x32, 0]), "not a pprof file: text 7 is not there");
+        let sample = [0x0a, 0, 0x12, 6, 0x0a, 1, 5, 0x12, 1, 1, 0x32, 0];
+        assert_eq!(refused(&sample), "not a pprof file: location 5 is not there");
+        let packed = write(&sample::rich());
+        assert!(refused(&packed[..packed.len() / 2]).starts_with("gzip: "));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn values_survive(profile in sample::any_profile()) {
+            let back = read(&write(&profile)).expect("our own file");
+            prop_assert_eq!(back.flaw(), None);
+            for kind in 0..2 {
+                prop_assert_eq!(back.total(kind), profile.total(kind));
+            }
+        }
+
+        #[test]
+        fn damaged_files_are_read_or_refused(at in any::<usize>(), byte: u8) {
+            let mut bytes = gunzip(&write(&sample::rich())).expect("our own file");
+            let len = bytes.len();
+            bytes[at % len] = byte;
+            if let Ok(profile) = read(&bytes) {
+                prop_assert_eq!(profile.flaw(), None);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+        }
+    }
+}

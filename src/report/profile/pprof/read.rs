@@ -1,0 +1,306 @@
+//! Reads pprof's format: strict in what a message is made of, bounded, and it says what it did not take over.
+
+use std::collections::HashMap;
+
+use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
+use crate::report::profile::pprof::protobuf::{Fields, Flaw, Value, numbers};
+use crate::report::profile::pprof::{LINES_MAX, PprofError, gunzip};
+use crate::report::profile::tree::file_name;
+
+/// Frames of all samples together that are read.
+const FRAMES_MAX: usize = 50_000_000;
+
+/// Messages of a file, still packed.
+#[derive(Default)]
+struct Parts<'a> {
+    types: Vec<&'a [u8]>,
+    samples: Vec<&'a [u8]>,
+    mappings: Vec<&'a [u8]>,
+    locations: Vec<&'a [u8]>,
+    functions: Vec<&'a [u8]>,
+    strings: Vec<&'a str>,
+    comments: Vec<u64>,
+    time_ns: u64,
+    duration_ns: u64,
+    default_type: u64,
+}
+
+/// Numbers of a message by field, its bytes dropped; the last one counts.
+fn fields<const N: usize>(bytes: &[u8]) -> Result<[u64; N], Flaw> {
+    let mut all = [0; N];
+    for field in Fields(bytes) {
+        let (field, value) = field?;
+        if let (Some(slot), Value::Number(number)) = (all.get_mut(field as usize), value) {
+            *slot = number;
+        }
+    }
+    Ok(all)
+}
+
+impl<'a> Parts<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Self, PprofError> {
+        let mut parts = Self::default();
+        for field in Fields(bytes) {
+            let (field, value) = field?;
+            match (field, value) {
+                (1, Value::Bytes(bytes)) => parts.types.push(bytes),
+                (2, Value::Bytes(bytes)) => parts.samples.push(bytes),
+                (3, Value::Bytes(bytes)) => parts.mappings.push(bytes),
+                (4, Value::Bytes(bytes)) => parts.locations.push(bytes),
+                (5, Value::Bytes(bytes)) => parts.functions.push(bytes),
+                (6, Value::Bytes(bytes)) => {
+                    let text = std::str::from_utf8(bytes);
+                    parts.strings.push(text.map_err(|_| PprofError::Meaning("a text is not UTF-8".to_owned()))?);
+                }
+                (9, Value::Number(number)) => parts.time_ns = number,
+                (10, Value::Number(number)) => parts.duration_ns = number,
+                (13, value) => numbers(field, value, &mut parts.comments)?,
+                (14, Value::Number(number)) => parts.default_type = number,
+                (1..=6 | 9 | 10 | 14, _) => return Err(Flaw::Field(field).into()),
+                _ => {}
+            }
+        }
+        match parts.strings.first() {
+            Some(&"") => Ok(parts),
+            _ => Err(PprofError::Meaning("it has no table of texts".to_owned())),
+        }
+    }
+
+    fn text(&self, index: u64) -> Result<&'a str, PprofError> {
+        let text = usize::try_from(index).ok().and_then(|index| self.strings.get(index));
+        text.copied().ok_or_else(|| PprofError::Meaning(format!("text {index} is not there")))
+    }
+}
+
+/// A unit of pprof as one of ours, and what its values are multiplied with.
+fn unit_of(word: &str) -> (Unit, u64) {
+    match word {
+        "nanoseconds" | "nanosecond" | "ns" => (Unit::Nanoseconds, 1),
+        "microseconds" | "microsecond" | "us" => (Unit::Nanoseconds, 1_000),
+        "milliseconds" | "millisecond" | "ms" => (Unit::Nanoseconds, 1_000_000),
+        "seconds" | "second" | "s" => (Unit::Nanoseconds, 1_000_000_000),
+        "bytes" | "byte" => (Unit::Bytes, 1),
+        "kilobytes" | "kilobyte" | "kb" => (Unit::Bytes, 1 << 10),
+        "megabytes" | "megabyte" | "mb" => (Unit::Bytes, 1 << 20),
+        _ => (Unit::Count, 1),
+    }
+}
+
+/// What was not taken over.
+#[derive(Default)]
+struct Dropped {
+    negative: u64,
+    labels: std::collections::BTreeSet<String>,
+}
+
+/// A profile of the bytes of a file, packed or not.
+pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
+    let unpacked;
+    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
+        unpacked = gunzip(bytes)?;
+        &unpacked
+    } else {
+        bytes
+    };
+    let parts = Parts::of(bytes)?;
+    let mut kinds = Vec::new();
+    let mut scales = Vec::new();
+    for bytes in &parts.types {
+        let [_, name, unit] = fields(bytes)?;
+        let (unit, scale) = unit_of(parts.text(unit)?);
+        kinds.push(Kind { name: parts.text(name)?.to_owned(), unit });
+        scales.push(scale);
+    }
+    if kinds.is_empty() {
+        return Err(PprofError::Meaning("it says not what its values are".to_owned()));
+    }
+    let mut builder = Builder::new(kinds);
+    let modules = read_mappings(&parts, &mut builder)?;
+    let functions = read_functions(&parts)?;
+    let locations = read_locations(&parts, &modules, &functions, &mut builder)?;
+    let mut dropped = Dropped::default();
+    read_samples(&parts, &scales, &locations, &mut builder, &mut dropped)?;
+    let mut profile = builder.build();
+    profile.duration_ns = parts.duration_ns;
+    profile.quality.is_foreign = true;
+    if let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(parts.time_ns))
+        && parts.time_ns > 0
+    {
+        profile.at = at.to_string();
+    }
+    for comment in &parts.comments {
+        profile.quality.notes.push(parts.text(*comment)?.to_owned());
+    }
+    if dropped.negative > 0 {
+        profile.quality.notes.push(format!("{} values below 0 were read as 0", dropped.negative));
+    }
+    if !dropped.labels.is_empty() {
+        let labels: Vec<String> = dropped.labels.into_iter().take(5).collect();
+        profile.quality.notes.push(format!("labels that were not read: {}", labels.join(", ")));
+    }
+    put_first(&mut profile, parts.text(parts.default_type)?);
+    Ok(profile)
+}
+
+/// Makes the kind that the file calls its default the first.
+pub(super) fn put_first(profile: &mut Profile, name: &str) {
+    if let Some(at) = profile.kind(name).filter(|at| *at > 0) {
+        profile.kinds[..=at].rotate_right(1);
+        profile.rows.iter_mut().for_each(|row| row.values[..=at].rotate_right(1));
+    }
+}
+
+fn read_mappings(parts: &Parts<'_>, builder: &mut Builder) -> Result<HashMap<u64, u32>, PprofError> {
+    let mut all = HashMap::new();
+    for bytes in &parts.mappings {
+        let [_, id, _, _, _, path, build_id] = fields(bytes)?;
+        let module = Module { path: parts.text(path)?.to_owned(), build_id: parts.text(build_id)?.to_owned() };
+        all.insert(id, builder.profile.modules.len() as u32);
+        builder.profile.modules.push(module);
+    }
+    Ok(all)
+}
+
+fn read_functions<'a>(parts: &Parts<'a>) -> Result<HashMap<u64, (&'a str, &'a str)>, PprofError> {
+    let mut all = HashMap::new();
+    for bytes in &parts.functions {
+        let [_, id, name, system_name, file] = fields(bytes)?;
+        let name = if name == 0 { system_name } else { name };
+        all.insert(id, (parts.text(name)?, parts.text(file)?));
+    }
+    Ok(all)
+}
+
+/// Frames of each location, the innermost first.
+fn read_locations(
+    parts: &Parts<'_>,
+    modules: &HashMap<u64, u32>,
+    functions: &HashMap<u64, (&str, &str)>,
+    builder: &mut Builder,
+) -> Result<HashMap<u64, Vec<u32>>, PprofError> {
+    let mut all = HashMap::new();
+    for bytes in &parts.locations {
+        let [_, id, mapping, address] = fields(bytes)?;
+        let module = modules.get(&mapping).copied();
+        let path = module.map_or("", |module| builder.profile.modules[module as usize].path.as_str());
+        let origin = origin_of(path, module.is_some());
+        let nameless = match file_name(path) {
+            "" => "[unknown]".to_owned(),
+            name if name.starts_with('[') => name.to_owned(),
+            name => format!("[{name}]"),
+        };
+        let mut lines = Vec::new();
+        for field in Fields(bytes) {
+            if let (4, Value::Bytes(line)) = field? {
+                lines.push(fields::<3>(line)?);
+            }
+        }
+        let address = (address > 0).then_some(address);
+        let frame = |name: String, module| Frame { name, module, address, origin, ..Frame::default() };
+        let mut frames = Vec::with_capacity(lines.len().max(1));
+        for (at, [_, function, line]) in lines.iter().take(LINES_MAX).enumerate() {
+            let (name, file) = functions
+                .get(function)
+                .ok_or_else(|| PprofError::Meaning(format!("function {function} is not there")))?;
+            let file = (!file.is_empty()).then(|| (*file).to_owned());
+            let line = u32::try_from(*line).ok().filter(|line| *line > 0);
+            let is_inlined = at + 1 < lines.len();
+            let name = if name.is_empty() { nameless.clone() } else { (*name).to_owned() };
+            frames.push(builder.frame(Frame { file, line, is_inlined, ..frame(name, module) }));
+        }
+        if frames.is_empty() {
+            frames.push(builder.frame(frame(nameless, module)));
+        }
+        all.insert(id, frames);
+    }
+    Ok(all)
+}
+
+fn origin_of(path: &str, has_module: bool) -> Origin {
+    match file_name(path) {
+        name if name.starts_with("[kernel") || name.ends_with(".ko") => Origin::Kernel,
+        name if name.starts_with("perf-") && name.ends_with(".map") => Origin::Jit,
+        _ if has_module => Origin::Native,
+        _ => Origin::Unknown,
+    }
+}
+
+fn read_samples(
+    parts: &Parts<'_>,
+    scales: &[u64],
+    locations: &HashMap<u64, Vec<u32>>,
+    builder: &mut Builder,
+    dropped: &mut Dropped,
+) -> Result<(), PprofError> {
+    let mut threads: HashMap<Thread, u32> = HashMap::new();
+    let mut left = FRAMES_MAX;
+    for bytes in &parts.samples {
+        let (mut stack, mut values, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for field in Fields(bytes) {
+            match field? {
+                (1, value) => numbers(1, value, &mut stack)?,
+                (2, value) => numbers(2, value, &mut values)?,
+                (3, Value::Bytes(bytes)) => labels.push(fields::<4>(bytes)?),
+                _ => {}
+            }
+        }
+        if values.len() != scales.len() {
+            return Err(PprofError::Meaning(format!("a sample has {} values of {}", values.len(), scales.len())));
+        }
+        let mut node = None;
+        for location in stack.iter().rev() {
+            let frames = locations
+                .get(location)
+                .ok_or_else(|| PprofError::Meaning(format!("location {location} is not there")))?;
+            for frame in frames.iter().rev() {
+                left = left.checked_sub(1).ok_or_else(|| PprofError::Meaning("it has too many frames".to_owned()))?;
+                node = Some(builder.node(node, *frame));
+            }
+        }
+        let node = match node {
+            Some(node) => node,
+            None => {
+                let name = "[no stack]".to_owned();
+                let frame = builder.frame(Frame { name, origin: Origin::Unknown, ..Frame::default() });
+                builder.node(None, frame)
+            }
+        };
+        let thread = read_labels(parts, &labels, dropped)?.map(|thread| {
+            let next = threads.len() as u32;
+            *threads.entry(thread).or_insert_with_key(|thread| {
+                builder.profile.threads.push(thread.clone());
+                next
+            })
+        });
+        for (kind, (value, scale)) in values.iter().zip(scales).enumerate() {
+            let value = u64::try_from(*value as i64).unwrap_or_else(|_| {
+                dropped.negative += 1;
+                0
+            });
+            builder.add(node, thread, kind, value.saturating_mul(*scale));
+        }
+    }
+    Ok(())
+}
+
+fn read_labels(parts: &Parts<'_>, labels: &[[u64; 4]], dropped: &mut Dropped) -> Result<Option<Thread>, PprofError> {
+    let mut thread = Thread::default();
+    let mut is_known = false;
+    for [_, key, text, number] in labels {
+        let (key, text) = (parts.text(*key)?, parts.text(*text)?);
+        let number = u32::try_from(*number).unwrap_or(0);
+        match key {
+            "thread" => thread.name = text.to_owned(),
+            "process" => thread.process = text.to_owned(),
+            "task" => thread.task = Some(text.to_owned()),
+            "pid" => thread.pid = number,
+            "tid" | "thread_id" => thread.tid = number,
+            key => {
+                dropped.labels.insert(key.to_owned());
+                continue;
+            }
+        }
+        is_known = true;
+    }
+    Ok(is_known.then_some(thread))
+}

@@ -1,0 +1,295 @@
+//! A profile for people at a terminal: what took most, the functions that took most, the hottest paths, what happened
+//! beside, and how good all that is.
+
+use std::io::{self, Write};
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::model::profile::{Profile, Unit};
+use crate::report::profile::tree::{Function, Names, Roots, Share, Tree};
+use crate::report::profile::{amount, quality};
+use crate::text::layout::{Layout, Style, pad, wrap};
+use crate::text::{number, transcript};
+
+mod beside;
+mod paths;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// Rows of a table.
+    pub(crate) top: usize,
+    /// Share of the whole, 0 to 1, below which a path is not followed.
+    pub(crate) share_min: f64,
+    /// Lines of a tree.
+    pub(crate) lines: usize,
+    /// What stands outside of the stacks in the tree.
+    pub(crate) roots: Roots,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self { top: 15, share_min: 0.02, lines: 30, roots: Roots::Code }
+    }
+}
+
+/// Columns of the four numbers of a row.
+const NUMBERS: usize = 35;
+
+/// Writes it.
+pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    for line in wrap(&verdict(profile), layout.width) {
+        writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
+    }
+    for kind in kinds(profile) {
+        write_kind(profile, kind, extent, layout, out)?;
+    }
+    beside::timelines(profile, layout, out)?;
+    for list in &profile.tables.lists {
+        beside::list(list, extent.top, layout, out)?;
+    }
+    writeln!(out)?;
+    for sentence in quality::sentences(profile) {
+        for (at, line) in wrap(&sentence, layout.width.saturating_sub(6).max(1)).iter().enumerate() {
+            let head = if at == 0 { "data" } else { "" };
+            writeln!(out, "{}", layout.paint(Style::Dim, &format!("{} {line}", pad(head, 5))))?;
+        }
+    }
+    Ok(())
+}
+
+/// Kinds that have something to show. Samples are counted beside what they stand for: with it they say nothing more.
+pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..profile.kinds.len()).filter(|kind| profile.total(*kind) > 0).collect();
+    if all.len() > 1 {
+        all.retain(|kind| profile.kinds[*kind].name != "samples");
+    }
+    all
+}
+
+/// What was profiled, and [`summary`].
+fn verdict(profile: &Profile) -> String {
+    match transcript::line(&profile.title) {
+        title if title.is_empty() => summary(profile),
+        title => format!("{title}: {}", summary(profile)),
+    }
+}
+
+/// What took most, of the first kind that has something; or that there is nothing, and why.
+pub(crate) fn summary(profile: &Profile) -> String {
+    let Some((at, kind)) = kinds(profile).first().and_then(|at| Some((*at, profile.kinds.get(*at)?))) else {
+        return nothing(profile);
+    };
+    let mut names = Names::new();
+    let tree = Tree::of(profile, at, Roots::Code, &mut names);
+    let shares = tree.shares(&names);
+    let total = tree.total();
+    let whole = format!("{} {}", transcript::line(&kind.name), amount::value(total, kind.unit));
+    let when = match profile.duration_ns {
+        0 => String::new(),
+        ns => format!(" in {}", amount::value(ns, Unit::Nanoseconds)),
+    };
+    let top = shares.first().map(|share| {
+        let name = transcript::line(&names.all[share.function as usize].name);
+        let percent = amount::percent(amount::share(share.own, total));
+        let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
+        let points = points.map(|points| format!(" (+-{:.1})", points * 100.0)).unwrap_or_default();
+        format!(", most in {name}: {percent}{points}")
+    });
+    format!("{whole}{when}{}", top.unwrap_or_default())
+}
+
+fn nothing(profile: &Profile) -> String {
+    let quality = &profile.quality;
+    let why = if quality.lost > 0 {
+        format!("all {} samples were lost", quality.lost)
+    } else if let Some(ns) = 1_000_000_000u64.checked_div(quality.rate_asked) {
+        format!("it used less CPU time than one sample stands for, {}", amount::value(ns, Unit::Nanoseconds))
+    } else if let Some(why) = quality.refused.last() {
+        transcript::line(why)
+    } else {
+        "the profile has no rows with values".to_owned()
+    };
+    format!("nothing was measured: {why}")
+}
+
+fn write_kind(profile: &Profile, kind: usize, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let unit = profile.kinds[kind].unit;
+    let mut names = Names::new();
+    let tree = Tree::of(profile, kind, extent.roots, &mut names);
+    let shares = tree.shares(&names);
+    let total = tree.total();
+    let name = transcript::line(&profile.kinds[kind].name);
+    writeln!(out, "\n{}", layout.paint(Style::Strong, &format!("{name}: {}", amount::value(total, unit))))?;
+    let head = format!("{:>7} {:>9} {:>7} {:>9} function", "self", "", "total", "");
+    writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
+    for share in shares.iter().take(extent.top).filter(|share| share.own > 0) {
+        write_share(share, &names, total, unit, layout, out)?;
+    }
+    let shown = shares.iter().take(extent.top).filter(|share| share.own > 0).count();
+    let more = shares.iter().filter(|share| share.own > 0).count() - shown;
+    if more > 0 {
+        let rest = shares[shown..].iter().fold(0u64, |sum, share| sum.saturating_add(share.own));
+        let rest = amount::percent(amount::share(rest, total));
+        writeln!(out, "{rest:>7} in {}", number::count(more as u64, "more function"))?;
+    }
+    writeln!(
+        out,
+        "\n{}",
+        layout.paint(Style::Dim, &format!("{:>width$} hottest paths", "total", width = paths::SHARE))
+    )?;
+    paths::write(&tree, &names, extent, layout, out)
+}
+
+fn write_share(
+    share: &Share,
+    names: &Names,
+    total: u64,
+    unit: Unit,
+    layout: &Layout,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let side = |value: u64| (amount::percent(amount::share(value, total)), amount::value(value, unit));
+    let ((own, own_value), (all, all_value)) = (side(share.own), side(share.total));
+    let function = &names.all[share.function as usize];
+    let name = named(function, layout.width.saturating_sub(NUMBERS + 1), layout);
+    writeln!(out, "{own:>7} {own_value:>9} {all:>7} {all_value:>9} {name}")
+}
+
+/// A name and its module in so many columns: the module gives way first.
+fn named(function: &Function, columns: usize, layout: &Layout) -> String {
+    let columns = columns.max(8);
+    let name = transcript::line(&function.name);
+    let module = transcript::line(&function.module);
+    if module.is_empty() || name == module || name == format!("[{module}]") {
+        return shorten(&name, columns, layout);
+    }
+    let room = columns.saturating_sub(name.width() + 3);
+    if room < 4 {
+        return shorten(&name, columns, layout);
+    }
+    let module = layout.cut(&module, room);
+    let module = if module.starts_with('[') { module } else { format!("[{module}]") };
+    format!("{name} {}", layout.paint(Style::Dim, &module))
+}
+
+/// A name cut in its midst: it begins with where the function is and ends with what it is.
+pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
+    if name.width() <= columns {
+        return name.to_owned();
+    }
+    let head = layout.cut(name, columns / 3);
+    let room = columns.saturating_sub(head.width());
+    let mut tail = Vec::new();
+    let mut used = 0;
+    for c in name.chars().rev() {
+        used += c.width().unwrap_or(0);
+        if used > room {
+            break;
+        }
+        tail.push(c);
+    }
+    head + &tail.iter().rev().collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+    use unicode_width::UnicodeWidthStr;
+
+    use super::{Extent, verdict, write};
+    use crate::model::profile::{Profile, Quality};
+    use crate::report::profile::sample;
+    use crate::text::layout::Layout;
+
+    fn written(profile: &Profile, layout: &Layout) -> String {
+        let mut out = Vec::new();
+        write(profile, &Extent::default(), layout, &mut out).expect("memory takes everything");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn everything_is_shown_in_eighty_columns() {
+        expect![[r#"
+            server --port 80 <&>: cpu 2.0s in 2.5s, most in memchr<&str, 'a'>: 60.0% (+-2.1)
+
+            cpu: 2.0s
+               self             total           function
+              60.0%      1.2s   60.0%      1.2s memchr<&str, 'a'> [server]
+              20.0%     400ms   20.0%     400ms vfs_read [kernel]
+              15.0%     300ms   15.0%     300ms [libz.so.1]
+               5.0%     100ms    5.0%     100ms JS:~run
+
+              total hottest paths
+             100.0% main
+              80.0%   <Request as Parse>::parse
+              60.0%     memchr<&str, 'a'>
+              20.0%     vfs_read
+              15.0%   [libz.so.1]
+               5.0%   JS:~run
+
+            alloc_space: 981 KiB
+               self             total           function
+              99.6%   977 KiB   99.6%   977 KiB <Request as Parse>::parse [server]
+               0.4%     4 KiB    0.4%     4 KiB [libz.so.1]
+
+              total hottest paths
+             100.0% main > <Request as Parse>::parse
+
+            rss        ____________.........::::::-----====++++****## 0 B to 91.6 MiB
+
+            files
+               read path
+            1.5 MiB /var/log/<all>.log
+              512 B /etc/passwd
+
+            data  cpu-clock, user and kernel: 999 samples a second asked, 987 got
+            data  2,000 samples, 20 (1.0%) lost, 41 (2.1%) truncated, 12 (0.6%) unknown, a
+                  share of 10% is good to 1.3 points
+            data  not by cycles: this machine has no counters
+            data  no names in /usr/lib/libz.so.1 (12 samples): zlib1g-dbgsym
+            data  the rate was lowered
+        "#]]
+        .assert_eq(&written(&sample::rich(), &Layout::PLAIN));
+    }
+
+    #[test]
+    fn chains_share_a_line() {
+        let deep = format!("main;run;{};leaf", vec!["f"; 50].join(";"));
+        let profile =
+            sample::of(&[(&deep, 60), ("main;run;other_function_with_quite_a_long_name;b", 39), ("main;c", 1)]);
+        let text = written(&profile, &Layout::PLAIN);
+        let paths: String =
+            text.lines().skip_while(|line| !line.contains("hottest")).take(5).collect::<Vec<_>>().join("\n");
+        expect![[r#"
+              total hottest paths
+             100.0% main
+              99.0%   run
+              60.0%     f x50 > leaf
+              39.0%     other_function_with_quite_a_long_name > b"#]]
+        .assert_eq(&paths);
+    }
+
+    #[test]
+    fn nothing_says_why() {
+        let profile = |quality| Profile { quality, ..Profile::default() };
+        let short = profile(Quality { rate_asked: 999, ..Quality::default() });
+        assert_eq!(verdict(&short), "nothing was measured: it used less CPU time than one sample stands for, 1.0ms");
+        let lost = profile(Quality { lost: 3, rate_asked: 999, ..Quality::default() });
+        assert_eq!(verdict(&lost), "nothing was measured: all 3 samples were lost");
+        assert!(written(&Profile::default(), &Layout::PLAIN).contains("has no rows with values"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn lines_fit_and_nothing_panics(profile in sample::any_profile(), width in 1..200_usize, unicode: bool) {
+            let text = written(&profile, &Layout { width, unicode, ..Layout::PLAIN });
+            if width >= 60 {
+                // The verdict and the quality break at blanks only.
+                prop_assert!(text.lines().all(|line| line.width() <= width || !line.contains('%')), "{}", text);
+            }
+        }
+    }
+}
