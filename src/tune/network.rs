@@ -15,6 +15,8 @@ const PAGE: u64 = 4096;
 const NEIGHBOURS: u64 = 512;
 /// Bytes a tracked connection takes, with its share of the table: at most 1/16384 of memory are connections.
 const CONNTRACK_SHARE: u64 = 16_384;
+/// How interfaces begin behind which containers and virtual machines are.
+const BRIDGES: &[&str] = &["br", "docker", "podman", "cni", "virbr", "veth"];
 /// Idle seconds after which a connection is kept alive: less than any balancer waits.
 const KEEPALIVE: u64 = 200;
 const IP: &str = "Documentation/networking/ip-sysctl.rst";
@@ -238,7 +240,8 @@ pub(super) const ROWS: &[Row] = &[
             let mtus = || facts.now.net.interfaces.known().into_iter().flatten().filter(|one| one.name != "lo");
             let mtus = || mtus().filter_map(|one| Some((&one.name, one.mtu?)));
             let small = mtus().find(|(_, mtu)| (576..1500).contains(mtu));
-            let pair = small.and_then(|small| Some((small, mtus().find(|(_, mtu)| *mtu > small.1)?)));
+            let is_bridge = |name: &str| BRIDGES.iter().any(|start| name.starts_with(start));
+            let pair = small.and_then(|small| Some((small, mtus().find(|(it, mtu)| *mtu > small.1 && is_bridge(it))?)));
             match (facts.spoke("net.mtu"), pair) {
                 _ if number(now) > 0 => Advice::Keep("it looks already".to_owned()),
                 (Some(finding), _) => Advice::Evident("1".to_owned(), finding.title.clone(), "net.mtu"),
