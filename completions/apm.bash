@@ -1261,7 +1261,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__tune__subcmd__rollback)
-            opts="-q -v -h --root --color --quiet --verbose --config --set --help"
+            opts="-q -v -h --force --root --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -380,6 +380,7 @@ always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l force -d 'Restore also what somebody has changed since'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'

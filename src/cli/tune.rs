@@ -148,6 +148,9 @@ pub struct Rollback {
     /// Which apply, as in `apm tune history`; later ones are rolled back with it [default: the last]
     #[arg(value_name = "ID")]
     pub id: Option<String>,
+    /// Restore also what somebody has changed since
+    #[arg(long)]
+    pub force: bool,
     /// The machine below this folder
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,

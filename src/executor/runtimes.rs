@@ -27,12 +27,13 @@ pub(crate) fn presets(limits: &Limits) -> Vec<(&'static str, String)> {
         variables.push(("MALLOC_ARENA_MAX", "2".to_owned()));
         java.push(format!("-Xmx{}m", mib(HEAP_PERCENT)));
     }
-    let threads = limits.cpu.map(|Percent(percent)| ((percent / 100.0).ceil() as u32).max(1));
+    let threads = limits.cpu.map(threads);
     if limits.memory.is_some_and(|memory| memory < SERVER_MEMORY) || threads.is_some_and(|it| it < SERVER_CPUS) {
         java.push("-XX:+UseSerialGC".to_owned());
     }
     if let Some(threads) = threads {
-        for name in ["GOMAXPROCS", "RAYON_NUM_THREADS", "CARGO_BUILD_JOBS", "OMP_NUM_THREADS", "UV_THREADPOOL_SIZE"] {
+        // Not UV_THREADPOOL_SIZE: those threads wait for files and names, and block each other when they are few.
+        for name in ["GOMAXPROCS", "RAYON_NUM_THREADS", "CARGO_BUILD_JOBS", "OMP_NUM_THREADS"] {
             variables.push((name, threads.to_string()));
         }
         variables.push(("PYTHON_CPU_COUNT", threads.to_string()));
@@ -45,6 +46,11 @@ pub(crate) fn presets(limits: &Limits) -> Vec<(&'static str, String)> {
         variables.push(("MAVEN_OPTS", java.join(" ")));
     }
     variables
+}
+
+/// Threads that keep a share of the CPUs busy.
+pub(crate) fn threads(Percent(percent): Percent) -> u32 {
+    ((percent / 100.0).ceil() as u32).max(1)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub struct Setting {
     pub key: String,
     /// Where it lives.
     pub place: Place,
-    /// The file that holds it live, where one does.
+    /// The file that holds it live, where one does, as the machine itself names it.
     pub path: Option<String>,
     /// What it is now.
     pub current: Option<String>,

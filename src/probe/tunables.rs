@@ -6,12 +6,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::Field;
-use crate::model::snapshot::tunables::{Line, Tunables, Value};
+use crate::model::snapshot::tunables::{Limits, Line, Tunables, Value};
 use crate::probe::{Roots, say};
 
 /// Folders of sysctl.d below the root, the first wins.
 const SYSCTL_D: &[&str] =
     &["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d", "lib/sysctl.d"];
+/// Folders of system.conf.d below the root, the first wins.
+const MANAGER_D: &[&str] = &[
+    "etc/systemd/system.conf.d",
+    "run/systemd/system.conf.d",
+    "usr/local/lib/systemd/system.conf.d",
+    "usr/lib/systemd/system.conf.d",
+    "lib/systemd/system.conf.d",
+];
 /// Longest value and file of settings that is read.
 const TEXT_MAX: usize = 64 << 10;
 /// Files of a folder that are read.
@@ -31,10 +39,16 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
     let neighbours = std::fs::read_to_string(roots.proc.join("net/arp")).unwrap_or_default();
     let nodes = std::fs::read_dir(roots.sys.join("devices/system/node")).into_iter().flatten().flatten();
     let is_node = |name: &str| name.strip_prefix("node").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+    let first = std::fs::read_to_string(roots.proc.join("1/comm")).ok();
+    let mut files = Files { root: &root, unreadable: Vec::new() };
     Tunables {
         values,
-        lines: sysctl_lines(&root),
-        limits: limits_lines(&root),
+        lines: files.sysctl(),
+        limits: files.limits(),
+        manager: files.manager(),
+        unreadable: files.unreadable,
+        first: first.map(|name| one_line(&name)),
+        limits_of_first: limits(&std::fs::read_to_string(roots.proc.join("1/limits")).unwrap_or_default()),
         swaps: swaps
             .lines()
             .skip(1)
@@ -111,44 +125,91 @@ pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
-fn sysctl_lines(root: &Path) -> Vec<Line> {
-    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for folder in SYSCTL_D {
-        for path in conf_files(&root.join(folder)) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.entry(name).or_insert(path);
+/// Limits as /proc/PID/limits has them.
+fn limits(text: &str) -> Limits {
+    let of = |name: &str| {
+        let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace();
+        let mut next = || match words.next()? {
+            "unlimited" => Some(u64::MAX),
+            word => word.parse().ok(),
+        };
+        Some((next()?, next()?))
+    };
+    Limits { files: of("Max open files "), processes: of("Max processes ").map(|(_, hard)| hard) }
+}
+
+/// The files that set something, and those of them that could not be read.
+struct Files<'a> {
+    root: &'a Path,
+    unreadable: Vec<String>,
+}
+
+impl Files<'_> {
+    fn sysctl(&mut self) -> Vec<Line> {
+        let mut files = self.by_name(SYSCTL_D);
+        let last = self.root.join("etc/sysctl.conf");
+        // Debian has a link to it in sysctl.d, where it counts once, at the end.
+        let real = std::fs::canonicalize(&last).ok();
+        let is_last = |path: &PathBuf| real.is_some() && std::fs::canonicalize(path).ok() == real;
+        files.retain(|path| !is_last(path));
+        files.push(last);
+        files.iter().flat_map(|path| self.lines(path, sysctl_line)).collect()
+    }
+
+    fn limits(&mut self) -> Vec<Line> {
+        let mut files = vec![self.root.join("etc/security/limits.conf")];
+        files.extend(self.in_folder(&self.root.join("etc/security/limits.d")));
+        files.iter().flat_map(|path| self.lines(path, limits_line)).collect()
+    }
+
+    fn manager(&mut self) -> Vec<Line> {
+        let mut files = vec![self.root.join("etc/systemd/system.conf")];
+        files.extend(self.by_name(MANAGER_D));
+        files.iter().flat_map(|path| self.lines(path, sysctl_line)).collect()
+    }
+
+    /// Files by name, whatever folder they are in; the first folder of a name wins.
+    fn by_name(&mut self, folders: &[&str]) -> Vec<PathBuf> {
+        let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for folder in folders {
+            for path in self.in_folder(&self.root.join(folder)) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                files.entry(name).or_insert(path);
+            }
+        }
+        files.into_values().collect()
+    }
+
+    fn in_folder(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.refused(folder, &error);
+                return Vec::new();
+            }
+        };
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|ending| ending == "conf"));
+        files.sort();
+        files.truncate(FILES_MAX);
+        files
+    }
+
+    fn lines(&mut self, path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
+        let text = std::fs::read(path).unwrap_or_else(|error| {
+            self.refused(path, &error);
+            Vec::new()
+        });
+        let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
+        let line = |(key, value)| Line { file: shown(self.root, path), key, value };
+        text.lines().filter_map(parse).map(line).collect()
+    }
+
+    fn refused(&mut self, path: &Path, error: &std::io::Error) {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            self.unreadable.push(format!("{}: {}", shown(self.root, path), say(error)));
         }
     }
-    let mut files: Vec<PathBuf> = files.into_values().collect();
-    let last = root.join("etc/sysctl.conf");
-    // Debian has a link to it in sysctl.d, where it counts once, at the end.
-    let real = std::fs::canonicalize(&last).ok();
-    let is_last = |path: &PathBuf| real.is_some() && std::fs::canonicalize(path).ok() == real;
-    files.retain(|path| !is_last(path));
-    files.push(last);
-    files.iter().flat_map(|path| lines(root, path, sysctl_line)).collect()
-}
-
-fn limits_lines(root: &Path) -> Vec<Line> {
-    let mut files = vec![root.join("etc/security/limits.conf")];
-    files.extend(conf_files(&root.join("etc/security/limits.d")));
-    files.iter().flat_map(|path| lines(root, path, limits_line)).collect()
-}
-
-fn conf_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ending| ending == "conf"));
-    files.sort();
-    files.truncate(FILES_MAX);
-    files
-}
-
-fn lines(root: &Path, path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
-    let line = |(key, value)| Line { file: shown(root, path), key, value };
-    text.lines().filter_map(parse).map(line).collect()
 }
 
 /// `[-]KEY = VALUE`. A key whose first separator is a slash has slashes throughout.
@@ -181,7 +242,8 @@ fn limits_line(line: &str) -> Option<(String, String)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{chosen, limits_line, read, sysctl_line};
+    use super::{chosen, limits, limits_line, read, sysctl_line};
+    use crate::model::snapshot::tunables::Limits;
     use crate::probe::Roots;
 
     #[test]
@@ -197,6 +259,13 @@ mod tests {
             ("proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t33554432\n"),
             ("proc/sys/kernel/core_pattern", "core\n"),
             ("sys/block/sda/queue/scheduler", "none [mq-deadline] kyber\n"),
+            ("etc/systemd/system.conf", "[Manager]\n#DefaultTasksMax=15%\nDefaultTasksMax=60000\n"),
+            ("usr/lib/systemd/system.conf.d/50-x.conf", "[Manager]\nDefaultTasksMax=infinity\n"),
+            (
+                "proc/1/limits",
+                "Limit  Soft Limit  Hard Limit  Units\nMax processes  96365  96365  processes\nMax open files  1024  unlimited  files\n",
+            ),
+            ("proc/1/comm", "systemd\n"),
             ("proc/swaps", "Filename\tType\n/dev/zram0 partition 1 2 3\n"),
         ];
         for (path, text) in files {
@@ -219,6 +288,10 @@ mod tests {
         assert_eq!(lines, expected);
         assert_eq!(found.limits[0].key, "*.hard.nofile");
         assert_eq!((found.limits.len(), found.swaps.len()), (1, 1));
+        let manager: Vec<&str> = found.manager.iter().map(|line| line.value.as_str()).collect();
+        assert_eq!((manager, found.first.as_deref()), (vec!["60000", "infinity"], Some("systemd")));
+        assert_eq!(found.limits_of_first, Limits { files: Some((1024, u64::MAX)), processes: Some(96_365) });
+        assert_eq!(found.unreadable, [] as [&str; 0]);
         assert_eq!(found.text("net.ipv4.tcp_rmem"), Some("4096 131072 33554432"));
         assert_eq!(found.text("sys.block.sda.scheduler"), Some("mq-deadline"));
         assert_eq!(found.text("vm.none"), None);
@@ -227,7 +300,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_a_panic(text in any::<String>()) {
-            let _ = (sysctl_line(&text), limits_line(&text), chosen(&text));
+            let _ = (sysctl_line(&text), limits_line(&text), chosen(&text), limits(&text));
         }
     }
 }

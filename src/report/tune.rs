@@ -41,7 +41,7 @@ fn reason(reason: Reason) -> &'static str {
         Reason::NoEvidence => "no evidence",
         Reason::NoEffect => "no effect",
         Reason::NotHere => "not here",
-        Reason::Administrator => "set by hand",
+        Reason::Administrator => "set elsewhere",
         Reason::Security => "security",
         Reason::Unreadable => "unreadable",
     }
@@ -85,6 +85,9 @@ pub(crate) fn text(plan: &Plan<'_>, is_verbose: bool, layout: &Layout, out: &mut
                 for line in wrap(&why, layout.width.saturating_sub(MARGIN)) {
                     writeln!(out, "{}{}", " ".repeat(MARGIN), layout.paint(Style::Dim, &line))?;
                 }
+            } else if layout.width < KEY + 20 {
+                // Narrow: the value below its key, and no reason.
+                writeln!(out, "{word:<5} {}\n{}{}", setting.key, " ".repeat(MARGIN), transcript::line(now))?;
             } else {
                 writeln!(out, "{}", layout.cut(&format!("{line}{why}"), layout.width))?;
             }

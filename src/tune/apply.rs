@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub(crate) struct Record {
     /// Folders that were made for them, the outermost first.
     pub(crate) folders: Vec<PathBuf>,
     pub(crate) values: Vec<SavedValue>,
+    /// Network namespace in which it was, `net:[4026531840]`; absent where it is of no matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<String>,
 }
 
 /// A file that is written, or removed.
@@ -92,7 +95,10 @@ impl Store {
     /// Opens it, for one apm at a time.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+        // Whoever can open it can hold it.
+        let mut options = OpenOptions::new();
+        let lock = options.create(true).truncate(false).write(true).mode(0o600).open(folder.join("lock"))?;
+        lock.set_permissions(fs::Permissions::from_mode(0o600))?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another apm tune is at work"),
             fs::TryLockError::Error(error) => error,
@@ -190,7 +196,7 @@ impl Record {
         }
         folders.sort();
         folders.dedup();
-        Self { schema: SCHEMA.to_owned(), id, at, state: State::Begun, files, folders, values }
+        Self { schema: SCHEMA.to_owned(), id, at, state: State::Begun, files, folders, values, network: None }
     }
 
     fn change(&self) -> Result<(), Trouble> {
@@ -206,6 +212,34 @@ impl Record {
             value.set(&value.after)?;
         }
         Ok(())
+    }
+
+    /// What is neither as it was before nor as apm made it: somebody changed it since.
+    pub(crate) fn changed_since(&self) -> Vec<Trouble> {
+        let values = self.values.iter().filter_map(|value| {
+            let now = read_value(&value.path).ok()?;
+            let twin = || value.twin.as_ref().filter(|_| value.before == "0" && now == "0");
+            let twin = twin().and_then(|(path, before)| Some((read_value(path).ok()?, before, path)));
+            let is_ours = is_same(&now, &value.after) || is_same(&now, &value.before);
+            match twin {
+                Some((now, before, path)) if !is_same(&now, before) && now != "0" => {
+                    let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    Some(Trouble { what, why: format!("it is {now} now, it was {before}") })
+                }
+                _ if is_ours => None,
+                _ => {
+                    let why = format!("it is {now} now, apm had set {}, it was {}", value.after, value.before);
+                    Some(Trouble { what: value.key.clone(), why })
+                }
+            }
+        });
+        let files = self.files.iter().filter_map(|file| {
+            let now = fs::read_to_string(&file.path).ok();
+            let is_ours = now == file.after || now == file.before;
+            let what = file.path.display().to_string();
+            (!is_ours).then(|| Trouble { what, why: "it has other lines than apm wrote".to_owned() })
+        });
+        values.chain(files).collect()
     }
 
     /// Everything that is not as it was, the last change first. What cannot be restored does not keep the rest from it.
@@ -227,6 +261,9 @@ impl Record {
 impl SavedFile {
     /// Its present state, to be followed by `after`.
     pub(crate) fn of(path: PathBuf, after: Option<String>) -> io::Result<Self> {
+        if fs::symlink_metadata(&path).is_ok_and(|kind| !kind.is_file()) {
+            return Err(io::Error::other("it is a link or no file"));
+        }
         let before = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -386,6 +423,34 @@ mod tests {
         assert_eq!(store.roll_back(&mut all[0]), []);
         assert_eq!(tree(&folder), before);
         assert_eq!(records(&folder.0.join("store")).0[0].state, State::RolledBack);
+    }
+
+    #[test]
+    fn what_somebody_changed_since_is_seen() {
+        let folder = Folder::new("changed");
+        let mut record = record(&folder);
+        let store = Store::open(&folder.0.join("store")).expect("a store");
+        store.apply(&mut record).expect("applied");
+        assert_eq!(record.changed_since(), []);
+        fs::write(folder.0.join("proc/a"), "3\n").expect("written");
+        fs::write(folder.0.join("etc/sysctl.d/60-apm.conf"), "a = 2\nmine = 1\n").expect("written");
+        let changed: Vec<String> = record.changed_since().into_iter().map(|one| one.what).collect();
+        assert_eq!(changed.len(), 2);
+        assert!(changed[0] == "a" && changed[1].ends_with("60-apm.conf"), "{changed:?}");
+        // A half that counts where the other is 0.
+        let twin = Some((folder.0.join("proc/ratio"), "20".to_owned()));
+        fs::write(folder.0.join("proc/ratio"), "17\n").expect("written");
+        fs::write(folder.0.join("proc/b"), "0\n").expect("written");
+        record.values = vec![SavedValue { before: "0".to_owned(), twin, ..record.values[1].clone() }];
+        record.files.clear();
+        assert_eq!(record.changed_since()[0].what, "ratio");
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = Folder::new("link");
+        std::os::unix::fs::symlink("/dev/null", folder.0.join("masked")).expect("a link");
+        SavedFile::of(folder.0.join("masked"), Some(String::new())).expect_err("somebody masked it");
     }
 
     #[test]

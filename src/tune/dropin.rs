@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Own, is_same};
-use crate::model::setting::{Place, Setting};
+use crate::model::setting::{Place, Setting, Workload};
 use crate::probe::tunables::one_line;
 
 /// The files below /etc, by place.
@@ -16,18 +16,32 @@ pub(crate) const FILES: &[(Place, &str)] = &[
     (Place::Slice, "systemd/system/apm.slice"),
 ];
 
+/// How a file begins that apm wrote.
+const MARK: &str = "# Written by `apm tune`";
+
+/// Whether apm wrote a file.
+pub(crate) fn is_own(text: &str) -> bool {
+    text.starts_with(MARK)
+}
+
+/// Whether it was written for this workload. One of an apm that did not say so yet was for its default.
+pub(crate) fn is_for(text: &str, workload: Workload) -> bool {
+    let said = text.lines().next().and_then(|line| line.strip_prefix(MARK)?.strip_prefix(" for ")?.split(',').next());
+    said.unwrap_or(Workload::Agents.word()) == workload.word()
+}
+
 /// What a file has to say, for each place; absent where there is nothing to say.
-pub(crate) fn render(settings: &[Setting]) -> BTreeMap<Place, String> {
+pub(crate) fn render(settings: &[Setting], workload: Workload) -> BTreeMap<Place, String> {
     let mut files: BTreeMap<Place, String> = BTreeMap::new();
     for setting in settings {
         let Some(value) = &setting.proposed else { continue };
-        let text = files.entry(setting.place).or_insert_with(|| head(setting.place));
+        let text = files.entry(setting.place).or_insert_with(|| head(setting.place, workload));
         *text += &format!("\n# {}: {}\n{}\n", setting.key, one_line(&setting.why), line(setting, value));
     }
     files
 }
 
-fn head(place: Place) -> String {
+fn head(place: Place, workload: Workload) -> String {
     let (after, section) = match place {
         Place::Sysctl => ("A later file wins: 99-*.conf. In effect at boot, or by `apm tune apply`.", ""),
         Place::Sys => ("In effect at boot, or by `apm tune apply`.", ""),
@@ -39,7 +53,8 @@ fn head(place: Place) -> String {
         ),
     };
     format!(
-        "# Written by `apm tune`, and anew when it runs again. {after}\n# More of a line: `apm tune explain KEY`.\n{section}"
+        "{MARK} for {}, and anew when it runs again.\n# {after}\n# More of a line: `apm tune explain KEY`.\n{section}",
+        workload.word()
     )
 }
 
@@ -121,8 +136,8 @@ pub(crate) fn drift(settings: &[Setting], own: &BTreeMap<String, Own>) -> Vec<Dr
 mod tests {
     use proptest::prelude::*;
 
-    use super::{FILES, parse, render};
-    use crate::model::setting::{Place, Risk, Setting, Verdict};
+    use super::{FILES, is_for, is_own, parse, render};
+    use crate::model::setting::{Place, Risk, Setting, Verdict, Workload};
 
     fn setting(key: &str, place: Place, value: &str) -> Setting {
         Setting {
@@ -149,7 +164,10 @@ mod tests {
             setting("systemd.manager.DefaultTasksMax", Place::Manager, "6400"),
             setting("systemd.slice.CPUWeight", Place::Slice, "50"),
         ];
-        let files = render(&settings);
+        let files = render(&settings, Workload::Ci);
+        assert!(
+            files.values().all(|text| is_own(text) && is_for(text, Workload::Ci) && !is_for(text, Workload::Agents))
+        );
         assert_eq!(files.len(), FILES.len());
         for setting in &settings {
             let own = parse(setting.place, &files[&setting.place]);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Facts, Law, is_same, lowers, number, rows};
+use super::{Facts, Law, TWINS, is_same, lowers, number, rows};
 use crate::model::setting::{Reason, Setting, Verdict};
 use crate::model::unit::Bytes;
 
@@ -103,7 +103,22 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
     if let Some((worth, why)) = of_a_run(one, facts) {
         return judged(worth, why);
     }
+    if let Some((_, now)) = twin(one, facts).filter(|_| setting.is_none()) {
+        let all = facts.memory();
+        let bytes = |percent: &str| percent.parse::<u64>().map_or(0, |percent| all / 100 * percent);
+        let why = format!(
+            "of {}: {} may wait to be written instead of {}; apm bounds it in bytes where that is too much",
+            Bytes(all),
+            Bytes(bytes(&one.value)),
+            Bytes(bytes(now))
+        );
+        let worth = if is_same(now, &one.value) { Worth::AsItIs } else { Worth::Unproven };
+        return judged(worth, why);
+    }
     let Some(setting) = setting else {
+        if facts.tunables.text(&one.key).is_some_and(|now| is_same(now, &one.value)) {
+            return judged(Worth::AsItIs, "it is already".to_owned());
+        }
         return judged(Worth::Unproven, "not in apm's catalogue: nothing is known that it helps".to_owned());
     };
     let Some(current) = setting.current.as_deref() else {
@@ -138,6 +153,12 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
         }
         _ => judged(Worth::Unproven, format!("{current} now: {}", setting.why)),
     }
+}
+
+/// The percent beside a setting in bytes, and what it is now.
+fn twin<'a>(one: &Foreign, facts: &Facts<'a>) -> Option<(&'static str, &'a str)> {
+    let (_, twin) = TWINS.iter().find(|(_, twin)| *twin == one.key)?;
+    Some((*twin, facts.tunables.text(twin)?))
 }
 
 /// Share of CPU time at a nice level, against 1024 at 0: `sched_prio_to_weight` in kernel/sched/core.c.
@@ -251,9 +272,27 @@ fn known(one: &Foreign, current: &str, facts: &Facts<'_>) -> Option<(Worth, Stri
     }
 }
 
-/// The values of a profile of tuned, and lines that could not be understood. Sections with a condition are of other
-/// machines.
-pub(crate) fn tuned(text: &str) -> (Vec<Foreign>, Option<String>, Vec<String>) {
+/// What is in a profile of tuned.
+#[derive(Debug, Default)]
+pub(crate) struct Profile {
+    pub(crate) found: Vec<Foreign>,
+    /// The profile it adds to.
+    pub(crate) include: Option<String>,
+    /// Lines that apm sets nothing like, or does not understand.
+    pub(crate) unknown: Vec<String>,
+    pub(crate) sections: usize,
+}
+
+/// `${f:virt_check:ONE:OTHER}` is the one in a virtual machine.
+fn expanded(value: &str, is_virtual: bool) -> Option<String> {
+    let Some((before, rest)) = value.split_once("${") else { return Some(value.to_owned()) };
+    let (inside, after) = rest.split_once('}')?;
+    let (one, other) = inside.strip_prefix("f:virt_check:")?.split_once(':')?;
+    Some(format!("{before}{}{after}", if is_virtual { one } else { other })).filter(|value| !value.contains("${"))
+}
+
+/// Reads a profile of tuned. Sections with a condition are of other machines.
+pub(crate) fn tuned(text: &str, is_virtual: bool) -> Profile {
     let mut sections: Vec<(String, Vec<(String, String)>)> = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -275,7 +314,10 @@ pub(crate) fn tuned(text: &str) -> (Vec<Foreign>, Option<String>, Vec<String>) {
             let key = match (kind, key.as_str()) {
                 _ if is_conditional => continue,
                 ("main", "include") => {
-                    include = Some(value.clone());
+                    include = expanded(value, is_virtual);
+                    if include.is_none() {
+                        unknown.push(format!("[main] include={value}"));
+                    }
                     continue;
                 }
                 ("main" | "variables", _) | (_, "type" | "replace" | "enabled") => continue,
@@ -287,28 +329,34 @@ pub(crate) fn tuned(text: &str) -> (Vec<Foreign>, Option<String>, Vec<String>) {
                     continue;
                 }
             };
-            if value.contains("${") {
+            let Some(value) = expanded(value, is_virtual) else {
                 unknown.push(format!("{key}={value}"));
                 continue;
-            }
+            };
             let least = value.strip_prefix('>');
-            let value = least.unwrap_or(value).trim().split('|').next().unwrap_or_default().to_owned();
+            let value = least.unwrap_or(&value).trim().split('|').next().unwrap_or_default().to_owned();
             found.push(Foreign { key, value, is_least: least.is_some() });
         }
     }
-    (found, include, unknown)
+    Profile { found, include, unknown, sections: sections.len() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Foreign, tuned};
+    use super::{Foreign, Profile, tuned};
 
     #[test]
     fn a_profile_of_tuned_is_read() {
         let text = "[main]\ninclude=throughput-performance\n[cpu]\ngovernor=schedutil|ondemand\nmin_perf_pct=100\n\
             [sysctl]\nnet.core.somaxconn=>2048\nnet.ipv4.tcp_rmem=\"4096 87380 16777216\"\nvm.x=${y}\n\
             [sysctl.thunderx]\ntype=sysctl\nuname_regex=aarch64\nkernel.numa_balancing=0\n";
-        let (found, include, unknown) = tuned(text);
+        let Profile { found, include, unknown, sections } = tuned(text, true);
+        assert_eq!(sections, 4);
+        let include_of = |text: &str, is_virtual| tuned(text, is_virtual).include;
+        let virt = "[main]\ninclude=${f:virt_check:virtual-guest:throughput-performance}\n";
+        assert_eq!(include_of(virt, true).as_deref(), Some("virtual-guest"));
+        assert_eq!(include_of(virt, false).as_deref(), Some("throughput-performance"));
+        assert_eq!(include_of("[main]\ninclude=${f:exec:x}\n", true), None);
         let foreign =
             |key: &str, value: &str, is_least| Foreign { key: key.to_owned(), value: value.to_owned(), is_least };
         let expected = [

@@ -8,8 +8,11 @@ use crate::model::unit::Bytes;
 
 /// Hard limit of open files that distributions with systemd give, and that pam.*.hard.nofile wants.
 pub(super) const FILES_HARD: u64 = 524_288;
-/// What a watch of a file costs the kernel, bytes: an inode and a mark (fs/notify/inotify/inotify_user.c).
-const WATCH: u64 = 1024;
+/// What a watch of a file costs the kernel, bytes: a mark and, by its own rule, two inodes (`INOTIFY_WATCH_COST` in
+/// fs/notify/inotify/inotify_user.c; 1 % of memory divided by the default it takes is 1312 on a 6.18).
+const WATCH: u64 = 1312;
+/// Share of memory that all watches of a user may take, percent. The kernel's own default is 1.
+const WATCHES_PERCENT: u64 = 4;
 /// Watches that editors and bundlers ask for.
 const WATCHES: u64 = 524_288;
 /// Instances of inotify an agent may need: editor services, bundlers, test runners that watch.
@@ -60,10 +63,10 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         about: "files a user may watch",
-        formula: "agents and desktop: 524288, at most 1 % of memory at 1 KiB each; else on evidence (proc.inotify): four times",
+        formula: "agents and desktop: 524288, at most 4 % of memory at 1312 bytes each; else on evidence (proc.inotify): four times",
         source: "fs/notify/inotify: the kernel's default is 1 % of memory, at most 1048576; editors ask for 524288",
         ..row("fs.inotify.max_user_watches", Law::Limit, Valid::Range(8192, 1 << 30), |facts, now| {
-            let room = (facts.memory() / 100 / WATCH).max(8192);
+            let room = (facts.memory() / 100 * WATCHES_PERCENT / WATCH).max(8192);
             if let Some(finding) = facts.spoke("proc.inotify").filter(|finding| finding.title.contains("watch")) {
                 let wanted = number(now).saturating_mul(4).min(room.max(number(now)));
                 return Advice::Evident(wanted.to_string(), finding.title.clone(), "proc.inotify");
@@ -71,7 +74,10 @@ pub(super) const ROWS: &[Row] = &[
             match facts.workload {
                 Workload::Agents | Workload::Desktop => Advice::Want(
                     WATCHES.min(room).to_string(),
-                    format!("editors and bundlers ask for {WATCHES}; 1 % of {} holds {room}", Bytes(facts.memory())),
+                    format!(
+                        "editors and bundlers ask for {WATCHES}; {WATCHES_PERCENT} % of {} holds {room}",
+                        Bytes(facts.memory())
+                    ),
                 ),
                 _ => quiet("proc.inotify"),
             }

@@ -1,4 +1,5 @@
-//! Limits of sessions (PAM) and of services (systemd). What is there now is what the files say, else what this session has.
+//! Limits of sessions (PAM) and of services (systemd). What is there now is what the files say, else what the first
+//! process has, which everything else gets it from.
 
 use super::kernel::FILES_HARD;
 use super::memory::unproven;
@@ -45,8 +46,12 @@ pub(super) const ROWS: &[Row] = &[
         about: "open files a program may raise its limit to",
         formula: "524288, at most fs.nr_open",
         source: "systemd's default since 240; above fs.nr_open logins fail (pam_limits)",
-        ..row("pam.*.hard.nofile", Place::Pam, |facts, _| {
+        ..row("pam.*.hard.nofile", Place::Pam, |facts, now| {
             let most = facts.tunables.number("fs.nr_open").unwrap_or(1 << 20);
+            if super::number(now).is_some_and(|now| now > most) {
+                let why = format!("{now} is above fs.nr_open {most}: where a file says so logins fail (pam_limits)");
+                return Advice::Skip(Reason::HigherAlready, why);
+            }
             Advice::Want(
                 FILES_HARD.min(most).to_string(),
                 format!("what systemd gives; below fs.nr_open {most}; `*` does not cover root"),
@@ -85,20 +90,21 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         about: "processes and threads of a service",
-        formula: "agents: 128 an agent, where that is above 4915, systemd's usual 15 % of 32768",
-        source: "systemd-system.conf(5)",
+        formula: "agents: 128 an agent, where that is more than now; systemd's own is 15 % of the least of kernel.pid_max and \
+                  kernel.threads-max",
+        source: "systemd-system.conf(5): DefaultTasksMax; src/shared/limits-util.c: system_tasks_max",
         valid: Valid::Range(512, 4_194_304),
-        ..row("systemd.manager.DefaultTasksMax", Place::Manager, |facts, _| {
+        ..row("systemd.manager.DefaultTasksMax", Place::Manager, |facts, now| {
             if let Some(skip) = installed(facts) {
                 return skip;
             }
-            let wanted = TASKS_AGENT.saturating_mul(facts.agents);
-            match facts.workload {
-                Workload::Agents if wanted > 4915 => Advice::Want(
-                    wanted.min(4_194_304).to_string(),
-                    format!("{TASKS_AGENT} x {} agents in a service or a user's session", facts.agents),
-                ),
-                _ => Advice::Keep("15 % of all process numbers".to_owned()),
+            let wanted = TASKS_AGENT.saturating_mul(facts.agents).min(4_194_304);
+            let why = format!("{TASKS_AGENT} x {} agents in a service or a user's session", facts.agents);
+            match (super::number(now), facts.workload) {
+                (Some(now), Workload::Agents) if wanted > now => Advice::Want(wanted.to_string(), why),
+                (Some(_), Workload::Agents) => Advice::Keep(format!("above {why}")),
+                (None, _) => Advice::Skip(Reason::NotHere, "what it is now cannot be seen".to_owned()),
+                _ => unproven(),
             }
         })
     },
@@ -114,9 +120,15 @@ pub(super) const ROWS: &[Row] = &[
         law: Law::Choice,
         valid: Valid::Range(1, 10_000),
         about: "share of the disks of what runs in apm.slice",
-        formula: "agents: 50",
-        source: "systemd.resource-control(5)",
-        ..row("systemd.slice.IOWeight", Place::Slice, |facts, _| slice(facts, "50", "agents give way to people"))
+        formula: "agents: 50, where a disk has the scheduler bfq; without it (or io.cost, set up by hand) it has no effect",
+        source: "systemd.resource-control(5); Documentation/admin-guide/cgroup-v2.rst, io.weight",
+        ..row("systemd.slice.IOWeight", Place::Slice, |facts, _| {
+            let schedulers = facts.tunables.values.iter().filter(|(key, _)| key.ends_with(".scheduler"));
+            if schedulers.into_iter().any(|(_, value)| value.text.known().is_some_and(|text| text == "bfq")) {
+                return slice(facts, "50", "agents give way to people");
+            }
+            Advice::Skip(Reason::NoEffect, "no disk here has the scheduler bfq, which would keep to it".to_owned())
+        })
     },
     Row {
         law: Law::Choice,
@@ -137,9 +149,20 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// systemd is what other than a container's own first process is told by its files. In the files of a machine that does
+/// not run there is no first process.
 fn installed(facts: &Facts<'_>) -> Option<Advice> {
-    (!facts.tunables.has_systemd).then(|| Advice::Skip(Reason::NotHere, "systemd is not installed".to_owned()))
+    if !facts.tunables.has_systemd {
+        return Some(Advice::Skip(Reason::NotHere, "systemd is not installed".to_owned()));
+    }
+    let first = facts.tunables.first.as_deref().filter(|first| *first != "systemd")?;
+    Some(Advice::Skip(Reason::NoEffect, format!("`{first}` has booted this machine, not systemd")))
 }
+
+/// What services and sessions may open that systemd starts, unless it is told otherwise: systemd-system.conf(5).
+const SYSTEMD_FILES: (u64, u64) = (1024, FILES_HARD);
+/// What its processes and threads may be by default, percent of all.
+const SYSTEMD_TASKS: u64 = 15;
 
 fn slice(facts: &Facts<'_>, value: &str, why: &str) -> Advice {
     match (installed(facts), facts.workload) {
@@ -162,16 +185,37 @@ pub(super) fn current(facts: &Facts<'_>, key: &str) -> Option<String> {
     if let Some(own) = facts.own.get(key) {
         return Some(own.value.clone());
     }
+    if let Some(name) = key.strip_prefix("systemd.manager.") {
+        return of_manager(facts, name);
+    }
     let limit = key.strip_prefix("pam.")?;
     if let Some(line) = facts.tunables.limits.iter().rev().find(|line| is_key(&line.key, key)) {
         return Some(line.value.clone());
     }
-    let room = &facts.now.room;
     let say = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
+    // Not those of this process: whoever called it may have changed them.
+    let first = facts.tunables.limits_of_first;
+    let files = if facts.tunables.first.as_deref() == Some("systemd") { Some(SYSTEMD_FILES) } else { first.files };
     match limit {
-        "*.soft.nofile" => room.files.known().map(|(soft, _)| say(*soft)),
-        "*.hard.nofile" => room.files.known().map(|(_, hard)| say(*hard)),
-        "*.hard.nproc" => room.processes.known().map(|most| say(most.unwrap_or(u64::MAX))),
+        "*.soft.nofile" => files.map(|(soft, _)| say(soft)),
+        "*.hard.nofile" => files.map(|(_, hard)| say(hard)),
+        "*.hard.nproc" => first.processes.map(say),
         _ => None,
+    }
+}
+
+/// What systemd's manager has by its files, else by its own rule.
+fn of_manager(facts: &Facts<'_>, name: &str) -> Option<String> {
+    let line = facts.tunables.manager.iter().rev().find(|line| line.key == name).map(|line| line.value.as_str());
+    if name != "DefaultTasksMax" {
+        return line.map(str::to_owned);
+    }
+    let all = ["kernel.pid_max", "kernel.threads-max"].into_iter().filter_map(|key| facts.tunables.number(key)).min();
+    let share = |percent: u64| Some((all? / 100).saturating_mul(percent).to_string());
+    match line.map(|line| line.strip_suffix('%').ok_or(line)) {
+        None => share(SYSTEMD_TASKS),
+        Some(Ok(percent)) => share(percent.parse().ok()?),
+        Some(Err("infinity")) => Some("unlimited".to_owned()),
+        Some(Err(number)) => Some(number.to_owned()),
     }
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::setting::{Place, Reason, Risk, Setting, Verdict, Workload};
 use crate::model::snapshot::Snapshot;
-use crate::model::snapshot::tunables::Tunables;
+use crate::model::snapshot::tunables::{Line, Tunables};
 
 /// Name of the files that apm writes, without their ending. Files of an administrator begin with 99 and come later.
 pub(crate) const NAME: &str = "60-apm";
@@ -32,6 +32,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) tunables: &'a Tunables,
     /// What the files that apm wrote say.
     pub(crate) own: &'a BTreeMap<String, Own>,
+    /// They were written for this workload: a line stays also where what showed that it helps is gone.
+    pub(crate) own_lasts: bool,
+    /// Files where apm's would be, which somebody else wrote.
+    pub(crate) foreign: &'a BTreeMap<Place, String>,
     /// What the doctor found.
     pub(crate) findings: &'a [Finding],
     pub(crate) workload: Workload,
@@ -149,7 +153,7 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
     let mut setting = Setting {
         key: key.to_owned(),
         place: row.place,
-        path: value.map(|value| value.path.clone()),
+        path: value.map(|value| value.shown.clone()),
         current: current.clone(),
         proposed: None,
         verdict: Verdict::Skip,
@@ -168,21 +172,32 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
         (None, Place::Sysctl | Place::Sys) => {
             let why = value.and_then(|value| value.text.get().err()).map_or("not there", |error| &error.why);
             if why == "not there" {
-                return skip(setting, Reason::NotHere, "not on this kernel or machine".to_owned());
+                return skip(
+                    setting,
+                    Reason::NotHere,
+                    "not on this kernel or machine, or not seen from here".to_owned(),
+                );
             }
             return skip(setting, Reason::Unreadable, why.to_owned());
         }
         (None, _) => ("", false),
     };
+    if let Some(file) = facts.foreign.get(&row.place) {
+        return skip(setting, Reason::Administrator, format!("{file} is not apm's, and stays as it is"));
+    }
+    let is_odd = matches!(row.valid, Valid::Range(..)) && text.split_ascii_whitespace().any(|it| number(it).is_none());
+    if is_odd {
+        return skip(setting, Reason::Unreadable, format!("`{text}` is no number"));
+    }
     let own = facts.own.get(key).filter(|own| is_valid(row, &own.value));
     let (proposed, why, rule) = match ((row.advise)(facts, text), own) {
         (Advice::Want(value, why), _) => (value, why, None),
         (Advice::Evident(value, why, rule), _) => (value, why, Some(rule)),
         // What showed that it helps is gone, perhaps since it helps.
-        (Advice::Keep(_) | Advice::Skip(Reason::NoEvidence, _), Some(own)) => {
+        (Advice::Keep(_) | Advice::Skip(Reason::NoEvidence, _), Some(own)) if facts.own_lasts => {
             (own.value.clone(), own.why.clone(), None)
         }
-        (Advice::Keep(why), None) => {
+        (Advice::Keep(why), _) => {
             (setting.verdict, setting.why) = (Verdict::Keep, why);
             return setting;
         }
@@ -204,7 +219,8 @@ fn settle(row: &Row, key: &str, facts: &Facts<'_>) -> Setting {
         return skip(setting, Reason::HostOnly, format!("{why}: read-only in this namespace"));
     }
     if let Some(line) = facts.administrators(key).filter(|line| !is_same(&line.value, &proposed)) {
-        let why = format!("{} sets it to {}, and wins", line.file, line.value);
+        let wins = if line.file.ends_with("/limits.conf") { "which comes from a person" } else { "and wins" };
+        let why = format!("{} sets {} to {}, {wins}", line.file, line.key, line.value);
         return skip(setting, Reason::Administrator, why);
     }
     if row.law == Law::Limit && lowers(text, &proposed) {
@@ -334,14 +350,28 @@ impl Facts<'_> {
         Some((self.bandwidth? as f64 * self.rtt_ms? / 1e3 / 8.0) as u64)
     }
 
-    /// A line that comes after apm's file and sets a key.
-    fn administrators(&self, key: &str) -> Option<&crate::model::snapshot::tunables::Line> {
-        let name = |file: &str| file.rsplit('/').next().unwrap_or_default().to_owned();
-        let is_later = |file: &str| name(file).as_str() > "60-apm.conf" || name(file) == "sysctl.conf";
-        let by_hand = |file: &str| is_later(file) && file.contains("/etc/") && !is_own(file);
-        let lines = self.tunables.lines.iter().chain(&self.tunables.limits).rev();
-        lines.into_iter().find(|line| limits::is_key(&line.key, key) && by_hand(&line.file))
+    /// A line that sets the key, or the other half of it, in a file that comes after apm's; or in limits.conf, which comes
+    /// first and which nobody but a person writes to.
+    fn administrators(&self, key: &str) -> Option<&Line> {
+        let wins = |file: &str| {
+            let name = file.rsplit('/').next().unwrap_or_default();
+            !is_own(file) && (matches!(name, "limits.conf" | "sysctl.conf") || name > "60-apm.conf")
+        };
+        let twin = |(one, other): &(&str, &'static str)| (*one == key).then_some(*other);
+        let twin = TWINS.iter().find_map(twin);
+        let sets = |line: &Line| line.key == key || Some(line.key.as_str()) == twin || is_pattern_of(&line.key, key);
+        let sysctl = self.tunables.lines.iter().rev().find(|line| sets(line) && wins(&line.file));
+        let limits = || self.tunables.limits.iter().rev().find(|it| limits::is_key(&it.key, key) && wins(&it.file));
+        let name = key.strip_prefix("systemd.manager.");
+        let manager = || self.tunables.manager.iter().rev().find(|it| Some(it.key.as_str()) == name && wins(&it.file));
+        sysctl.or_else(limits).or_else(manager)
     }
+}
+
+/// Whether a key of sysctl.d with `*`, `?` or `[` stands for this one too.
+fn is_pattern_of(pattern: &str, key: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+        && globset::Glob::new(pattern).is_ok_and(|pattern| pattern.compile_matcher().is_match(key))
 }
 
 /// Whether apm wrote the file.
@@ -401,6 +431,8 @@ mod tests {
         now: Snapshot,
         tunables: Tunables,
         own: BTreeMap<String, Own>,
+        own_lasts: bool,
+        foreign: BTreeMap<Place, String>,
         findings: Vec<Finding>,
     }
 
@@ -411,7 +443,14 @@ mod tests {
             now.memory.meminfo = Field::Known(info.map(|(name, bytes)| (name.to_owned(), bytes)).into());
             let drive = |name: &str, kind: &str| Drive { name: name.to_owned(), bytes: 1 << 40, kind: kind.to_owned() };
             now.hardware.drives = Field::Known(vec![drive("sda", "hdd"), drive("nvme0n1", "nvme")]);
-            Self { now, tunables: Tunables::default(), own: BTreeMap::new(), findings: Vec::new() }
+            Self {
+                now,
+                tunables: Tunables::default(),
+                own: BTreeMap::new(),
+                own_lasts: true,
+                foreign: BTreeMap::new(),
+                findings: Vec::new(),
+            }
         }
 
         fn value(&mut self, key: &str, text: &str) {
@@ -430,6 +469,8 @@ mod tests {
                 now: &self.now,
                 tunables: &self.tunables,
                 own: &self.own,
+                own_lasts: self.own_lasts,
+                foreign: &self.foreign,
                 findings: &self.findings,
                 workload,
                 agents,
@@ -470,9 +511,19 @@ mod tests {
             |file: &str| Line { file: file.to_owned(), key: "vm.max_map_count".to_owned(), value: "70000".to_owned() };
         machine.tunables.lines = vec![line("/etc/sysctl.d/99-mine.conf")];
         assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Administrator)));
-        // One before apm's file, and one of a package, do not win.
-        machine.tunables.lines = vec![line("/etc/sysctl.d/10-map-count.conf"), line("/usr/lib/sysctl.d/99-x.conf")];
+        // Whoever wrote it: the name of the file decides.
+        machine.tunables.lines = vec![line("/usr/lib/sysctl.d/99-x.conf")];
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Administrator)));
+        machine.tunables.lines = vec![Line { key: "vm.max_map_*".to_owned(), ..line("/etc/sysctl.d/99-x.conf") }];
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Administrator)));
+        machine.tunables.lines = vec![line("/etc/sysctl.d/10-map-count.conf")];
         assert_eq!(reason(&machine), (Verdict::Raise, None));
+        machine.foreign.insert(Place::Sysctl, "/etc/sysctl.d/60-apm.conf".to_owned());
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Administrator)));
+        machine.foreign.clear();
+        machine.value("vm.max_map_count", "foo");
+        assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::Unreadable)));
+        machine.value("vm.max_map_count", "65530");
         machine.now.system.container = Some("docker".to_owned());
         assert_eq!(reason(&machine), (Verdict::Skip, Some(Reason::HostOnly)));
         machine.now.system.container = None;
@@ -556,7 +607,7 @@ mod tests {
                     }
                     "vm.dirty_bytes" => prop_assert!(last <= memory.max(1 << 28)),
                     "vm.min_free_kbytes" => prop_assert!(last <= (memory >> 10) / 100 + 128),
-                    "fs.inotify.max_user_watches" => prop_assert!(last * 1024 <= (memory / 100).max(8192 * 1024)),
+                    "fs.inotify.max_user_watches" => prop_assert!(last * 1312 <= (memory / 25).max(8192 * 1312)),
                     "pam.*.hard.nofile" => prop_assert!(last <= machine.tunables.number("fs.nr_open").unwrap_or(u64::MAX)),
                     "systemd.slice.MemoryHigh" => prop_assert!(last <= memory),
                     _ => {}

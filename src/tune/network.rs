@@ -15,6 +15,10 @@ const PAGE: u64 = 4096;
 const NEIGHBOURS: u64 = 512;
 /// Bytes a tracked connection takes, with its share of the table: at most 1/16384 of memory are connections.
 const CONNTRACK_SHARE: u64 = 16_384;
+/// How interfaces begin behind which containers and virtual machines are.
+const BRIDGES: &[&str] = &["br", "docker", "podman", "cni", "virbr", "veth"];
+/// Idle seconds after which a connection is kept alive: less than any balancer waits.
+const KEEPALIVE: u64 = 200;
 const IP: &str = "Documentation/networking/ip-sysctl.rst";
 
 const fn row(key: &'static str, scope: Scope, law: Law, valid: Valid, advise: fn(&Facts<'_>, &str) -> Advice) -> Row {
@@ -172,7 +176,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         about: "ports for connections that do not choose theirs",
         formula: "on evidence (net.ports): 15000 to 65000, where that is wider",
-        source: "ip-sysctl.rst; services listen below 15000",
+        source: "ip-sysctl.rst; a few servers listen above 15000 (27017, 30000 and on in Kubernetes): \
+                 net.ipv4.ip_local_reserved_ports keeps theirs free",
         ..row("net.ipv4.ip_local_port_range", Scope::Network, Law::Choice, Valid::Range(1, 65_535), |facts, now| {
             let mut ends = now.split_ascii_whitespace().filter_map(|word| word.parse::<u64>().ok());
             let width = ends.next().zip(ends.next()).map_or(0, |(low, high)| high.saturating_sub(low));
@@ -212,7 +217,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         about: "whether a connection that was idle begins slowly again",
         formula: "agents and server: 0",
-        source: "RFC 2861; tuned network-throughput 0",
+        source: "RFC 2861; ip-sysctl.rst",
         ..row("net.ipv4.tcp_slow_start_after_idle", Scope::Network, Law::Choice, Valid::Range(0, 1), |facts, _| {
             match facts.workload {
                 Workload::Agents => Advice::Want(
@@ -231,15 +236,18 @@ pub(super) const ROWS: &[Row] = &[
         formula: "1 where an interface has an MTU below 1500, or on evidence (net.mtu)",
         source: "RFC 4821",
         ..row("net.ipv4.tcp_mtu_probing", Scope::Network, Law::Choice, Valid::Range(0, 2), |facts, now| {
-            let interfaces = facts.now.net.interfaces.known().into_iter().flatten();
-            let small =
-                interfaces.filter_map(|one| Some((&one.name, one.mtu?))).find(|(_, mtu)| (576..1500).contains(mtu));
-            match (facts.spoke("net.mtu"), small) {
+            // TCP keeps to the MTU of its own interface: what vanishes is sent by another, a bridge of containers perhaps.
+            let mtus = || facts.now.net.interfaces.known().into_iter().flatten().filter(|one| one.name != "lo");
+            let mtus = || mtus().filter_map(|one| Some((&one.name, one.mtu?)));
+            let small = mtus().find(|(_, mtu)| (576..1500).contains(mtu));
+            let is_bridge = |name: &str| BRIDGES.iter().any(|start| name.starts_with(start));
+            let pair = small.and_then(|small| Some((small, mtus().find(|(it, mtu)| *mtu > small.1 && is_bridge(it))?)));
+            match (facts.spoke("net.mtu"), pair) {
                 _ if number(now) > 0 => Advice::Keep("it looks already".to_owned()),
                 (Some(finding), _) => Advice::Evident("1".to_owned(), finding.title.clone(), "net.mtu"),
-                (None, Some((name, mtu))) => Advice::Want(
+                (None, Some(((small, mtu), (large, other)))) => Advice::Want(
                     "1".to_owned(),
-                    format!("{name} has an MTU of {mtu}: larger packets can vanish on the way"),
+                    format!("{small} has an MTU of {mtu}, {large} of {other}: what comes from there can vanish here"),
                 ),
                 _ => quiet("net.mtu"),
             }
@@ -248,7 +256,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         about: "bytes that may wait in a socket unsent before a program is told to wait",
         formula: "server: 131072",
-        source: "ip-sysctl.rst; tuned network-throughput 131072",
+        source: "ip-sysctl.rst; 128 KiB is own",
         ..row(
             "net.ipv4.tcp_notsent_lowat",
             Scope::Network,
@@ -257,7 +265,7 @@ pub(super) const ROWS: &[Row] = &[
             |facts, _| match facts.workload {
                 Workload::Server => Advice::Want(
                     "131072".to_owned(),
-                    "what is queued deeper only waits: less memory a connection, fresher answers (tuned)".to_owned(),
+                    "what is queued deeper only waits: less memory a connection, fresher answers".to_owned(),
                 ),
                 _ => unproven(),
             },
@@ -265,14 +273,16 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         about: "idle seconds until TCP asks whether the other side lives",
-        formula: "agents and server: at most 600",
-        source: "ip-sysctl.rst: 7200; balancers and address translation forget after 350 s to an hour",
+        formula: "agents and server: at most 200",
+        source: "ip-sysctl.rst: 7200, for sockets with SO_KEEPALIVE; idle limits of balancers: Azure 240 s, AWS 350 s, Google 600 s",
         ..row("net.ipv4.tcp_keepalive_time", Scope::Network, Law::Choice, Valid::Range(1, 32_767), |facts, now| {
             let is_idle = matches!(facts.workload, Workload::Agents | Workload::Server);
             match number(now) {
-                now if is_idle && now > 600 => Advice::Want(
-                    "600".to_owned(),
-                    "balancers and address translation forget idle connections long before two hours".to_owned(),
+                now if is_idle && now > KEEPALIVE => Advice::Want(
+                    KEEPALIVE.to_string(),
+                    "balancers forget idle connections after 240 s (Azure) or 350 s (AWS); only for sockets that ask \
+                     for it (SO_KEEPALIVE)"
+                        .to_owned(),
                 ),
                 _ if is_idle => Advice::Keep("it asks soon enough".to_owned()),
                 _ => unproven(),
@@ -376,9 +386,14 @@ fn tcp_buffer(facts: &Facts<'_>, now: &str) -> Advice {
     // The second number of tcp_mem is where the kernel begins to shrink buffers.
     let pressure = facts.tunables.text("net.ipv4.tcp_mem").and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     let fits = pressure.map_or(BUFFER_MAX, |pages| pages.saturating_mul(PAGE) / SOCKETS);
+    let full = bytes;
     let bytes = bytes.min(fits);
-    if bytes <= *most {
+    if full <= *most {
         return Advice::Keep(format!("{} is enough for {why}", Bytes(*most)));
+    }
+    if bytes <= *most {
+        let room = Bytes(fits);
+        return Advice::Keep(format!("{why} are more than {}, but 1/{SOCKETS} of tcp_mem is {room}", Bytes(*most)));
     }
     Advice::Want(format!("{least} {first} {bytes}"), format!("{why}, and 1/{SOCKETS} of tcp_mem"))
 }

@@ -3,12 +3,12 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::formats::follows;
-use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, python_with, signal, skip};
+use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, python_with, signal};
 
 /// The rule that all of this is tried with: it reads one file.
 const ONLY: [&str; 2] = ["--only", "mem.available"];

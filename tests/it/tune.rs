@@ -146,12 +146,67 @@ fn files_alone_are_written_without_root_and_a_later_file_wins() {
     write("");
     assert!(!sandbox.read("host/etc/sysctl.d/60-apm.conf").contains("max_map_count"));
     // A wrong value in apm's own file is not kept.
-    sandbox.file("host/etc/sysctl.d/60-apm.conf", "# vm.swappiness: by hand\nvm.swappiness = 9999\n");
+    let text = "# Written by `apm tune` for agents, and so on\n\n# vm.swappiness: why\nvm.swappiness = 9999\n";
+    sandbox.file("host/etc/sysctl.d/60-apm.conf", text);
     write("");
     assert!(!sandbox.read("host/etc/sysctl.d/60-apm.conf").contains("9999"));
     assert!(sandbox.apm(["tune", "write", "--format", "ansible"]).good().contains("ansible.posix.sysctl"));
     assert!(sandbox.apm(["tune", "--only", "vm.swapiness"]).fails(2).contains("`vm.swappiness`"));
     assert!(sandbox.apm(["tune", "--bandwidth", "fast", "--rtt", "1ms"]).fails(2).contains("is no speed"));
+}
+
+#[test]
+fn what_others_wrote_or_masked_stays_and_nothing_leaves_the_root() {
+    let sandbox = small_vm("tuneothers");
+    let tune = |words: &str| sandbox.apm(format!("tune {words} --root host").split_whitespace());
+    // A unit of somebody else where apm's would be.
+    sandbox.file("host/etc/systemd/system/apm.slice", "[Slice]\nMemoryMax=4G\n");
+    sandbox.file("host/usr/lib/systemd/systemd", "");
+    assert!(tune("explain systemd.slice.CPUWeight").good().contains("/etc/systemd/system/apm.slice is not apm's"));
+    tune("write").good();
+    assert_eq!(sandbox.read("host/etc/systemd/system/apm.slice"), "[Slice]\nMemoryMax=4G\n");
+    fs::remove_dir_all(sandbox.work().join("host/etc/sysctl.d")).expect("removed");
+    // A mask, and ways out of the other machine's folder.
+    let link = |to: &str, at: &str| {
+        let path = sandbox.work().join("host").join(at);
+        let _ = fs::remove_file(&path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::os::unix::fs::symlink(to, path).expect("a link");
+    };
+    link("/dev/null", "etc/sysctl.d/60-apm.conf");
+    for words in ["write", "apply --yes", "diff"] {
+        assert!(tune(words).fails(3).contains("is a link or no file"), "{words}");
+    }
+    fs::remove_dir_all(sandbox.work().join("host/etc/sysctl.d")).expect("removed");
+    fs::create_dir_all(sandbox.work().join("outside")).expect("a folder");
+    let outside = sandbox.work().join("outside").display().to_string();
+    link(&outside, "etc/sysctl.d");
+    for words in ["write", "apply --yes"] {
+        assert!(tune(words).fails(3).contains("leads out of"), "{words}");
+    }
+    assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0);
+    fs::remove_file(sandbox.work().join("host/etc/sysctl.d")).expect("removed");
+    sandbox.file("outside/value", "65530\n");
+    link(&format!("{outside}/value"), "proc/sys/vm/max_map_count");
+    assert!(tune("apply --yes").fails(3).contains("leads out of"));
+    assert_eq!(sandbox.read("outside/value"), "65530\n");
+    for words in ["--config x", "--set run.retries=1", "--rtt 40 --bandwidth 1G", "--rtt 0ms --bandwidth 1G"] {
+        assert!(!tune(words).fails(2).is_empty(), "{words}");
+    }
+}
+
+#[test]
+fn what_somebody_changed_since_an_apply_is_not_overwritten_unasked() {
+    let sandbox = small_vm("tunechanged");
+    let tune = |words: &str| sandbox.apm(format!("tune {words} --root host").split_whitespace());
+    let before = tree(&sandbox.work().join("host"));
+    tune("apply --yes").good();
+    sandbox.file("host/proc/sys/vm/max_map_count", "300000\n");
+    let refused = tune("rollback").fails(3);
+    assert!(refused.contains("vm.max_map_count: it is 300000 now") && refused.contains("--force"), "{refused}");
+    assert_eq!(sandbox.read("host/proc/sys/vm/max_map_count"), "300000\n", "nothing was restored");
+    tune("rollback --force").good();
+    assert_eq!(tree(&sandbox.work().join("host")), before);
 }
 
 /// Runs apm below strace with a fault in one system call.

@@ -198,7 +198,10 @@ fn plain(root: &Path) -> Result<(), Failure> {
                 let path = entry.path();
                 return Err(Failure::usage(anyhow!("--root: `{}` is a pipe, a socket or a device", path.display()))
                     .hint("it holds copies of the files of `/proc`, `/sys` and `/etc`"));
-            } else if kind.is_symlink() && std::fs::metadata(entry.path()).is_ok_and(|it| !it.is_file() && !it.is_dir())
+            } else if kind.is_symlink()
+                && std::fs::metadata(entry.path()).is_ok_and(|it| !it.is_file() && !it.is_dir())
+                // How files of settings and units are masked; it reads as an empty file.
+                && std::fs::read_link(entry.path()).is_ok_and(|to| to != Path::new("/dev/null"))
             {
                 let path = entry.path();
                 return Err(Failure::usage(anyhow!(

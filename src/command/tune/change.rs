@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use serde_json::json;
 use similar::TextDiff;
 
-use super::{Looked, files, planned, print};
+use super::{Looked, Planfile, confined, files, planned, print};
 use crate::cli::run::ListFormat;
 use crate::cli::tune::{Apply, History, Planned, Rollback};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::model::setting::Place;
 use crate::sys::process;
+use crate::sys::signal::Held;
 use crate::text::number::count;
 use crate::text::transcript;
 use crate::tune::TWINS;
@@ -28,18 +29,19 @@ const CPUS_MAX: usize = 8192;
 pub(super) fn diff(context: &Context, words: &Planned) -> Result<Exit, Failure> {
     let looked = planned(context, &words.sources, words.dir.as_deref())?;
     let text = match words.format {
-        ListFormat::Text => changes(&looked),
+        ListFormat::Text => changes(&looked)?,
         ListFormat::Json => {
             let live = looked.settings.iter().filter(|setting| is_live(setting.place) && setting.is_change());
             let live: Vec<_> = live
                 .map(|setting| json!({ "key": setting.key, "current": setting.current, "proposed": setting.proposed }))
                 .collect();
-            let files: Vec<_> = files(&looked)
+            let files = files(&looked)?;
+            let files: Vec<_> = files
                 .iter()
-                .filter(|(_, now, text)| now != text)
-                .map(
-                    |(path, now, text)| json!({ "path": path.display().to_string(), "current": now, "proposed": text }),
-                )
+                .filter(|file| file.now != file.wanted)
+                .map(|file| {
+                    json!({ "path": file.path.display().to_string(), "current": file.now, "proposed": file.wanted })
+                })
                 .collect();
             format!("{:#}\n", json!({ "schema": "apm.tune.diff/1", "live": live, "files": files }))
         }
@@ -52,10 +54,10 @@ fn is_live(place: Place) -> bool {
 }
 
 /// A unified diff of the files, then the live values.
-fn changes(looked: &Looked) -> String {
+fn changes(looked: &Looked) -> Result<String, Failure> {
     let mut text = String::new();
-    for (path, now, wanted) in files(looked) {
-        let (before, after) = (now.unwrap_or_default(), wanted.clone().unwrap_or_default());
+    for Planfile { path, now, wanted } in files(looked)? {
+        let (before, after) = (now.unwrap_or_default(), wanted.unwrap_or_default());
         if before == after {
             continue;
         }
@@ -73,7 +75,7 @@ fn changes(looked: &Looked) -> String {
         let now = transcript::line(setting.current.as_deref().unwrap_or("-"));
         let _ = writeln!(text, "  {}: {now} -> {}", setting.key, setting.proposed.as_deref().unwrap_or_default());
     }
-    text
+    Ok(text)
 }
 
 pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
@@ -83,7 +85,7 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
         return Err(Failure::machine(anyhow!("the apply {} was interrupted, part of it may be in effect", begun.id))
             .hint(format!("first `apm tune rollback {}`", begun.id)));
     }
-    let shown = changes(&looked);
+    let shown = changes(&looked)?;
     if shown.is_empty() {
         return print(context, b"nothing to change: all is as planned\n");
     }
@@ -98,6 +100,9 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
     }
     let store = open(&folder)?;
     let mut record = record(&looked, &store)?;
+    if words.sources.root.is_none() && record.values.iter().any(|value| value.key.starts_with("net.")) {
+        record.network = network();
+    }
     let what =
         format!("{} and {}", count(record.values.len() as u64, "live value"), count(record.files.len() as u64, "file"));
     if !words.yes {
@@ -113,26 +118,60 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
             }
         }
     }
+    // Ctrl-C waits for the end of it: half of an apply helps nobody.
+    let held = Held::new();
     if let Err(failed) = store.apply(&mut record) {
         let mut text = format!("{}: {}", failed.trouble.what, failed.trouble.why);
         if failed.left.is_empty() {
             text += "; everything was restored";
-            return Err(Failure::machine(anyhow!("{text}"))
-                .hint(format!("`apm tune apply --except {}` leaves it out", failed.trouble.what)));
+            let failure = Failure::machine(anyhow!("{text}"));
+            let is_key = record.values.iter().any(|value| value.key == failed.trouble.what);
+            return Err(if is_key {
+                failure.hint(format!("`apm tune apply --except {}` leaves it out", failed.trouble.what))
+            } else {
+                failure
+            });
         }
         text += &format!("; not restored: {}", list(&failed.left));
         return Err(Failure::machine(anyhow!("{text}")).hint(format!("`apm tune rollback {}` tries again", record.id)));
     }
     let mut said = format!("applied {what}; `apm tune rollback {}` takes them back\n", record.id);
-    let has = |end: &str| record.files.iter().any(|file| file.path.ends_with(end));
-    if has("security/limits.d/60-apm.conf") {
-        said += "limits of sessions are in effect from the next login on\n";
-    }
-    if has("systemd/system.conf.d/60-apm.conf") || has("systemd/system/apm.slice") {
-        said += "for systemd: `systemctl daemon-reexec`\n";
-    }
+    said += &later(&record);
     context.ui.say(&said);
+    drop(held);
     Ok(Exit::Good)
+}
+
+/// What is in effect only after something else.
+fn later(record: &Record) -> String {
+    let has = |end: &str| record.files.iter().any(|file| file.path.ends_with(end));
+    let mut said = String::new();
+    if has("security/limits.d/60-apm.conf") {
+        said += "limits of sessions: from the next login on\n";
+    }
+    if has("systemd/system.conf.d/60-apm.conf") {
+        said += "systemd's own limits: after `systemctl daemon-reexec`\n";
+    }
+    if has("systemd/system/apm.slice") {
+        said += "apm.slice: after `systemctl daemon-reload`\n";
+    }
+    said
+}
+
+/// The network namespace this process is in.
+fn network() -> Option<String> {
+    namespace(Path::new("/proc/self"))
+}
+
+fn namespace(process: &Path) -> Option<String> {
+    Some(std::fs::read_link(process.join("ns/net")).ok()?.display().to_string())
+}
+
+/// A process in a network namespace.
+fn somebody_in(network: &str) -> Option<u32> {
+    let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.find(|pid| namespace(&Path::new("/proc").join(pid.to_string())).as_deref() == Some(network))
 }
 
 fn open(folder: &Path) -> Result<Store, Failure> {
@@ -144,7 +183,7 @@ fn open(folder: &Path) -> Result<Store, Failure> {
 /// What is to be changed, with what is there now.
 fn record(looked: &Looked, store: &Store) -> Result<Record, Failure> {
     let mut saved = Vec::new();
-    for (path, now, wanted) in files(looked) {
+    for Planfile { path, now, wanted } in files(looked)? {
         if now != wanted {
             let file = SavedFile::of(path.clone(), wanted);
             saved.push(file.with_context(|| format!("read `{}`", path.display())).map_err(Failure::machine)?);
@@ -153,7 +192,9 @@ fn record(looked: &Looked, store: &Store) -> Result<Record, Failure> {
     let mut values = Vec::new();
     for setting in looked.settings.iter().filter(|setting| is_live(setting.place) && setting.is_change()) {
         let (Some(path), Some(after)) = (&setting.path, &setting.proposed) else { continue };
-        for path in all_cpus(Path::new(path)) {
+        let path = looked.root.join(path.trim_start_matches('/'));
+        confined(looked, &path)?;
+        for path in all_cpus(&path) {
             let read = |path: &Path| {
                 apply::read_value(path).with_context(|| format!("read `{}`", path.display())).map_err(Failure::machine)
             };
@@ -190,7 +231,15 @@ fn list(troubles: &[Trouble]) -> String {
 
 pub(super) fn rollback(context: &Context, words: &Rollback) -> Result<Exit, Failure> {
     let folder = store_of(context, words.root.as_deref());
+    if let Err(error) = std::fs::read_dir(&folder)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return Err(Failure::machine(anyhow!("read `{}`: {error}", folder.display())).hint("`sudo apm tune rollback`"));
+    }
     let (records, troubles) = apply::records(&folder);
+    if !troubles.is_empty() && records.is_empty() && words.root.is_none() && process::uid() != 0 {
+        return Err(Failure::machine(anyhow!("records of applies are root's")).hint("`sudo apm tune rollback`"));
+    }
     for trouble in &troubles {
         context.ui.say(&format!("apm: warning: {}: {}\n", trouble.what, transcript::line(&trouble.why)));
     }
@@ -208,8 +257,21 @@ pub(super) fn rollback(context: &Context, words: &Rollback) -> Result<Exit, Fail
         );
     }
     let store = self::open(&folder)?;
+    let held = Held::new();
     // Later ones first: each restores what it found.
     for record in open[from..].iter_mut().rev() {
+        let skipped = elsewhere(record)?;
+        // What an interrupted apply left is half of something.
+        let is_whole = record.state == State::Applied;
+        let changed = if is_whole { record.changed_since() } else { Vec::new() };
+        if !changed.is_empty() && !words.force {
+            let failure = Failure::machine(anyhow!(
+                "{} is not rolled back: somebody changed since then: {}; nothing was restored",
+                record.id,
+                list(&changed)
+            ));
+            return Err(failure.hint(format!("`apm tune rollback {} --force` overwrites that too", record.id)));
+        }
         let left = store.roll_back(record);
         if !left.is_empty() {
             return Err(Failure::machine(anyhow!("{} is not rolled back: {}", record.id, list(&left)))
@@ -217,9 +279,27 @@ pub(super) fn rollback(context: &Context, words: &Rollback) -> Result<Exit, Fail
         }
         let values = count(record.values.len() as u64, "live value");
         let files = count(record.files.len() as u64, "file");
-        context.ui.say(&format!("rolled back {}: {values} and {files} are as before\n", record.id));
+        context.ui.say(&format!("rolled back {}: {values} and {files} are as before{skipped}\n", record.id));
+        context.ui.say(&later(record));
     }
+    drop(held);
     Ok(Exit::Good)
+}
+
+/// Values of another network namespace cannot be restored from here. Where it is gone, they are gone with it, and what is
+/// said of that comes back.
+fn elsewhere(record: &mut Record) -> Result<String, Failure> {
+    let Some(there) = record.network.clone().filter(|there| Some(there) != network().as_ref()) else {
+        return Ok(String::new());
+    };
+    if let Some(pid) = somebody_in(&there) {
+        let what = anyhow!("{} was applied in another network namespace, {there}; nothing was restored", record.id);
+        let hint = format!("`nsenter --target {pid} --net apm tune rollback {}`", record.id);
+        return Err(Failure::machine(what).hint(hint));
+    }
+    let all = record.values.len();
+    record.values.retain(|value| !value.key.starts_with("net."));
+    Ok(format!("; {} went with their network namespace", count((all - record.values.len()) as u64, "value")))
 }
 
 fn store_of(context: &Context, root: Option<&Path>) -> PathBuf {

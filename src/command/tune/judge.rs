@@ -26,7 +26,7 @@ pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<E
                 Failure::usage(anyhow!("--compare `{}`: only profiles of tuned are known", transcript::line(profile)))
                     .hint("for instance `--compare tuned:throughput-performance`")
             })?;
-            let (list, unknown) = profile_of(&looked.root, &context.environment.cwd, name)?;
+            let (list, unknown) = profile_of(looked, &context.environment.cwd, name)?;
             (profile.clone(), list, unknown)
         }
     };
@@ -44,37 +44,50 @@ fn foreign(key: &str, value: &str) -> Foreign {
 }
 
 /// The values of a profile with those it includes, which it overrides.
-fn profile_of(root: &Path, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, Vec<String>), Failure> {
+fn profile_of(looked: &Looked, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, Vec<String>), Failure> {
+    let is_virtual = looked.window.to.system.is_virtual == Some(true);
     let mut found: Vec<Foreign> = Vec::new();
     let mut unknown = Vec::new();
-    let mut next = Some(name.to_owned());
+    let mut next = Some(path_of(&looked.root, cwd, name, None));
+    let mut wanted = name.to_owned();
+    let mut above = None;
     for _ in 0..INCLUDES_MAX {
-        let Some(name) = next.take() else { break };
-        let path = path_of(root, cwd, &name);
+        let Some(path) = next.take() else { break };
         let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) else {
-            let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(&name)));
+            let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(&wanted)));
             return Err(
                 failure.hint("`apt install tuned` brings them to /usr/lib/tuned; or give a path: `tuned:./tuned.conf`")
             );
         };
-        let (values, include, lines) = judge::tuned(&text);
-        for value in values {
+        let read = judge::tuned(&text, is_virtual);
+        if read.sections == 0 {
+            return Err(Failure::usage(anyhow!("`{}` is no profile of tuned", transcript::line(&wanted)))
+                .hint("it has sections: [main], [sysctl]"));
+        }
+        for value in read.found {
             if !found.iter().any(|one| one.key == value.key) {
                 found.push(value);
             }
         }
-        unknown.extend(lines);
-        next = include;
+        unknown.extend(read.unknown);
+        // Those of a folder of profiles lie beside each other.
+        above = path.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned).or(above);
+        next = read.include.map(|name| {
+            wanted = name;
+            path_of(&looked.root, cwd, &wanted, above.as_deref())
+        });
     }
     Ok((found, unknown))
 }
 
-fn path_of(root: &Path, cwd: &Path, name: &str) -> Option<PathBuf> {
+/// The file of a profile; one that another includes is looked for beside it too.
+fn path_of(root: &Path, cwd: &Path, name: &str, beside: Option<&Path>) -> Option<PathBuf> {
     if name.contains('/') {
         let path = cwd.join(name);
         return Some(if path.is_dir() { path.join("tuned.conf") } else { path });
     }
-    PROFILES.iter().map(|folder| root.join(folder).join(name).join("tuned.conf")).find(|path| path.is_file())
+    let folders = beside.map(Path::to_owned).into_iter().chain(PROFILES.iter().map(|folder| root.join(folder)));
+    folders.map(|folder| folder.join(name).join("tuned.conf")).find(|path| path.is_file())
 }
 
 fn render(name: &str, judged: &[Judged], unknown: &[String], layout: &Layout) -> String {

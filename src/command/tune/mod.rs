@@ -5,7 +5,9 @@ mod judge;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
@@ -22,10 +24,11 @@ use crate::executor::runtimes;
 use crate::model::diagnosis::Finding;
 use crate::model::setting::{Place, Setting, Verdict, Workload};
 use crate::model::snapshot::Window;
+use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::tunables::Tunables;
 use crate::model::task::Limits;
 use crate::model::unit::{Bytes, Percent, parse_duration};
-use crate::probe::{Roots, machine, tunables};
+use crate::probe::{Roots, cgroup, machine, tunables};
 use crate::report::tune as report;
 use crate::sink::file::Whole;
 use crate::text::layout::{pad, wrap};
@@ -36,9 +39,15 @@ use crate::tune::{self, Facts, Own};
 
 /// Share of the memory that can be had for agents, percent.
 const SHARED: u64 = 85;
+/// Less does not start a JVM or Node.
+const AGENT_MIN: Bytes = Bytes::mib(64);
 
 /// `apm tune ...`
 pub(crate) fn main(context: &Context, words: Tune) -> Result<Exit, Failure> {
+    if context.global.config.is_some() || !context.global.set.is_empty() {
+        let failure = Failure::usage(anyhow!("`--config` and `--set` have no effect on `apm tune`"));
+        return Err(failure.hint("it is asked by its own options: `apm tune --help`"));
+    }
     match words.command {
         None => plan(context, &words.plan),
         Some(TuneCommand::Plan(words)) => plan(context, &words),
@@ -58,7 +67,7 @@ struct Looked {
     window: Window,
     tunables: Tunables,
     findings: Vec<Finding>,
-    own: BTreeMap<String, Own>,
+    written: Written,
     settings: Vec<Setting>,
     words: Asked,
     root: PathBuf,
@@ -79,7 +88,9 @@ impl Looked {
             key: "",
             now: &self.window.to,
             tunables: &self.tunables,
-            own: &self.own,
+            own: &self.written.own,
+            own_lasts: self.written.lasts,
+            foreign: &self.written.foreign,
             findings: &self.findings,
             workload: self.words.workload,
             agents: self.words.agents,
@@ -107,7 +118,7 @@ impl Looked {
 fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Looked, Failure> {
     let cwd = &context.environment.cwd;
     let length = parse_duration(&words.duration).context("--duration").map_err(Failure::usage)?;
-    let rtt = words.rtt.as_deref().map(parse_duration).transpose().context("--rtt").map_err(Failure::usage)?;
+    let rtt = words.rtt.as_deref().map(round_trip).transpose()?;
     let bandwidth = words.bandwidth.as_deref().map(bits).transpose()?;
     for key in words.only.iter().chain(&words.except) {
         if !tune::rows().any(|row| is_below(row.key, key) || row.key.contains('*') && is_below(key, "sys.block")) {
@@ -126,7 +137,7 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
         findings: doctor::diagnose(&looked.window, &Question::default()).findings,
         window: looked.window,
         tunables: tunables::read(&roots, &tune::sysctls()),
-        own: own_files(&etc),
+        written: written(&etc, &roots.etc, workload(words.workload)),
         settings: Vec::new(),
         words: Asked {
             workload: workload(words.workload),
@@ -137,12 +148,22 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
         root: root.unwrap_or_else(|| "/".into()),
         etc,
     };
+    if looked.facts().memory() == 0 {
+        let failure = Failure::machine(anyhow!(
+            "`{}` does not say how much memory there is",
+            roots.proc.join("meminfo").display()
+        ));
+        return Err(failure.hint("settings follow from it"));
+    }
+    for one in &looked.tunables.unreadable {
+        context.ui.say(&format!("apm: warning: {}: what it sets is not seen\n", transcript::line(one)));
+    }
     let is_asked = |key: &str| {
         (words.only.is_empty() || words.only.iter().any(|start| is_below(key, start)))
             && !words.except.iter().any(|start| is_below(key, start))
     };
     let settings = tune::advise(&looked.facts());
-    looked.settings = settings.into_iter().filter_map(|setting| kept(setting, is_asked, &looked.own)).collect();
+    looked.settings = settings.into_iter().filter_map(|setting| kept(setting, is_asked, &looked.written.own)).collect();
     Ok(looked)
 }
 
@@ -166,7 +187,7 @@ fn workload(name: WorkloadName) -> Workload {
 }
 
 fn is_below(key: &str, start: &str) -> bool {
-    key == start || key.strip_prefix(start).is_some_and(|rest| rest.starts_with('.'))
+    key.starts_with(start)
 }
 
 fn unknown(key: &str) -> Failure {
@@ -179,6 +200,16 @@ fn unknown(key: &str) -> Failure {
     }
 }
 
+/// With its unit: 40 would be seconds elsewhere, and nobody means them here.
+fn round_trip(text: &str) -> Result<Duration, Failure> {
+    let time = parse_duration(text).context("--rtt").map_err(Failure::usage)?;
+    if time.is_zero() || text.trim().ends_with(|c: char| c.is_ascii_digit()) {
+        let failure = Failure::usage(anyhow!("--rtt `{}` is no time of a round trip", transcript::line(text)));
+        return Err(failure.hint("a number with its unit: 40ms, 0.2s"));
+    }
+    Ok(time)
+}
+
 /// Bits a second: `10G`, `500M`. Decimal, as links are sold.
 fn bits(text: &str) -> Result<u64, Failure> {
     let parsed = || {
@@ -187,6 +218,7 @@ fn bits(text: &str) -> Result<u64, Failure> {
             'K' => (&text[..text.len() - 1], 1e3),
             'M' => (&text[..text.len() - 1], 1e6),
             'G' => (&text[..text.len() - 1], 1e9),
+            'T' => (&text[..text.len() - 1], 1e12),
             _ => (text, 1.0),
         };
         let bits = number.trim().parse::<f64>().ok()? * factor;
@@ -197,13 +229,41 @@ fn bits(text: &str) -> Result<u64, Failure> {
     })
 }
 
-/// What the files say that apm wrote.
-fn own_files(etc: &Path) -> BTreeMap<String, Own> {
-    let read = |(place, path): &(Place, &str)| {
-        let text = std::fs::read_to_string(etc.join(path)).unwrap_or_default();
-        dropin::parse(*place, &text)
-    };
-    FILES.iter().flat_map(read).collect()
+/// What is written already where apm's files are.
+#[derive(Default)]
+struct Written {
+    /// What the files say that apm wrote.
+    own: BTreeMap<String, Own>,
+    /// They were written for the workload that is asked for.
+    lasts: bool,
+    /// Files that somebody else wrote, as the machine names them.
+    foreign: BTreeMap<Place, String>,
+}
+
+/// Where units of systemd may be beside /etc; apm's own would hide them.
+const UNITS: &[&str] =
+    &["run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
+
+/// `real`: the machine's own /etc, which `etc` may stand for.
+fn written(etc: &Path, real: &Path, workload: Workload) -> Written {
+    let mut written = Written { lasts: true, ..Written::default() };
+    for (place, name) in FILES {
+        let Ok(text) = std::fs::read_to_string(etc.join(name)) else { continue };
+        if text.is_empty() || dropin::is_own(&text) {
+            written.lasts &= dropin::is_for(&text, workload);
+            written.own.extend(dropin::parse(*place, &text));
+        } else {
+            written.foreign.insert(*place, format!("/etc/{name}"));
+        }
+    }
+    let units = UNITS.iter().map(|folder| (*folder, "apm.slice")).chain([("etc/systemd/system", "apm.slice.d")]);
+    for (folder, name) in units {
+        let path = real.parent().unwrap_or(real).join(folder).join(name);
+        if path.exists() {
+            written.foreign.insert(Place::Slice, format!("/{folder}/{name}"));
+        }
+    }
+    written
 }
 
 fn plan(context: &Context, words: &Plan) -> Result<Exit, Failure> {
@@ -216,7 +276,7 @@ fn plan(context: &Context, words: &Plan) -> Result<Exit, Failure> {
 
 fn show(context: &Context, looked: &Looked, format: TuneFormat) -> Result<Exit, Failure> {
     let plan = looked.plan();
-    let files = dropin::render(&looked.settings);
+    let files = dropin::render(&looked.settings, looked.words.workload);
     let mut out = Vec::new();
     let layout = context.ui.stdout_layout();
     let written = match format {
@@ -239,15 +299,46 @@ fn print(context: &Context, text: &[u8]) -> Result<Exit, Failure> {
     context.ui.result(text).map(|_| Exit::Good).map_err(Failure::machine)
 }
 
-/// The files as they should be, beside those that are there: path, text now, text to be.
-fn files(looked: &Looked) -> Vec<(PathBuf, Option<String>, Option<String>)> {
-    let rendered = dropin::render(&looked.settings);
-    let file = |(place, path): &(Place, &str)| {
-        let path = looked.etc.join(path);
-        let now = std::fs::read_to_string(&path).ok();
-        (path, now, rendered.get(place).cloned())
-    };
-    FILES.iter().map(file).collect()
+/// A file as it is and as it should be; absent where there is none.
+struct Planfile {
+    path: PathBuf,
+    now: Option<String>,
+    wanted: Option<String>,
+}
+
+/// The files as they should be, beside those that are there. One of somebody else is not touched, and a link, or a way
+/// out of the folder of another machine, is not followed.
+fn files(looked: &Looked) -> Result<Vec<Planfile>, Failure> {
+    let rendered = dropin::render(&looked.settings, looked.words.workload);
+    let mut files = Vec::new();
+    for (place, name) in FILES.iter().filter(|(place, _)| !looked.written.foreign.contains_key(place)) {
+        let path = looked.etc.join(name);
+        let wanted = rendered.get(place).cloned();
+        let kind = std::fs::symlink_metadata(&path).ok();
+        if wanted.is_some() && kind.as_ref().is_some_and(|kind| !kind.is_file()) {
+            let what = anyhow!("`{}` is a link or no file: somebody keeps apm's file from being there", path.display());
+            return Err(Failure::machine(what).hint("it is not followed: remove it, or `--except` its settings"));
+        }
+        if wanted.is_some() {
+            confined(looked, &path)?;
+        }
+        let now = kind.and_then(|_| std::fs::read_to_string(&path).ok());
+        files.push(Planfile { path, now, wanted });
+    }
+    Ok(files)
+}
+
+/// With `--root` everything stays below it, whatever links are in it.
+fn confined(looked: &Looked, path: &Path) -> Result<(), Failure> {
+    if looked.root == Path::new("/") {
+        return Ok(());
+    }
+    let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
+    if real(path).starts_with(real(&looked.root)) || !path.starts_with(&looked.root) {
+        return Ok(());
+    }
+    Err(Failure::machine(anyhow!("`{}` leads out of `{}`", path.display(), looked.root.display()))
+        .hint("a link of the other machine that this one would follow; nothing was changed"))
 }
 
 fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
@@ -255,11 +346,13 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
     if let Some(format) = words.format {
         return show(context, &looked, format);
     }
-    let files: Vec<_> = files(&looked).into_iter().filter(|(_, now, text)| now.is_some() || text.is_some()).collect();
+    let mut files = files(&looked)?;
+    files.retain(|file| file.now.is_some() || file.wanted.is_some());
     let mut said = String::new();
     let mut begun = Vec::new();
     // All of them are begun before the first takes its place: a full disk or a folder that cannot be written changes none.
-    for (path, now, text) in &files {
+    let mut folders = Folders::default();
+    for Planfile { path, now, wanted: text } in &files {
         let shown = path.display();
         let Some(text) = text else {
             said += &format!(
@@ -279,8 +372,7 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
                 Failure::machine(anyhow::Error::new(error).context(format!("write `{shown}`; nothing was changed")))
                     .hint("`--dir DIR` writes elsewhere; `sudo apm tune apply` writes and sets live values")
             };
-            let folder = path.parent().unwrap_or(path);
-            std::fs::create_dir_all(folder).map_err(refused)?;
+            folders.make(path.parent().unwrap_or(path)).map_err(refused)?;
             begun.push(Whole::filled(path, text.as_bytes()).map_err(refused)?);
         }
     }
@@ -288,7 +380,13 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
         for whole in begun {
             whole.place().context("put a file into its place").map_err(Failure::machine)?;
         }
-        for (path, ..) in files.iter().filter(|(_, _, text)| text.is_none()) {
+        // Readers of all users read them, whatever the umask is; none but the owner writes.
+        for Planfile { path, .. } in files.iter().filter(|file| file.wanted.is_some()) {
+            let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
+            set.with_context(|| format!("set the mode of `{}`", path.display())).map_err(Failure::machine)?;
+        }
+        folders.0.clear();
+        for Planfile { path, .. } in files.iter().filter(|file| file.wanted.is_none()) {
             std::fs::remove_file(path)
                 .with_context(|| format!("remove `{}`", path.display()))
                 .map_err(Failure::machine)?;
@@ -300,13 +398,35 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
     print(context, said.as_bytes())
 }
 
+/// Folders that were made; removed again where nothing came into them.
+#[derive(Default)]
+struct Folders(Vec<PathBuf>);
+
+impl Folders {
+    fn make(&mut self, folder: &Path) -> std::io::Result<()> {
+        let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let missing: Vec<&Path> = missing.collect();
+        for folder in missing.into_iter().rev() {
+            std::fs::create_dir(folder)?;
+            self.0.push(folder.to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        self.0.iter().rev().for_each(|folder| drop(std::fs::remove_dir(folder)));
+    }
+}
+
 fn dropin_lines(text: &str) -> u64 {
     FILES.iter().map(|(place, _)| dropin::parse(*place, text).len() as u64).max().unwrap_or_default()
 }
 
 fn check(context: &Context, words: &Planned) -> Result<Exit, Failure> {
     let looked = planned(context, &words.sources, words.dir.as_deref())?;
-    let drift = dropin::drift(&looked.settings, &looked.own);
+    let drift = dropin::drift(&looked.settings, &looked.written.own);
     let kept = looked.settings.iter().filter(|setting| setting.proposed.is_some()).count();
     let text = match words.format {
         ListFormat::Json => {
@@ -359,24 +479,52 @@ fn explain(context: &Context, words: &Explain) -> Result<Exit, Failure> {
     print(context, text.as_bytes())
 }
 
-fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
+/// Memory that can be had: of the machine, and of each control group this process is in.
+fn available() -> Bytes {
+    let roots = Roots::default();
     let host = machine::host();
-    let agents = words.agents.unwrap_or_else(|| u64::from(host.cpus)).max(1);
-    let available = machine::read(&Roots::default(), &machine::Meter::default()).available.unwrap_or(host.memory);
+    let all = machine::read(&roots, &machine::Meter::default()).available.unwrap_or(host.memory);
+    let groups = cgroup::read(&roots).groups;
+    let left = |group: &Group| {
+        // Cached files count and can be dropped.
+        let used = group.memory_used.known()?.saturating_sub(group.memory_files.unwrap_or_default());
+        Some(group.memory_max?.saturating_sub(used))
+    };
+    groups.iter().filter(|group| group.is_own).filter_map(left).fold(all, |least, left| Bytes(left.min(least.0)))
+}
+
+fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
+    let cpus = u64::from(machine::host().cpus).max(1);
+    let agents = words.agents.unwrap_or(cpus).max(1);
+    let available = available();
+    let most = (available.0 / AGENT_MIN.0).max(1);
     let memory = match &words.agent_memory {
         Some(text) => Bytes::parse(text).context("--agent-memory").map_err(Failure::usage)?,
         None => Bytes(available.0 / 100 * SHARED / agents),
     };
+    if memory < AGENT_MIN || memory > available {
+        let failure =
+            Failure::usage(anyhow!("{memory} for each agent: runtimes need {AGENT_MIN}, {available} can be had"));
+        return Err(failure.hint(format!("at most `--agents {most}` fit, or another `--agent-memory`")));
+    }
     let cpu = match &words.agent_cpu {
         Some(text) => {
-            text.trim_end_matches('%').parse::<f64>().ok().filter(|it| (1.0..=1e6).contains(it)).ok_or_else(|| {
-                Failure::usage(anyhow!("--agent-cpu `{}` is no share", transcript::line(text)))
-                    .hint("percent of one CPU: 150")
+            let most = 100.0 * cpus as f64;
+            text.trim_end_matches('%').parse::<f64>().ok().filter(|it| (1.0..=most).contains(it)).ok_or_else(|| {
+                Failure::usage(anyhow!("--agent-cpu `{}` is no share of {cpus} CPUs", transcript::line(text)))
+                    .hint(format!("percent of one CPU, at most {most:.0}: 150"))
             })?
         }
-        None => (100.0 * f64::from(host.cpus) / agents as f64).max(100.0),
+        None => 100.0 * cpus as f64 / agents as f64,
     };
-    let variables = runtimes::presets(&Limits { memory: Some(memory), cpu: Some(Percent(cpu)), ..Limits::default() });
+    let limits = Limits { memory: Some(memory), cpu: Some(Percent(cpu)), ..Limits::default() };
+    let mut variables = runtimes::presets(&limits);
+    if let Some((_, options)) = variables.iter().find(|(name, _)| *name == "JAVA_OPTS").cloned() {
+        // The `java` command itself reads only this one, and says so in a line of its own: a run leaves it out.
+        variables.push(("JDK_JAVA_OPTIONS", options));
+    }
+    let (set, variables): (Vec<_>, Vec<_>) =
+        variables.into_iter().partition(|(name, _)| context.environment.get(name).is_some_and(|it| !it.is_empty()));
     let text = match words.format {
         EnvFormat::Json => {
             let all: serde_json::Map<String, serde_json::Value> =
@@ -385,9 +533,16 @@ fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
         }
         EnvFormat::Dotenv => variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect(),
         EnvFormat::Shell => {
-            let head = format!("# for each of {agents}: {memory} and {cpu:.0} % of a CPU\n");
+            let head = format!(
+                "# for each of {agents}: {memory} of the {available} that can be had now, {cpu:.0} % of a CPU, {}\n",
+                count(runtimes::threads(Percent(cpu)).into(), "thread")
+            );
             head + &variables.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect::<String>()
         }
     };
+    if !set.is_empty() {
+        let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
+        context.ui.say(&format!("apm: note: set already, and left as it is: {}\n", names.join(", ")));
+    }
     print(context, text.as_bytes())
 }

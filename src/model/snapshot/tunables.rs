@@ -21,6 +21,23 @@ pub struct Tunables {
     pub neighbours: u64,
     /// systemd is installed.
     pub has_systemd: bool,
+    /// Name of the first process, where it can be seen: whether systemd has booted the machine.
+    pub first: Option<String>,
+    /// Limits of the first process, which what it starts gets.
+    pub limits_of_first: Limits,
+    /// Lines of systemd's system.conf and its drop-ins, the last one of a key wins.
+    pub manager: Vec<Line>,
+    /// Files and folders of settings that could not be read: what they set is not seen.
+    pub unreadable: Vec<String>,
+}
+
+/// Limits of a process; absent where they could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Open files: soft and hard; `u64::MAX` is no limit.
+    pub files: Option<(u64, u64)>,
+    /// Processes of its user, hard.
+    pub processes: Option<u64>,
 }
 
 /// A value and where it is.
