@@ -3,11 +3,21 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// Say where the time of a command or process goes, by function
 #[derive(Subcommand, Debug)]
 pub enum Profile {
+    /// Show a recorded profile, apm's own or that of other tools, in another form
+    ///
+    /// Reads pprof (.pb.gz), apm's JSON, folded stacks and the output of `perf script`; a folder of `apm profile` too.
+    ///
+    /// Example: apm profile show cpu.pb.gz --format svg -o cpu.svg
+    Show(Show),
+    /// Compare two profiles: what grew, what shrank, and what is chance
+    ///
+    /// Example: apm profile diff before/ after/
+    Diff(Diff),
     /// Sample CPU time, by stack
     ///
     /// Runs a command, or looks at a process that runs. The command has the terminal, its exit code is apm's; Ctrl-C
@@ -42,10 +52,104 @@ pub struct Cpu {
     /// Not the time in the kernel
     #[arg(long)]
     pub no_kernel: bool,
-    /// The folder for the results [default: apm-profile in the working folder]
+    /// The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+    /// Functions in the table on the terminal
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub top: usize,
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// A form of a profile
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people: functions and paths
+    Text,
+    /// A flame graph
+    Svg,
+    /// A flame graph with the outermost functions on top
+    Icicle,
+    /// A page: curves, flame graphs, tables
+    Html,
+    /// For `go tool pprof` and others, packed
+    Pprof,
+    /// A line for each stack
+    Folded,
+    /// For speedscope.app
+    Speedscope,
+    /// One document, everything that is known
+    Json,
+}
+
+/// Show a recorded profile
+#[derive(Args, Debug)]
+pub struct Show {
+    /// A file, or a folder of `apm profile`
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What to make of it
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub format: Form,
+    /// Of which values: cpu, samples, alloc_space and so on [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub kind: Option<String>,
+    /// Functions in the table
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub top: usize,
+    /// Stacks stand apart by this
+    #[arg(long, value_name = "WHAT", default_value = "code")]
+    pub by: By,
+    /// Write here [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What stands outside of stacks
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Nothing: all threads are one
+    Code,
+    /// Processes
+    Process,
+    /// Processes, and threads in them
+    Thread,
+    /// Tasks of an apm run
+    Task,
+}
+
+/// Compare two profiles
+#[derive(Args, Debug)]
+pub struct Diff {
+    /// The earlier: a file, or a folder of `apm profile`
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The later
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// What to make of it
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub format: DiffForm,
+    /// Of which values [default: the first that both have]
+    #[arg(long, value_name = "NAME")]
+    pub kind: Option<String>,
+    /// Functions in the table
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub top: usize,
+    /// Write here [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A form of a comparison
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiffForm {
+    /// For people: functions by how their share changed
+    Text,
+    /// A flame graph of AFTER: red grew, blue shrank, grey is chance
+    Svg,
+    /// One document
+    Json,
 }

@@ -251,6 +251,16 @@ impl Profile {
         self.rows.iter().map(|row| row.values.get(kind).copied().unwrap_or(0)).fold(0, u64::saturating_add)
     }
 
+    /// The same with one of its kinds alone.
+    pub fn only(&self, kind: usize) -> Self {
+        let mut profile = self.clone();
+        profile.kinds = self.kinds.get(kind).cloned().into_iter().collect();
+        for row in &mut profile.rows {
+            row.values = row.values.get(kind).copied().into_iter().collect();
+        }
+        profile
+    }
+
     /// Frames from the innermost to the outermost.
     pub fn stack(&self, node: u32) -> impl Iterator<Item = &Frame> {
         let mut next = Some(node);

@@ -201,6 +201,7 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     // A program that nobody has waited for is not in it: then the samples know better.
     let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled));
     Quality {
+        is_foreign: false,
         sampler: recorded.rung.name(),
         refused: recorded.refused.clone(),
         rate_asked: about.rate_asked,

@@ -8,7 +8,6 @@ pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod junit;
 pub(crate) mod markdown;
-#[allow(dead_code, reason = "the command comes in the next commit")]
 pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod text;

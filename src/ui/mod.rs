@@ -72,6 +72,16 @@ impl Ui {
         self.layout(io::stdout().is_terminal())
     }
 
+    /// The layout of standard error.
+    pub(crate) fn stderr_layout(&self) -> Layout {
+        self.layout(io::stderr().is_terminal())
+    }
+
+    /// The layout of a file.
+    pub(crate) fn file_layout(&self) -> Layout {
+        self.layout(false)
+    }
+
     fn layout(&self, terminal: bool) -> Layout {
         let wishes = &self.wishes;
         let auto = terminal && !wishes.no_color && !wishes.dumb_terminal;

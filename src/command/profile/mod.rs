@@ -1,6 +1,7 @@
 //! `apm profile`: records, names what was recorded, and writes it. A command that is profiled has apm's terminal and its
 //! streams, and its exit code or signal becomes apm's.
 
+mod show;
 mod target;
 mod write;
 
@@ -13,10 +14,12 @@ use self::target::{Ended, Target};
 use crate::cli::profile::{Cpu, Profile};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::model;
 use crate::model::unit::{Bytes, parse_duration};
 use crate::profile::outcome::{self, About};
 use crate::profile::record::ladder::{self, FREQUENCY_MAX, Refusal, Wish};
 use crate::profile::session::Session;
+use crate::report::profile::tree::Roots;
 use crate::sys::perf::Callers;
 use crate::sys::signal::Held;
 
@@ -33,6 +36,8 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// `apm profile ...`
 pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> {
     match words {
+        Profile::Show(words) => show::show(context, words),
+        Profile::Diff(words) => show::compare(context, words),
         Profile::Cpu(words) => cpu(context, words),
     }
 }
@@ -40,10 +45,11 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
 fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
     let wish = wish(words)?;
     let duration = duration(words)?;
-    let folder = write::Folder::create(context, words.output.as_deref())?;
+    let now = jiff::Timestamp::now();
+    let folder = write::Folder::create(context, words.output.as_deref(), now)?;
     // From here on Ctrl-C ends the recording and not apm.
     let held = Held::with_quit();
-    let at = jiff::Timestamp::now().to_string();
+    let at = now.to_string();
     let mut target = match words.pid {
         Some(pid) => Target::attach(pid, !words.no_children)?,
         None => Target::start(context, &words.command)?,
@@ -74,7 +80,8 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
     if context.ui.draws() && shown.load(Ordering::Relaxed) > 0 {
         context.ui.say("\r\x1b[K");
     }
-    let written = folder.write(context, &profile);
+    let written = folder.write(&profile);
+    folder.say(context, &profile, words.top);
     let status = match status {
         Some(status) => Some(status),
         None => target.wait(&held)?,
@@ -89,6 +96,13 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
             Ok(command)
         }
     }
+}
+
+/// Processes stand apart where there is more than one.
+fn roots(profile: &model::profile::Profile) -> Roots {
+    let mut pids = profile.rows.iter().filter_map(|row| Some(profile.threads.get(row.thread? as usize)?.pid));
+    let first = pids.next();
+    if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
 fn wish(words: &Cpu) -> Result<Wish, Failure> {

@@ -1,8 +1,6 @@
-//! Where the results go. One function renders: folded stacks for now.
+//! Where the results of a recording go: a folder with every form of the profile, and what took most on the terminal.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -10,78 +8,73 @@ use anyhow::Context as _;
 use crate::command::Context;
 use crate::command::failure::Failure;
 use crate::model::profile::Profile;
+use crate::report::profile::{flame, folded, html, json, pprof, speedscope, text};
 use crate::sink::file::Whole;
 
 /// The folder for the results where none is named.
 const FOLDER: &str = "apm-profile";
+/// Lines of the paths that are shown at the end of a recording; `apm profile show` shows more.
+const LINES: usize = 16;
 
 /// Where the results go.
 pub(super) struct Folder {
     path: PathBuf,
+    /// As people write it.
+    named: PathBuf,
 }
 
 impl Folder {
-    /// Creates it, before the work: a wrong path is said at once.
-    pub(super) fn create(context: &Context, named: Option<&Path>) -> Result<Self, Failure> {
-        let named = named.unwrap_or(Path::new(FOLDER));
-        let path = context.environment.cwd.join(named);
-        fs::create_dir_all(&path)
+    /// Creates it, before the work: a wrong path is said at once. `at`: a time, for its name.
+    pub(super) fn create(context: &Context, named: Option<&Path>, at: jiff::Timestamp) -> Result<Self, Failure> {
+        let usual = || Path::new(FOLDER).join(at.strftime("%Y%m%d-%H%M%S").to_string());
+        let named = named.map_or_else(usual, Path::to_owned);
+        let path = context.environment.cwd.join(&named);
+        std::fs::create_dir_all(&path)
             .with_context(|| format!("create the folder `{}`", named.display()))
-            .map_err(Failure::usage)?;
-        Ok(Self { path })
+            .map_err(|error| Failure::usage(error).hint("`-o DIR` puts the results elsewhere"))?;
+        Ok(Self { path, named })
     }
 
-    /// Writes everything and says where.
-    pub(super) fn write(&self, context: &Context, profile: &Profile) -> Result<(), Failure> {
-        let path = self.path.join("cpu.folded");
-        let write = |path: &Path, text: &str| Whole::create(path)?.write(|out| out.write_all(text.as_bytes()));
-        write(&path, &folded(profile))
-            .and_then(|()| write(&self.path.join("cpu.json"), &serde_json::to_string(profile)?))
-            .with_context(|| format!("write `{}`", path.display()))
-            .map_err(Failure::machine)?;
-        if !context.ui.quiet() {
-            context.ui.say(&format!("{}apm: {}\n", quality(profile), path.display()));
+    /// Writes every form of it.
+    pub(super) fn write(&self, profile: &Profile) -> Result<(), Failure> {
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut add = |name: &str, bytes: Vec<u8>| files.push((name.to_owned(), bytes));
+        add("profile.pb.gz", pprof::write(profile));
+        add("profile.json", bytes(|out| json::write(profile, out)));
+        add("profile.speedscope.json", bytes(|out| speedscope::write(profile, out)));
+        add("report.html", bytes(|out| html::write(profile, super::roots(profile), out)));
+        for kind in text::kinds(profile) {
+            let name = &profile.kinds[kind].name;
+            let look = flame::Look { roots: super::roots(profile), ..flame::Look::default() };
+            add(&format!("{name}.svg"), flame::write(profile, kind, look).into_bytes());
+            let form = folded::Form { roots: super::roots(profile), is_marked: false };
+            add(&format!("{name}.folded"), bytes(|out| folded::write(profile, kind, form, out)));
+        }
+        for (name, bytes) in files {
+            let place = self.path.join(&name);
+            Whole::create(&place)
+                .and_then(|whole| whole.write(|out| out.write_all(&bytes)))
+                .with_context(|| format!("write `{}`", self.named.join(&name).display()))
+                .map_err(Failure::machine)?;
         }
         Ok(())
     }
+
+    /// Says what took most, and where the rest is. Standard output belongs to the command that was profiled.
+    pub(super) fn say(&self, context: &Context, profile: &Profile, top: usize) {
+        if context.ui.quiet() {
+            return;
+        }
+        let extent = text::Extent { top, lines: LINES, ..text::Extent::default() };
+        let mut said = bytes(|out| text::write(profile, &extent, &context.ui.stderr_layout(), out));
+        let _ = writeln!(said, "\n{}/", self.named.display());
+        context.ui.say_bytes(&said);
+    }
 }
 
-fn folded(profile: &Profile) -> String {
-    let mut lines: BTreeMap<String, u64> = BTreeMap::new();
-    for row in &profile.rows {
-        let mut names: Vec<String> =
-            profile.stack(row.node).map(|frame| frame.name.replace([';', '\n'], ":")).collect();
-        names.extend(
-            row.thread.and_then(|thread| profile.threads.get(thread as usize)).map(|thread| thread.name.clone()),
-        );
-        names.reverse();
-        *lines.entry(names.join(";")).or_default() += row.values.get(1).copied().unwrap_or(0);
-    }
-    let mut text = String::new();
-    for (stack, count) in lines {
-        let _ = writeln!(text, "{stack} {count}");
-    }
-    text
-}
-
-fn quality(profile: &Profile) -> String {
-    let quality = &profile.quality;
-    let mut text = format!(
-        "apm: {}; {} samples at {:.0} of {} Hz; lost {}, truncated {}, unknown {}\n",
-        quality.sampler,
-        quality.samples,
-        quality.rate_got,
-        quality.rate_asked,
-        quality.lost,
-        quality.truncated,
-        quality.unknown
-    );
-    for line in quality.refused.iter().chain(&quality.notes) {
-        let _ = writeln!(text, "apm: {line}");
-    }
-    for nameless in &quality.nameless {
-        let hint = nameless.hint.as_deref().unwrap_or("nothing is known that would help");
-        let _ = writeln!(text, "apm: no names in {} ({} samples): {hint}", nameless.module, nameless.samples);
-    }
-    text
+/// What is written to memory, which takes everything.
+pub(super) fn bytes(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let _ = write(&mut out);
+    out
 }

@@ -1,0 +1,139 @@
+//! `apm profile show` and `diff`: profiles of files, whoever wrote them.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use super::write::bytes;
+use crate::cli::profile::{By, Diff, DiffForm, Form, Show};
+use crate::command::Context;
+use crate::command::failure::{Exit, Failure};
+use crate::model::profile::Profile;
+use crate::report::profile::tree::Roots;
+use crate::report::profile::{detect, diff, flame, folded, html, json, pprof, speedscope, text};
+use crate::sink::file::Whole;
+use crate::text::layout::Layout;
+use crate::text::{suggest, transcript};
+
+/// Longest file that is read.
+const FILE_MAX: u64 = 1 << 30;
+/// The file of a folder that has everything.
+const FILE: &str = "profile.json";
+/// Lines of the paths.
+const LINES: usize = 60;
+
+pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
+    let profile = read(context, &words.file)?;
+    let kind = match &words.kind {
+        Some(name) => kind_of(&profile, name)?,
+        None => text::kinds(&profile).first().copied().unwrap_or(0),
+    };
+    let roots = match words.by {
+        By::Code => Roots::Code,
+        By::Process => Roots::Process,
+        By::Thread => Roots::Thread,
+        By::Task => Roots::Task,
+    };
+    let look = |is_icicle| flame::Look { is_icicle, roots, ..flame::Look::default() };
+    let out = match words.format {
+        Form::Text => {
+            let extent = text::Extent { top: words.top, lines: LINES, roots, ..text::Extent::default() };
+            let only = words.kind.as_ref().map(|_| profile.only(kind));
+            let layout = layout(context, words.output.as_deref());
+            bytes(|out| text::write(only.as_ref().unwrap_or(&profile), &extent, &layout, out))
+        }
+        Form::Svg => flame::write(&profile, kind, look(false)).into_bytes(),
+        Form::Icicle => flame::write(&profile, kind, look(true)).into_bytes(),
+        Form::Html => bytes(|out| html::write(&profile, roots, out)),
+        Form::Pprof => pprof::write(&profile),
+        Form::Folded => bytes(|out| folded::write(&profile, kind, folded::Form { roots, is_marked: false }, out)),
+        Form::Speedscope => bytes(|out| speedscope::write(&profile, out)),
+        Form::Json => bytes(|out| json::write(&profile, out)),
+    };
+    put(context, words.output.as_deref(), &out)
+}
+
+pub(super) fn compare(context: &Context, words: &Diff) -> Result<Exit, Failure> {
+    let (before, after) = (read(context, &words.before)?, read(context, &words.after)?);
+    let kind = match &words.kind {
+        Some(name) => {
+            kind_of(&before, name)?;
+            kind_of(&after, name)?;
+            name.clone()
+        }
+        None => {
+            let both = text::kinds(&after).into_iter().map(|kind| &after.kinds[kind].name);
+            both.into_iter().find(|name| before.kind(name).is_some()).cloned().ok_or_else(|| {
+                let names = |profile: &Profile| {
+                    let names = profile.kinds.iter().map(|kind| transcript::line(&kind.name)).collect::<Vec<_>>();
+                    names.join(", ")
+                };
+                Failure::usage(anyhow!("the two have no values in common: {} and {}", names(&before), names(&after)))
+            })?
+        }
+    };
+    let none = || Failure::usage(anyhow!("both have no `{}`", transcript::line(&kind)));
+    let out = match words.format {
+        DiffForm::Svg => {
+            flame::write_difference(&before, &after, &kind, flame::Look::default()).ok_or_else(none)?.into_bytes()
+        }
+        DiffForm::Json => {
+            let comparison = diff::compare(&before, &after, &kind).ok_or_else(none)?;
+            bytes(|out| diff::json(&comparison, out))
+        }
+        DiffForm::Text => {
+            let comparison = diff::compare(&before, &after, &kind).ok_or_else(none)?;
+            bytes(|out| diff::text(&comparison, words.top, &layout(context, words.output.as_deref()), out))
+        }
+    };
+    put(context, words.output.as_deref(), &out)
+}
+
+/// A file gets what a pipe would.
+fn layout(context: &Context, output: Option<&Path>) -> Layout {
+    if output.is_some() { context.ui.file_layout() } else { context.ui.stdout_layout() }
+}
+
+fn kind_of(profile: &Profile, name: &str) -> Result<usize, Failure> {
+    profile.kind(name).ok_or_else(|| {
+        let names = || profile.kinds.iter().map(|kind| kind.name.as_str());
+        let failure = Failure::usage(anyhow!("the profile has no `{}`", transcript::line(name)));
+        let near = suggest::likely(name, names()).map(|near| format!("did you mean `{near}`?"));
+        let all = || format!("it has {}", transcript::line(&names().collect::<Vec<_>>().join(", ")));
+        failure.hint(near.unwrap_or_else(all))
+    })
+}
+
+fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
+    let path = context.environment.cwd.join(named);
+    let path: PathBuf = if path.is_dir() { path.join(FILE) } else { path };
+    let shown = named.display();
+    let mut file = std::fs::File::open(&path)
+        .with_context(|| format!("read `{shown}`"))
+        .map_err(|error| Failure::usage(error).hint("a file, or a folder that `apm profile` has written"))?;
+    let mut all = Vec::new();
+    let count = (&mut file)
+        .take(FILE_MAX + 1)
+        .read_to_end(&mut all)
+        .with_context(|| format!("read `{shown}`"))
+        .map_err(Failure::machine)?;
+    if count as u64 > FILE_MAX {
+        return Err(Failure::usage(anyhow!("`{shown}` is larger than 1 GiB")));
+    }
+    detect::read(&all).map_err(|error| {
+        Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")))
+            .hint("pprof, apm's JSON, folded stacks and the output of `perf script` are read")
+    })
+}
+
+fn put(context: &Context, output: Option<&Path>, out: &[u8]) -> Result<Exit, Failure> {
+    match output {
+        None => context.ui.result(out).map(|_| Exit::Good).map_err(Failure::machine),
+        Some(named) => Whole::create(&context.environment.cwd.join(named))
+            .and_then(|whole| whole.write(|file| file.write_all(out)))
+            .with_context(|| format!("write `{}`", named.display()))
+            .map(|()| Exit::Good)
+            .map_err(Failure::machine),
+    }
+}
