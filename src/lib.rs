@@ -23,6 +23,8 @@
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
 //! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
 //!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
+//! - `shim`: a library of its own, built by its `build.rs` and carried by apm as bytes; it is preloaded into programs that
+//!   are profiled, and shares one file with apm, `layout.rs`. Unsafe throughout, without a runtime or dependencies.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
 //!   run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
@@ -50,7 +52,8 @@
 //!
 //! - What is not in the journal has not happened: an event is written before the action it announces.
 //! - `report(live) == report(replayed)`: durations are whole microseconds from the start, sinks see events only.
-//! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` is unsafe, nothing calls `exit`.
+//! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` (and `shim`) is unsafe,
+//!   nothing calls `exit`.
 //! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
 //! - Values of task environments are in no event and no report; text of children is cleaned before a terminal sees it.
 //! - Every queue, buffer, wait and recursion has a bound with a name.
