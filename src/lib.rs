@@ -23,6 +23,7 @@
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
 //! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
 //!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
+//! - `profile`: where time, memory and bytes go. `record` watches processes, `heap` is the arithmetic of sampled memory.
 //! - `shim`: a library of its own, built by its `build.rs` and carried by apm as bytes; it is preloaded into programs that
 //!   are profiled, and shares one file with apm, `layout.rs`. Unsafe throughout, without a runtime or dependencies.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
@@ -47,6 +48,7 @@
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. a setting of `apm tune`: a row in `tune`, a line in `tests/tune/*/changes`; what survives a kill: `tune::apply`
 //! 14. what a saved look may be: `command::doctor::saved`
+//! 15. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
 //!
 //! # Invariants, mostly absences
 //!
@@ -74,6 +76,7 @@ mod executor;
 mod journal;
 mod model;
 mod probe;
+mod profile;
 mod report;
 mod sink;
 mod sys;

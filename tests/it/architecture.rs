@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("journal", &["model", "sys"]),
     ("model", &[]),
     ("probe", &["model", "sys"]),
+    ("profile", &["sys"]),
     ("report", &["model", "text"]),
     ("sink", &["journal", "model", "report", "text"]),
     ("sys", &["model"]),
