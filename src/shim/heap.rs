@@ -90,9 +90,10 @@ pub fn gap(own: &mut Own, mean: u64) -> i64 {
     (bits as f64 * (core::f64::consts::LN_2 / 1_048_576.0) * mean as f64) as i64 + 1
 }
 
-/// Another thread's numbers must not be repeated by the only thread of a child.
+/// A child must not repeat the numbers of its parent. Its gaps begin anew, which changes nothing about what follows.
 pub fn forked() {
-    unsafe { (*arch::own()).seed = 0 };
+    let own = unsafe { &mut *arch::own() };
+    (own.seed, own.heap_left, own.call_left) = (0, 0, 0);
 }
 
 /// Decides about an allocation whose size is subtracted already.

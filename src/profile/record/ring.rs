@@ -168,9 +168,14 @@ impl Ring {
     /// A writer that lived and only slept that long (stopped by a debugger) may still write into a place that is another
     /// record's by then. Its stamp is refused, but bytes of that other one may be wrong: that is the price of never
     /// waiting for ever.
-    pub(crate) fn drain(
+    pub(crate) fn drain(&mut self, now: Instant, is_alive: impl Fn(u32) -> bool, each: impl FnMut(Event<'_>)) -> usize {
+        self.take(now, PATIENCE, is_alive, each)
+    }
+
+    fn take(
         &mut self,
         now: Instant,
+        patience: Duration,
         is_alive: impl Fn(u32) -> bool,
         mut each: impl FnMut(Event<'_>),
     ) -> usize {
@@ -189,7 +194,7 @@ impl Ring {
                     count += 1;
                     length
                 }
-                Place::Claimed { length, pid } if self.waited(now) >= PATIENCE || !is_alive(pid) => {
+                Place::Claimed { length, pid } if self.waited(now) >= patience || !is_alive(pid) => {
                     // It may have been finished at this very moment: then it is read as any other.
                     let [claimed, none] = [l::stamp(self.head, length, l::CLAIMED), 0];
                     if !self.shared.replace(self.offset(self.head), claimed, none) {
@@ -199,7 +204,7 @@ impl Ring {
                     self.loss.abandoned += 1;
                     length
                 }
-                Place::Nothing if self.waited(now) >= PATIENCE => {
+                Place::Nothing if self.waited(now) >= patience => {
                     self.record.clear();
                     self.loss.abandoned += 1;
                     self.next_stamp(end)
@@ -214,13 +219,9 @@ impl Ring {
         count
     }
 
-    /// Takes out what is left when nobody writes any more.
+    /// Takes out what is there now and waits for nobody: the end.
     pub(crate) fn finish(&mut self, mut each: impl FnMut(Event<'_>)) {
-        let now = Instant::now();
-        self.stuck = now.checked_sub(PATIENCE);
-        while self.drain(now + PATIENCE, |_| false, &mut each) > 0 {
-            self.stuck = now.checked_sub(PATIENCE);
-        }
+        self.take(Instant::now(), Duration::ZERO, |_| false, &mut each);
         for (pid, text) in std::mem::take(&mut self.maps) {
             each(Event::Maps { pid, text });
         }
@@ -406,5 +407,177 @@ impl<'a> Raw<'a> {
             ns: self.c,
             is_sampled: self.a >> 63 == 1,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::{Event, FILES, Loss, PATIENCE, RING_AT, Ring, What, l};
+    use crate::sys::shared::Shared;
+
+    const SIZE: usize = 64 << 10;
+
+    fn ring() -> Ring {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("apm-test-ring-{}-{number}", std::process::id()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).expect("a file");
+        std::fs::remove_file(&path).expect("remove the name");
+        Ring::new(Shared::create(&file, RING_AT, SIZE).expect("mapped"), SIZE)
+    }
+
+    /// What a producer does, as far as `state`; 0 is death before the stamp.
+    fn write(ring: &Ring, state: u64, kind: u32, pid: u32, words: [u64; 2], payload: &[u8]) {
+        let position = ring.shared.load(l::TAIL);
+        let length = ((l::RECORD + payload.len()) as u64).next_multiple_of(l::GRANULE);
+        ring.shared.store(l::TAIL, position + length);
+        let at = ring.offset(position);
+        if state == 0 {
+            return;
+        }
+        ring.shared.store(at + l::PID, u64::from(pid) | u64::from(pid) << 32);
+        ring.shared.store(at + l::KIND, u64::from(kind) | (payload.len() as u64) << 32);
+        ring.shared.store(at + l::A, words[0]);
+        ring.shared.store(at + l::B, words[1]);
+        for (index, part) in payload.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            ring.shared.store(at + l::RECORD + 8 * index, u64::from_ne_bytes(word));
+        }
+        ring.shared.store(at, l::stamp(position, length, state));
+    }
+
+    fn freed(ring: &Ring, state: u64, pointer: u64) {
+        write(ring, state, l::FREE, 7, [pointer, 0], b"");
+    }
+
+    /// Pointers of the frees that come out.
+    fn drain(ring: &mut Ring, now: Instant, is_alive: bool) -> Vec<u64> {
+        let mut pointers = Vec::new();
+        ring.drain(
+            now,
+            |_| is_alive,
+            |event| match event {
+                Event::Caught(caught) => match caught.what {
+                    What::Free { pointer } => pointers.push(pointer),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            },
+        );
+        pointers
+    }
+
+    #[test]
+    fn records_come_in_order_lap_after_lap() {
+        let mut ring = ring();
+        let now = Instant::now();
+        for round in 0..500 {
+            let expected: Vec<u64> = (0..300).map(|index| round * 1000 + index).collect();
+            for pointer in &expected {
+                freed(&ring, l::DONE, *pointer);
+            }
+            assert_eq!(drain(&mut ring, now, true), expected);
+        }
+        assert_eq!(ring.loss(), Loss::default());
+    }
+
+    #[test]
+    fn a_record_that_stays_unfinished_is_passed() {
+        let mut ring = ring();
+        let now = Instant::now();
+        for pointer in 0..3 {
+            freed(&ring, if pointer == 1 { l::CLAIMED } else { l::DONE }, pointer);
+        }
+        assert_eq!(drain(&mut ring, now, true), [0]);
+        assert!(drain(&mut ring, now + PATIENCE / 2, true).is_empty());
+        assert_eq!(drain(&mut ring, now + PATIENCE, true), [2]);
+        freed(&ring, l::CLAIMED, 3);
+        freed(&ring, l::DONE, 4);
+        assert_eq!(drain(&mut ring, now, false), [4], "the dead are not waited for");
+        assert_eq!(ring.loss(), Loss { abandoned: 2, ..Loss::default() });
+    }
+
+    #[test]
+    fn a_place_that_was_reserved_and_never_stamped_is_passed() {
+        let mut ring = ring();
+        let now = Instant::now();
+        // A lap of old stamps, which must not be taken for new ones.
+        for pointer in 0..600 {
+            freed(&ring, l::DONE, pointer);
+        }
+        assert_eq!(drain(&mut ring, now, true).len(), 600);
+        for pointer in 600..1000 {
+            freed(&ring, if pointer % 100 == 50 { 0 } else { l::DONE }, pointer);
+        }
+        let mut seen = Vec::new();
+        for step in 0..10 {
+            seen.extend(drain(&mut ring, now + Duration::from_secs(step), true));
+        }
+        assert_eq!(seen, (600..1000).filter(|pointer| pointer % 100 != 50).collect::<Vec<_>>());
+        assert_eq!(ring.loss().abandoned, 4);
+        freed(&ring, 0, 1000);
+        ring.finish(|event| panic!("{event:?}"));
+        assert_eq!(ring.loss().abandoned, 5);
+    }
+
+    #[test]
+    fn a_map_comes_in_parts() {
+        let mut ring = ring();
+        write(&ring, l::DONE, l::MAPS, 2, [5, 1], b"the end of what was lost");
+        write(&ring, l::DONE, l::MAPS, 1, [0, 0], b"one ");
+        write(&ring, l::DONE, l::MAPS, 3, [0, 0], b"never ends");
+        write(&ring, l::DONE, l::MAPS, 1, [4, 1], b"two");
+        let mut texts = Vec::new();
+        ring.finish(|event| match event {
+            Event::Maps { pid, text } => texts.push((pid, String::from_utf8(text).expect("text"))),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(texts, [(1, "one two".to_owned()), (3, "never ends".to_owned())]);
+    }
+
+    #[test]
+    fn a_ring_whose_words_are_overwritten_is_given_up() {
+        for tail in [u64::MAX, 17, SIZE as u64 + 16, 1 << 63] {
+            let mut ring = ring();
+            ring.shared.store(l::TAIL, tail);
+            assert!(drain(&mut ring, Instant::now(), true).is_empty());
+            assert!(ring.loss().is_broken, "{tail}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// Whatever programs write there: it ends, and nothing is handed on that is not a record.
+        #[test]
+        fn garbage_is_survived(
+            records in proptest::collection::vec((0..4_u64, 0..12_u32, 0..400_usize, any::<[u64; 2]>()), 0..40),
+            garbage in proptest::collection::vec((0..(RING_AT + SIZE) / 8, prop_oneof![any::<u64>(), 0..4096_u64]), 0..40),
+            lengths in proptest::collection::vec((0..200_u64, any::<u16>()), 0..10),
+        ) {
+            let mut ring = ring();
+            for (state, kind, payload, words) in &records {
+                write(&ring, *state, *kind, 1, *words, &vec![0x5a; *payload]);
+            }
+            for (granule, length) in lengths {
+                let position = granule * l::GRANULE;
+                ring.shared.store(ring.offset(position), l::stamp(position, u64::from(length) * l::GRANULE, l::DONE));
+            }
+            for (index, word) in garbage {
+                ring.shared.store(index * 8, word);
+            }
+            for step in 0..4 {
+                ring.drain(Instant::now() + Duration::from_secs(step), |_| true, |_| {});
+            }
+            ring.finish(|_| {});
+            prop_assert!(ring.loss().is_broken || ring.head == ring.shared.load(l::TAIL));
+            prop_assert!(ring.files().len() <= FILES);
+        }
     }
 }

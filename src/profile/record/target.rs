@@ -37,7 +37,9 @@ impl Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Static { is_go: true } => f.write_str("it is a static Go program, and static programs load no library"),
+            Self::Static { is_go: true } => {
+                f.write_str("it is a static Go program, and static programs load no library")
+            }
             Self::Static { is_go: false } => f.write_str("it is linked statically, and such programs load no library"),
             Self::Privileged => {
                 f.write_str("it is setuid, setgid or has file capabilities: the loader drops preloaded libraries then")
@@ -134,7 +136,9 @@ impl<'a> Elf<'a> {
 
     fn has_interpreter(&self) -> bool {
         const INTERPRETER: u32 = 3;
-        let (Some(table), Some(size), Some(count)) = (self.long(32), self.half(54), self.half(56)) else { return false };
+        let (Some(table), Some(size), Some(count)) = (self.long(32), self.half(54), self.half(56)) else {
+            return false;
+        };
         (0..count).any(|index| {
             let at = table.checked_add(u64::from(index) * u64::from(size));
             at.and_then(|at| self.word(at)) == Some(INTERPRETER)
