@@ -78,7 +78,7 @@ pub fn gap(own: &mut Own, mean: u64) -> i64 {
     let mut mantissa = (u128::from(random) << 62 >> whole) as u64;
     let mut fraction = 0_u64;
     for _ in 0..20 {
-        mantissa = (u128::from(mantissa) * u128::from(mantissa) >> 62) as u64;
+        mantissa = ((u128::from(mantissa) * u128::from(mantissa)) >> 62) as u64;
         fraction <<= 1;
         if mantissa >> 63 == 1 {
             mantissa >>= 1;
@@ -263,7 +263,7 @@ pub extern "C" fn free_slow(pointer: usize) {
         freed(pointer);
     }
     if let Some(real) = resolve::real(resolve::FREE)
-        && real as usize != free_slow as *const () as usize
+        && !core::ptr::eq(real, free_slow as *const ())
     {
         unsafe { transmute::<*mut (), extern "C" fn(usize)>(real)(pointer) };
     }

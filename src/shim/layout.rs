@@ -1,7 +1,7 @@
 //! The form of the memory that apm and the preloaded library share. Compiled into both: no imports, nothing but numbers.
 //!
-//! A page of words (below), a table of files, then the ring. The ring is mapped twice, one behind the other, so that no
-//! record is ever cut in two. Positions in it are counted from the start and never wrap.
+//! Words (below), a table of files, then the ring. The ring is mapped twice, one behind the other, so that no record is
+//! ever cut in two. Positions in it are counted from the start and never wrap.
 //!
 //! A record begins with its stamp: position, length and state in one word. A stamp is right only at its own position in
 //! its own lap, so old bytes never look like a record and nobody has to clear the ring. Producers reserve by moving
@@ -42,9 +42,9 @@ pub const HEAP: u64 = 1;
 pub const TICKS: u64 = 2;
 pub const CALLS: u64 = 4;
 
-/// Where the table of files begins, and the size of an entry: process and descriptor, then calls, bytes and nanoseconds
-/// for each of the four classes.
-pub const FILE_TABLE: usize = 4096;
+/// Where the table of files begins: at a page also where pages have 64 KiB.
+pub const FILE_TABLE: usize = 64 << 10;
+/// Of an entry: process and descriptor, then calls, bytes and nanoseconds for each of the four classes.
 pub const FILE_SIZE: usize = 128;
 /// Reads, writes, syncs, connections.
 pub const CLASSES: usize = 4;

@@ -195,7 +195,7 @@ impl Table {
             if buckets == 0 || words == 0 {
                 return None;
             }
-            let word = *filter.add(hash as usize / 64 & (words - 1));
+            let word = *filter.add((hash as usize / 64) & (words - 1));
             if word >> (hash % 64) & word >> ((hash >> (shift & 31)) % 64) & 1 == 0 {
                 return None;
             }

@@ -79,7 +79,7 @@ pub unsafe fn open(environ: *const *const c_char) {
             && capacity.is_power_of_two()
             && (1 << 16..=1 << 30).contains(&capacity)
             && (1..=1 << 16).contains(&files)
-            && head % 4096 == 0;
+            && head.is_multiple_of(4096);
         arch::syscall(number::MUNMAP, [page as usize, l::FILE_TABLE, 0, 0, 0, 0]);
         if is_right {
             let all = map(0, head + 2 * capacity, 0, NORESERVE_ANONYMOUS_PRIVATE, -1, 0);

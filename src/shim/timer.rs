@@ -275,5 +275,5 @@ pub unsafe extern "C" fn pthread_exit(value: *mut c_void) -> ! {
     if let Some(real) = resolve::real(resolve::PTHREAD_EXIT) {
         unsafe { transmute::<*mut (), extern "C" fn(*mut c_void)>(real)(value) };
     }
-    loop {}
+    arch::leave(number::EXIT, 0)
 }

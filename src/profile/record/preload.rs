@@ -150,6 +150,8 @@ impl Preload {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
     use std::collections::BTreeMap;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -173,9 +175,15 @@ mod tests {
 
         /// Compiles a program; none where there is no compiler.
         fn compile(&self, source: &str, flags: &[&str]) -> Option<PathBuf> {
+            let program = self.compile_by("gcc", source, flags);
+            assert!(program.is_some() || std::env::var_os("CI").is_none(), "CI has gcc");
+            program
+        }
+
+        fn compile_by(&self, compiler: &str, source: &str, flags: &[&str]) -> Option<PathBuf> {
             let (file, program) = (self.0.join("program.c"), self.0.join("program"));
             fs::write(&file, source).expect("write the program");
-            let mut gcc = Command::new("gcc");
+            let mut gcc = Command::new(compiler);
             gcc.args(["-O1", "-fno-inline", "-fno-builtin", "-no-pie", "-pthread", "-o"])
                 .arg(&program)
                 .arg(&file)
@@ -186,8 +194,7 @@ mod tests {
                     Some(program)
                 }
                 Err(error) => {
-                    eprintln!("skipped: gcc: {error}");
-                    assert!(std::env::var_os("CI").is_none(), "CI has gcc");
+                    eprintln!("skipped: {compiler}: {error}");
                     None
                 }
             }
@@ -517,6 +524,41 @@ mod tests {
         assert_eq!((seen.code, seen.stdout.as_str()), (Some(0), "1 1 1 1\n"));
         assert_eq!(seen.taken.len(), 1);
         assert!((10..30).contains(&seen.caught.len()), "{}", seen.caught.len());
+    }
+
+    #[test]
+    fn a_cancelled_thread_is_unwound_through_the_wrappers_with_glibc_and_with_musl() {
+        let place = Place::new("cancel");
+        let source = r#"
+            #include <pthread.h>
+            #include <stdio.h>
+            #include <stdlib.h>
+            #include <unistd.h>
+            static int ends[2], cleaned;
+            static void clean(void *x) { cleaned = 1; }
+            void *block(void *x) { char c; pthread_cleanup_push(clean, 0); read(ends[0], &c, 1); pthread_cleanup_pop(0); return 0; }
+            void *leave(void *x) { for (int i = 0; i < 100; i++) free(malloc(10000)); pthread_exit(x); }
+            int main(void) {
+                pthread_t t;
+                void *result;
+                if (pipe(ends)) return 1;
+                for (int i = 0; i < 50; i++) { pthread_create(&t, 0, leave, &t); pthread_join(t, &result); if (result != &t) return 2; }
+                pthread_create(&t, 0, block, 0);
+                usleep(20000);
+                pthread_cancel(t);
+                pthread_join(t, &result);
+                printf("%d %d\n", result == PTHREAD_CANCELED, cleaned);
+                return 0;
+            }
+        "#;
+        for compiler in ["gcc", "musl-gcc"] {
+            let Some(program) = place.compile_by(compiler, source, &[]) else { continue };
+            let wanted = Wanted { call_mean: Some(64 << 10), tick: Some(Duration::from_millis(10)), ..HEAP };
+            let seen = run(&mut place.preload(&wanted), &mut Command::new(&program));
+            assert_eq!((seen.code, seen.stdout.as_str()), (Some(0), "1 1\n"), "{compiler}");
+            let truth = 50.0 * 100.0 * 10_000.0;
+            check_within(compiler, seen.heap(16 << 10, &Functions::of(&program))["leave"].alloc_space, truth);
+        }
     }
 
     #[test]

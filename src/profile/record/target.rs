@@ -19,6 +19,8 @@ pub(crate) enum Obstacle {
     NotElf,
     /// Go asks the kernel itself, also where it is linked to a C library: only C parts are seen.
     Go,
+    /// A sanitizer wants to be the first library, and ends or breaks the program otherwise.
+    Sanitizer(String),
     /// Allocations that do not go through `malloc`, by a symbol that shows it.
     OwnAllocator(String),
 }
@@ -27,7 +29,7 @@ impl Obstacle {
     /// Whether the library is not loaded at all; else it sees less.
     pub(crate) fn is_total(&self) -> bool {
         match self {
-            Self::Static { .. } | Self::Privileged | Self::Foreign => true,
+            Self::Static { .. } | Self::Privileged | Self::Foreign | Self::Sanitizer(_) => true,
             // Its interpreter may well take it.
             Self::NotElf | Self::Go | Self::OwnAllocator(_) => false,
         }
@@ -47,6 +49,9 @@ impl fmt::Display for Obstacle {
             Self::Foreign => f.write_str("it is made for another word size or processor than this apm"),
             Self::NotElf => f.write_str("it is no ELF file; its interpreter is watched instead"),
             Self::Go => f.write_str("it is a Go program: its own memory and calls do not go through the C library"),
+            Self::Sanitizer(symbol) => {
+                write!(f, "it is built with a sanitizer (`{symbol}`), which suffers no other library before its own")
+            }
             Self::OwnAllocator(symbol) => {
                 write!(f, "it has an allocator of its own (`{symbol}`): what does not call `malloc` is not seen")
             }
@@ -84,14 +89,15 @@ pub(crate) fn obstacle(file: &File<'_>) -> Option<Obstacle> {
     if is_go {
         return Some(Obstacle::Go);
     }
-    elf.own_allocator().map(Obstacle::OwnAllocator)
+    elf.telling_symbol()
 }
 
 /// Symbols of allocators that go by other names, and those that take the place of the C library's.
 const ALLOCATORS: &[&[u8]] =
     &[b"malloc", b"je_malloc", b"_rjem_malloc", b"_rjem_mallocx", b"mallocx", b"mi_malloc", b"tc_malloc", b"rpmalloc"];
+const SANITIZERS: &[&[u8]] = &[b"__asan_init", b"__hwasan_init", b"__msan_init", b"__tsan_init"];
 /// Symbols that are looked at in one file.
-const SYMBOLS_MAX: usize = 4 << 20;
+const SYMBOLS_MAX: u64 = 4 << 20;
 
 struct Elf<'a> {
     bytes: &'a [u8],
@@ -173,32 +179,37 @@ impl<'a> Elf<'a> {
         self.text(&self.section(self.half(62)?)?, section.name)
     }
 
-    /// A symbol that it defines and that belongs to an allocator.
-    fn own_allocator(&self) -> Option<String> {
+    /// What its symbols say: one that it defines and that belongs to an allocator, or any of a sanitizer.
+    fn telling_symbol(&self) -> Option<Obstacle> {
         const SYMBOLS: u32 = 2;
         const DYNAMIC_SYMBOLS: u32 = 11;
         const SIZE: u64 = 24;
+        let mut allocator = None;
         let tables = self.sections().filter(|section| section.kind == SYMBOLS || section.kind == DYNAMIC_SYMBOLS);
         for table in tables {
             let Some(names) = u16::try_from(table.link).ok().and_then(|link| self.section(link)) else { continue };
-            for index in 0..(table.size / SIZE).min(SYMBOLS_MAX as u64) {
+            for index in 0..(table.size / SIZE).min(SYMBOLS_MAX) {
                 let Some(at) = table.offset.checked_add(index * SIZE) else { break };
                 let (Some(name), Some(section)) = (self.word(at), self.half(at.saturating_add(6))) else { break };
+                let Some(name) = self.text(&names, name) else { continue };
+                let text = || String::from_utf8_lossy(name).into_owned();
+                if SANITIZERS.contains(&name) {
+                    return Some(Obstacle::Sanitizer(text()));
+                }
                 let is_function = self.array::<1>(at.saturating_add(4)).is_some_and(|[info]| info & 0xf == 2);
-                if section != 0
-                    && is_function
-                    && let Some(name) = self.text(&names, name).filter(|name| ALLOCATORS.contains(name))
-                {
-                    return Some(String::from_utf8_lossy(name).into_owned());
+                if allocator.is_none() && section != 0 && is_function && ALLOCATORS.contains(&name) {
+                    allocator = Some(Obstacle::OwnAllocator(text()));
                 }
             }
         }
-        None
+        allocator
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
     use std::process::Command;
 
     use proptest::prelude::*;
@@ -255,6 +266,10 @@ mod tests {
         let go = "__attribute__((section(\".go.buildinfo\"))) int x = 1; int main(void) { return 2; }";
         assert_eq!(of(&compile(go, &[]).expect("gcc is there")), Some(Obstacle::Go));
         assert_eq!(of(&compile(go, &["-static"]).expect("gcc is there")), Some(Obstacle::Static { is_go: true }));
+
+        let checked = "void __tsan_init(void) {} int main(void) { __tsan_init(); return 4; }";
+        let found = of(&compile(checked, &["-O0"]).expect("gcc is there")).expect("an obstacle");
+        assert!(found.is_total() && found == Obstacle::Sanitizer("__tsan_init".to_owned()));
 
         let mut foreign = plain;
         foreign[18] = 40;
