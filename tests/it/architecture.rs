@@ -56,6 +56,10 @@ fn nobody_imports_what_he_may_not() {
     for (path, text) in &files {
         let inside = path.strip_prefix(&format!("{}/", root.display())).expect("below src");
         let Some((from, _)) = inside.split_once('/') else { continue };
+        if from == "shim" {
+            // A crate of its own, whose `crate::` is another.
+            continue;
+        }
         for (at, _) in text.match_indices("crate::") {
             let name: String = text[at + 7..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let is_comment = text[..at].lines().last().is_some_and(|line| line.trim_start().starts_with("//"));
