@@ -24,7 +24,10 @@
 //! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
 //!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
 //! - `profile`: `record` takes what the kernel samples, `session` unwinds it while the program runs (`process`, `modules`,
-//!   `unwind`) into a tree (`stacks`), `symbol` names it, `outcome` makes the `model::profile` of it.
+//!   `unwind`) into a tree (`stacks`), `symbol` names it, `outcome` makes the `model::profile` of it; `heap` is the arithmetic of
+//!   sampled memory, `watch` looks at processes meanwhile.
+//! - `shim`: a library of its own, built by its `build.rs` and carried by apm as bytes; it is preloaded into programs that
+//!   are profiled, and shares one file with apm, `layout.rs`. Unsafe throughout, without a runtime or dependencies.
 //! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
 //!   run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
@@ -49,12 +52,14 @@
 //! 14. what a saved look may be: `command::doctor::saved`
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
 //! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
+//! 17. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
 //!
 //! # Invariants, mostly absences
 //!
 //! - What is not in the journal has not happened: an event is written before the action it announces.
 //! - `report(live) == report(replayed)`: durations are whole microseconds from the start, sinks see events only.
-//! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` is unsafe, nothing calls `exit`.
+//! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` (and `shim`) is unsafe,
+//!   nothing calls `exit`.
 //! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
 //! - Values of task environments are in no event and no report; text of children is cleaned before a terminal sees it.
 //! - Every queue, buffer, wait and recursion has a bound with a name.

@@ -5,6 +5,7 @@
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together.
 
 pub(crate) mod connections;
+pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod modules;
 pub(crate) mod outcome;

@@ -56,6 +56,10 @@ fn nobody_imports_what_he_may_not() {
     for (path, text) in &files {
         let inside = path.strip_prefix(&format!("{}/", root.display())).expect("below src");
         let Some((from, _)) = inside.split_once('/') else { continue };
+        if from == "shim" {
+            // A crate of its own, whose `crate::` is another.
+            continue;
+        }
         for (at, _) in text.match_indices("crate::") {
             let name: String = text[at + 7..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let is_comment = text[..at].lines().last().is_some_and(|line| line.trim_start().starts_with("//"));
@@ -78,13 +82,14 @@ fn only_some_may_do_some_things() {
     let mut files = Vec::new();
     sources(&root, &mut files);
     let rules: &[(&str, &[&str])] = &[
-        ("unsafe {", &["sys/"]),
+        // `shim` is a library of its own, for other processes.
+        ("unsafe {", &["sys/", "shim/"]),
         ("std::env::var", &["config/environment.rs"]),
         ("io::stdout()", &["ui/", "command/output.rs", "sink/relay.rs", "sink/file.rs"]),
         ("io::stderr()", &["ui/", "sink/", "sys/stage.rs"]),
         ("std::process::exit", &[]),
-        ("println!", &[]),
-        ("Command::new(", &[]),
+        ("println!", &["shim/build.rs"]),
+        ("Command::new(", &["shim/build.rs"]),
     ];
     for (path, text) in &files {
         let inside = path.strip_prefix(&format!("{}/", root.display())).expect("below src");
