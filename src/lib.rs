@@ -45,6 +45,7 @@
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. a setting of `apm tune`: a row in `tune`, a line in `tests/tune/*/changes`; what survives a kill: `tune::apply`
 //! 14. what a saved look may be: `command::doctor::saved`
+//! 15. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
 //!
 //! # Invariants, mostly absences
 //!
