@@ -263,12 +263,17 @@ impl Profile {
 
     /// Frames from the innermost to the outermost.
     pub fn stack(&self, node: u32) -> impl Iterator<Item = &Frame> {
+        self.path(node).filter_map(|node| self.frames.get(node.frame as usize))
+    }
+
+    /// Nodes from the innermost to the outermost.
+    pub fn path(&self, node: u32) -> impl Iterator<Item = &Node> {
         let mut next = Some(node);
         std::iter::from_fn(move || {
             let node = self.nodes.get(next? as usize)?;
             // A caller comes before what it called: whatever a file says, this ends.
             next = node.caller.filter(|caller| Some(*caller) < next);
-            self.frames.get(node.frame as usize)
+            Some(node)
         })
     }
 

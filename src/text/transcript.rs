@@ -67,6 +67,10 @@ fn is_invisible(c: char) -> bool {
 
 /// One line made safe, for names and messages.
 pub(crate) fn line(text: &str) -> String {
+    // Nearly all names are of printable ASCII, and profiles have many.
+    if text.len() <= LINE_MAX && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return text.to_owned();
+    }
     clean(text.as_bytes()).replace('\n', " ")
 }
 

@@ -31,14 +31,17 @@ pub(crate) struct FoldedError {
 
 /// Writes one kind, sorted by stack, values of equal stacks summed.
 pub(crate) fn write(profile: &Profile, kind: usize, form: Form, out: &mut dyn Write) -> io::Result<()> {
+    let names: Vec<String> = profile.frames.iter().map(|frame| name(frame, form.is_marked)).collect();
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     for row in &profile.rows {
         let value = row.values.get(kind).copied().unwrap_or(0);
         if value == 0 {
             continue;
         }
-        let mut parts: Vec<String> = profile.stack(row.node).map(|frame| name(frame, form.is_marked)).collect();
-        parts.extend(labels(profile, row.thread, form.roots).iter().rev().map(|label| plain(label)));
+        let labels: Vec<String> =
+            labels(profile, row.thread, form.roots).iter().rev().map(|label| plain(label)).collect();
+        let frames = profile.path(row.node).filter_map(|node| names.get(node.frame as usize));
+        let mut parts: Vec<&str> = frames.chain(&labels).map(String::as_str).collect();
         parts.reverse();
         let sum = all.entry(parts.join(";")).or_default();
         *sum = sum.saturating_add(value);

@@ -88,13 +88,7 @@ fn sampled(profile: &Profile, kind: usize) -> Sampled<'_> {
 
 /// Indices of frames, the outermost first.
 fn stack(profile: &Profile, node: u32) -> Vec<u32> {
-    let mut all = Vec::new();
-    let mut next = Some(node);
-    while let Some(node) = next {
-        let Some(found) = profile.nodes.get(node as usize) else { break };
-        all.push(found.frame);
-        next = found.caller.filter(|caller| *caller < node);
-    }
+    let mut all: Vec<u32> = profile.path(node).map(|node| node.frame).collect();
     all.reverse();
     all
 }

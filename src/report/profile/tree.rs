@@ -151,6 +151,8 @@ impl Tree {
         // A node below the labels of a thread is another place than below those of another.
         let mut starts: HashMap<Option<u32>, u32> = HashMap::new();
         let mut places: HashMap<(u32, u32), u32> = HashMap::new();
+        // Below the root itself, which is the usual case, a table is faster.
+        let mut below_root: Vec<Option<u32>> = vec![None; profile.nodes.len()];
         let mut path: Vec<u32> = Vec::new();
         let mut values = vec![0u64; self.places.len()];
         for row in &profile.rows {
@@ -168,8 +170,12 @@ impl Tree {
             path.clear();
             let (mut next, mut place) = (Some(row.node), start);
             while let Some(node) = next {
-                if let Some(known) = places.get(&(start, node)) {
-                    place = *known;
+                let known = match start {
+                    0 => below_root.get(node as usize).copied().flatten(),
+                    start => places.get(&(start, node)).copied(),
+                };
+                if let Some(known) = known {
+                    place = known;
                     break;
                 }
                 path.push(node);
@@ -183,7 +189,10 @@ impl Tree {
                 if !(is_same && frame.name.starts_with('[')) {
                     place = self.place(place, *function, frame.is_inlined);
                 }
-                places.insert((start, *node), place);
+                match start {
+                    0 => below_root[*node as usize] = Some(place),
+                    start => _ = places.insert((start, *node), place),
+                }
             }
             values.resize(self.places.len(), 0);
             values[place as usize] = values[place as usize].saturating_add(value);

@@ -18,7 +18,7 @@ impl Hues {
         let mut weights = BTreeMap::<&str, f64>::new();
         let totals: Vec<f64> = (0..profile.kinds.len()).map(|kind| profile.total(kind).max(1) as f64).collect();
         for row in &profile.rows {
-            let frame = profile.nodes.get(row.node as usize).and_then(|node| profile.frames.get(node.frame as usize));
+            let frame = profile.stack(row.node).next();
             let module = frame.and_then(|frame| profile.modules.get(frame.module? as usize));
             let (Some(frame), Some(module)) = (frame, module) else { continue };
             if frame.origin == Origin::Native {

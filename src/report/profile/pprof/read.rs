@@ -138,7 +138,12 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
         let labels: Vec<String> = dropped.labels.into_iter().take(5).collect();
         profile.quality.notes.push(format!("labels that were not read: {}", labels.join(", ")));
     }
-    put_first(&mut profile, parts.text(parts.default_type)?);
+    // Without a default, `go tool pprof` shows the last.
+    let default = match (parts.default_type, profile.kinds.last()) {
+        (0, Some(last)) => last.name.clone(),
+        (text, _) => parts.text(text)?.to_owned(),
+    };
+    put_first(&mut profile, &default);
     Ok(profile)
 }
 

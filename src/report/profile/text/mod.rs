@@ -260,15 +260,14 @@ mod tests {
         let profile =
             sample::of(&[(&deep, 60), ("main;run;other_function_with_quite_a_long_name;b", 39), ("main;c", 1)]);
         let text = written(&profile, &Layout::PLAIN);
-        let paths: String =
-            text.lines().skip_while(|line| !line.contains("hottest")).take(5).collect::<Vec<_>>().join("\n");
-        expect![[r#"
-              total hottest paths
-             100.0% main
-              99.0%   run
-              60.0%     f x50 > leaf
-              39.0%     other_function_with_quite_a_long_name > b"#]]
-        .assert_eq(&paths);
+        let paths: Vec<&str> = text.lines().skip_while(|line| !line.contains("hottest")).skip(1).take(4).collect();
+        let expected = [
+            " 100.0% main",
+            "  99.0%   run",
+            "  60.0%     f x50 > leaf",
+            "  39.0%     other_function_with_quite_a_long_name > b",
+        ];
+        assert_eq!(paths, expected);
     }
 
     #[test]
