@@ -136,7 +136,8 @@ mod tests {
     }
 
     fn file(bytes: &[u8]) -> File {
-        let path = std::env::temp_dir().join(format!("apm-image-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let path =
+            std::env::temp_dir().join(format!("apm-image-{}-{:?}", std::process::id(), std::thread::current().id()));
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("a file");
         std::fs::remove_file(&path).expect("it needs no name");
         file.write_all(bytes).expect("written");

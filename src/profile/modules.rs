@@ -70,7 +70,9 @@ impl Modules {
         }
         // What the kernel adds to a path whose file is gone.
         let path = mapping.path.strip_suffix(b" (deleted)").unwrap_or(mapping.path);
-        if MEMORY.iter().any(|start| path.starts_with(start)) && !self.opened(mapping, path).is_some_and(|file| is_elf(&file)) {
+        if MEMORY.iter().any(|start| path.starts_with(start))
+            && !self.opened(mapping, path).is_some_and(|file| is_elf(&file))
+        {
             return None;
         }
         let key = (Box::from(path), mapping.inode);
@@ -191,7 +193,8 @@ mod tests {
     #[test]
     fn memory_is_no_file_and_there_is_an_end() {
         let mut modules = Modules::default();
-        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""] {
+        for path in [&b"//anon"[..], b"[heap]", b"[vsyscall]", b"/dev/zero (deleted)", b"/SYSV00000000 (deleted)", b""]
+        {
             assert_eq!(modules.find(&mapping(path, 0)), None);
         }
         for number in 0..MODULES_MAX + 5 {

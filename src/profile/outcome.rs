@@ -47,7 +47,11 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         let mut at = (node.caller != ROOT).then(|| nodes.get(node.caller as usize).copied()).flatten();
         let is_same_kernel = names.kernel_is_hidden
             && matches!(node.code, Code::Kernel(_))
-            && recorded.stacks.nodes.get(node.caller as usize).is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
+            && recorded
+                .stacks
+                .nodes
+                .get(node.caller as usize)
+                .is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
         // All of a kernel without names is one frame.
         let frames = if is_same_kernel { Vec::new() } else { places.frames(node.code, &mut builder.profile.modules) };
         for frame in frames {
@@ -133,7 +137,10 @@ impl Places<'_> {
             let module = self.modules.get(id);
             modules.push(Module {
                 path: module.map(|module| module.path.display().to_string()).unwrap_or_default(),
-                build_id: module.and_then(|module| module.image()).map(|image| image.build_id.clone()).unwrap_or_default(),
+                build_id: module
+                    .and_then(|module| module.image())
+                    .map(|image| image.build_id.clone())
+                    .unwrap_or_default(),
             });
             modules.len() as u32 - 1
         })
@@ -209,7 +216,8 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
 
 fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameless> {
     let least = (recorded.samples as f64 * NAMELESS_MIN).max(1.0);
-    let mut without: Vec<(ModuleId, u64)> = without.into_iter().filter(|(_, samples)| *samples as f64 >= least).collect();
+    let mut without: Vec<(ModuleId, u64)> =
+        without.into_iter().filter(|(_, samples)| *samples as f64 >= least).collect();
     without.sort_unstable_by_key(|(module, samples)| (std::cmp::Reverse(*samples), *module));
     without.truncate(NAMELESS_MAX);
     let path = |id: ModuleId| recorded.modules.get(id).map_or(Path::new(""), |module| module.path.as_path());

@@ -122,7 +122,8 @@ impl Processes {
 
     /// A process or thread was started.
     pub(crate) fn fork(&mut self, parent: u32, pid: u32, tid: u32) {
-        let name = self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
+        let name =
+            self.names.get(&parent).cloned().or_else(|| self.live.get(&parent).map(|process| process.name.clone()));
         if pid != parent {
             let mut child = self.get(parent).clone();
             self.programs += 1;

@@ -134,7 +134,11 @@ mod tests {
         assert_eq!(stacks.nodes.len(), NODES_MAX - 1);
         assert_eq!(stacks.cut, 102);
         stacks.add(&kernel([1 << 40]), Some(0), 1);
-        assert_eq!(stacks.values.values().map(|value| value.samples).sum::<u64>(), NODES_MAX as u64 + 101, "none is lost");
+        assert_eq!(
+            stacks.values.values().map(|value| value.samples).sum::<u64>(),
+            NODES_MAX as u64 + 101,
+            "none is lost"
+        );
         assert_eq!(stacks.nodes.len(), NODES_MAX);
     }
 }

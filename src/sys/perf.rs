@@ -243,10 +243,7 @@ impl Ring {
         let head_page = self.base.as_ptr().cast::<perf_event_mmap_page>();
         // SAFETY: both are aligned words in the mapping's first page, which the kernel writes and reads atomically.
         let (head, tail) = unsafe {
-            (
-                AtomicU64::from_ptr(&raw mut (*head_page).data_head),
-                AtomicU64::from_ptr(&raw mut (*head_page).data_tail),
-            )
+            (AtomicU64::from_ptr(&raw mut (*head_page).data_head), AtomicU64::from_ptr(&raw mut (*head_page).data_tail))
         };
         let (from, to) = (tail.load(Ordering::Relaxed), head.load(Ordering::Acquire));
         let count = (to.wrapping_sub(from) as usize).min(self.size);

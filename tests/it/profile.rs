@@ -109,7 +109,8 @@ fn check_shares(profile: &Profile) {
         let found = profile.samples(name) as f64 / all as f64;
         assert!((found - share).abs() < 0.12, "{name}: {found}");
     }
-    let deepest = profile.stacks().into_iter().filter(|(names, ..)| names[0] == "deep").max_by_key(|(.., count)| *count);
+    let deepest =
+        profile.stacks().into_iter().filter(|(names, ..)| names[0] == "deep").max_by_key(|(.., count)| *count);
     let (names, ..) = deepest.expect("a recursion");
     assert_eq!(names.iter().filter(|name| *name == "deep").count(), 21, "{names:?}");
     assert!(names.contains(&"main".to_owned()), "{names:?}");

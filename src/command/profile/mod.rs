@@ -61,7 +61,9 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
     let recorded = session.finish();
-    let about = About { title: target.title(), at, cpu: status.as_ref().map(|status| status.cpu), rate_asked: wish.frequency };
+    // Only of a program that was recorded to its end are CPU time and samples about the same.
+    let cpu = status.as_ref().filter(|_| ended == Ended::Itself).map(|status| status.cpu);
+    let about = About { title: target.title(), at, cpu, rate_asked: wish.frequency };
     let shown = AtomicUsize::new(0);
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
@@ -78,6 +80,8 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
         Some(status) => Some(status),
         None => target.wait(&held)?,
     };
+    // What the command made of a signal is what counts: apm does not die of one that it has not heard of yet.
+    while held.next().is_some() {}
     let command = status.map_or(Exit::Good, |status| status.exit);
     match written {
         Ok(()) => Ok(command),
@@ -94,7 +98,9 @@ fn wish(words: &Cpu) -> Result<Wish, Failure> {
     let usual = if words.pid.is_some() { FREQUENCY_LONG } else { FREQUENCY };
     let frequency = words.frequency.unwrap_or(usual);
     if !(1..=FREQUENCY_MAX).contains(&frequency) {
-        return Err(Failure::usage(anyhow!("--frequency {frequency} is no rate")).hint(format!("from 1 to {FREQUENCY_MAX}")));
+        return Err(
+            Failure::usage(anyhow!("--frequency {frequency} is no rate")).hint(format!("from 1 to {FREQUENCY_MAX}"))
+        );
     }
     let Bytes(stack) = Bytes::parse(&words.stack).context("--stack").map_err(Failure::usage)?;
     // 64k is what people write.

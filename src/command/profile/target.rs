@@ -65,7 +65,11 @@ impl Target {
         let name = words.first().ok_or_else(|| Failure::usage(anyhow!("no command to profile")))?;
         let program = local::search(name, &environment.path(), &environment.cwd).ok_or_else(|| {
             let error = Failure::usage(anyhow!("program `{}` not found in PATH", name.to_string_lossy()));
-            if name.as_encoded_bytes().contains(&b' ') { error.hint("a command line with spaces needs a shell: `-- sh -c '...'`") } else { error }
+            if name.as_encoded_bytes().contains(&b' ') {
+                error.hint("a command line with spaces needs a shell: `-- sh -c '...'`")
+            } else {
+                error
+            }
         })?;
         let gate = Gate::closed().context("make the gate of the command").map_err(Failure::machine)?;
         let stage = Stage::new(vec![gate.path()]).context("make the stage of the command").map_err(Failure::machine)?;
@@ -109,7 +113,10 @@ impl Target {
             return Err(gone());
         }
         if tids.len() > THREADS_MAX {
-            let error = anyhow!("process {pid} and what it has started have {} threads; {THREADS_MAX} can be followed", tids.len());
+            let error = anyhow!(
+                "process {pid} and what it has started have {} threads; {THREADS_MAX} can be followed",
+                tids.len()
+            );
             return Err(Failure::usage(error).hint("`--no-children`"));
         }
         Ok(Self::Processes { pid, pidfd, pids, tids })
@@ -204,7 +211,8 @@ impl Target {
         loop {
             let Self::Command(started) = self else { return Ok(None) };
             let fd = started.pidfd.as_raw_fd();
-            if spawn::poll([Some(fd)], Some(LOOK)).is_ok_and(|[ended]| ended) || process::has_ended(started.pid as i32) {
+            if spawn::poll([Some(fd)], Some(LOOK)).is_ok_and(|[ended]| ended) || process::has_ended(started.pid as i32)
+            {
                 break;
             }
             if let Some(arrived) = held.next() {
@@ -212,7 +220,8 @@ impl Target {
             }
         }
         let Self::Command(started) = self else { return Ok(None) };
-        let (exit, usage) = spawn::wait(started.pid as i32).context("wait for the command").map_err(Failure::machine)?;
+        let (exit, usage) =
+            spawn::wait(started.pid as i32).context("wait for the command").map_err(Failure::machine)?;
         if let Some(error) = started.stage.take().and_then(Stage::failure) {
             let name = started.words.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             return Err(Failure::usage(anyhow::Error::new(error).context(format!("start `{name}`"))));

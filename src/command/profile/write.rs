@@ -25,7 +25,9 @@ impl Folder {
     pub(super) fn create(context: &Context, named: Option<&Path>) -> Result<Self, Failure> {
         let named = named.unwrap_or(Path::new(FOLDER));
         let path = context.environment.cwd.join(named);
-        fs::create_dir_all(&path).with_context(|| format!("create the folder `{}`", named.display())).map_err(Failure::usage)?;
+        fs::create_dir_all(&path)
+            .with_context(|| format!("create the folder `{}`", named.display()))
+            .map_err(Failure::usage)?;
         Ok(Self { path })
     }
 
@@ -47,8 +49,11 @@ impl Folder {
 fn folded(profile: &Profile) -> String {
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for row in &profile.rows {
-        let mut names: Vec<String> = profile.stack(row.node).map(|frame| frame.name.replace([';', '\n'], ":")).collect();
-        names.extend(row.thread.and_then(|thread| profile.threads.get(thread as usize)).map(|thread| thread.name.clone()));
+        let mut names: Vec<String> =
+            profile.stack(row.node).map(|frame| frame.name.replace([';', '\n'], ":")).collect();
+        names.extend(
+            row.thread.and_then(|thread| profile.threads.get(thread as usize)).map(|thread| thread.name.clone()),
+        );
         names.reverse();
         *lines.entry(names.join(";")).or_default() += row.values.get(1).copied().unwrap_or(0);
     }
@@ -63,7 +68,13 @@ fn quality(profile: &Profile) -> String {
     let quality = &profile.quality;
     let mut text = format!(
         "apm: {}; {} samples at {:.0} of {} Hz; lost {}, truncated {}, unknown {}\n",
-        quality.sampler, quality.samples, quality.rate_got, quality.rate_asked, quality.lost, quality.truncated, quality.unknown
+        quality.sampler,
+        quality.samples,
+        quality.rate_got,
+        quality.rate_asked,
+        quality.lost,
+        quality.truncated,
+        quality.unknown
     );
     for line in quality.refused.iter().chain(&quality.notes) {
         let _ = writeln!(text, "apm: {line}");

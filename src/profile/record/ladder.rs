@@ -110,7 +110,8 @@ impl Rung {
 /// Opens the best that is granted.
 pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
     let cpus = cpu::online(&Roots::default()).known().cloned().unwrap_or_else(|| vec![0]);
-    let (frequency, lowered) = rate(wish.frequency, fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok());
+    let (frequency, lowered) =
+        rate(wish.frequency, fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok());
     let wish = Wish { frequency, ..*wish };
     let mut refused = Vec::new();
     let mut is_denied = true;
@@ -137,9 +138,10 @@ pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
 fn rate(wanted: u64, allowed: Option<String>) -> (u64, Option<String>) {
     let allowed = allowed.and_then(|text| text.trim().parse::<u64>().ok()).filter(|rate| *rate > 0);
     match allowed {
-        Some(allowed) if allowed < wanted => {
-            (allowed, Some(format!("{allowed} samples a second, not {wanted}: kernel.perf_event_max_sample_rate is {allowed}")))
-        }
+        Some(allowed) if allowed < wanted => (
+            allowed,
+            Some(format!("{allowed} samples a second, not {wanted}: kernel.perf_event_max_sample_rate is {allowed}")),
+        ),
         _ => (wanted, None),
     }
 }
@@ -153,7 +155,8 @@ fn reason(error: &io::Error) -> String {
             // The number is a fact beside the refusal, not its cause: a seccomp filter says the same.
             let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
             let level = level.trim();
-            let level = if level.is_empty() { String::new() } else { format!(" (kernel.perf_event_paranoid is {level})") };
+            let level =
+                if level.is_empty() { String::new() } else { format!(" (kernel.perf_event_paranoid is {level})") };
             format!("permission denied{level}")
         }
         _ => error.to_string(),

@@ -9,12 +9,33 @@ pub(crate) enum Record<'a> {
     /// A file, or memory, was mapped to be executed.
     Mapped(Mapped<'a>),
     /// A process got a name; by execve, which makes it another program.
-    Named { pid: u32, tid: u32, name: &'a [u8], by_exec: bool, at: u64 },
+    Named {
+        pid: u32,
+        tid: u32,
+        name: &'a [u8],
+        by_exec: bool,
+        at: u64,
+    },
     /// A process or thread was started.
-    Forked { pid: u32, parent: u32, tid: u32, at: u64 },
-    Exited { pid: u32, tid: u32, at: u64 },
+    Forked {
+        pid: u32,
+        parent: u32,
+        tid: u32,
+        at: u64,
+    },
+    Exited {
+        pid: u32,
+        tid: u32,
+        at: u64,
+    },
     /// A thread left its CPU or came back.
-    Switched { pid: u32, tid: u32, out: bool, preempted: bool, at: u64 },
+    Switched {
+        pid: u32,
+        tid: u32,
+        out: bool,
+        preempted: bool,
+        at: u64,
+    },
     /// So many records did not fit.
     Lost(u64),
 }
@@ -25,10 +46,9 @@ impl Record<'_> {
         match self {
             Self::Sample(sample) => sample.at,
             Self::Mapped(mapped) => mapped.at,
-            Self::Named { at, .. }
-            | Self::Forked { at, .. }
-            | Self::Exited { at, .. }
-            | Self::Switched { at, .. } => *at,
+            Self::Named { at, .. } | Self::Forked { at, .. } | Self::Exited { at, .. } | Self::Switched { at, .. } => {
+                *at
+            }
             Self::Lost(_) => 0,
         }
     }
@@ -155,10 +175,7 @@ impl<'a> Bytes<'a> {
 
 /// The first record of drained bytes and how many of them it takes; no record where it is of no kind that is known.
 /// `form` says what the samples of an event have. Nothing at the end, also an untimely one.
-pub(crate) fn first<'a>(
-    bytes: &'a [u8],
-    form: &impl Fn(u64) -> Option<Form>,
-) -> Option<(usize, Option<Record<'a>>)> {
+pub(crate) fn first<'a>(bytes: &'a [u8], form: &impl Fn(u64) -> Option<Form>) -> Option<(usize, Option<Record<'a>>)> {
     let mut header = Bytes(bytes.get(..HEADER)?);
     let (kind, flags) = (header.u32()?, header.u32()?);
     let (misc, size) = (flags as u16, ((flags >> 16) as usize).max(HEADER));
@@ -273,13 +290,9 @@ mod tests {
     #[test]
     fn records_are_taken_apart_by_the_layout_of_the_manual() {
         let chain = [-128_i64 as u64, 0xffff_ffff_8000_0001, -512_i64 as u64, 0x4000];
-        let sample = [
-            &[7, 0x4000, both(10, 11), 99, 1_000_000, 4][..],
-            &chain,
-            &[1, 0xb, 0x5, 0x1],
-            &[16, 0xaa, 0xbb, 8],
-        ]
-        .concat();
+        let sample =
+            [&[7, 0x4000, both(10, 11), 99, 1_000_000, 4][..], &chain, &[1, 0xb, 0x5, 0x1], &[16, 0xaa, 0xbb, 8]]
+                .concat();
         let name = [&words(&[both(10, 11)])[..], b"sleep\0\0\0", &words(&[both(10, 11), 5, 7])].concat();
         let bytes = [record(9, 1, &words(&sample)), record(3, 1 << 13, &name), record(13, 0, &words(&[3, 0, 0, 0]))];
         let mut seen = Vec::new();

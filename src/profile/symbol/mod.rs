@@ -51,7 +51,8 @@ pub(crate) fn names(
     let (done, total) = (AtomicUsize::new(0), files.len());
     let in_files = || -> Vec<(Code, Vec<Function>)> {
         let each = |(module, offsets): &(ModuleId, Vec<u64>)| {
-            let found = modules.get(*module).and_then(|module| module.reopened()).map(|file| elf::names(&file, offsets));
+            let found =
+                modules.get(*module).and_then(|module| module.reopened()).map(|file| elf::names(&file, offsets));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             let named = offsets.iter().zip(found.unwrap_or_default()).filter(|(_, names)| !names.is_empty());
             named.map(|(offset, names)| (Code::File { module: *module, offset: *offset }, names)).collect::<Vec<_>>()
