@@ -290,3 +290,64 @@ pub(crate) fn kernel(links: impl Iterator<Item = Link>, out: &mut Vec<Code>) {
         is_first = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{Copied, FRAMES_MAX, Unwinder, Walked, follow, kernel};
+    use crate::profile::modules::Modules;
+    use crate::profile::process::{Area, Processes, What};
+    use crate::profile::record::perf::Link;
+    use crate::profile::stacks::Code;
+    use crate::sys::perf::REGISTERS;
+
+    /// A process with code in memory from 0x1000 to 0x2000.
+    fn processes() -> Processes {
+        let mut processes = Processes::default();
+        processes.map(1, Area { start: 0x1000, end: 0x2000, what: What::Memory }, b"//anon");
+        processes
+    }
+
+    #[test]
+    fn links_of_the_kernel_come_first_and_return_addresses_are_of_the_call() {
+        let links = [Link::Kernel(0x90), Link::Kernel(0x80), Link::User(0x1500), Link::User(0x1600), Link::User(0x5)];
+        let (mut processes, mut codes) = (processes(), Vec::new());
+        let process = processes.get(1);
+        kernel(links.into_iter(), &mut codes);
+        follow(process, links.into_iter(), &mut codes);
+        let made = |address| Code::Made { program: process.program, address };
+        assert_eq!(codes, [Code::Kernel(0x90), Code::Kernel(0x7f), made(0x1500), made(0x15ff), Code::Nowhere]);
+    }
+
+    /// Frame pointers as V8 keeps them: two callers, the outer one without any.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn made_code_is_followed_by_its_frame_pointer() {
+        let stack: Vec<u8> = [7_u64, 0x7020, 0x1100, 9, 0, 0x1200].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let (mut processes, mut codes) = (processes(), Vec::new());
+        let copied = Copied { registers: [0x7008, 0x7000, 0x1050], stack: &stack };
+        let walked = Unwinder::new().walk(processes.get(1), &mut Modules::default(), &copied, &mut codes);
+        let addresses: Vec<u64> = codes
+            .iter()
+            .filter_map(|code| if let Code::Made { address, .. } = code { Some(*address) } else { None })
+            .collect();
+        assert_eq!((walked, addresses), (Walked::Whole, vec![0x1050, 0x10ff, 0x11ff]));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_stacks_have_an_end(
+            registers in prop::array::uniform(0x0fff_u64..0x2008),
+            words in prop::collection::vec(prop_oneof![0x0fff_u64..0x2008, any::<u64>()], 0..200),
+            is_python in any::<bool>(),
+        ) {
+            let registers: [u64; REGISTERS.len()] = registers;
+            let stack: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let (mut processes, mut codes) = (processes(), Vec::new());
+            processes.get(1).is_python = is_python;
+            Unwinder::new().walk(processes.get(1), &mut Modules::default(), &Copied { registers, stack: &stack }, &mut codes);
+            prop_assert!(codes.len() <= FRAMES_MAX);
+        }
+    }
+}

@@ -67,8 +67,9 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
     let recorded = session.finish();
-    let about =
-        About { title: target.title(), at, cpu: status.as_ref().map(|status| status.cpu), rate_asked: wish.frequency };
+    // Only of a program that was recorded to its end are CPU time and samples about the same.
+    let cpu = status.as_ref().filter(|_| ended == Ended::Itself).map(|status| status.cpu);
+    let about = About { title: target.title(), at, cpu, rate_asked: wish.frequency };
     let shown = AtomicUsize::new(0);
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
@@ -86,6 +87,8 @@ fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
         Some(status) => Some(status),
         None => target.wait(&held)?,
     };
+    // What the command made of a signal is what counts: apm does not die of one that it has not heard of yet.
+    while held.next().is_some() {}
     let command = status.map_or(Exit::Good, |status| status.exit);
     match written {
         Ok(()) => Ok(command),

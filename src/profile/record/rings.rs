@@ -52,13 +52,26 @@ impl Rings {
         is_last: bool,
         mut sink: impl FnMut(Record<'_>),
     ) {
-        let final_until = if is_last { u64::MAX } else { self.newest };
-        std::mem::swap(&mut self.older, &mut self.newer);
-        self.newer.bytes.clear();
-        self.newer.index.clear();
+        self.turn();
         for ring in &mut self.rings {
             ring.drain(&mut self.newer.bytes);
         }
+        self.hand_over(form, is_last, &mut sink);
+        if is_last {
+            self.rings.clear();
+            self.newer = Round::default();
+        }
+    }
+
+    /// Begins a round: the newer one becomes the older, whose memory is used again.
+    fn turn(&mut self) {
+        std::mem::swap(&mut self.older, &mut self.newer);
+        self.newer.bytes.clear();
+        self.newer.index.clear();
+    }
+
+    fn hand_over(&mut self, form: &impl Fn(u64) -> Option<Form>, is_last: bool, sink: &mut impl FnMut(Record<'_>)) {
+        let final_until = if is_last { u64::MAX } else { self.newest };
         self.newest = self.newest.max(self.newer.sort(form, &mut self.lost));
         // All of the older round is final, and perhaps some of this one, which is then to be put between.
         let split = self.newer.index.partition_point(|(at, _)| *at <= final_until);
@@ -78,10 +91,6 @@ impl Rings {
             }
         }
         self.newer.index.drain(..split);
-        if is_last {
-            self.rings.clear();
-            self.newer = Round::default();
-        }
         self.older.index.clear();
     }
 }
@@ -106,11 +115,47 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use proptest::prelude::*;
+
+    use super::{Rings, size};
+    use crate::profile::record::perf::Form;
+
+    /// A record that a thread has ended at this time.
+    fn ended(at: u64) -> Vec<u8> {
+        let words = [4 | 56 << 48, 1, 1, at, 1, at, 7];
+        words.iter().flat_map(|word: &u64| word.to_ne_bytes()).collect()
+    }
 
     #[test]
     fn all_rings_together_have_a_bound() {
         assert_eq!((size(1), size(2), size(8)), (2 << 20, 2 << 20, 2 << 20));
         assert_eq!((size(64), size(100), size(512)), (256 << 10, 128 << 10, 128 << 10));
+    }
+
+    proptest! {
+        /// Two CPUs, whose records come in rounds: one that was made before a round has come by its end.
+        #[test]
+        fn records_come_in_order_of_time_and_each_once(steps in prop::collection::vec((0_u64..3, any::<bool>(), any::<bool>()), 0..60)) {
+            let form = |_| None::<Form>;
+            let mut rings = Rings::new(Vec::new());
+            let (mut now, mut seen, mut made) = (0, Vec::new(), 0);
+            let mut cpus = [Vec::new(), Vec::new()];
+            let mut round = |cpus: &mut [Vec<u8>; 2], is_last| {
+                rings.turn();
+                cpus.iter_mut().for_each(|cpu| rings.newer.bytes.append(cpu));
+                rings.hand_over(&form, is_last, &mut |record| seen.push(record.at()));
+            };
+            for (step, on_first, ends) in steps {
+                now += step;
+                cpus[usize::from(on_first)].extend(ended(now));
+                made += 1;
+                if ends {
+                    round(&mut cpus, false);
+                }
+            }
+            round(&mut cpus, true);
+            prop_assert_eq!(seen.len(), made);
+            prop_assert!(seen.is_sorted(), "{:?}", seen);
+        }
     }
 }
