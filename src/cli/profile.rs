@@ -26,20 +26,35 @@ pub enum Profile {
     ///
     /// Example: apm profile cpu -- gcc -O2 -c large.c
     Cpu(Cpu),
+    /// Sample allocations of memory, by stack: what lives at the peak, what is left at the end, what was allocated
+    ///
+    /// A library is preloaded that samples `malloc` and its kin. Where that is not possible (static programs, Go, a process
+    /// that runs already) first touches of pages are sampled instead, and the result says so.
+    ///
+    /// Example: apm profile mem -- git log -p
+    Mem(Mem),
+    /// Count bytes, calls and waiting of files and sockets, by stack and by file
+    ///
+    /// A library is preloaded that counts calls of the C library (read, write, send, fsync and their kin). Bytes by file
+    /// are exact, those by stack are sampled. By process it sees everything, also what the library does not.
+    ///
+    /// Example: apm profile io -- tar cf x.tar src
+    Io(Io),
+    /// Count bytes, retransmits and round trips of connections, by process and peer, and bytes by stack
+    ///
+    /// The kernel's counters of each TCP connection, ten times a second; no privileges are needed for own processes.
+    ///
+    /// Example: apm profile net -- curl -sO https://example.org/file
+    Net(Io),
+    /// CPU time, memory, files and connections in one run and one result
+    ///
+    /// Example: apm profile all -- cargo build
+    All(All),
 }
 
-/// Sample CPU time, by stack
+/// What every recording has.
 #[derive(Args, Debug)]
-pub struct Cpu {
-    /// Samples a second of CPU time [default: 999 for a command, 99 with --pid]
-    #[arg(short = 'F', long, value_name = "HZ")]
-    pub frequency: Option<u64>,
-    /// How much of the stack each sample copies, up to 63KiB: more where outer functions are missing
-    #[arg(long, value_name = "SIZE", default_value = "16KiB")]
-    pub stack: String,
-    /// Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them
-    #[arg(long, conflicts_with = "stack")]
-    pub fp: bool,
+pub struct Recording {
     /// End the recording after this time; the command goes on
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
@@ -49,9 +64,6 @@ pub struct Cpu {
     /// Not the processes that it starts
     #[arg(long)]
     pub no_children: bool,
-    /// Not the time in the kernel
-    #[arg(long)]
-    pub no_kernel: bool,
     /// The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -61,6 +73,61 @@ pub struct Cpu {
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// How CPU time is sampled.
+#[derive(Args, Debug)]
+pub struct Sampling {
+    /// Samples a second of CPU time [default: 999 for a command, 99 with --pid]
+    #[arg(short = 'F', long, value_name = "HZ")]
+    pub frequency: Option<u64>,
+    /// How much of the stack each sample copies, up to 63KiB: more where outer functions are missing
+    #[arg(long, value_name = "SIZE", default_value = "16KiB")]
+    pub stack: String,
+    /// Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them
+    #[arg(long, conflicts_with = "stack")]
+    pub fp: bool,
+    /// Not the time in the kernel
+    #[arg(long)]
+    pub no_kernel: bool,
+}
+
+/// Sample CPU time, by stack
+#[derive(Args, Debug)]
+pub struct Cpu {
+    #[command(flatten)]
+    pub sampling: Sampling,
+    #[command(flatten)]
+    pub recording: Recording,
+}
+
+/// Sample allocations of memory, by stack
+#[derive(Args, Debug)]
+pub struct Mem {
+    /// Bytes between two samples, on average: less is more exact and slower
+    #[arg(long, value_name = "SIZE", default_value = "512KiB")]
+    pub every: String,
+    /// Sample first touches of pages instead, as is done by itself where a program cannot be looked into
+    #[arg(long, conflicts_with = "every")]
+    pub faults: bool,
+    #[command(flatten)]
+    pub recording: Recording,
+}
+
+/// Bytes, calls and time of files and connections, by stack
+#[derive(Args, Debug)]
+pub struct Io {
+    #[command(flatten)]
+    pub recording: Recording,
+}
+
+/// Everything in one run
+#[derive(Args, Debug)]
+pub struct All {
+    #[command(flatten)]
+    pub sampling: Sampling,
+    #[command(flatten)]
+    pub recording: Recording,
 }
 
 /// A form of a profile

@@ -251,6 +251,43 @@ impl Profile {
         self.rows.iter().map(|row| row.values.get(kind).copied().unwrap_or(0)).fold(0, u64::saturating_add)
     }
 
+    /// Both in one: the kinds of the other come after its own; frames and stacks that are the same are one.
+    pub fn merged(self, other: Self) -> Self {
+        let own = self.kinds.len();
+        let kinds: Vec<Kind> = self.kinds.iter().chain(&other.kinds).cloned().collect();
+        let mut builder = Builder::new(kinds);
+        for (part, first) in [(&self, 0), (&other, own)] {
+            builder.add_all(part, first);
+        }
+        let mut quality = self.quality.clone();
+        quality.notes.extend(other.quality.notes.iter().cloned());
+        quality.refused.extend(other.quality.refused.iter().cloned());
+        let rest = &other.quality;
+        if !rest.sampler.is_empty() {
+            quality.notes.push(format!(
+                "{}: {} samples, {} lost, {} truncated",
+                rest.sampler, rest.samples, rest.lost, rest.truncated
+            ));
+        }
+        let mut profile = builder.build();
+        (profile.title, profile.at, profile.duration_ns) = (self.title, self.at, self.duration_ns);
+        (profile.tables, profile.quality) = (self.tables, quality);
+        profile.tables.timelines.extend(other.tables.timelines);
+        profile.tables.lists.extend(other.tables.lists);
+        profile
+    }
+
+    /// Leaves out all kinds but these, and rows that have nothing of them.
+    pub fn keep(&mut self, names: &[&str]) {
+        let kept: Vec<usize> =
+            (0..self.kinds.len()).filter(|kind| names.contains(&self.kinds[*kind].name.as_str())).collect();
+        self.kinds = kept.iter().map(|kind| self.kinds[*kind].clone()).collect();
+        for row in &mut self.rows {
+            row.values = kept.iter().map(|kind| row.values.get(*kind).copied().unwrap_or(0)).collect();
+        }
+        self.rows.retain(|row| row.values.iter().any(|value| *value > 0));
+    }
+
     /// The same with one of its kinds alone.
     pub fn only(&self, kind: usize) -> Self {
         let mut profile = self.clone();
@@ -343,10 +380,77 @@ impl Builder {
         values[kind] = values[kind].saturating_add(value);
     }
 
+    /// Adds another profile, whose first kind is this one here.
+    fn add_all(&mut self, part: &Profile, first: usize) {
+        let find = |all: &mut Vec<Module>, module: &Module| {
+            let at = all.iter().position(|one| one == module).unwrap_or_else(|| {
+                all.push(module.clone());
+                all.len() - 1
+            });
+            at as u32
+        };
+        let modules: Vec<u32> = part.modules.iter().map(|one| find(&mut self.profile.modules, one)).collect();
+        let module = |at: u32| modules.get(at as usize).copied();
+        let frames: Vec<u32> = part
+            .frames
+            .iter()
+            .map(|frame| self.frame(Frame { module: frame.module.and_then(module), ..frame.clone() }))
+            .collect();
+        let mut nodes: Vec<u32> = Vec::with_capacity(part.nodes.len());
+        for node in &part.nodes {
+            let caller = node.caller.and_then(|caller| nodes.get(caller as usize).copied());
+            let at = self.node(caller, frames.get(node.frame as usize).copied().unwrap_or_default());
+            nodes.push(at);
+        }
+        let before = self.profile.threads.len();
+        let threads: Vec<u32> = part
+            .threads
+            .iter()
+            .map(|thread| {
+                let same = self.profile.threads[..before].iter().position(|one| one == thread);
+                same.unwrap_or_else(|| {
+                    self.profile.threads.push(thread.clone());
+                    self.profile.threads.len() - 1
+                }) as u32
+            })
+            .collect();
+        for row in &part.rows {
+            let Some(node) = nodes.get(row.node as usize) else { continue };
+            let thread = row.thread.and_then(|thread| threads.get(thread as usize).copied());
+            for (kind, value) in row.values.iter().enumerate().filter(|(_, value)| **value > 0) {
+                self.add(*node, thread, first + kind, *value);
+            }
+        }
+    }
+
     /// The profile.
     pub fn build(self) -> Profile {
         let mut profile = self.profile;
         profile.rows = self.rows.into_iter().map(|((node, thread), values)| Row { node, thread, values }).collect();
         profile
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Builder, Frame, Kind, Profile, Unit};
+
+    fn one(kind: &str, path: &[&str], value: u64) -> Profile {
+        let mut builder = Builder::new(vec![Kind { name: kind.to_owned(), unit: Unit::Count }]);
+        let mut at = None;
+        for name in path {
+            let frame = builder.frame(Frame { name: (*name).to_owned(), ..Frame::default() });
+            at = Some(builder.node(at, frame));
+        }
+        builder.add(at.expect("a node"), None, 0, value);
+        builder.build()
+    }
+
+    #[test]
+    fn two_in_one_have_the_kinds_of_both_and_each_stack_once() {
+        let both = one("cpu", &["main", "f"], 7).merged(one("bytes", &["main", "f"], 9)).merged(one("calls", &["main"], 1));
+        assert_eq!((both.frames.len(), both.nodes.len(), both.flaw()), (2, 2, None));
+        assert_eq!((0..3).map(|kind| both.total(kind)).collect::<Vec<_>>(), [7, 9, 1]);
+        assert_eq!(both.rows.iter().map(|row| row.values.clone()).collect::<Vec<_>>(), [vec![0, 0, 1], vec![7, 9, 0]]);
     }
 }

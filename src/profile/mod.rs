@@ -7,6 +7,7 @@
 pub(crate) mod connections;
 pub(crate) mod heap;
 pub(crate) mod image;
+pub(crate) mod inside;
 pub(crate) mod modules;
 pub(crate) mod outcome;
 pub(crate) mod process;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Unit};
 use crate::profile::modules::{ModuleId, Modules};
-use crate::profile::session::Recorded;
+use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Value};
 use crate::profile::symbol::{self, KERNEL, Names, missing};
 
@@ -36,9 +36,13 @@ pub(crate) struct About {
 pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(usize, usize) + Sync)) -> Profile {
     let codes: BTreeSet<Code> = recorded.stacks.nodes.iter().map(|node| node.code).collect();
     let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, progress);
-    let cpu = Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds };
-    let samples = Kind { name: "samples".to_owned(), unit: Unit::Count };
-    let mut builder = Builder::new(vec![cpu, samples]);
+    let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
+    let kinds = match &recorded.measure {
+        Measure::Time { .. } => vec![kind("cpu", Unit::Nanoseconds), kind("samples", Unit::Count)],
+        Measure::Events { kind: events, .. } => vec![events.clone(), kind("samples", Unit::Count)],
+        Measure::Values { kinds, .. } => kinds.clone(),
+    };
+    let mut builder = Builder::new(kinds);
     builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
     let mut places = Places { names: &names, modules: &recorded.modules, numbers: HashMap::new() };
     // The innermost node of the profile for each of the recording.
@@ -60,14 +64,21 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         }
         nodes.push(at.unwrap_or(0));
     }
-    let nanoseconds = scale(&recorded);
-    let mut values: Vec<(&(u32, u32), &Value)> = recorded.stacks.values.iter().collect();
-    values.sort_unstable_by_key(|(key, _)| **key);
-    for ((node, thread), value) in values {
-        let Some(at) = nodes.get(*node as usize) else { continue };
-        let thread = (*thread != ANY_THREAD).then_some(*thread);
-        builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
-        builder.add(*at, thread, 1, value.samples);
+    if let Measure::Values { values, .. } = &recorded.measure {
+        for (node, values) in values {
+            let Some(at) = nodes.get(*node as usize) else { continue };
+            values.iter().enumerate().for_each(|(kind, value)| builder.add(*at, None, kind, *value));
+        }
+    } else {
+        let nanoseconds = scale(&recorded);
+        let mut values: Vec<(&(u32, u32), &Value)> = recorded.stacks.values.iter().collect();
+        values.sort_unstable_by_key(|(key, _)| **key);
+        for ((node, thread), value) in values {
+            let Some(at) = nodes.get(*node as usize) else { continue };
+            let thread = (*thread != ANY_THREAD).then_some(*thread);
+            builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
+            builder.add(*at, thread, 1, value.samples);
+        }
     }
     builder.profile.quality = quality(&recorded, &names, &about);
     builder.profile.title = about.title;
@@ -84,11 +95,13 @@ fn thread(thread: &crate::profile::process::Thread) -> Thread {
 /// Nanoseconds of a unit of weight. Cycles are no time: the kernel keeps the rate of samples, so each stands for its
 /// share of a second on average.
 fn scale(recorded: &Recorded) -> f64 {
-    if recorded.rung.counts_time() {
-        return 1.0;
-    }
+    let frequency = match recorded.measure {
+        Measure::Time { frequency, counts_time: false, .. } => frequency,
+        Measure::Events { factor, .. } => return factor as f64,
+        _ => return 1.0,
+    };
     let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
-    recorded.samples as f64 * 1e9 / recorded.frequency.max(1) as f64 / (weight as f64).max(1.0)
+    recorded.samples as f64 * 1e9 / frequency.max(1) as f64 / (weight as f64).max(1.0)
 }
 
 /// Makes frames of places.
@@ -187,22 +200,11 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     if many {
         notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
     }
-    // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
-    let weight: u64 = stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
-    let sampled = weight as f64 * scale(recorded) / 1e9;
-    let unseen = about.cpu.map_or(0.0, |cpu| 1.0 - sampled / cpu.as_secs_f64().max(UNSEEN_FROM));
-    if unseen > UNSEEN_MANY && recorded.rung.has_kernel() {
-        notes.push(format!(
-            "{:.0} % of the CPU time is in no sample: each process is sampled from its first {:.1} ms on",
-            unseen * 100.0,
-            1e3 / recorded.frequency.max(1) as f64
-        ));
-    }
-    // A program that nobody has waited for is not in it: then the samples know better.
-    let seconds = about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled));
+    let (seconds, unseen) = time(recorded, about);
+    notes.extend(unseen);
     Quality {
         is_foreign: false,
-        sampler: recorded.rung.name(),
+        sampler: recorded.sampler.clone(),
         refused: recorded.refused.clone(),
         rate_asked: about.rate_asked,
         rate_got: if seconds > 0.0 { recorded.samples as f64 / seconds } else { 0.0 },
@@ -213,6 +215,24 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         nameless: nameless(without, recorded),
         notes,
     }
+}
+
+/// Seconds of CPU time that were sampled; and what is in no sample, if that is much.
+fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
+    let Measure::Time { frequency, has_kernel, .. } = recorded.measure else { return (0.0, None) };
+    // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
+    let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
+    let sampled = weight as f64 * scale(recorded) / 1e9;
+    let unseen = about.cpu.map_or(0.0, |cpu| 1.0 - sampled / cpu.as_secs_f64().max(UNSEEN_FROM));
+    let note = (unseen > UNSEEN_MANY && has_kernel).then(|| {
+        format!(
+            "{:.0} % of the CPU time is in no sample: each process is sampled from its first {:.1} ms on",
+            unseen * 100.0,
+            1e3 / frequency.max(1) as f64
+        )
+    });
+    // A program that nobody has waited for is not in it: then the samples know better.
+    (about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled)), note)
 }
 
 fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameless> {

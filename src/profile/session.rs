@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::model::profile::{Kind, Unit};
 use crate::profile::modules::{self, Modules};
 use crate::profile::process::{Area, Processes, What};
 use crate::profile::record::existing;
-use crate::profile::record::ladder::{Recording, Rung};
+use crate::profile::record::ladder::Recording;
 use crate::profile::record::perf::{Form, Mapped, Record, Sample};
 use crate::profile::stacks::{Code, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
@@ -18,6 +19,8 @@ use crate::sys::perf::{self, Callers};
 const ROUND_MAX: Duration = Duration::from_millis(50);
 /// Shortest one, where the rings are small and the samples large.
 const ROUND_MIN: Duration = Duration::from_millis(2);
+/// Bytes that a fault brings at least; a huge page counts as one of these.
+const PAGE: u64 = 4096;
 /// What the samples of each event have.
 type Forms = HashMap<u64, Form>;
 
@@ -35,16 +38,28 @@ pub(crate) struct Session {
     began: Instant,
 }
 
+/// What the samples stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Measure {
+    /// CPU time: so many samples a second, whose weights are nanoseconds where `counts_time`.
+    Time { frequency: u64, counts_time: bool, has_kernel: bool },
+    /// Things of this kind, `factor` of it for each unit of weight.
+    Events { kind: Kind, factor: u64 },
+    /// Values of these kinds by node; weights say nothing.
+    Values { kinds: Vec<Kind>, values: Vec<(u32, Vec<u64>)> },
+}
+
 /// What came of it.
 pub(crate) struct Recorded {
     pub(crate) stacks: Stacks,
     pub(crate) modules: Modules,
     pub(crate) processes: Processes,
     pub(crate) maps: PerfMaps,
-    pub(crate) rung: Rung,
+    /// How samples were taken, in words.
+    pub(crate) sampler: String,
+    pub(crate) measure: Measure,
     pub(crate) refused: Vec<String>,
     pub(crate) notes: Vec<String>,
-    pub(crate) frequency: u64,
     pub(crate) samples: u64,
     pub(crate) truncated: u64,
     pub(crate) lost: u64,
@@ -160,10 +175,18 @@ impl Session {
             modules: self.modules,
             processes: self.processes,
             maps: self.maps,
-            rung: self.recording.rung,
+            sampler: self.recording.rung.name(),
+            measure: if self.recording.rung.is_faults() {
+                Measure::Events { kind: Kind { name: "touched_space".to_owned(), unit: Unit::Bytes }, factor: PAGE }
+            } else {
+                Measure::Time {
+                    frequency: self.recording.frequency,
+                    counts_time: self.recording.rung.counts_time(),
+                    has_kernel: self.recording.rung.has_kernel(),
+                }
+            },
             refused: self.recording.refused,
             notes,
-            frequency: self.recording.frequency,
             samples: self.samples,
             truncated: self.truncated,
             lost: self.recording.rings.lost,

@@ -54,6 +54,8 @@ pub(crate) struct Stacks {
     pub(crate) values: HashMap<(u32, u32), Value>,
     /// Samples whose stacks did not fit.
     pub(crate) cut: u64,
+    /// Where the last sample was added.
+    pub(crate) last: u32,
 }
 
 impl Stacks {
@@ -70,9 +72,11 @@ impl Stacks {
             }
         }
         if at == ROOT {
+            self.last = ROOT;
             let Some(node) = self.root() else { return };
             at = node;
         }
+        self.last = at;
         let thread = thread.unwrap_or(ANY_THREAD);
         let is_full = self.values.len() >= VALUES_MAX && !self.values.contains_key(&(at, thread));
         // One without a thread fits for every node: so there are at most as many more.

@@ -154,7 +154,7 @@ impl Watch {
     /// One look.
     pub(crate) fn look(&mut self) {
         let now = Instant::now();
-        let pids = existing::tree(self.root, self.with_children);
+        let pids = if self.with_children { existing::descendants(self.root) } else { vec![self.root] };
         let before: Duration = self.processes.values().map(|(_, used)| used.cpu).sum();
         let mut rss = 0;
         for pid in &pids {
@@ -245,7 +245,7 @@ impl Watch {
         timelines.extend([received, sent].into_iter().flatten());
         let mut lists = vec![processes(&self.processes)];
         lists.extend(self.connections.list());
-        Seen { tables: Tables { timelines, lists }, notes, total: total(&self.processes, self.root) }
+        Seen { tables: Tables { timelines, lists }, notes }
     }
 }
 
@@ -253,15 +253,6 @@ impl Watch {
 pub(crate) struct Seen {
     pub(crate) tables: Tables,
     pub(crate) notes: Vec<String>,
-    /// Of all processes together.
-    pub(crate) total: Io,
-}
-
-/// What all used: that of the root, which has that of all it waited for, and of those it did not wait for.
-fn total(processes: &BTreeMap<u32, (Used, Used)>, root: u32) -> Io {
-    own(processes)
-        .get(&root)
-        .map_or_else(Io::default, |_| own(processes).values().fold(Io::default(), |sum, one| sum.and(one.1)))
 }
 
 /// What each used itself: without that of children that it waited for, which the kernel adds to its parent's.
@@ -357,7 +348,7 @@ mod tests {
         std::fs::remove_file(file).expect("removed");
         let (name, values) = &seen.tables.lists[0].rows[0];
         assert!(name.ends_with(&format!("[{}]", std::process::id())), "{name}");
-        assert!(values[3] >= 1 << 20 && seen.total.written >= 1 << 20, "{values:?}");
+        assert!(values[3] >= 1 << 20, "{values:?}");
         assert!(values[1] > 1 << 20, "it has memory");
     }
 }

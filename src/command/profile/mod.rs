@@ -1,27 +1,24 @@
 //! `apm profile`: records, names what was recorded, and writes it. A command that is profiled has apm's terminal and its
 //! streams, and its exit code or signal becomes apm's.
 
+mod record;
 mod show;
 mod target;
 mod write;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
-use self::target::{Ended, Target};
-use crate::cli::profile::{Cpu, Profile};
+use self::record::{Plan, Recorders};
+use crate::cli::profile::{Profile, Recording, Sampling};
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::model;
 use crate::model::unit::{Bytes, parse_duration};
-use crate::profile::outcome::{self, About};
-use crate::profile::record::ladder::{self, FREQUENCY_MAX, Refusal, Wish};
-use crate::profile::session::Session;
+use crate::profile::record::ladder::{FREQUENCY_MAX, Refusal, Sampled, Wish};
 use crate::report::profile::tree::Roots;
 use crate::sys::perf::Callers;
-use crate::sys::signal::Held;
 
 /// Samples a second of a command, and of a process that runs, perhaps for long. Odd numbers: what happens every
 /// hundredth of a second is not always seen at the same moment.
@@ -30,6 +27,12 @@ const FREQUENCY_LONG: u64 = 99;
 /// Least and most of a stack that is copied: the kernel counts the size of a sample in 16 bits.
 const STACK_MIN: u64 = 512;
 const STACK_MAX: u64 = 65_000;
+/// Least and most bytes between two sampled allocations, and how many where nothing else is said.
+const EVERY_MIN: u64 = 1 << 10;
+const EVERY_MAX: u64 = 1 << 30;
+const HEAP_MEAN: u64 = 512 << 10;
+/// Bytes between two stacks of calls.
+const CALL_MEAN: u64 = 16 << 10;
 /// Longest recording.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 86_400);
 
@@ -38,65 +41,30 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
     match words {
         Profile::Show(words) => show::show(context, words),
         Profile::Diff(words) => show::compare(context, words),
-        Profile::Cpu(words) => cpu(context, words),
-    }
-}
-
-fn cpu(context: &Context, words: &Cpu) -> Result<Exit, Failure> {
-    let wish = wish(words)?;
-    let duration = duration(words)?;
-    let now = jiff::Timestamp::now();
-    let folder = write::Folder::create(context, words.output.as_deref(), now)?;
-    // From here on Ctrl-C ends the recording and not apm.
-    let held = Held::with_quit();
-    let at = now.to_string();
-    let mut target = match words.pid {
-        Some(pid) => Target::attach(pid, !words.no_children)?,
-        None => Target::start(context, &words.command)?,
-    };
-    let recording = match ladder::climb(&wish, target.whom()) {
-        Ok(recording) => recording,
-        Err(refusal) => {
-            target.abandon();
-            return Err(refused(refusal, words.pid));
+        Profile::Cpu(words) => {
+            let wish = wish(&words.sampling, &words.recording)?;
+            record::main(context, &words.recording, &Plan { cpu: Some(wish), ..Plan::default() })
         }
-    };
-    let mut session = Session::new(recording);
-    target.go(&mut session)?;
-    let ended = target.record(&mut session, &held, duration);
-    // A command that goes on is not waited for: its profile is there now.
-    let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let recorded = session.finish();
-    // Only of a program that was recorded to its end are CPU time and samples about the same.
-    let cpu = status.as_ref().filter(|_| ended == Ended::Itself).map(|status| status.cpu);
-    let about = About { title: target.title(), at, cpu, rate_asked: wish.frequency };
-    let shown = AtomicUsize::new(0);
-    let progress = |done: usize, total: usize| {
-        // Drawn by whoever comes first with a number: the last one is the total.
-        if context.ui.draws() && shown.fetch_max(done, Ordering::Relaxed) < done {
-            context.ui.say(&format!("\rapm: names of {done} of {total} files"));
+        Profile::Mem(words) => {
+            let Bytes(every) = Bytes::parse(&words.every).context("--every").map_err(Failure::usage)?;
+            if !(EVERY_MIN..=EVERY_MAX).contains(&every) {
+                return Err(Failure::usage(anyhow!("--every {} is no distance", words.every)).hint("from 1KiB to 1GiB"));
+            }
+            let plan = Plan { heap: (!words.faults).then_some(every), has_faults: true, ..Plan::default() };
+            record::main(context, &words.recording, &plan)
         }
-    };
-    let profile = outcome::profile(recorded, about, &progress);
-    if context.ui.draws() && shown.load(Ordering::Relaxed) > 0 {
-        context.ui.say("\r\x1b[K");
-    }
-    let written = folder.write(&profile);
-    folder.say(context, &profile, words.top);
-    let status = match status {
-        Some(status) => Some(status),
-        None => target.wait(&held)?,
-    };
-    // What the command made of a signal is what counts: apm does not die of one that it has not heard of yet.
-    while held.next().is_some() {}
-    let command = status.map_or(Exit::Good, |status| status.exit);
-    match written {
-        Ok(()) => Ok(command),
-        Err(failure) if command == Exit::Good => Err(failure),
-        // The command's own failure is the more important one; both are said.
-        Err(failure) => {
-            context.ui.say(&failure.render());
-            Ok(command)
+        Profile::Io(words) => {
+            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], ..Plan::default() };
+            record::main(context, &words.recording, &plan)
+        }
+        Profile::Net(words) => {
+            let plan = Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], ..Plan::default() };
+            record::main(context, &words.recording, &plan)
+        }
+        Profile::All(words) => {
+            let wish = wish(&words.sampling, &words.recording)?;
+            let heap = Some(HEAP_MEAN);
+            record::main(context, &words.recording, &Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), ..Plan::default() })
         }
     }
 }
@@ -108,8 +76,8 @@ fn roots(profile: &model::profile::Profile) -> Roots {
     if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
-fn wish(words: &Cpu) -> Result<Wish, Failure> {
-    let usual = if words.pid.is_some() { FREQUENCY_LONG } else { FREQUENCY };
+fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
+    let usual = if recording.pid.is_some() { FREQUENCY_LONG } else { FREQUENCY };
     let frequency = words.frequency.unwrap_or(usual);
     if !(1..=FREQUENCY_MAX).contains(&frequency) {
         return Err(
@@ -124,10 +92,11 @@ fn wish(words: &Cpu) -> Result<Wish, Failure> {
     }
     // The kernel wants words of 8 bytes.
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };
-    Ok(Wish { frequency, callers, kernel: !words.no_kernel, children: !words.no_children })
+    let children = !recording.no_children;
+    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children })
 }
 
-fn duration(words: &Cpu) -> Result<Option<Duration>, Failure> {
+fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
     let Some(text) = &words.duration else { return Ok(None) };
     let duration = parse_duration(text).context("--duration").map_err(Failure::usage)?;
     if duration.is_zero() || duration > DURATION_MAX {

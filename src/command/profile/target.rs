@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
+use super::Recorders;
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
 use crate::model::event;
 use crate::profile::record::existing::{self, THREADS_MAX};
 use crate::profile::record::ladder::Whom;
-use crate::profile::session::Session;
+
 use crate::sys::gate::Gate;
 use crate::sys::signal::{self, Arrived, Held};
 use crate::sys::spawn::{self, Command, Environment};
@@ -60,7 +61,11 @@ pub(super) struct Status {
 
 impl Target {
     /// Starts a command up to the gate.
-    pub(super) fn start(context: &Context, words: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn start(
+        context: &Context,
+        words: &[OsString],
+        extra: &[(&'static str, OsString)],
+    ) -> Result<Self, Failure> {
         let environment = &context.environment;
         let name = words.first().ok_or_else(|| Failure::usage(anyhow!("no command to profile")))?;
         let program = local::search(name, &environment.path(), &environment.cwd).ok_or_else(|| {
@@ -76,11 +81,12 @@ impl Target {
         let env = Environment::new(environment.variables.iter().cloned());
         let argv: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
         let argv = stage.argv(program.as_os_str(), &argv);
+        let extra: Vec<(&OsStr, &OsStr)> = extra.iter().map(|(name, value)| (OsStr::new(*name), value.as_os_str())).collect();
         let command = Command {
             program: stage.program(),
             argv: &argv,
             env: &env,
-            extra_env: &[],
+            extra_env: &extra,
             cwd: None,
             pipe_size: None,
             also: Some(stage.descriptor()),
@@ -143,11 +149,20 @@ impl Target {
         }
     }
 
-    /// Lets it run, with its events open.
-    pub(super) fn go(&mut self, session: &mut Session) -> Result<(), Failure> {
+    /// Its process, or the first of them.
+    pub(super) fn pid(&self) -> u32 {
         match self {
-            Self::Command(started) => started.gate.open().context("open the gate of the command"),
-            Self::Processes { pids, .. } => session.attach(pids).context("enable the events"),
+            Self::Command(started) => started.pid,
+            Self::Processes { pid, .. } => *pid,
+        }
+    }
+
+    /// Lets it run, with its events open.
+    pub(super) fn go(&mut self, recorders: &mut Recorders) -> Result<(), Failure> {
+        match (&mut *self, &mut recorders.session) {
+            (Self::Command(started), _) => started.gate.open().context("open the gate of the command"),
+            (Self::Processes { pids, .. }, Some(session)) => session.attach(pids).context("enable the events"),
+            (Self::Processes { .. }, None) => Ok(()),
         }
         .map_err(|error| {
             self.abandon();
@@ -164,7 +179,7 @@ impl Target {
     }
 
     /// Records until the end, a signal, or for so long.
-    pub(super) fn record(&mut self, session: &mut Session, held: &Held, duration: Option<Duration>) -> Ended {
+    pub(super) fn record(&mut self, recorders: &mut Recorders, held: &Held, duration: Option<Duration>) -> Ended {
         let end = duration.map(|duration| Instant::now() + duration);
         let fd = match self {
             Self::Command(started) => started.pidfd.as_raw_fd(),
@@ -175,9 +190,9 @@ impl Target {
             if left.is_some_and(|left| left.is_zero()) {
                 break Ended::TimeIsUp;
             }
-            let wait = session.interval().min(left.unwrap_or(Duration::MAX));
+            let wait = recorders.interval().min(left.unwrap_or(Duration::MAX));
             let has_ended = spawn::poll([Some(fd)], Some(wait)).is_ok_and(|[ended]| ended);
-            session.round();
+            recorders.round();
             if has_ended {
                 break Ended::Itself;
             }
@@ -186,7 +201,9 @@ impl Target {
                 break Ended::Signal;
             }
         };
-        session.stop();
+        if let Some(session) = &mut recorders.session {
+            session.stop();
+        }
         why
     }
 

@@ -81,6 +81,33 @@ pub(crate) fn mappings(pid: u32) -> Vec<Mapped> {
     BufReader::new(file.take(MAPS_MAX)).split(b'\n').map_while(Result::ok).filter_map(|line| mapping(&line)).collect()
 }
 
+/// The same from a text.
+pub(crate) fn mappings_of(text: &[u8]) -> impl Iterator<Item = Mapped> {
+    text.split(|byte| *byte == b'\n').filter_map(mapping)
+}
+
+/// What a process has started and what that has, as far as it is still there: without a look at all other processes,
+/// where the kernel keeps lists of children. The parents first.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    if !fs::exists(format!("/proc/{pid}/task/{pid}/children")).unwrap_or(false) {
+        return tree(pid, true);
+    }
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        next += 1;
+        for task in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten().take(THREADS_MAX) {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children = children.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok());
+            found.extend(children.take(THREADS_MAX));
+        }
+        if found.len() > THREADS_MAX {
+            break;
+        }
+    }
+    found
+}
+
 /// `7f0000-7f1000 r-xp 00001000 08:01 1234   /usr/lib/x.so`
 fn mapping(line: &[u8]) -> Option<Mapped> {
     let mut rest = line;

@@ -33,9 +33,22 @@ const RUNGS: [Rung; 4] = [
     Rung { counter: Counter::CpuClock, kernel: false },
 ];
 
+/// First touches of pages: what there is where the allocations of a program cannot be seen.
+const FAULT_RUNGS: [Rung; 2] =
+    [Rung { counter: Counter::PageFaults, kernel: true }, Rung { counter: Counter::PageFaults, kernel: false }];
+
+/// What is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sampled {
+    Time,
+    /// Each fault of a page.
+    Faults,
+}
+
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
+    pub(crate) sampled: Sampled,
     /// Samples a second of CPU time.
     pub(crate) frequency: u64,
     pub(crate) callers: Callers,
@@ -92,13 +105,22 @@ pub(crate) enum Refusal {
 impl Rung {
     /// In words.
     pub(crate) fn name(self) -> String {
-        let counter = if self.counter == Counter::Cycles { "cycles" } else { "cpu-clock" };
+        let counter = match self.counter {
+            Counter::Cycles => "cycles",
+            Counter::PageFaults => "page faults",
+            _ => "cpu-clock",
+        };
         format!("{counter}, {}", if self.kernel { "user and kernel" } else { "user only" })
     }
 
     /// Whether it samples the kernel too.
     pub(crate) fn has_kernel(self) -> bool {
         self.kernel
+    }
+
+    /// Whether it samples page faults.
+    pub(crate) fn is_faults(self) -> bool {
+        self.counter == Counter::PageFaults
     }
 
     /// Whether its periods are nanoseconds.
@@ -115,7 +137,8 @@ pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
     let wish = Wish { frequency, ..*wish };
     let mut refused = Vec::new();
     let mut is_denied = true;
-    for rung in RUNGS.into_iter().filter(|rung| wish.kernel || !rung.kernel) {
+    let rungs: &[Rung] = if wish.sampled == Sampled::Time { &RUNGS } else { &FAULT_RUNGS };
+    for rung in rungs.iter().copied().filter(|rung| wish.kernel || !rung.kernel) {
         match open(rung, &wish, whom, &cpus) {
             Ok(mut recording) => {
                 recording.refused = refused;
@@ -233,7 +256,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
 
 #[cfg(test)]
 mod tests {
-    use super::{RUNGS, rate};
+    use super::{FAULT_RUNGS, RUNGS, rate};
 
     #[test]
     fn the_kernels_limit_is_kept_and_told() {
@@ -246,7 +269,7 @@ mod tests {
 
     #[test]
     fn each_rung_has_its_own_name() {
-        let names: std::collections::BTreeSet<String> = RUNGS.iter().map(|rung| rung.name()).collect();
-        assert_eq!(names.len(), RUNGS.len());
+        let names: std::collections::BTreeSet<String> = RUNGS.iter().chain(&FAULT_RUNGS).map(|rung| rung.name()).collect();
+        assert_eq!(names.len(), RUNGS.len() + FAULT_RUNGS.len());
     }
 }

@@ -1,0 +1,388 @@
+//! The recording from within programs: what the preloaded library wrote into its ring becomes stacks, as it comes. Memory
+//! by `heap`, calls that move bytes by their sizes, ticks of CPU time where the kernel grants no events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::model::profile::{Kind, List, Unit};
+use crate::profile::heap::Heap;
+use crate::profile::modules::{self, Modules};
+use crate::profile::process::{Area, Processes, What as Lies};
+use crate::profile::record::existing;
+use crate::profile::record::preload::{Preload, Wanted};
+use crate::profile::record::ring::{Call, CallKind, Caught, Event, FileTotals, What};
+use crate::profile::session::{Measure, Recorded};
+use crate::profile::stacks::{Code, ROOT, Stacks};
+use crate::profile::symbol::perf_map::PerfMaps;
+use crate::profile::unwind::{Copied, Unwinder, Walked};
+use crate::sys::perf::REGISTERS;
+use crate::sys::process;
+
+/// Files and descriptors in the table, those with the most bytes first.
+const ROWS_MAX: usize = 200;
+/// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
+const LOOKS_MAX: u32 = 32;
+/// Names of files that are remembered.
+const NAMES_MAX: usize = 8192;
+
+/// Kinds of values of calls, in this order.
+const CALLS: [(&str, Unit); 6] = [
+    ("read", Unit::Bytes),
+    ("written", Unit::Bytes),
+    ("received", Unit::Bytes),
+    ("sent", Unit::Bytes),
+    ("synced", Unit::Count),
+    ("waited", Unit::Nanoseconds),
+];
+/// Kinds of values of memory, in this order.
+const HEAP: [(&str, Unit); 4] = [
+    ("peak_space", Unit::Bytes),
+    ("inuse_space", Unit::Bytes),
+    ("alloc_space", Unit::Bytes),
+    ("alloc_objects", Unit::Count),
+];
+/// Kinds of values of ticks.
+const TICKS: [(&str, Unit); 1] = [("cpu", Unit::Nanoseconds)];
+
+/// A recording that goes on.
+pub(crate) struct Inside {
+    preload: Preload,
+    wanted: Wanted,
+    processes: Processes,
+    modules: Modules,
+    unwinder: Unwinder,
+    stacks: Stacks,
+    heap: Option<Heap>,
+    /// Of calls, by node and entry of the table of files; of ticks, by node.
+    calls: BTreeMap<(u32, u32), [f64; CALLS.len()]>,
+    ticks: BTreeMap<u32, u64>,
+    /// Paths by entry of the table of files.
+    files: HashMap<u32, String>,
+    known: HashMap<u32, ()>,
+    /// Looks at the memory of a process that may still find nothing new.
+    looked: HashMap<u32, u32>,
+    samples: u64,
+    truncated: u64,
+    codes: Vec<Code>,
+    notes: Vec<String>,
+    began: Instant,
+}
+
+impl Inside {
+    /// Begins with a library that is installed.
+    pub(crate) fn new(preload: Preload, wanted: Wanted) -> Self {
+        Self {
+            preload,
+            wanted,
+            processes: Processes::default(),
+            modules: Modules::default(),
+            unwinder: Unwinder::new(),
+            stacks: Stacks::default(),
+            heap: wanted.heap_mean.map(Heap::new),
+            calls: BTreeMap::new(),
+            ticks: BTreeMap::new(),
+            files: HashMap::new(),
+            known: HashMap::new(),
+            looked: HashMap::new(),
+            samples: 0,
+            truncated: 0,
+            codes: Vec::new(),
+            notes: Vec::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// What the program needs in its environment.
+    pub(crate) fn preload(&self) -> &Preload {
+        &self.preload
+    }
+
+    /// Takes what has come.
+    pub(crate) fn round(&mut self) {
+        let is_alive = |pid: u32| i32::try_from(pid).is_ok_and(|pid| process::start_of(pid).is_some());
+        self.take(|ring, each| {
+            ring.drain(Instant::now(), is_alive, each);
+        });
+    }
+
+    fn take(&mut self, from: impl FnOnce(&mut crate::profile::record::ring::Ring, &mut dyn FnMut(Event<'_>))) {
+        let Self { preload, wanted, processes, modules, unwinder, stacks, heap, calls, ticks, files, known, looked, .. } = self;
+        let Self { samples, truncated, codes, notes, .. } = self;
+        from(&mut preload.ring, &mut |event| match event {
+            Event::Started { pid, parent, is_new_program, program } => {
+                if is_new_program {
+                    let name = program.file_name().unwrap_or_default();
+                    processes.name(pid, pid, name.as_encoded_bytes(), true);
+                    if let Some(heap) = heap.as_mut().filter(|_| known.contains_key(&pid)) {
+                        heap.replaced(pid);
+                    }
+                } else {
+                    processes.fork(parent, pid, pid);
+                }
+                known.insert(pid, ());
+            }
+            Event::Maps { pid, text } => {
+                map(processes, modules, pid, existing::mappings_of(&text));
+            }
+            Event::File { entry, path, .. } => {
+                if files.len() < NAMES_MAX {
+                    files.insert(entry, path.to_string_lossy().into_owned());
+                }
+            }
+            Event::SignalTaken { pid } => {
+                notes.push(format!("process {pid} has a handler of its own for SIGPROF: no more ticks from it"));
+            }
+            Event::Ending { pid } => {
+                if let Some(heap) = heap {
+                    heap.ended(pid);
+                }
+            }
+            Event::Caught(Caught { pid, what: What::Free { pointer }, .. }) => {
+                if let Some(heap) = heap {
+                    heap.free(pid, pointer);
+                }
+            }
+            Event::Caught(caught) => {
+                *samples += 1;
+                codes.clear();
+                let copied = Copied { registers: registers(&caught), stack: caught.stack };
+                let mut walked = unwinder.walk(processes.get(caught.pid), modules, &copied, codes);
+                // A library may have been loaded since its memory was last looked at.
+                let looked = looked.entry(caught.pid).or_insert(LOOKS_MAX);
+                if walked == Walked::Truncated && *looked > 0 {
+                    let now = existing::mappings(caught.pid);
+                    // Nothing new: it is truncated for another reason, and looking again is of no use soon.
+                    let is_new = map(processes, modules, caught.pid, now);
+                    *looked = if is_new { *looked } else { *looked - 1 };
+                    if is_new {
+                        codes.clear();
+                        walked = unwinder.walk(processes.get(caught.pid), modules, &copied, codes);
+                    }
+                }
+                *truncated += u64::from(walked == Walked::Truncated);
+                let thread = processes.thread(caught.pid, caught.tid);
+                let Some(node) = stacks.place(codes, thread) else { return };
+                match caught.what {
+                    What::Alloc { pointer, size } => {
+                        if let Some(heap) = heap {
+                            heap.alloc(caught.pid, pointer, size, node);
+                        }
+                    }
+                    What::Call(call) => count(calls.entry((node, call.entry)).or_default(), &call, wanted),
+                    What::Tick { missed } => *ticks.entry(node).or_default() += 1 + missed,
+                    What::Free { .. } => {}
+                }
+            }
+        });
+    }
+
+    /// The end.
+    pub(crate) fn finish(mut self) -> (Recorded, Vec<List>) {
+        let duration = self.began.elapsed();
+        self.take(|ring, each| ring.finish(each));
+        let loss = self.preload.ring.loss();
+        self.modules.forget_tables();
+        self.stacks.close();
+        let mut kinds: Vec<Kind> = Vec::new();
+        let mut values: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
+        let mut add = |all: &[(&str, Unit)], rows: Vec<(u32, Vec<u64>)>| {
+            let first = kinds.len();
+            kinds.extend(all.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }));
+            for (node, row) in rows {
+                let row_of = values.entry(node).or_default();
+                row_of.resize(first, 0);
+                row_of.extend(row);
+            }
+        };
+        let whole = |value: f64| value.max(0.0).round() as u64;
+        if let Some(heap) = &self.heap {
+            let rows = heap.values().map(|(node, it)| {
+                let row = [it.peak_space, it.inuse_space, it.alloc_space, it.alloc_objects];
+                (node, row.iter().map(|estimate| whole(estimate.value)).collect())
+            });
+            add(&HEAP, rows.collect());
+            self.notes.push(errors(heap));
+            if heap.missed_frees() > 0 {
+                self.notes.push(format!("{} frees have no record: what lived may be counted too long", heap.missed_frees()));
+            }
+        }
+        if self.wanted.call_mean.is_some() {
+            let rows = self.calibrated();
+            add(&CALLS, rows.into_iter().map(|(node, row)| (node, row.map(whole).to_vec())).collect());
+        }
+        if let Some(tick) = self.wanted.tick {
+            let ns = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
+            add(&TICKS, self.ticks.iter().map(|(node, count)| (*node, vec![count.saturating_mul(ns)])).collect());
+        }
+        for row in values.values_mut() {
+            row.resize(kinds.len(), 0);
+        }
+        if loss.is_broken {
+            self.notes.push("the ring was overwritten by a program: what came later is missing".to_owned());
+        }
+        if loss.crowded > 0 {
+            self.notes.push(format!("{} sampled allocations could not be followed to their end", loss.crowded));
+        }
+        let lists = self.lists();
+        let sampler = match (self.heap.is_some(), self.wanted.call_mean, self.wanted.tick) {
+            (true, None, None) => "preloaded library, allocations".to_owned(),
+            (false, Some(_), None) => "preloaded library, calls".to_owned(),
+            (false, None, Some(_)) => "preloaded library, a timer in each thread".to_owned(),
+            _ => "preloaded library".to_owned(),
+        };
+        let recorded = Recorded {
+            stacks: self.stacks,
+            modules: self.modules,
+            processes: self.processes,
+            maps: PerfMaps::since(SystemTime::now()),
+            sampler,
+            measure: Measure::Values { kinds, values: values.into_iter().collect() },
+            refused: Vec::new(),
+            notes: self.notes,
+            samples: self.samples,
+            truncated: self.truncated,
+            lost: loss.lost + loss.abandoned + loss.garbled,
+            duration,
+        };
+        (recorded, lists)
+    }
+
+    /// Values of calls by node. The bytes of each file are known exactly: those of its stacks, which are sampled, are
+    /// brought to that sum (a ratio estimate; Cochran, Sampling Techniques, chapter 6). What goes over a socket is received
+    /// and sent, whatever call does it.
+    fn calibrated(&self) -> BTreeMap<u32, [f64; CALLS.len()]> {
+        let exact: HashMap<u32, FileTotals> = self.preload.ring.files().into_iter().map(|one| (one.entry, one)).collect();
+        let mut sums: HashMap<u32, [f64; 2]> = HashMap::new();
+        for ((_, entry), row) in &self.calls {
+            let sum = sums.entry(*entry).or_default();
+            *sum = [sum[0] + row[0] + row[2], sum[1] + row[1] + row[3]];
+        }
+        let mut found: BTreeMap<u32, [f64; CALLS.len()]> = BTreeMap::new();
+        for ((node, entry), row) in &self.calls {
+            let (Some(exact), Some(sum)) = (exact.get(entry), sums.get(entry)) else { continue };
+            let ratio = |bytes: u64, sum: f64| if sum > 0.0 { bytes as f64 / sum } else { 1.0 };
+            let (reads, writes) = (ratio(exact.reads.bytes, sum[0]), ratio(exact.writes.bytes, sum[1]));
+            let mut row = [row[0] * reads, row[1] * writes, row[2] * reads, row[3] * writes, row[4], row[5]];
+            if self.files.get(entry).is_some_and(|name| name.starts_with("socket:")) {
+                row = [0.0, 0.0, row[0] + row[2], row[1] + row[3], row[4], row[5]];
+            }
+            let all = found.entry(*node).or_default();
+            all.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        found
+    }
+
+    /// The exact numbers of each file and descriptor.
+    fn lists(&self) -> Vec<List> {
+        if self.wanted.call_mean.is_none() {
+            return Vec::new();
+        }
+        let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
+        let columns = vec![
+            kind("read", Unit::Bytes),
+            kind("written", Unit::Bytes),
+            kind("calls", Unit::Count),
+            kind("waited", Unit::Nanoseconds),
+            kind("syncs", Unit::Count),
+            kind("sync time", Unit::Nanoseconds),
+        ];
+        // One file may be open under many numbers.
+        let mut rows: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for one in self.preload.ring.files() {
+            let unnamed = || format!("descriptor {} of process {}", one.fd, one.pid);
+            let name = self.files.get(&one.entry).filter(|name| !name.is_empty()).cloned().unwrap_or_else(unnamed);
+            let row = rows.entry(name).or_insert_with(|| vec![0; columns.len()]);
+            row.iter_mut().zip(fields(&one)).for_each(|(sum, value)| *sum = sum.saturating_add(value));
+        }
+        let mut rows: Vec<(String, Vec<u64>)> = rows.into_iter().collect();
+        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row[0].saturating_add(row[1]).saturating_add(row[5])));
+        rows.truncate(ROWS_MAX);
+        vec![List { name: "files".to_owned(), of: "file".to_owned(), columns, rows }]
+    }
+}
+
+fn fields(one: &FileTotals) -> [u64; 6] {
+    let calls = one.reads.calls + one.writes.calls + one.syncs.calls + one.connects.calls;
+    let waited = one.reads.ns + one.writes.ns + one.syncs.ns + one.connects.ns;
+    [one.reads.bytes, one.writes.bytes, calls, waited, one.syncs.calls, one.syncs.ns]
+}
+
+/// How good the sums of memory are, in words.
+fn errors(heap: &Heap) -> String {
+    let sum = |of: fn(&crate::profile::heap::Values) -> (f64, f64)| {
+        heap.values().map(|(_, values)| of(&values)).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d))
+    };
+    let percent = |(value, variance): (f64, f64)| if value > 0.0 { 100.0 * variance.sqrt() / value } else { 0.0 };
+    let total = sum(|it| (it.alloc_space.value, it.alloc_space.variance));
+    let end = sum(|it| (it.inuse_space.value, it.inuse_space.variance));
+    let peak = heap.peak();
+    format!(
+        "standard errors: peak {:.1} %, in use at the end {:.1} %, allocated {:.1} %",
+        percent((peak.value, peak.variance)),
+        percent(end),
+        percent(total)
+    )
+}
+
+/// Puts mappings into their process; says whether one of them is new.
+fn map(
+    processes: &mut Processes,
+    modules: &mut Modules,
+    pid: u32,
+    mapped: impl IntoIterator<Item = existing::Mapped>,
+) -> bool {
+    let mut is_new = false;
+    for mapped in mapped {
+        let existing::Mapped { start, end, offset, inode, path } = &mapped;
+        let file = modules::Mapping { pid, start: *start, end: *end, path, inode: *inode };
+        let what = modules.find(&file).map_or(Lies::Memory, |module| Lies::File(module, *offset));
+        let area = Area { start: *start, end: *end, what };
+        is_new |= processes.get(pid).at(*start) != Some(&area);
+        processes.map(pid, area, path);
+    }
+    is_new
+}
+
+/// Adds a call. Those chosen by their bytes stand for more than themselves; slow ones and rare kinds are all there.
+fn count(row: &mut [f64; CALLS.len()], call: &Call, wanted: &Wanted) {
+    let bytes = if call.kind == CallKind::Accept || call.kind == CallKind::Connect { 0 } else { call.result.max(0) };
+    let bytes = bytes as f64;
+    let mean = wanted.call_mean.unwrap_or(1).max(1) as f64;
+    // Of Poisson sampling: the chance of a call of so many bytes to be chosen.
+    let chance = if call.is_sampled && bytes > 0.0 { 1.0 - (-bytes / mean).exp() } else { 1.0 };
+    let kind = match call.kind {
+        CallKind::Read => Some(0),
+        CallKind::Write => Some(1),
+        CallKind::Receive => Some(2),
+        CallKind::Send => Some(3),
+        CallKind::Sync => {
+            row[4] += 1.0;
+            None
+        }
+        CallKind::Connect | CallKind::Accept => None,
+    };
+    if let Some(kind) = kind.filter(|_| call.is_sampled) {
+        row[kind] += bytes / chance;
+    }
+    let is_slow = Duration::from_nanos(call.ns) >= wanted.slow;
+    row[5] += call.ns as f64 / if is_slow { 1.0 } else { chance };
+}
+
+/// In the order of [`REGISTERS`]. The address that a call returns to may be that of another function: one before it is
+/// the call's own.
+fn registers(caught: &Caught<'_>) -> [u64; REGISTERS.len()] {
+    let regs = caught.regs;
+    let ip = if matches!(caught.what, What::Tick { .. }) { regs.ip } else { regs.ip.saturating_sub(1) };
+    #[cfg(target_arch = "x86_64")]
+    return [regs.bp, regs.sp, ip];
+    #[cfg(target_arch = "aarch64")]
+    return [regs.bp, ip, regs.sp, ip];
+}
+
+impl Stacks {
+    /// Adds a sample and says where it is; nothing where there was no room for any of it.
+    fn place(&mut self, innermost_first: &[Code], thread: Option<u32>) -> Option<u32> {
+        self.add(innermost_first, thread, 1);
+        Some(self.last).filter(|node| *node != ROOT)
+    }
+}
