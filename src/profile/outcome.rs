@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Unit};
+use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Timeline, Unit};
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::session::Recorded;
 use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Value};
 use crate::profile::symbol::{self, KERNEL, Names, missing};
+use crate::profile::track::Track;
 
 /// Files without names that are told of, those with the most samples first.
 const NAMELESS_MAX: usize = 8;
@@ -69,6 +70,12 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
         builder.add(*at, thread, 1, value.samples);
     }
+    let timeline = |name: &str, unit, track: &Track| {
+        let points = track.points(recorded.duration);
+        Timeline { name: name.to_owned(), unit, points }
+    };
+    let timelines = [timeline("cpu", Unit::Count, &recorded.cpu), timeline("rss", Unit::Bytes, &recorded.rss)];
+    builder.profile.tables.timelines = timelines.into_iter().filter(|line| !line.points.is_empty()).collect();
     builder.profile.quality = quality(&recorded, &names, &about);
     builder.profile.title = about.title;
     builder.profile.at = about.at;

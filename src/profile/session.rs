@@ -11,13 +11,18 @@ use crate::profile::record::ladder::{Recording, Rung};
 use crate::profile::record::perf::{Form, Mapped, Record, Sample};
 use crate::profile::stacks::{Code, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
+use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{self, Copied, Unwinder, Walked};
+use crate::sys::limits;
 use crate::sys::perf::{self, Callers};
 
 /// Longest time between two looks at the rings.
 const ROUND_MAX: Duration = Duration::from_millis(50);
 /// Shortest one, where the rings are small and the samples large.
 const ROUND_MIN: Duration = Duration::from_millis(2);
+/// Between two looks at the memory of the processes, and most of them that are looked at: one takes about 10 us.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
+const MEMORY_OF_MAX: usize = 64;
 /// What the samples of each event have.
 type Forms = HashMap<u64, Form>;
 
@@ -33,6 +38,13 @@ pub(crate) struct Session {
     samples: u64,
     codes: Vec<Code>,
     began: Instant,
+    /// Time of the first record, nanoseconds of the monotonic clock.
+    origin: Option<u64>,
+    /// CPUs in use.
+    cpu: Track,
+    /// Bytes in RAM of all processes together; what they share is counted for each.
+    rss: Track,
+    looked: Option<Instant>,
 }
 
 /// What came of it.
@@ -49,6 +61,8 @@ pub(crate) struct Recorded {
     pub(crate) truncated: u64,
     pub(crate) lost: u64,
     pub(crate) duration: Duration,
+    pub(crate) cpu: Track,
+    pub(crate) rss: Track,
 }
 
 impl Session {
@@ -65,6 +79,10 @@ impl Session {
             samples: 0,
             codes: Vec::new(),
             began: Instant::now(),
+            origin: None,
+            cpu: Track::new(Kept::Rate),
+            rss: Track::new(Kept::Peak),
+            looked: None,
         }
     }
 
@@ -103,15 +121,27 @@ impl Session {
     /// Takes what has come.
     pub(crate) fn round(&mut self) {
         self.take(false);
+        if self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+            self.looked = Some(Instant::now());
+            let pages: u64 = self.processes.running().take(MEMORY_OF_MAX).filter_map(existing::pages).sum();
+            if pages > 0 {
+                let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.rss.add(at, pages.saturating_mul(limits::page_size()) as f64);
+            }
+        }
     }
 
     fn take(&mut self, is_last: bool) {
         let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, .. } = self;
+        let (origin, cpu) = (&mut self.origin, &mut self.cpu);
+        let seconds = 1.0 / recording.frequency.max(1) as f64;
         let forms: &Forms = &recording.forms;
         let form = |event| forms.get(&event).copied();
         recording.rings.round(&form, is_last, |record| match record {
             Record::Sample(sample) => {
                 *samples += 1;
+                let origin = *origin.get_or_insert(sample.at);
+                cpu.add(sample.at.saturating_sub(origin), seconds);
                 codes.clear();
                 let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
                 *truncated += u64::from(walked == Walked::Truncated);
@@ -168,6 +198,8 @@ impl Session {
             truncated: self.truncated,
             lost: self.recording.rings.lost,
             duration,
+            cpu: self.cpu,
+            rss: self.rss,
         }
     }
 }
