@@ -42,6 +42,9 @@ pub struct Cpu {
     /// Not the time in the kernel
     #[arg(long)]
     pub no_kernel: bool,
+    /// Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel
+    #[arg(long, conflicts_with = "no_kernel")]
+    pub off_cpu: bool,
     /// The folder for the results [default: apm-profile in the working folder]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,

@@ -39,7 +39,9 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
     let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, progress);
     let cpu = Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds };
     let samples = Kind { name: "samples".to_owned(), unit: Unit::Count };
-    let mut builder = Builder::new(vec![cpu, samples]);
+    let off_cpu = Kind { name: "off_cpu".to_owned(), unit: Unit::Nanoseconds };
+    let kinds = [cpu, samples].into_iter().chain(recorded.has_off_cpu.then_some(off_cpu));
+    let mut builder = Builder::new(kinds.collect());
     builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
     let mut places = Places { names: &names, modules: &recorded.modules, numbers: HashMap::new() };
     // The innermost node of the profile for each of the recording.
@@ -69,6 +71,9 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         let thread = (*thread != ANY_THREAD).then_some(*thread);
         builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
         builder.add(*at, thread, 1, value.samples);
+        if recorded.has_off_cpu {
+            builder.add(*at, thread, 2, value.off_ns);
+        }
     }
     let timeline = |name: &str, unit, track: &Track| {
         let points = track.points(recorded.duration);
@@ -197,10 +202,11 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
     let weight: u64 = stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
-    let unseen = about.cpu.map_or(0.0, |cpu| 1.0 - sampled / cpu.as_secs_f64().max(UNSEEN_FROM));
+    let used = about.cpu.map(|cpu| cpu.as_secs_f64()).filter(|cpu| *cpu >= UNSEEN_FROM);
+    let unseen = used.map_or(0.0, |used| 1.0 - sampled / used);
     if unseen > UNSEEN_MANY && recorded.rung.has_kernel() {
         notes.push(format!(
-            "{:.0} % of the CPU time is in no sample: each process is sampled from its first {:.1} ms on",
+            "{:.0} % of the CPU time is in no sample: a process has its first after {:.1} ms, many end before",
             unseen * 100.0,
             1e3 / recorded.frequency.max(1) as f64
         ));

@@ -23,6 +23,8 @@ const ROUND_MIN: Duration = Duration::from_millis(2);
 /// Between two looks at the memory of the processes, and most of them that are looked at: one takes about 10 us.
 const MEMORY_EVERY: Duration = Duration::from_millis(100);
 const MEMORY_OF_MAX: usize = 64;
+/// Threads without a CPU that are kept in mind.
+const AWAY_MAX: usize = 65_536;
 /// What the samples of each event have.
 type Forms = HashMap<u64, Form>;
 
@@ -45,6 +47,17 @@ pub(crate) struct Session {
     /// Bytes in RAM of all processes together; what they share is counted for each.
     rss: Track,
     looked: Option<Instant>,
+    /// Threads without a CPU.
+    away: HashMap<u32, Away>,
+    newest: u64,
+}
+
+/// A thread that has left its CPU: where in the tree, which thread, and when.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    node: u32,
+    thread: Option<u32>,
+    since: u64,
 }
 
 /// What came of it.
@@ -61,6 +74,8 @@ pub(crate) struct Recorded {
     pub(crate) truncated: u64,
     pub(crate) lost: u64,
     pub(crate) duration: Duration,
+    /// Time without a CPU was recorded too.
+    pub(crate) has_off_cpu: bool,
     pub(crate) cpu: Track,
     pub(crate) rss: Track,
 }
@@ -83,6 +98,8 @@ impl Session {
             cpu: Track::new(Kept::Rate),
             rss: Track::new(Kept::Peak),
             looked: None,
+            away: HashMap::new(),
+            newest: 0,
         }
     }
 
@@ -134,31 +151,51 @@ impl Session {
     fn take(&mut self, is_last: bool) {
         let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, .. } = self;
         let (origin, cpu) = (&mut self.origin, &mut self.cpu);
+        let (away, newest, leaving) = (&mut self.away, &mut self.newest, &recording.leaving);
         let seconds = 1.0 / recording.frequency.max(1) as f64;
         let forms: &Forms = &recording.forms;
         let form = |event| forms.get(&event).copied();
-        recording.rings.round(&form, is_last, |record| match record {
-            Record::Sample(sample) => {
-                *samples += 1;
-                let origin = *origin.get_or_insert(sample.at);
-                cpu.add(sample.at.saturating_sub(origin), seconds);
-                codes.clear();
-                let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
-                *truncated += u64::from(walked == Walked::Truncated);
-                if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
-                    maps.seen(processes.get(sample.pid).program, sample.pid);
+        recording.rings.round(&form, is_last, |record| {
+            *newest = record.at().max(*newest);
+            match record {
+                Record::Sample(sample) if leaving.contains(&sample.event) => {
+                    codes.clear();
+                    walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                    let thread = processes.thread(sample.pid, sample.tid);
+                    if let Some(node) = stacks.place(codes).filter(|_| away.len() < AWAY_MAX) {
+                        away.insert(sample.tid, Away { node, thread, since: sample.at });
+                    }
                 }
-                stacks.add(codes, processes.thread(sample.pid, sample.tid), sample.period);
+                Record::Sample(sample) => {
+                    *samples += 1;
+                    let origin = *origin.get_or_insert(sample.at);
+                    cpu.add(sample.at.saturating_sub(origin), seconds);
+                    codes.clear();
+                    let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                    *truncated += u64::from(walked == Walked::Truncated);
+                    if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
+                        maps.seen(processes.get(sample.pid).program, sample.pid);
+                    }
+                    stacks.add(codes, processes.thread(sample.pid, sample.tid), sample.period);
+                }
+                Record::Mapped(mapped) if mapped.is_executable => {
+                    let Mapped { pid, start, len, offset, inode, path, .. } = mapped;
+                    let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
+                    map(processes, modules, &file, offset);
+                }
+                Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
+                Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
+                Record::Exited { pid, tid, .. } => {
+                    away.remove(&tid);
+                    processes.exit(pid, tid);
+                }
+                Record::Switched { tid, out: false, at, .. } => {
+                    if let Some(away) = away.remove(&tid) {
+                        stacks.wait(away.node, away.thread, at.saturating_sub(away.since));
+                    }
+                }
+                Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
             }
-            Record::Mapped(mapped) if mapped.is_executable => {
-                let Mapped { pid, start, len, offset, inode, path, .. } = mapped;
-                let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
-                map(processes, modules, &file, offset);
-            }
-            Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
-            Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
-            Record::Exited { pid, tid, .. } => processes.exit(pid, tid),
-            Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
         });
     }
 
@@ -175,6 +212,9 @@ impl Session {
         let duration = self.began.elapsed();
         self.stop();
         self.take(true);
+        for away in std::mem::take(&mut self.away).into_values() {
+            self.stacks.wait(away.node, away.thread, self.newest.saturating_sub(away.since));
+        }
         self.modules.forget_tables();
         self.stacks.close();
         let mut notes = std::mem::take(&mut self.recording.notes);
@@ -198,6 +238,7 @@ impl Session {
             truncated: self.truncated,
             lost: self.recording.rings.lost,
             duration,
+            has_off_cpu: !self.recording.leaving.is_empty(),
             cpu: self.cpu,
             rss: self.rss,
         }

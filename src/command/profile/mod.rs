@@ -110,7 +110,7 @@ fn wish(words: &Cpu) -> Result<Wish, Failure> {
     }
     // The kernel wants words of 8 bytes.
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };
-    Ok(Wish { frequency, callers, kernel: !words.no_kernel, children: !words.no_children })
+    Ok(Wish { frequency, callers, kernel: !words.no_kernel, children: !words.no_children, off_cpu: words.off_cpu })
 }
 
 fn duration(words: &Cpu) -> Result<Option<Duration>, Failure> {
