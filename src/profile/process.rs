@@ -43,6 +43,8 @@ pub(crate) struct Process {
     /// Whether it runs a Python, whose made code has no frame pointers.
     pub(crate) is_python: bool,
     has_ended: bool,
+    /// What it has mapped was read from /proc.
+    is_read: bool,
 }
 
 /// A thread that has been seen in a sample.
@@ -70,6 +72,11 @@ impl Process {
     pub(crate) fn at(&self, address: u64) -> Option<&Area> {
         let behind = self.areas.partition_point(|area| area.start <= address);
         self.areas.get(behind.checked_sub(1)?).filter(|area| address < area.end)
+    }
+
+    /// Whether nothing is known of it although it runs code, for the first time: the records of its start are lost.
+    pub(crate) fn is_blank(&mut self) -> bool {
+        self.areas.is_empty() && !std::mem::replace(&mut self.is_read, true)
     }
 
     fn map(&mut self, new: Area) {
@@ -129,7 +136,7 @@ impl Processes {
             let mut child = self.get(parent).clone();
             self.programs += 1;
             child.program = self.programs;
-            child.has_ended = false;
+            (child.has_ended, child.is_read) = (false, false);
             self.live.insert(pid, child);
             self.ended.retain(|ended| *ended != pid);
         }

@@ -113,11 +113,7 @@ impl Session {
             for task in existing::threads(*pid) {
                 self.processes.name(task.pid, task.tid, &task.name, false);
             }
-            for mapped in existing::mappings(*pid) {
-                let existing::Mapped { start, end, offset, inode, path } = &mapped;
-                let file = modules::Mapping { pid: *pid, start: *start, end: *end, path, inode: *inode };
-                map(&mut self.processes, &mut self.modules, &file, *offset);
-            }
+            read_mappings(&mut self.processes, &mut self.modules, *pid);
         }
         Ok(())
     }
@@ -251,6 +247,15 @@ fn map(processes: &mut Processes, modules: &mut Modules, file: &modules::Mapping
     processes.map(file.pid, Area { start: file.start, end: file.end, what }, file.path);
 }
 
+/// Reads what a process has mapped.
+fn read_mappings(processes: &mut Processes, modules: &mut Modules, pid: u32) {
+    for mapped in existing::mappings(pid) {
+        let existing::Mapped { start, end, offset, inode, path } = &mapped;
+        let file = modules::Mapping { pid, start: *start, end: *end, path, inode: *inode };
+        map(processes, modules, &file, *offset);
+    }
+}
+
 /// Makes a stack of a sample, the innermost first.
 fn walk(
     sample: &Sample<'_>,
@@ -261,6 +266,9 @@ fn walk(
     codes: &mut Vec<Code>,
 ) -> Walked {
     unwind::kernel(sample.chain.links(), codes);
+    if sample.registers.is_some() && processes.get(sample.pid).is_blank() {
+        read_mappings(processes, modules, sample.pid);
+    }
     let process = processes.get(sample.pid);
     match form.map(|form| form.callers) {
         Some(Callers::FramePointers) => {
