@@ -421,7 +421,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__cpu)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --duration --pid --no-children --no-kernel --output --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --frequency --stack --fp --duration --pid --no-children --no-kernel --off-cpu --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -450,6 +450,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l fp -d 'Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-children -d 'Not the processes that it starts'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-kernel -d 'Not the time in the kernel'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s h -l help -d 'Print help (see more with \'--help\')'

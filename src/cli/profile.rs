@@ -90,6 +90,9 @@ pub struct Sampling {
     /// Not the time in the kernel
     #[arg(long)]
     pub no_kernel: bool,
+    /// Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel
+    #[arg(long, conflicts_with = "no_kernel")]
+    pub off_cpu: bool,
 }
 
 /// Sample CPU time, by stack

@@ -12,8 +12,9 @@ use crate::profile::record::existing;
 use crate::profile::record::preload::{Preload, Wanted};
 use crate::profile::record::ring::{Call, CallKind, Caught, Event, FileTotals, What};
 use crate::profile::session::{Measure, Recorded};
-use crate::profile::stacks::{Code, ROOT, Stacks};
+use crate::profile::stacks::{Code, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
+use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{Copied, Unwinder, Walked};
 use crate::sys::perf::REGISTERS;
 use crate::sys::process;
@@ -161,7 +162,8 @@ impl Inside {
                 }
                 *truncated += u64::from(walked == Walked::Truncated);
                 let thread = processes.thread(caught.pid, caught.tid);
-                let Some(node) = stacks.place(codes, thread) else { return };
+                let Some(node) = stacks.place(codes) else { return };
+                stacks.count(node, thread);
                 match caught.what {
                     What::Alloc { pointer, size } => {
                         if let Some(heap) = heap {
@@ -243,6 +245,9 @@ impl Inside {
             truncated: self.truncated,
             lost: loss.lost + loss.abandoned + loss.garbled,
             duration,
+            has_off_cpu: false,
+            cpu: Track::new(Kept::Rate),
+            rss: Track::new(Kept::Peak),
         };
         (recorded, lists)
     }
@@ -377,12 +382,4 @@ fn registers(caught: &Caught<'_>) -> [u64; REGISTERS.len()] {
     return [regs.bp, regs.sp, ip];
     #[cfg(target_arch = "aarch64")]
     return [regs.bp, ip, regs.sp, ip];
-}
-
-impl Stacks {
-    /// Adds a sample and says where it is; nothing where there was no room for any of it.
-    fn place(&mut self, innermost_first: &[Code], thread: Option<u32>) -> Option<u32> {
-        self.add(innermost_first, thread, 1);
-        Some(self.last).filter(|node| *node != ROOT)
-    }
 }

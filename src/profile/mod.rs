@@ -2,7 +2,7 @@
 //! into a `model::profile::Profile`. Knows nothing of the command line, of formats and of terminals.
 //!
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
-//! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together.
+//! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together. `track` is a value over time.
 
 pub(crate) mod connections;
 pub(crate) mod heap;
@@ -15,5 +15,6 @@ pub(crate) mod record;
 pub(crate) mod session;
 pub(crate) mod stacks;
 pub(crate) mod symbol;
+pub(crate) mod track;
 pub(crate) mod unwind;
 pub(crate) mod watch;

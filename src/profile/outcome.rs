@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Unit};
+use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Timeline, Unit};
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Value};
 use crate::profile::symbol::{self, KERNEL, Names, missing};
+use crate::profile::track::Track;
 
 /// Files without names that are told of, those with the most samples first.
 const NAMELESS_MAX: usize = 8;
@@ -42,7 +43,8 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         Measure::Events { kind: events, .. } => vec![events.clone(), kind("samples", Unit::Count)],
         Measure::Values { kinds, .. } => kinds.clone(),
     };
-    let mut builder = Builder::new(kinds);
+    let off_cpu = recorded.has_off_cpu.then(|| kind("off_cpu", Unit::Nanoseconds));
+    let mut builder = Builder::new(kinds.into_iter().chain(off_cpu).collect());
     builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
     let mut places = Places { names: &names, modules: &recorded.modules, numbers: HashMap::new() };
     // The innermost node of the profile for each of the recording.
@@ -78,8 +80,17 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
             let thread = (*thread != ANY_THREAD).then_some(*thread);
             builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
             builder.add(*at, thread, 1, value.samples);
+            if recorded.has_off_cpu {
+                builder.add(*at, thread, 2, value.off_ns);
+            }
         }
     }
+    let timeline = |name: &str, unit, track: &Track| {
+        let points = track.points(recorded.duration);
+        Timeline { name: name.to_owned(), unit, points }
+    };
+    let timelines = [timeline("cpu", Unit::Count, &recorded.cpu), timeline("rss", Unit::Bytes, &recorded.rss)];
+    builder.profile.tables.timelines = timelines.into_iter().filter(|line| !line.points.is_empty()).collect();
     builder.profile.quality = quality(&recorded, &names, &about);
     builder.profile.title = about.title;
     builder.profile.at = about.at;
@@ -223,10 +234,11 @@ fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
     // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
     let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
-    let unseen = about.cpu.map_or(0.0, |cpu| 1.0 - sampled / cpu.as_secs_f64().max(UNSEEN_FROM));
+    let used = about.cpu.map(|cpu| cpu.as_secs_f64()).filter(|cpu| *cpu >= UNSEEN_FROM);
+    let unseen = used.map_or(0.0, |used| 1.0 - sampled / used);
     let note = (unseen > UNSEEN_MANY && has_kernel).then(|| {
         format!(
-            "{:.0} % of the CPU time is in no sample: each process is sampled from its first {:.1} ms on",
+            "{:.0} % of the CPU time is in no sample: a process has its first after {:.1} ms, many end before",
             unseen * 100.0,
             1e3 / frequency.max(1) as f64
         )

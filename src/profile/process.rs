@@ -42,6 +42,9 @@ pub(crate) struct Process {
     pub(crate) program: u32,
     /// Whether it runs a Python, whose made code has no frame pointers.
     pub(crate) is_python: bool,
+    has_ended: bool,
+    /// What it has mapped was read from /proc.
+    is_read: bool,
 }
 
 /// A thread that has been seen in a sample.
@@ -69,6 +72,11 @@ impl Process {
     pub(crate) fn at(&self, address: u64) -> Option<&Area> {
         let behind = self.areas.partition_point(|area| area.start <= address);
         self.areas.get(behind.checked_sub(1)?).filter(|area| address < area.end)
+    }
+
+    /// Whether nothing is known of it although it runs code, for the first time: the records of its start are lost.
+    pub(crate) fn is_blank(&mut self) -> bool {
+        self.areas.is_empty() && !std::mem::replace(&mut self.is_read, true)
     }
 
     fn map(&mut self, new: Area) {
@@ -128,6 +136,7 @@ impl Processes {
             let mut child = self.get(parent).clone();
             self.programs += 1;
             child.program = self.programs;
+            (child.has_ended, child.is_read) = (false, false);
             self.live.insert(pid, child);
             self.ended.retain(|ended| *ended != pid);
         }
@@ -169,12 +178,18 @@ impl Processes {
         if pid != tid {
             return;
         }
+        self.get(pid).has_ended = true;
         self.ended.push_back(pid);
         if self.ended.len() > ENDED_MAX
             && let Some(oldest) = self.ended.pop_front()
         {
             self.live.remove(&oldest);
         }
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn running(&self) -> impl Iterator<Item = u32> {
+        self.live.iter().filter(|(pid, process)| **pid > 0 && !process.has_ended).map(|(pid, _)| *pid)
     }
 
     /// Number of a thread in `threads`; nothing where there are too many.
@@ -250,6 +265,7 @@ mod tests {
             processes.exit(pid, pid);
         }
         assert!(processes.live.len() <= super::ENDED_MAX + 1 && processes.threads.len() == super::THREADS_MAX);
+        assert_eq!(processes.running().collect::<Vec<_>>(), [1]);
         assert!(processes.names.len() <= 1 && processes.numbers.len() <= super::THREADS_MAX);
     }
 

@@ -12,7 +12,9 @@ use crate::profile::record::ladder::Recording;
 use crate::profile::record::perf::{Form, Mapped, Record, Sample};
 use crate::profile::stacks::{Code, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
+use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{self, Copied, Unwinder, Walked};
+use crate::sys::limits;
 use crate::sys::perf::{self, Callers};
 
 /// Longest time between two looks at the rings.
@@ -21,6 +23,11 @@ const ROUND_MAX: Duration = Duration::from_millis(50);
 const ROUND_MIN: Duration = Duration::from_millis(2);
 /// Bytes that a fault brings at least; a huge page counts as one of these.
 const PAGE: u64 = 4096;
+/// Between two looks at the memory of the processes, and most of them that are looked at: one takes about 10 us.
+const MEMORY_EVERY: Duration = Duration::from_millis(100);
+const MEMORY_OF_MAX: usize = 64;
+/// Threads without a CPU that are kept in mind.
+const AWAY_MAX: usize = 65_536;
 /// What the samples of each event have.
 type Forms = HashMap<u64, Form>;
 
@@ -36,6 +43,24 @@ pub(crate) struct Session {
     samples: u64,
     codes: Vec<Code>,
     began: Instant,
+    /// Time of the first record, nanoseconds of the monotonic clock.
+    origin: Option<u64>,
+    /// CPUs in use.
+    cpu: Track,
+    /// Bytes in RAM of all processes together; what they share is counted for each.
+    rss: Track,
+    looked: Option<Instant>,
+    /// Threads without a CPU.
+    away: HashMap<u32, Away>,
+    newest: u64,
+}
+
+/// A thread that has left its CPU: where in the tree, which thread, and when.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    node: u32,
+    thread: Option<u32>,
+    since: u64,
 }
 
 /// What the samples stand for.
@@ -64,6 +89,10 @@ pub(crate) struct Recorded {
     pub(crate) truncated: u64,
     pub(crate) lost: u64,
     pub(crate) duration: Duration,
+    /// Time without a CPU was recorded too.
+    pub(crate) has_off_cpu: bool,
+    pub(crate) cpu: Track,
+    pub(crate) rss: Track,
 }
 
 impl Session {
@@ -80,6 +109,12 @@ impl Session {
             samples: 0,
             codes: Vec::new(),
             began: Instant::now(),
+            origin: None,
+            cpu: Track::new(Kept::Rate),
+            rss: Track::new(Kept::Peak),
+            looked: None,
+            away: HashMap::new(),
+            newest: 0,
         }
     }
 
@@ -93,11 +128,7 @@ impl Session {
             for task in existing::threads(*pid) {
                 self.processes.name(task.pid, task.tid, &task.name, false);
             }
-            for mapped in existing::mappings(*pid) {
-                let existing::Mapped { start, end, offset, inode, path } = &mapped;
-                let file = modules::Mapping { pid: *pid, start: *start, end: *end, path, inode: *inode };
-                map(&mut self.processes, &mut self.modules, &file, *offset);
-            }
+            read_mappings(&mut self.processes, &mut self.modules, *pid);
         }
         Ok(())
     }
@@ -118,32 +149,64 @@ impl Session {
     /// Takes what has come.
     pub(crate) fn round(&mut self) {
         self.take(false);
+        if self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+            self.looked = Some(Instant::now());
+            let pages: u64 = self.processes.running().take(MEMORY_OF_MAX).filter_map(existing::pages).sum();
+            if pages > 0 {
+                let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.rss.add(at, pages.saturating_mul(limits::page_size()) as f64);
+            }
+        }
     }
 
     fn take(&mut self, is_last: bool) {
         let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, .. } = self;
+        let (origin, cpu) = (&mut self.origin, &mut self.cpu);
+        let (away, newest, leaving) = (&mut self.away, &mut self.newest, &recording.leaving);
+        let seconds = 1.0 / recording.frequency.max(1) as f64;
         let forms: &Forms = &recording.forms;
         let form = |event| forms.get(&event).copied();
-        recording.rings.round(&form, is_last, |record| match record {
-            Record::Sample(sample) => {
-                *samples += 1;
-                codes.clear();
-                let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
-                *truncated += u64::from(walked == Walked::Truncated);
-                if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
-                    maps.seen(processes.get(sample.pid).program, sample.pid);
+        recording.rings.round(&form, is_last, |record| {
+            *newest = record.at().max(*newest);
+            match record {
+                Record::Sample(sample) if leaving.contains(&sample.event) => {
+                    codes.clear();
+                    walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                    let thread = processes.thread(sample.pid, sample.tid);
+                    if let Some(node) = stacks.place(codes).filter(|_| away.len() < AWAY_MAX) {
+                        away.insert(sample.tid, Away { node, thread, since: sample.at });
+                    }
                 }
-                stacks.add(codes, processes.thread(sample.pid, sample.tid), sample.period);
+                Record::Sample(sample) => {
+                    *samples += 1;
+                    let origin = *origin.get_or_insert(sample.at);
+                    cpu.add(sample.at.saturating_sub(origin), seconds);
+                    codes.clear();
+                    let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                    *truncated += u64::from(walked == Walked::Truncated);
+                    if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
+                        maps.seen(processes.get(sample.pid).program, sample.pid);
+                    }
+                    stacks.add(codes, processes.thread(sample.pid, sample.tid), sample.period);
+                }
+                Record::Mapped(mapped) if mapped.is_executable => {
+                    let Mapped { pid, start, len, offset, inode, path, .. } = mapped;
+                    let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
+                    map(processes, modules, &file, offset);
+                }
+                Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
+                Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
+                Record::Exited { pid, tid, .. } => {
+                    away.remove(&tid);
+                    processes.exit(pid, tid);
+                }
+                Record::Switched { tid, out: false, at, .. } => {
+                    if let Some(away) = away.remove(&tid) {
+                        stacks.wait(away.node, away.thread, at.saturating_sub(away.since));
+                    }
+                }
+                Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
             }
-            Record::Mapped(mapped) if mapped.is_executable => {
-                let Mapped { pid, start, len, offset, inode, path, .. } = mapped;
-                let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
-                map(processes, modules, &file, offset);
-            }
-            Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
-            Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
-            Record::Exited { pid, tid, .. } => processes.exit(pid, tid),
-            Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
         });
     }
 
@@ -160,6 +223,9 @@ impl Session {
         let duration = self.began.elapsed();
         self.stop();
         self.take(true);
+        for away in std::mem::take(&mut self.away).into_values() {
+            self.stacks.wait(away.node, away.thread, self.newest.saturating_sub(away.since));
+        }
         self.modules.forget_tables();
         self.stacks.close();
         let mut notes = std::mem::take(&mut self.recording.notes);
@@ -191,6 +257,9 @@ impl Session {
             truncated: self.truncated,
             lost: self.recording.rings.lost,
             duration,
+            has_off_cpu: !self.recording.leaving.is_empty(),
+            cpu: self.cpu,
+            rss: self.rss,
         }
     }
 }
@@ -199,6 +268,15 @@ impl Session {
 fn map(processes: &mut Processes, modules: &mut Modules, file: &modules::Mapping<'_>, offset: u64) {
     let what = modules.find(file).map_or(What::Memory, |module| What::File(module, offset));
     processes.map(file.pid, Area { start: file.start, end: file.end, what }, file.path);
+}
+
+/// Reads what a process has mapped.
+fn read_mappings(processes: &mut Processes, modules: &mut Modules, pid: u32) {
+    for mapped in existing::mappings(pid) {
+        let existing::Mapped { start, end, offset, inode, path } = &mapped;
+        let file = modules::Mapping { pid, start: *start, end: *end, path, inode: *inode };
+        map(processes, modules, &file, *offset);
+    }
 }
 
 /// Makes a stack of a sample, the innermost first.
@@ -211,6 +289,9 @@ fn walk(
     codes: &mut Vec<Code>,
 ) -> Walked {
     unwind::kernel(sample.chain.links(), codes);
+    if sample.registers.is_some() && processes.get(sample.pid).is_blank() {
+        read_mappings(processes, modules, sample.pid);
+    }
     let process = processes.get(sample.pid);
     match form.map(|form| form.callers) {
         Some(Callers::FramePointers) => {

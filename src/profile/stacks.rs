@@ -43,6 +43,8 @@ pub(crate) const ANY_THREAD: u32 = u32::MAX;
 pub(crate) struct Value {
     pub(crate) samples: u64,
     pub(crate) weight: u64,
+    /// Nanoseconds without a CPU.
+    pub(crate) off_ns: u64,
 }
 
 /// The tree.
@@ -54,13 +56,30 @@ pub(crate) struct Stacks {
     pub(crate) values: HashMap<(u32, u32), Value>,
     /// Samples whose stacks did not fit.
     pub(crate) cut: u64,
-    /// Where the last sample was added.
-    pub(crate) last: u32,
 }
 
 impl Stacks {
     /// Adds a sample: the codes from the innermost to the outermost.
     pub(crate) fn add(&mut self, innermost_first: &[Code], thread: Option<u32>, weight: u64) {
+        let Some(node) = self.place(innermost_first) else { return };
+        let value = self.value(node, thread);
+        value.samples += 1;
+        value.weight = value.weight.saturating_add(weight);
+    }
+
+    /// Adds a sample at a place.
+    pub(crate) fn count(&mut self, node: u32, thread: Option<u32>) {
+        self.value(node, thread).samples += 1;
+    }
+
+    /// Adds time without a CPU at a place.
+    pub(crate) fn wait(&mut self, node: u32, thread: Option<u32>, nanoseconds: u64) {
+        let value = self.value(node, thread);
+        value.off_ns = value.off_ns.saturating_add(nanoseconds);
+    }
+
+    /// The place of a stack; nothing only where there is no room for the first of all.
+    pub(crate) fn place(&mut self, innermost_first: &[Code]) -> Option<u32> {
         let mut at = ROOT;
         for code in innermost_first.iter().rev() {
             match self.node(at, *code) {
@@ -71,18 +90,14 @@ impl Stacks {
                 }
             }
         }
-        if at == ROOT {
-            self.last = ROOT;
-            let Some(node) = self.root() else { return };
-            at = node;
-        }
-        self.last = at;
+        if at == ROOT { self.root() } else { Some(at) }
+    }
+
+    fn value(&mut self, at: u32, thread: Option<u32>) -> &mut Value {
         let thread = thread.unwrap_or(ANY_THREAD);
         let is_full = self.values.len() >= VALUES_MAX && !self.values.contains_key(&(at, thread));
         // One without a thread fits for every node: so there are at most as many more.
-        let value = self.values.entry((at, if is_full { ANY_THREAD } else { thread })).or_default();
-        value.samples += 1;
-        value.weight = value.weight.saturating_add(weight);
+        self.values.entry((at, if is_full { ANY_THREAD } else { thread })).or_default()
     }
 
     /// The root of stacks without any frame, or without room for one.
@@ -126,7 +141,7 @@ mod tests {
         stacks.add(&kernel([3, 2, 1]), Some(0), 5);
         stacks.add(&kernel([4, 2, 1]), None, 1);
         assert_eq!(stacks.nodes.len(), 4);
-        assert_eq!(stacks.values[&(2, 0)], Value { samples: 2, weight: 15 });
+        assert_eq!(stacks.values[&(2, 0)], Value { samples: 2, weight: 15, off_ns: 0 });
     }
 
     #[test]

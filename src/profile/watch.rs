@@ -234,7 +234,7 @@ impl Watch {
         let span =
             |timeline: &str, unit: Unit, series: Series| Timeline { name: timeline.to_owned(), unit, points: series.0 };
         let mut timelines = vec![
-            span("cpus", Unit::Count, self.cpus),
+            span("cpu", Unit::Count, self.cpus),
             span("rss", Unit::Bytes, self.rss),
             span("pss", Unit::Bytes, self.pss),
             span("swap", Unit::Bytes, self.swap),

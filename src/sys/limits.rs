@@ -43,6 +43,13 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
     Ok(Limit { soft: known(limit.rlim_cur), hard: known(limit.rlim_max) })
 }
 
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: a call without pointers.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).ok().filter(|size| *size > 0).unwrap_or(4096)
+}
+
 /// Lets this process have as many open files as it may give itself. Children inherit that: not for one who starts some.
 pub(crate) fn raise_files() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -30,6 +30,14 @@ pub(crate) fn set_nice(who: Who, level: i32) -> io::Result<()> {
     if unsafe { libc::setpriority(which, id, level) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The nice level of the calling thread.
+pub(crate) fn nice() -> io::Result<i32> {
+    // SAFETY: a system call with plain numbers. Unlike the function of the C library it gives 20 minus the level, which
+    // is never negative.
+    let level = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+    if level < 0 { Err(io::Error::last_os_error()) } else { Ok(20 - level as i32) }
+}
+
 /// Sets the I/O priority. The real time class needs CAP_SYS_ADMIN or CAP_SYS_NICE.
 pub(crate) fn set_io(who: Who, priority: IoPriority) -> io::Result<()> {
     let (class, level) = match priority {

@@ -76,6 +76,10 @@ impl Profile {
 
     /// Stacks by their names, the innermost first, with the name of the thread and the samples.
     fn stacks(&self) -> Vec<(Vec<String>, String, u64)> {
+        self.stacks_of(1)
+    }
+
+    fn stacks_of(&self, kind: usize) -> Vec<(Vec<String>, String, u64)> {
         let number = |value: &Value| value.as_u64().expect("a number") as usize;
         let row = |row: &Value| {
             let mut names = Vec::new();
@@ -86,14 +90,22 @@ impl Profile {
                 next = node["caller"].as_u64().map(|caller| caller as usize);
             }
             let thread = &self.0["threads"][number(&row["thread"])];
-            (names, thread["name"].as_str().expect("a name").to_owned(), row["values"][1].as_u64().expect("samples"))
+            (names, thread["name"].as_str().expect("a name").to_owned(), row["values"][kind].as_u64().expect("a value"))
         };
         self.0["rows"].as_array().expect("rows").iter().map(row).collect()
     }
 
     /// Samples of stacks that a function is in.
     fn samples(&self, name: &str) -> u64 {
-        self.stacks().iter().filter(|(names, ..)| names.iter().any(|each| each == name)).map(|(.., count)| count).sum()
+        self.total(name, 1)
+    }
+
+    fn total(&self, name: &str, kind: usize) -> u64 {
+        self.stacks_of(kind)
+            .iter()
+            .filter(|(names, ..)| names.iter().any(|each| each == name))
+            .map(|(.., count)| count)
+            .sum()
     }
 
     fn quality(&self, name: &str) -> u64 {
@@ -169,6 +181,48 @@ fn children_threads_and_deleted_programs_have_names() {
     assert!(profile.samples("in_parent") > 0 && profile.samples("in_thread") > 0, "{:?}", profile.stacks());
     let worker = profile.stacks().into_iter().find(|(names, ..)| names.contains(&"in_thread".to_owned()));
     assert_eq!(worker.map(|(_, thread, _)| thread).as_deref(), Some("worker"));
+}
+
+/// A tenth of the time in one function, the rest in another, and a thread that waits for the lock all that time.
+const WAIT: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+__attribute__((noinline)) void nap_long(void) { usleep(180000); __asm__ volatile(""); }
+__attribute__((noinline)) void nap_short(void) { usleep(20000); __asm__ volatile(""); }
+__attribute__((noinline)) void wait_lock(void) { pthread_mutex_lock(&lock); pthread_mutex_unlock(&lock); __asm__ volatile(""); }
+void *work(void *unused) { wait_lock(); return unused; }
+int main(void) {
+    pthread_t thread;
+    pthread_mutex_lock(&lock);
+    pthread_create(&thread, 0, work, 0);
+    nap_long();
+    nap_short();
+    pthread_mutex_unlock(&lock);
+    pthread_join(thread, 0);
+    return 0;
+}
+"#;
+
+#[test]
+fn time_without_a_cpu_belongs_to_what_waits() {
+    let sandbox = Sandbox::new("profilewait");
+    if !compiled(&sandbox, "wait", WAIT) {
+        return;
+    }
+    let ran = sandbox.apm(["profile", "cpu", "--off-cpu", "-o", "out", "--", "./wait"]);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    if profile.0["kinds"][2]["name"] != "off_cpu" {
+        return skip("the kernel does not let this user sample the kernel");
+    }
+    let off = |name| profile.total(name, 2);
+    // Both slept at least for so long; what the machine adds is for both the same.
+    assert!(off("nap_long") >= 180_000_000 && off("nap_short") >= 20_000_000, "{:?}", profile.stacks());
+    assert!(off("nap_long") > off("nap_short") && off("wait_lock") >= off("nap_long"), "{:?}", profile.stacks());
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
     // The kernel wants words of 8 bytes.
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };
     let children = !recording.no_children;
-    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children })
+    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu: words.off_cpu })
 }
 
 fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {

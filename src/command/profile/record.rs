@@ -160,7 +160,10 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.keep(plan.kept);
     }
     if let Some(seen) = seen {
-        profile.tables.timelines.extend(seen.tables.timelines);
+        // The samples of the kernel tell the same more exactly.
+        let is_there = |name: &str| profile.tables.timelines.iter().any(|line| line.name == name);
+        let more: Vec<_> = seen.tables.timelines.into_iter().filter(|line| !is_there(&line.name)).collect();
+        profile.tables.timelines.extend(more);
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
     }
@@ -233,6 +236,7 @@ fn decide(
         callers: Callers::Stack(FAULT_STACK),
         kernel: true,
         children: !words.no_children,
+        off_cpu: false,
     };
     let inside = if plan.heap.is_some() || plan.calls.is_some() {
         install(context, words, plan, None, notes)

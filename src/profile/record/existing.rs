@@ -75,6 +75,11 @@ pub(crate) fn threads(pid: u32) -> Vec<Task> {
     tasks
 }
 
+/// Pages of memory that it has in RAM.
+pub(crate) fn pages(pid: u32) -> Option<u64> {
+    fs::read_to_string(format!("/proc/{pid}/statm")).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// Its executable mappings.
 pub(crate) fn mappings(pid: u32) -> Vec<Mapped> {
     let Ok(file) = fs::File::open(format!("/proc/{pid}/maps")) else { return Vec::new() };
@@ -131,7 +136,7 @@ fn mapping(line: &[u8]) -> Option<Mapped> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Mapped, mapping, mappings, parent, threads, tree};
+    use super::{Mapped, mapping, mappings, pages, parent, threads, tree};
 
     #[test]
     fn lines_are_read_by_the_layout_of_the_manual() {
@@ -148,6 +153,7 @@ mod tests {
         let own = std::process::id();
         assert!(threads(own).iter().any(|task| task.tid == own));
         assert!(mappings(own).iter().any(|mapped| mapped.path.starts_with(b"/")));
+        assert!(pages(own).is_some_and(|pages| pages > 0));
         assert_eq!(tree(own, false), [own]);
         assert!(tree(std::os::unix::process::parent_id(), true).contains(&own));
     }

@@ -4,7 +4,7 @@
 //!
 //! Below the last rung there will be the preloaded timer and ptrace (issue 5): `Refusal::All` is their place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,9 @@ use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
 
 /// Most samples a second that are asked for, whatever the kernel would allow.
 pub(crate) const FREQUENCY_MAX: u64 = 20_000;
+
+/// Most of a stack that is copied when a thread leaves its CPU, which can happen very often.
+const LEAVING_STACK: u32 = 8 << 10;
 
 /// A way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub(crate) struct Wish {
     pub(crate) kernel: bool,
     /// Processes that it starts too.
     pub(crate) children: bool,
+    /// Time without a CPU too, where that is allowed.
+    pub(crate) off_cpu: bool,
 }
 
 /// Whose time.
@@ -77,6 +82,8 @@ pub(crate) struct Recording {
     pub(crate) events: Vec<OwnedFd>,
     pub(crate) rings: Rings,
     pub(crate) forms: HashMap<u64, Form>,
+    /// Those events whose samples are of a thread that leaves its CPU; none where that was not wanted, or is refused.
+    pub(crate) leaving: HashSet<u64>,
     /// Bytes of the smallest ring.
     pub(crate) ring_min: usize,
     /// What else is to be told.
@@ -143,6 +150,11 @@ pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
             Ok(mut recording) => {
                 recording.refused = refused;
                 recording.notes.extend(lowered);
+                if wish.off_cpu && recording.leaving.is_empty() {
+                    recording
+                        .notes
+                        .push("time without a CPU is not in it: that needs samples of the kernel".to_owned());
+                }
                 return Ok(recording);
             }
             Err(Failed::Here(error)) => {
@@ -210,7 +222,20 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
     };
     let other = |what| move |error| Failed::Everywhere(Refusal::Other { what, error });
     let (mut events, mut forms) = (Vec::new(), HashMap::new());
+    let mut leaving = HashSet::new();
     let (mut rings, mut ring_min) = (Vec::new(), usize::MAX);
+    // A thread leaves its CPU in the kernel: where that is not sampled there is nothing to see.
+    let off_cpu = (wish.off_cpu && rung.kernel).then_some(Event {
+        counter: Counter::ContextSwitches,
+        pace: Pace::Period(1),
+        callers: match wish.callers {
+            Callers::Stack(bytes) => Callers::Stack(bytes.min(LEAVING_STACK)),
+            Callers::FramePointers => Callers::FramePointers,
+        },
+        track: false,
+        switches: true,
+        ..event
+    });
     for cpu in cpus {
         let mut ring: Option<Ring> = None;
         for tid in tids {
@@ -235,6 +260,14 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
                     ring = Some(new);
                 }
             }
+            if let (Some(event), Some(ring)) = (&off_cpu, &ring) {
+                let opened = perf::open(event, *tid as i32, *cpu).map_err(other("sample switches of threads"))?;
+                let number = perf::number(&opened).map_err(other("ask an event for its number"))?;
+                forms.insert(number, Form { callers: event.callers, raw: false });
+                leaving.insert(number);
+                ring.take_in(&opened).map_err(other("lead an event into a ring"))?;
+                events.push(opened);
+            }
             events.push(opened);
         }
         rings.extend(ring);
@@ -249,6 +282,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         events,
         rings: Rings::new(rings),
         forms,
+        leaving,
         ring_min,
         notes: Vec::new(),
     })
