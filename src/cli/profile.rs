@@ -98,8 +98,10 @@ pub struct Sampling {
 /// Sample CPU time, by stack
 #[derive(Args, Debug)]
 pub struct Cpu {
+    /// How
     #[command(flatten)]
     pub sampling: Sampling,
+    /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
 }
@@ -113,6 +115,7 @@ pub struct Mem {
     /// Sample first touches of pages instead, as is done by itself where a program cannot be looked into
     #[arg(long, conflicts_with = "every")]
     pub faults: bool,
+    /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
 }
@@ -120,6 +123,7 @@ pub struct Mem {
 /// Bytes, calls and time of files and connections, by stack
 #[derive(Args, Debug)]
 pub struct Io {
+    /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
 }
@@ -127,8 +131,10 @@ pub struct Io {
 /// Everything in one run
 #[derive(Args, Debug)]
 pub struct All {
+    /// How
     #[command(flatten)]
     pub sampling: Sampling,
+    /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
 }

@@ -18,12 +18,6 @@ pub(crate) struct Estimate {
     pub(crate) samples: u64,
 }
 
-impl Estimate {
-    pub(crate) fn standard_error(&self) -> f64 {
-        self.variance.max(0.0).sqrt()
-    }
-}
-
 impl AddAssign for Estimate {
     fn add_assign(&mut self, other: Self) {
         self.value += other.value;

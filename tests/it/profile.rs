@@ -71,7 +71,7 @@ struct Profile(Value);
 
 impl Profile {
     fn read(sandbox: &Sandbox, folder: &str) -> Self {
-        Self(serde_json::from_str(&sandbox.read(&format!("{folder}/cpu.json"))).expect("a profile"))
+        Self(serde_json::from_str(&sandbox.read(&format!("{folder}/profile.json"))).expect("a profile"))
     }
 
     /// Stacks by their names, the innermost first, with the name of the thread and the samples.
