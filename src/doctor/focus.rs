@@ -132,7 +132,7 @@ fn check(look: &Look<'_>) -> Verdict {
     } else if delayed > 30.0 && delayed > cpu / 2.0 {
         format!("{who} waits for a CPU {delayed:.0}% of the time: others want them too")
     } else if cpu >= 80.0 {
-        format!("{who} computes: {cpu:.0}% of a CPU; where says a profiler: `perf top -p {}`", first.pid)
+        format!("{who} computes: {cpu:.0}% of a CPU; where says `apm profile cpu --pid {}`", first.pid)
     } else if blocked >= 20.0 {
         format!(
             "{who} is blocked in the kernel {blocked:.0}% of the looks, {}",

@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::case::Metric::{Cpu, CpuRatio, Rss, Wall, WallOver, WallRatio};
 use crate::case::{Case, Contender, bound};
 use crate::limit::STAND_IN_MS;
+use crate::profile;
 
 /// Prepares a case: writes its files, looks for the peers.
 pub type Prepare = fn() -> Case;
@@ -26,11 +27,15 @@ pub fn all() -> Vec<(&'static str, Prepare)> {
         ("doctor", doctor),
         ("doctor-crowd", doctor_crowd),
         ("doctor-watch", doctor_watch),
+        ("profile-cpu", profile::cpu),
+        ("profile-compiler", profile::compiler),
+        ("profile-malloc", profile::malloc),
+        ("profile-heap", profile::heap),
     ]
 }
 
 /// A folder for the files of a case, emptied.
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).expect("a folder");
@@ -55,7 +60,7 @@ fn limit(folder: &Path, threads: usize, count: usize, words: &[&str]) -> Contend
     })
 }
 
-fn apm(folder: &Path, words: &[&str]) -> Contender {
+pub fn apm(folder: &Path, words: &[&str]) -> Contender {
     let (folder, words) = (folder.to_owned(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     Contender::new("apm", move || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_apm"));
@@ -65,7 +70,7 @@ fn apm(folder: &Path, words: &[&str]) -> Contender {
 }
 
 /// Somebody else, if it is installed.
-fn peer(folder: &Path, name: &str, words: &[&str]) -> Option<Contender> {
+pub fn peer(folder: &Path, name: &str, words: &[&str]) -> Option<Contender> {
     let program = words[0].to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|folder| folder.join(&program).is_file()) {

@@ -10,6 +10,7 @@ mod case;
 mod cases;
 mod limit;
 mod measure;
+mod profile;
 
 use std::process::ExitCode;
 

@@ -107,7 +107,7 @@ pub(crate) const RULES: &[Rule] = &[
         warn: Some(30.0),
         crit: Some(60.0),
         thresholds_from: "Performance Co-Pilot: kernel time where 70 % is busy; shares are own; critical if tasks waited 40 % of the last minute",
-        remedy: "see which system calls it makes: strace -cf -p PID, or perf top",
+        remedy: "see which system calls it makes: strace -cf -p PID, or apm profile cpu --pid PID",
         check: time::kernel,
     },
     Rule {
