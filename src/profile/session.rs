@@ -232,7 +232,9 @@ impl Session {
         if self.stacks.cut > 0 {
             notes.push(format!("{} stacks end early: there are more different ones than apm keeps", self.stacks.cut));
         }
-        if self.modules.without_tables > 0 {
+        if self.recording.forms.values().any(|form| form.callers == Callers::FramePointers) {
+            notes.push("callers are found by frame pointers: code without them hides its callers".to_owned());
+        } else if self.modules.without_tables > 0 {
             let count = self.modules.without_tables;
             notes.push(format!("{count} files without tables of unwinding: callers there are found by frame pointers"));
         }
