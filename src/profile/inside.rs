@@ -23,6 +23,8 @@ use crate::sys::process;
 const ROWS_MAX: usize = 200;
 /// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
 const LOOKS_MAX: u32 = 32;
+/// Standard error of all that was allocated, percent, from which on it is said what helps.
+const ERROR_MANY: f64 = 10.0;
 /// Names of files that are remembered.
 const NAMES_MAX: usize = 8192;
 
@@ -160,7 +162,10 @@ impl Inside {
                         walked = unwinder.walk(processes.get(caught.pid), modules, &copied, codes);
                     }
                 }
-                *truncated += u64::from(walked == Walked::Truncated);
+                if walked == Walked::Truncated {
+                    *truncated += 1;
+                    codes.push(Code::Truncated);
+                }
                 let thread = processes.thread(caught.pid, caught.tid);
                 let Some(node) = stacks.place(codes) else { return };
                 stacks.count(node, thread);
@@ -321,8 +326,9 @@ fn errors(heap: &Heap) -> String {
     let total = sum(|it| (it.alloc_space.value, it.alloc_space.variance));
     let end = sum(|it| (it.inuse_space.value, it.inuse_space.variance));
     let peak = heap.peak();
+    let hint = if percent(total) > ERROR_MANY { ": `--every 64KiB` samples more" } else { "" };
     format!(
-        "standard errors: peak {:.1} %, in use at the end {:.1} %, allocated {:.1} %",
+        "standard errors: peak {:.1} %, in use at the end {:.1} %, allocated {:.1} %{hint}",
         percent((peak.value, peak.variance)),
         percent(end),
         percent(total)

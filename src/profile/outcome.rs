@@ -133,7 +133,7 @@ impl Places<'_> {
             }
             Code::Kernel(address) => (None, Some(address).filter(|_| !self.names.kernel_is_hidden), Origin::Kernel),
             Code::Made { address, .. } => (None, Some(address), Origin::Jit),
-            Code::Nowhere | Code::Cut => (None, None, Origin::Unknown),
+            Code::Nowhere | Code::Truncated | Code::Cut => (None, None, Origin::Unknown),
         };
         let frame = Frame { module, address, origin, ..Frame::default() };
         let Some(functions) = self.names.of.get(&code) else {
@@ -142,6 +142,7 @@ impl Places<'_> {
                 Code::Kernel(_) => (KERNEL.to_owned(), Origin::Kernel),
                 Code::Made { .. } => ("[made at run time]".to_owned(), Origin::Unknown),
                 Code::Nowhere => ("[unknown]".to_owned(), Origin::Unknown),
+                Code::Truncated => ("[truncated]".to_owned(), Origin::Label),
                 Code::Cut => ("[no room]".to_owned(), Origin::Label),
             };
             return vec![Frame { name, origin, ..frame }];
@@ -247,10 +248,16 @@ fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
     (about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled)), note)
 }
 
+/// The preloaded library, which nobody can bring names for.
+fn is_own(recorded: &Recorded, module: ModuleId) -> bool {
+    let path = recorded.modules.get(module).map(|module| module.path.as_path());
+    path.and_then(Path::parent).and_then(Path::file_name).is_some_and(|name| name.as_encoded_bytes().starts_with(b"apm-preload-"))
+}
+
 fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameless> {
     let least = (recorded.samples as f64 * NAMELESS_MIN).max(1.0);
     let mut without: Vec<(ModuleId, u64)> =
-        without.into_iter().filter(|(_, samples)| *samples as f64 >= least).collect();
+        without.into_iter().filter(|(module, samples)| *samples as f64 >= least && !is_own(recorded, *module)).collect();
     without.sort_unstable_by_key(|(module, samples)| (std::cmp::Reverse(*samples), *module));
     without.truncate(NAMELESS_MAX);
     let path = |id: ModuleId| recorded.modules.get(id).map_or(Path::new(""), |module| module.path.as_path());

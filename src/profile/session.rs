@@ -183,7 +183,10 @@ impl Session {
                     cpu.add(sample.at.saturating_sub(origin), seconds);
                     codes.clear();
                     let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
-                    *truncated += u64::from(walked == Walked::Truncated);
+                    if walked == Walked::Truncated {
+                        *truncated += 1;
+                        codes.push(Code::Truncated);
+                    }
                     if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
                         maps.seen(processes.get(sample.pid).program, sample.pid);
                     }

@@ -21,6 +21,8 @@ pub(crate) enum Code {
     Made { program: u32, address: u64 },
     /// Nobody knows.
     Nowhere,
+    /// What called the rest could not be found.
+    Truncated,
     /// There was no room for what was called from here on.
     Cut,
 }

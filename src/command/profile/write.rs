@@ -65,7 +65,9 @@ impl Folder {
         if context.ui.quiet() {
             return;
         }
-        let extent = text::Extent { top, lines: LINES, ..text::Extent::default() };
+        // Of many kinds each has less room.
+        let parts = if text::kinds(profile).len() > 2 { 3 } else { 1 };
+        let extent = text::Extent { top: top.div_ceil(parts), lines: LINES / parts, ..text::Extent::default() };
         let mut said = bytes(|out| text::write(profile, &extent, &context.ui.stderr_layout(), out));
         let _ = writeln!(said, "\n{}/", self.named.display());
         context.ui.say_bytes(&said);

@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::model::profile::{Kind, List, Profile, Timeline};
 use crate::report::profile::{amount, timeline};
+use super::shorten;
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::transcript;
 
@@ -75,7 +76,7 @@ pub(super) fn list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write
             text.push_str(cell);
             text.push(' ');
         }
-        text + &layout.cut(name, layout.width.saturating_sub(used).max(8))
+        text + &shorten(name, layout.width.saturating_sub(used).max(8), layout)
     };
     writeln!(out, "\n{}", layout.paint(Style::Strong, &transcript::line(&list.name)))?;
     writeln!(out, "{}", layout.paint(Style::Dim, &line(&heads, &transcript::line(&list.of))))?;
