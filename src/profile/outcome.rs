@@ -15,6 +15,8 @@ use crate::profile::track::Track;
 const NAMELESS_MAX: usize = 8;
 /// Share of the samples below which a file without names is not worth a word.
 const NAMELESS_MIN: f64 = 0.005;
+/// Share of the samples that are in the kernel below which its functions are not named one by one.
+const KERNEL_MIN: f64 = 0.01;
 /// Share of truncated stacks from which on it is said what helps.
 const TRUNCATED_MANY: f64 = 0.05;
 /// Share of CPU time without samples from which on it is said.
@@ -36,7 +38,9 @@ pub(crate) struct About {
 /// Makes the profile.
 pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(usize, usize) + Sync)) -> Profile {
     let codes: BTreeSet<Code> = recorded.stacks.nodes.iter().map(|node| node.code).collect();
-    let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, progress);
+    let kernel = kernel_share(&recorded);
+    let with_kernel = kernel >= KERNEL_MIN;
+    let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, with_kernel, progress);
     let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
     let kinds = match &recorded.measure {
         Measure::Time { .. } => vec![kind("cpu", Unit::Nanoseconds), kind("samples", Unit::Count)],
@@ -96,6 +100,21 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
     builder.profile.at = about.at;
     builder.profile.duration_ns = u64::try_from(recorded.duration.as_nanos()).unwrap_or(u64::MAX);
     builder.build()
+}
+
+/// Share of the samples whose innermost place is in the kernel, 0 to 1.
+fn kernel_share(recorded: &Recorded) -> f64 {
+    let is_kernel = |node: u32| {
+        recorded.stacks.nodes.get(node as usize).is_some_and(|node| matches!(node.code, Code::Kernel(_)))
+    };
+    let of = recorded.stacks.values.iter().filter(|((node, _), _)| is_kernel(*node));
+    // Time without a CPU begins in the kernel always.
+    let weight = |value: &Value| value.samples + u64::from(value.off_ns > 0);
+    let (part, all) = (
+        of.map(|(_, value)| weight(value)).sum::<u64>(),
+        recorded.stacks.values.values().map(weight).sum::<u64>(),
+    );
+    part as f64 / (all as f64).max(1.0)
 }
 
 fn thread(thread: &crate::profile::process::Thread) -> Thread {
@@ -205,7 +224,10 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         }
     }
     let mut notes = recorded.notes.clone();
-    if names.kernel_is_hidden {
+    let kernel = kernel_share(recorded);
+    if names.kernel_is_hidden && kernel < KERNEL_MIN && kernel > 0.0 {
+        notes.push(format!("{:.1} % of the samples are in the kernel: too few to name its functions", kernel * 100.0));
+    } else if names.kernel_is_hidden {
         notes.push("the kernel hides its addresses (`kernel.kptr_restrict`): its functions are one frame".to_owned());
     }
     let many = recorded.truncated as f64 > TRUNCATED_MANY * recorded.samples as f64;

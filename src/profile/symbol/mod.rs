@@ -22,15 +22,16 @@ pub(crate) const KERNEL: &str = "[kernel]";
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub(crate) of: HashMap<Code, Vec<Function>>,
-    /// The kernel did not tell its addresses.
+    /// Functions of the kernel have no names: it did not tell its addresses, or was not asked.
     pub(crate) kernel_is_hidden: bool,
 }
 
-/// Finds the names of these places. `progress` hears how many of how many files are done, from any thread.
+/// Finds the names of these places; without the kernel's, whose list takes a twelfth of a second to read. `progress` hears how many of how many files are done, from any thread.
 pub(crate) fn names(
     codes: &BTreeSet<Code>,
     modules: &Modules,
     maps: &mut PerfMaps,
+    with_kernel: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Names {
     // In order, because the set is.
@@ -59,7 +60,10 @@ pub(crate) fn names(
         };
         files.par_iter().with_max_len(1).flat_map_iter(each).collect()
     };
-    let in_kernel = || if kernel.is_empty() { Some(HashMap::new()) } else { kernel::names(&kernel) };
+    let in_kernel = || match kernel.is_empty() {
+        true => Some(HashMap::new()),
+        false => with_kernel.then(|| kernel::names(&kernel)).flatten(),
+    };
     let (in_files, in_kernel) = rayon::join(in_files, in_kernel);
     let mut names = Names { kernel_is_hidden: in_kernel.is_none(), of: in_files.into_iter().collect() };
     let plain = |name: String| vec![Function { name, file: None, line: None }];
