@@ -170,7 +170,7 @@ impl Watch {
         let after: Duration = self.processes.values().map(|(_, used)| used.cpu).sum();
         self.looks += 1;
         let at = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-        if self.looks % self.every == 0 {
+        if self.looks.is_multiple_of(self.every) {
             let since = self.cpus.0.last().map_or(0, |(at, _)| *at);
             let passed = Duration::from_nanos(at.saturating_sub(since)).as_secs_f64();
             if passed > 0.0 {
