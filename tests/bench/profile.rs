@@ -36,7 +36,7 @@ fn compiled(folder: &Path, source: &str) -> PathBuf {
 /// A source of many unlike functions: the compiler is at many places in turn.
 fn large_source() -> String {
     let mut text = String::from("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <math.h>\n");
-    for n in 0..900 {
+    for n in 0..250 {
         let _ = write!(
             text,
             "struct s{n} {{ int a[{}]; double d; char *t; struct s{n} *next; }};\n\
@@ -54,7 +54,7 @@ fn large_source() -> String {
         );
     }
     // Each is declared before it is used.
-    let declared: String = (0..900).map(|n| format!("int f{n}_(int x);\n")).collect();
+    let declared: String = (0..250).map(|n| format!("int f{n}_(int x);\n")).collect();
     declared + &text
 }
 

@@ -12,6 +12,7 @@ mod hosts;
 mod limits;
 mod plan;
 mod profile;
+mod profile_kinds;
 mod qa;
 mod sandbox;
 mod shipped;

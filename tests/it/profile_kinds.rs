@@ -1,0 +1,281 @@
+//! What `apm profile` counts beside CPU time, against programs that do known things; and profiles of others, shown and
+//! compared.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::sandbox::{Ran, Sandbox, has_program, python_with};
+
+/// Two hundred times 1 MiB that live at once; 25,000 times 1,000 bytes that are never freed; 5 GB that come and go.
+const HEAP: &str = r#"
+#include <stdlib.h>
+#include <string.h>
+__attribute__((noinline)) void *peak(void) { char *p = malloc(1 << 20); memset(p, 1, 1 << 20); return p; }
+__attribute__((noinline)) void leak(void) { for (int i = 0; i < 25000; i++) *(volatile char *)malloc(1000) = 1; }
+__attribute__((noinline)) void churn(void) { for (int i = 0; i < 100000; i++) { char *p = malloc(50000); *(volatile char *)p = 1; free(p); } }
+int main(void) {
+    void *all[200];
+    for (int i = 0; i < 200; i++) all[i] = peak();
+    leak();
+    for (int i = 0; i < 200; i++) free(all[i]);
+    churn();
+    return 3;
+}
+"#;
+
+/// 3 MB in small writes, 8 MB in larger ones to another file, which is read again.
+const FILES: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+static char buffer[8192];
+__attribute__((noinline)) void small(int fd) { for (int i = 0; i < 3000; i++) if (write(fd, buffer, 1000) != 1000) abort(); }
+__attribute__((noinline)) void large(int fd) { for (int i = 0; i < 1000; i++) if (write(fd, buffer, 8000) != 8000) abort(); }
+__attribute__((noinline)) void again(int fd) { lseek(fd, 0, SEEK_SET); while (read(fd, buffer, 4096) > 0) {} }
+__attribute__((noinline)) int sync_it(int fd) { return fsync(fd) + 0 * fd; }
+int main(void) {
+    int a = open("a.dat", O_CREAT | O_TRUNC | O_RDWR, 0600), b = open("b.dat", O_CREAT | O_TRUNC | O_RDWR, 0600);
+    small(a);
+    large(b);
+    again(b);
+    return sync_it(b);
+}
+"#;
+
+fn compiled(sandbox: &Sandbox, name: &str, source: &str, more: &[&str]) -> bool {
+    if !has_program("gcc") {
+        return false;
+    }
+    let file = format!("{name}.c");
+    sandbox.file(&file, source);
+    let words = ["-O2", "-fno-builtin", "-fno-optimize-sibling-calls", "-w", "-o", name, file.as_str()];
+    let ran = Ran::of(sandbox.program("gcc", words.iter().chain(more)));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    true
+}
+
+struct Profile(Value);
+
+impl Profile {
+    fn read(sandbox: &Sandbox) -> Self {
+        Self(serde_json::from_str(&sandbox.read("out/profile.json")).expect("a profile"))
+    }
+
+    /// Sum of a kind over all stacks that a function is in.
+    fn of(&self, function: &str, kind: &str) -> f64 {
+        let number = |value: &Value| value.as_u64().expect("a number") as usize;
+        let kinds = self.0["kinds"].as_array().expect("kinds");
+        let kind = kinds.iter().position(|one| one["name"] == kind).expect("the kind");
+        let is_in = |row: &Value| {
+            let mut next = Some(number(&row["node"]));
+            while let Some(at) = next {
+                let node = &self.0["nodes"][at];
+                if self.0["frames"][number(&node["frame"])]["name"] == function {
+                    return true;
+                }
+                next = node["caller"].as_u64().map(|caller| caller as usize);
+            }
+            false
+        };
+        let rows = self.0["rows"].as_array().expect("rows").iter().filter(|row| is_in(row));
+        rows.map(|row| row["values"][kind].as_u64().expect("a value") as f64).sum()
+    }
+
+    fn list(&self, name: &str) -> Vec<(String, Vec<u64>)> {
+        let lists = self.0["tables"]["lists"].as_array().expect("lists");
+        let list = lists.iter().find(|list| list["name"] == name).expect("the list");
+        serde_json::from_value(list["rows"].clone()).expect("rows")
+    }
+
+    fn quality(&self) -> String {
+        self.0["quality"].to_string()
+    }
+}
+
+fn near(found: f64, truth: f64, room: f64) {
+    assert!((found - truth).abs() <= truth * room, "{found}, truly {truth}");
+}
+
+#[test]
+fn memory_is_told_by_peak_end_and_sum() {
+    let sandbox = Sandbox::new("profilemem");
+    if !compiled(&sandbox, "heap", HEAP, &[]) {
+        return;
+    }
+    let ran = sandbox.apm("profile mem --every 64KiB -o out -- ./heap".split(' '));
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    // Five standard errors of the smallest, which is sampled about 400 times; more where records were lost.
+    near(profile.of("peak", "peak_space"), 200.0 * 1_048_576.0, 0.1);
+    near(profile.of("leak", "inuse_space"), 25e6, 0.3);
+    near(profile.of("churn", "alloc_space"), 5e9, 0.1);
+    near(profile.of("churn", "alloc_objects"), 1e5, 0.15);
+    assert_eq!(profile.of("peak", "inuse_space"), 0.0, "all of it was freed");
+    assert!(profile.quality().contains("standard errors"), "{}", profile.quality());
+    for file in ["peak_space.svg", "inuse_space.svg", "profile.pb.gz", "report.html"] {
+        assert!(sandbox.work().join("out").join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_static_program_is_sampled_by_its_faults_and_says_so() {
+    let sandbox = Sandbox::new("profilefaults");
+    if !compiled(&sandbox, "heap", HEAP, &["-static"]) {
+        return;
+    }
+    let ran = sandbox.apm("profile mem -o out -- ./heap".split(' '));
+    if ran.stderr.contains("grants no way to sample") {
+        return crate::sandbox::skip("the kernel grants no way to sample");
+    }
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    near(profile.of("peak", "touched_space"), 200.0 * 1_048_576.0, 0.25);
+    assert!(profile.quality().contains("linked statically"), "{}", profile.quality());
+}
+
+#[test]
+fn bytes_of_files_are_exact_by_function_and_by_file() {
+    let sandbox = Sandbox::new("profileio");
+    if !compiled(&sandbox, "files", FILES, &[]) {
+        return;
+    }
+    let ran = sandbox.apm("profile io -o out -- ./files".split(' '));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    near(profile.of("small", "written"), 3e6, 0.02);
+    near(profile.of("large", "written"), 8e6, 0.02);
+    near(profile.of("again", "read"), 8e6, 0.02);
+    assert_eq!(profile.of("sync_it", "synced"), 1.0);
+    let files = profile.list("files");
+    let file = |name: &str| files.iter().find(|(path, _)| path.ends_with(name)).map(|(_, row)| row.clone());
+    let row = file("b.dat").expect("the file");
+    assert_eq!((row[0], row[1], row[4]), (8_000_000, 8_000_000, 1));
+    assert_eq!(file("a.dat").expect("the file")[1], 3_000_000);
+}
+
+#[test]
+fn bytes_of_connections_are_told_by_peer_and_by_function() {
+    if !has_program("python3") {
+        return;
+    }
+    let sandbox = Sandbox::new("profilenet");
+    let script = "
+import socket, threading, time
+def serve(l):
+    c, _ = l.accept()
+    n = 0
+    while n < 5_000_000: n += len(c.recv(65536))
+    c.sendall(b'y' * 300_000)
+    time.sleep(0.5)
+    c.close()
+l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen()
+t = threading.Thread(target=serve, args=(l,)); t.start()
+s = socket.create_connection(l.getsockname())
+for i in range(500): s.sendall(b'x' * 10_000)
+n = 0
+while n < 300_000: n += len(s.recv(4096))
+t.join()
+";
+    sandbox.file("net.py", script);
+    let ran = sandbox.apm("profile net -o out -- python3 net.py".split(' '));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    let connections = profile.list("connections");
+    // Both ends are the program's own. The end of a stream counts as one byte more.
+    let has = |received: u64| connections.iter().any(|(_, row)| row[0].abs_diff(received) <= 1);
+    assert!(has(300_000) && has(5_000_000), "{connections:?}");
+    let all = |kind: &str| {
+        let kinds = profile.0["kinds"].as_array().expect("kinds");
+        let kind = kinds.iter().position(|one| one["name"] == kind).expect("the kind");
+        let rows = profile.0["rows"].as_array().expect("rows");
+        rows.iter().map(|row| row["values"][kind].as_u64().expect("a value") as f64).sum::<f64>()
+    };
+    near(all("sent"), 5_300_000.0, 0.02);
+    near(all("received"), 5_300_000.0, 0.02);
+}
+
+#[test]
+fn all_kinds_are_in_one_profile() {
+    let sandbox = Sandbox::new("profileall");
+    if !compiled(&sandbox, "heap", HEAP, &[]) {
+        return;
+    }
+    let ran = sandbox.apm("profile all -o out -- ./heap".split(' '));
+    if ran.stderr.contains("grants no way to sample") {
+        return crate::sandbox::skip("the kernel grants no way to sample");
+    }
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    let kinds: Vec<&str> =
+        profile.0["kinds"].as_array().expect("kinds").iter().filter_map(|it| it["name"].as_str()).collect();
+    assert!(["cpu", "peak_space", "written"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+    assert!(profile.of("main", "cpu") > 0.0 && profile.of("main", "alloc_space") > 0.0);
+}
+
+const BEFORE: &str = "main;parse;alloc 300\nmain;render 700\n";
+const AFTER: &str = "main;parse;alloc 900\nmain;render 700\nmain;new;thing 100\n";
+
+#[test]
+fn profiles_of_others_are_shown_in_every_form_and_compared() {
+    let sandbox = Sandbox::new("profileshow");
+    sandbox.file("before.folded", BEFORE);
+    sandbox.file("after.folded", AFTER);
+    let show = |words: &str| sandbox.apm(format!("profile show {words}").split(' ')).good();
+    let text = show("before.folded");
+    assert!(text.contains("render") && text.contains("70"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let svg = show("before.folded --format svg");
+    assert!(roxmltree::Document::parse(&svg).is_ok() && svg.contains("render"));
+    show("before.folded --format pprof -o before.pb.gz");
+    let folded = show("before.pb.gz --format folded");
+    assert_eq!(folded, BEFORE, "there and back");
+    show("before.folded --format json -o before.json");
+    assert_eq!(show("before.json --format folded"), BEFORE);
+    for form in ["icicle", "html", "speedscope"] {
+        assert!(!show(&format!("before.folded --format {form}")).is_empty(), "{form}");
+    }
+    let diff =
+        |words: &str| sandbox.apm(format!("profile diff before.folded after.folded {words}").split_whitespace()).good();
+    assert!(diff("").contains("alloc") && diff("").contains("thing"), "{}", diff(""));
+    let json: Value = serde_json::from_str(&diff("--format json")).expect("JSON");
+    assert!(json["functions"].as_array().is_some_and(|all| all.iter().any(|one| one["function"] == "alloc")), "{json}");
+    assert!(roxmltree::Document::parse(&diff("--format svg")).is_ok());
+    let refused = |words: &str| sandbox.apm(words.split(' ')).fails(2);
+    assert!(refused("profile show none.pb.gz").contains("`none.pb.gz`"));
+    assert!(refused("profile show before.folded --kind cpus").contains("the profile has no `cpus`"));
+    sandbox.file("garbage", [0xff, 0xfe, 0, 1, 2]);
+    assert!(refused("profile show garbage").contains("are read"), "{}", refused("profile show garbage"));
+}
+
+#[test]
+fn json_passes_its_schema_by_a_validator_of_others() {
+    if !python_with("jsonschema") {
+        return;
+    }
+    let sandbox = Sandbox::new("profileschema");
+    sandbox.file("before.folded", BEFORE);
+    sandbox.apm("profile show before.folded --format json -o shown.json".split(' ')).good();
+    sandbox.apm("profile io -q -o out -- cat before.folded".split(' ')).good();
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/profile/profile.schema.json");
+    let script = "import json, sys, jsonschema\nschema = json.load(open(sys.argv[1]))\njsonschema.Draft202012Validator.check_schema(schema)\nfor path in sys.argv[2:]:\n    one = json.load(open(path))\n    jsonschema.validate(one, schema)\n    one['rows'] = 'none'\n    try: jsonschema.validate(one, schema)\n    except jsonschema.ValidationError: continue\n    sys.exit('accepts anything')\n";
+    let schema = schema.display().to_string();
+    let mut command = sandbox.program("python3", ["-c", script, &schema, "shown.json", "out/profile.json"]);
+    // Modules of the user's own python.
+    command.env("HOME", std::env::var_os("HOME").unwrap_or_default());
+    Ran::of(command).good();
+}
+
+#[test]
+fn go_tool_pprof_reads_what_apm_writes() {
+    if !has_program("go") {
+        return;
+    }
+    let sandbox = Sandbox::new("profilego");
+    sandbox.file("before.folded", BEFORE);
+    sandbox.apm("profile show before.folded --format pprof -o before.pb.gz".split(' ')).good();
+    let mut command = sandbox.program("go", ["tool", "pprof", "-top", "before.pb.gz"]);
+    command.env("HOME", sandbox.work());
+    let top = Ran::of(command).good();
+    assert!(top.contains("render") && top.contains("70.00%") && top.contains("alloc"), "{top}");
+}
