@@ -70,7 +70,8 @@
 //! point at the text, which serde's data model has forgotten by then; `ui` asks `sys` for the width of the terminal;
 //! `engine::admit` takes a `probe` reading as a value. The state of a run lies behind a lock, not behind a channel to a
 //! loop of its own: `cargo bench -- spawn` measured 1.5 times the wall time of the physical limit with the loop, 1.1
-//! without (`engine::dispatch` says why). `pprof` is not here yet: it comes with `apm profile --self`.
+//! without (`engine::dispatch` says why). `pprof` writes no files
+//! here: only `profile::itself` uses it, for samples of apm's own threads; `report::profile` has a writer of its own.
 
 pub mod cli;
 mod command;
