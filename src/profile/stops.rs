@@ -20,7 +20,7 @@ use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{Copied, Unwinder, Walked};
 use crate::sys::perf::REGISTERS;
 use crate::sys::process;
-use crate::sys::ptrace::{self, Asked, Seized};
+use crate::sys::ptrace::{self, Seized, State};
 
 /// Most looks a second: each stops the threads for as long as it takes to copy their stacks.
 pub(crate) const FREQUENCY_MAX: u64 = 99;
@@ -32,8 +32,16 @@ const STOPS_MAX: usize = 64;
 const THREADS_MAX: usize = 16_384;
 /// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
 const LOOKS_MAX: u32 = 32;
-/// For threads to stop that have not when the recording ends.
+/// How long threads are waited for at once. One that runs stops in microseconds; one that has no CPU is looked at when it
+/// has one, after other things.
+const WAIT: Duration = Duration::from_millis(5);
+/// The same when the recording ends.
 const LAST_WAIT: Duration = Duration::from_millis(200);
+/// Between two looks whether they have stopped, and how many of these come without a pause.
+const PAUSE: Duration = Duration::from_micros(50);
+const LOOKS_AT_ONCE: u32 = 20;
+/// The same where it is not waited for.
+const PAUSE_LONG: Duration = Duration::from_millis(1);
 
 /// A recording that goes on.
 pub(crate) struct Stops {
@@ -52,7 +60,10 @@ pub(crate) struct Stops {
     /// CPU time of a thread at its last sample, nanoseconds.
     used: HashMap<u32, u64>,
     known: HashMap<u32, Known>,
-    pending: Vec<Seized>,
+    /// Threads that were asked to stop, and their processes.
+    pending: Vec<(u32, Seized)>,
+    /// When the next look is.
+    due: Instant,
     /// Reasons why threads were not looked at.
     refused: HashSet<String>,
     samples: u64,
@@ -61,8 +72,6 @@ pub(crate) struct Stops {
     began: Instant,
     cpu: Track,
     rss: Track,
-    /// How long the last look took.
-    took: Duration,
     stack: Vec<u8>,
     codes: Vec<Code>,
 }
@@ -93,12 +102,8 @@ impl Stops {
         if run.is_some() {
             processes.follow_tasks(root);
         }
-        let mut pending = Vec::new();
-        match ptrace::look(root, is_child, || ptrace::registers(root))? {
-            Asked::Looked(registers) => drop(registers?),
-            Asked::Pending(seized) => pending.push(seized),
-            Asked::Gone => {}
-        }
+        // What is allowed is known only when it is tried.
+        let pending = ptrace::ask(root, is_child)?.map(|seized| (root, seized));
         let mut stops = Self {
             root,
             with_children,
@@ -112,7 +117,8 @@ impl Stops {
             maps: PerfMaps::since(SystemTime::now()),
             used: HashMap::new(),
             known: HashMap::new(),
-            pending,
+            pending: pending.into_iter().collect(),
+            due: Instant::now(),
             refused: HashSet::new(),
             samples: 0,
             truncated: 0,
@@ -120,10 +126,10 @@ impl Stops {
             began: Instant::now(),
             cpu: Track::new(Kept::Rate),
             rss: Track::new(Kept::Peak),
-            took: Duration::ZERO,
             stack: vec![0; STACK],
             codes: Vec::new(),
         };
+        stops.wait(LAST_WAIT, false);
         // What was used before belongs to nobody here.
         for pid in stops.pids() {
             for thread in existing::threads(pid) {
@@ -133,21 +139,24 @@ impl Stops {
         Ok(stops)
     }
 
-    /// How long to wait until the next look. At least as long as the last one took: half of the time is the program's.
+    /// How long to wait until the next round.
     pub(crate) fn interval(&self) -> Duration {
-        let usual = Duration::from_secs_f64(1.0 / self.frequency as f64);
-        usual.max(self.took)
+        if self.pending.is_empty() { self.due.saturating_duration_since(Instant::now()) } else { PAUSE_LONG }
     }
 
     fn pids(&self) -> Vec<u32> {
         if self.with_children { existing::descendants(self.root) } else { vec![self.root] }
     }
 
-    /// One look.
+    /// Takes what has come, and looks where it is time to.
     pub(crate) fn round(&mut self) {
+        self.wait(Duration::ZERO, true);
         let began = Instant::now();
-        self.pending.retain(|seized| !ptrace::let_go(*seized, Duration::ZERO));
+        if began < self.due {
+            return;
+        }
         let mut pages = 0;
+        // Process, thread, and what it has used since its last sample.
         let mut busy: Vec<(u32, u32, u64)> = Vec::new();
         for pid in self.pids() {
             let Some(stat) = fs::read(format!("/proc/{pid}/stat")).ok() else { continue };
@@ -165,9 +174,10 @@ impl Stops {
         }
         // Who has used most since its last turn is next.
         busy.sort_unstable_by_key(|(_, _, passed)| std::cmp::Reverse(*passed));
-        for (pid, tid, passed) in busy.into_iter().take(STOPS_MAX) {
-            self.stop_one(pid, tid, passed);
+        for (pid, tid, _) in busy.into_iter().take(STOPS_MAX.saturating_sub(self.pending.len())) {
+            self.ask(pid, tid);
         }
+        self.wait(WAIT, true);
         if self.used.len() >= THREADS_MAX || self.known.len() >= THREADS_MAX {
             // Those that have ended need no place.
             self.used.retain(|tid, _| fs::exists(format!("/proc/{tid}")).unwrap_or(false));
@@ -175,7 +185,9 @@ impl Stops {
         }
         let at = u64::try_from(began.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.rss.add(at, pages.saturating_mul(crate::sys::limits::page_size()) as f64);
-        self.took = began.elapsed();
+        // Half of the time is the program's, however much there is to look at.
+        let took = began.elapsed();
+        self.due = began + Duration::from_secs_f64(1.0 / self.frequency as f64).max(took * 2);
     }
 
     /// Learns of a process that is new, or has become another program.
@@ -197,34 +209,50 @@ impl Stops {
         read_mappings(&mut self.processes, &mut self.modules, pid);
     }
 
-    fn stop_one(&mut self, pid: u32, tid: u32, passed: u64) {
-        if self.pending.iter().any(|seized| seized.tid == tid) {
+    fn ask(&mut self, pid: u32, tid: u32) {
+        if self.pending.iter().any(|(_, seized)| seized.tid == tid) {
             return;
         }
-        let stack = &mut self.stack;
-        let looked = ptrace::look(tid, self.is_child && tid == self.root, || {
-            let registers = ptrace::registers(tid).ok()?;
-            // The stack pointer is the last but one.
-            let count = ptrace::read(pid, registers[REGISTERS.len() - 2], stack);
-            Some((registers, count))
-        });
-        let (registers, count) = match looked {
-            Ok(Asked::Looked(Some(looked))) => looked,
-            Ok(Asked::Pending(seized)) => {
-                self.pending.push(seized);
-                self.lost += 1;
-                return;
-            }
-            Ok(_) => return,
+        match ptrace::ask(tid, self.is_child && tid == self.root) {
+            Ok(Some(seized)) => self.pending.push((pid, seized)),
+            Ok(None) => {}
             Err(error) => {
                 self.lost += 1;
                 self.refused.insert(error.to_string());
-                return;
             }
-        };
-        // From the next look on it counts anew.
-        let before = self.used.get(&tid).copied().unwrap_or_default();
-        self.used.insert(tid, before + passed);
+        }
+    }
+
+    /// Waits for threads that were asked; takes a sample of each that has stopped, and lets it go.
+    fn wait(&mut self, time: Duration, is_sampled: bool) {
+        let end = Instant::now() + time;
+        for look in 0.. {
+            for (pid, seized) in std::mem::take(&mut self.pending) {
+                match ptrace::state(seized) {
+                    State::Stopped { signal } if is_sampled => self.sample(pid, seized, signal),
+                    State::Stopped { signal } => ptrace::release(seized, signal),
+                    State::Running => self.pending.push((pid, seized)),
+                    State::Ended => {}
+                }
+            }
+            if self.pending.is_empty() || Instant::now() >= end {
+                break;
+            }
+            if look < LOOKS_AT_ONCE { std::thread::yield_now() } else { std::thread::sleep(PAUSE) }
+        }
+    }
+
+    fn sample(&mut self, pid: u32, seized: Seized, signal: i32) {
+        let tid = seized.tid;
+        let registers = ptrace::registers(tid);
+        // The stack pointer is the last but one.
+        let start = registers.as_ref().map_or(0, |registers| registers[REGISTERS.len() - 2]);
+        let count = ptrace::read(pid, start, &mut self.stack);
+        let now = used(pid, tid);
+        // From here on it goes on.
+        ptrace::release(seized, signal);
+        let (Ok(registers), Some(now)) = (registers, now) else { return };
+        let passed = now.saturating_sub(self.used.insert(tid, now).unwrap_or_default());
         let copied = Copied { registers, stack: &self.stack[..count.min(self.stack.len())] };
         let Self { processes, modules, unwinder, codes, known, .. } = self;
         codes.clear();
@@ -248,11 +276,9 @@ impl Stops {
 
     /// The end: every thread goes on.
     pub(crate) fn finish(mut self) -> Recorded {
-        let end = Instant::now() + LAST_WAIT;
-        for seized in std::mem::take(&mut self.pending) {
-            // A thread that does not stop even now is let go by the kernel when apm ends.
-            ptrace::let_go(seized, end.saturating_duration_since(Instant::now()));
-        }
+        // A thread that does not stop even now is let go by the kernel when apm ends.
+        self.wait(LAST_WAIT, true);
+        self.lost += self.pending.len() as u64;
         self.modules.forget_tables();
         self.stacks.close();
         let mut notes: Vec<String> =

@@ -6,21 +6,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::time::{Duration, Instant};
 
 use crate::sys::limits;
 use crate::sys::perf::REGISTERS;
 
-/// How long a thread may take to stop. One that runs does so in microseconds, once it has a CPU.
-const STOP_WAIT: Duration = Duration::from_millis(20);
-/// Between two looks whether it has.
-const LOOK: Duration = Duration::from_micros(50);
-/// Looks without a sleep between them.
-const LOOKS_AT_ONCE: u32 = 20;
 /// Pages of a stack that are copied at most, and one more for its start within a page.
 const PAGES_MAX: usize = 32;
 
-/// A thread that was asked to stop.
+/// A thread that was asked to stop. It has to be waited for and released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seized {
     pub(crate) tid: u32,
@@ -28,97 +21,54 @@ pub(crate) struct Seized {
     is_child: bool,
 }
 
-/// How the asking ended.
-#[derive(Debug)]
-pub(crate) enum Asked<T> {
-    /// It stood still, was looked at, and goes on.
-    Looked(T),
-    /// It does not stop (yet); it has to be let go later.
-    Pending(Seized),
-    /// It has ended.
-    Gone,
+/// What has become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It stands still. With a signal to pass on, 0 for none.
+    Stopped { signal: i32 },
+    /// It is no more.
+    Ended,
+    /// It has not come to a point where it can stop: it runs without a CPU, or waits for a device.
+    Running,
 }
 
-/// Stops a thread, looks at it, and lets it go. An error: it may not be traced, or somebody else traces it.
-pub(crate) fn look<T>(tid: u32, is_child: bool, look: impl FnOnce() -> T) -> io::Result<Asked<T>> {
-    let seized = Seized { tid, is_child };
+/// Asks a thread to stop. `Ok(None)`: there is no such thread. An error: it may not be traced, or somebody else does.
+pub(crate) fn ask(tid: u32, is_child: bool) -> io::Result<Option<Seized>> {
     // SAFETY: attaches; no pointer is passed that the kernel would use.
     if unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid as libc::pid_t, 0_usize, 0_usize) } != 0 {
         let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ESRCH) { Ok(Asked::Gone) } else { Err(error) };
+        return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
     }
-    // SAFETY: as above. Where it fails the thread has ended, which the wait below sees.
+    // SAFETY: as above. Where it fails the thread has ended, as its state will say.
     unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid as libc::pid_t, 0_usize, 0_usize) };
-    Ok(match wait(seized, STOP_WAIT) {
-        Waited::Stopped { signal } => {
-            let looked = look();
-            release(seized, signal);
-            Asked::Looked(looked)
-        }
-        Waited::Ended => Asked::Gone,
-        Waited::Not => Asked::Pending(seized),
-    })
+    Ok(Some(Seized { tid, is_child }))
 }
 
-/// Lets a thread go that had not stopped when it was asked to. False: it still has not.
-pub(crate) fn let_go(seized: Seized, time: Duration) -> bool {
-    match wait(seized, time) {
-        Waited::Stopped { signal } => {
-            release(seized, signal);
-            true
-        }
-        Waited::Ended => true,
-        Waited::Not => false,
-    }
-}
-
-enum Waited {
-    /// With a signal to pass on, 0 for none.
-    Stopped {
-        signal: i32,
-    },
-    Ended,
-    Not,
-}
-
-fn wait(seized: Seized, time: Duration) -> Waited {
-    let end = Instant::now() + time;
-    let mut looks = 0;
-    loop {
-        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-        // SAFETY: `info` is valid for writes and plain data; the pid in it stays 0 where nothing has happened.
-        let (code, info) = unsafe {
-            let code = libc::waitid(libc::P_PID, seized.tid as libc::id_t, info.as_mut_ptr(), flags);
-            (code, info.assume_init())
-        };
-        // SAFETY: of a wait, whose fields these are; zeroed where nothing was written.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        match (code, pid, info.si_code) {
-            // No child any more, as when another thread has executed a program.
-            (-1, ..) => return Waited::Ended,
-            (_, 0, _) => {}
-            (_, _, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) => {
-                if !seized.is_child {
-                    take(seized.tid, libc::WEXITED);
-                }
-                return Waited::Ended;
+/// What a thread that was asked does now. Does not wait.
+pub(crate) fn state(seized: Seized) -> State {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` is valid for writes and plain data; the pid in it stays 0 where nothing has happened.
+    let (code, info) = unsafe {
+        let code = libc::waitid(libc::P_PID, seized.tid as libc::id_t, info.as_mut_ptr(), flags);
+        (code, info.assume_init())
+    };
+    // SAFETY: of a wait, whose fields these are; zeroed where nothing was written.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    match (code, pid, info.si_code) {
+        // No child any more, as when another thread has executed a program.
+        (-1, ..) => State::Ended,
+        (_, 0, _) => State::Running,
+        (_, _, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) => {
+            if !seized.is_child {
+                take(seized.tid, libc::WEXITED);
             }
-            _ => {
-                take(seized.tid, libc::WSTOPPED);
-                // The upper bits are those of an event of ptrace; without one it is a signal on its way.
-                let signal = if status >> 8 == 0 { status } else { 0 };
-                return Waited::Stopped { signal };
-            }
+            State::Ended
         }
-        if Instant::now() >= end {
-            return Waited::Not;
-        }
-        looks += 1;
-        if looks > LOOKS_AT_ONCE {
-            std::thread::sleep(LOOK);
-        } else {
-            std::thread::yield_now();
+        _ => {
+            take(seized.tid, libc::WSTOPPED);
+            // The upper bits are those of an event of ptrace; without one it is a signal on its way.
+            State::Stopped { signal: if status >> 8 == 0 { status } else { 0 } }
         }
     }
 }
@@ -129,7 +79,8 @@ fn take(tid: u32, what: libc::c_int) {
     unsafe { libc::waitid(libc::P_PID, tid as libc::id_t, std::ptr::null_mut(), what | libc::WNOHANG | libc::__WALL) };
 }
 
-fn release(seized: Seized, signal: i32) {
+/// Lets a thread go that stands still, with the signal that it stands at.
+pub(crate) fn release(seized: Seized, signal: i32) {
     // SAFETY: plain numbers. Where it fails the thread was killed meanwhile; its end is taken, if it is nobody else's.
     let failed = unsafe { libc::ptrace(libc::PTRACE_DETACH, seized.tid as libc::pid_t, 0_usize, signal as usize) } != 0;
     if failed && !seized.is_child {
@@ -179,7 +130,7 @@ pub(crate) fn read(pid: u32, address: u64, buffer: &mut [u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, look, read, registers};
+    use super::{State, ask, read, registers, release, state};
 
     struct Ended(std::process::Child);
 
@@ -195,17 +146,22 @@ mod tests {
         let child = Ended(std::process::Command::new("sleep").arg("1000").spawn().expect("a child"));
         let pid = child.0.id();
         for _ in 0..3 {
-            let looked = look(pid, true, || {
-                let registers = registers(pid).expect("registers");
-                let mut stack = [0; 9000];
-                (registers, read(pid, registers[registers.len() - 2], &mut stack))
-            });
             // Where this machine forbids it there is nothing to see.
-            let Ok(asked) = looked else { return };
-            let Asked::Looked((registers, count)) = asked else { panic!("{asked:?}") };
-            assert!(registers.iter().all(|value| *value > 0) || registers[0] == 0, "{registers:?}");
-            assert!(count > 0, "{registers:?}");
+            let Ok(asked) = ask(pid, true) else { return };
+            let seized = asked.expect("it is there");
+            let signal = loop {
+                match state(seized) {
+                    State::Stopped { signal } => break signal,
+                    State::Running => std::thread::yield_now(),
+                    State::Ended => panic!("it sleeps"),
+                }
+            };
+            let registers = registers(pid).expect("registers");
+            let mut stack = [0; 9000];
+            assert!(read(pid, registers[registers.len() - 2], &mut stack) > 0, "{registers:?}");
+            release(seized, signal);
         }
+        // The interruption of its sleep is over when it sleeps again.
         let state = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its state");
         assert!(state.contains("TracerPid:\t0"), "{state}");
         assert!(!state.contains("State:\tT") && !state.contains("State:\tt"), "{state}");
