@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
-use super::target::{Ended, Target};
+use super::target::{AHEAD, Ended, Target};
 use super::{duration, refused, write};
 use crate::cli::profile::Recording;
 use crate::command::Context;
@@ -28,6 +28,7 @@ use crate::profile::stops::{FREQUENCY_MAX, Stops, Wanted};
 use crate::profile::symbol::jit;
 use crate::profile::watch::{self, Seen, Watch};
 use crate::sys::perf::Callers;
+use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::signal::Held;
 
@@ -65,7 +66,8 @@ pub(super) struct Plan {
 pub(super) struct Recorders {
     pub(super) session: Option<Session>,
     /// Where the kernel has no events, instead of a session.
-    pub(super) stops: Option<Stops>,
+    stops: Option<Stopping>,
+    stopped: Option<Recorded>,
     pub(super) inside: Option<Inside>,
 }
 
@@ -73,7 +75,6 @@ impl Recorders {
     /// How long to wait until the next round.
     pub(super) fn interval(&self) -> Duration {
         let session = self.session.as_ref().map_or(watch::INTERVAL, Session::interval);
-        let session = session.min(self.stops.as_ref().map_or(watch::INTERVAL, Stops::interval));
         if self.inside.is_some() { session.min(RING_LOOK) } else { session }
     }
 
@@ -82,12 +83,54 @@ impl Recorders {
         if let Some(session) = &mut self.session {
             session.round();
         }
-        if let Some(stops) = &mut self.stops {
-            stops.round();
-        }
         if let Some(inside) = &mut self.inside {
             inside.round();
         }
+    }
+
+    /// Ends the sampling; what was sampled so far stays.
+    pub(super) fn stop(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.stop();
+        }
+        self.stopped = self.stops.take().and_then(Stopping::end);
+    }
+}
+
+/// Stops threads of the program from a thread of its own: whatever happens, they go on when that ends. The kernel lets go
+/// what a thread has attached to.
+struct Stopping {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Option<Recorded>>,
+}
+
+impl Stopping {
+    fn begin(wanted: Wanted) -> std::io::Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
+            let _ = priority::set_nice(Who::Thread, AHEAD);
+            let (begun, mut stops) = match Stops::begin(wanted) {
+                Ok(stops) => (Ok(()), Some(stops)),
+                Err(error) => (Err(error), None),
+            };
+            let _ = tell.send(begun);
+            while let Some(stops) = stops.as_mut().filter(|_| !over.load(Ordering::Acquire)) {
+                stops.round();
+                std::thread::park_timeout(stops.interval());
+            }
+            stops.map(Stops::finish)
+        });
+        told.recv().map_err(std::io::Error::other)??;
+        Ok(Self { is_over, thread })
+    }
+
+    fn end(self) -> Option<Recorded> {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().ok().flatten()
     }
 }
 
@@ -178,7 +221,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     let seen = looks.end();
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let outside = recorders.session.map(Session::finish).or(recorders.stops.map(Stops::finish));
+    let outside = recorders.session.map(Session::finish).or(recorders.stopped);
     let inside = recorders.inside.map(Inside::finish);
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
@@ -283,11 +326,11 @@ fn stops(
     target: &Target,
     run: Option<String>,
     notes: &mut Vec<String>,
-) -> std::io::Result<Option<Stops>> {
+) -> std::io::Result<Option<Stopping>> {
     let is_child = matches!(target.whom(), Whom::Starting(_));
     let frequency = wish.frequency.min(FREQUENCY_MAX);
     let wanted = Wanted { root: target.pid(), with_children: wish.children, is_child, frequency, run };
-    match Stops::begin(wanted) {
+    match Stopping::begin(wanted) {
         Ok(stops) => {
             if frequency < wish.frequency {
                 notes.push(format!("{frequency} looks a second, not {}: each stops the program", wish.frequency));
@@ -350,7 +393,12 @@ fn install(
         return None;
     }
     if let Some(obstacle) = obstacle(context, words) {
-        notes.push(format!("{}: {obstacle}", words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default()));
+        let name = words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default();
+        let note = format!("{name}: {obstacle}");
+        // It is asked for memory and for time.
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
         // Threads of Go are not the C library's: a timer in each would be in none.
         if obstacle.is_total() || (tick.is_some() && obstacle == elf::Obstacle::Go) {
             return None;
