@@ -52,8 +52,10 @@
 //! 14. what a saved look may be: `command::doctor::saved`
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
 //! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
+//!     below its last rung: `profile::stops` (ptrace), then `profile::watch` alone; `command::profile::record` goes down
 //! 17. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
 //! 18. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
+//! 19. which task of an apm run a sampled process belongs to: `sys::process::task_of`, `profile::process`
 //!
 //! # Invariants, mostly absences
 //!
@@ -70,7 +72,8 @@
 //! point at the text, which serde's data model has forgotten by then; `ui` asks `sys` for the width of the terminal;
 //! `engine::admit` takes a `probe` reading as a value. The state of a run lies behind a lock, not behind a channel to a
 //! loop of its own: `cargo bench -- spawn` measured 1.5 times the wall time of the physical limit with the loop, 1.1
-//! without (`engine::dispatch` says why).
+//! without (`engine::dispatch` says why). `pprof` writes no files
+//! here: only `profile::itself` uses it, for samples of apm's own threads; `report::profile` has a writer of its own.
 
 pub mod cli;
 mod command;

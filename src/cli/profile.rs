@@ -50,6 +50,14 @@ pub enum Profile {
     ///
     /// Example: apm profile all -- cargo build
     All(All),
+    /// Sample apm's own CPU time while it does what the words say
+    ///
+    /// By a timer within apm (the pprof crate): no privileges and nothing of the kernel is needed. The tasks that it starts
+    /// are not in it: `apm profile cpu -- apm run ...` shows them, by task.
+    ///
+    /// Example: apm profile self -- run each -j 8 -- true {} ::: $(seq 5000)
+    #[command(name = "self")]
+    Itself(Itself),
 }
 
 /// What every recording has.
@@ -59,11 +67,18 @@ pub struct Recording {
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
     /// Look at this process and what it has started, until it ends or Ctrl-C
-    #[arg(short, long, value_name = "PID", conflicts_with = "command", required_unless_present = "command")]
+    #[arg(short, long, value_name = "PID", conflicts_with = "command", required_unless_present_any = ["command", "run"])]
     pub pid: Option<u32>,
+    /// Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["command", "pid"])]
+    pub run: Option<String>,
     /// Not the processes that it starts
     #[arg(long)]
     pub no_children: bool,
+    /// Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment:
+    /// they write /tmp/perf-PID.map, which stays there
+    #[arg(long, conflicts_with_all = ["pid", "run"])]
+    pub jit: bool,
     /// The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -137,6 +152,23 @@ pub struct All {
     /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
+}
+
+/// Sample apm's own CPU time
+#[derive(Args, Debug)]
+pub struct Itself {
+    /// Samples a second of CPU time, up to 250: the timer runs by the kernel's tick
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = 99)]
+    pub frequency: u64,
+    /// The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Functions in the table on the terminal
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub top: usize,
+    /// What apm is to do, as after the word `apm`
+    #[arg(last = true, value_name = "WORDS", required = true)]
+    pub words: Vec<OsString>,
 }
 
 /// A form of a profile

@@ -145,6 +145,16 @@ impl State {
         OpenOptions::new().read(true).write(true).open(marker).is_ok_and(|file| matches!(try_lock(&file), Ok(false)))
     }
 
+    /// Runs whose apm lives, newest first, with the number of its process.
+    pub(crate) fn living(&self) -> io::Result<Vec<(RunId, u32)>> {
+        let living = |id: RunId| {
+            let signed = std::fs::read_to_string(self.root.join("active").join(id.as_str())).ok()?;
+            let pid = signed.split_ascii_whitespace().next()?.parse().ok()?;
+            self.is_alive(&id).then_some((id, pid))
+        };
+        Ok(self.list()?.into_iter().filter_map(living).collect())
+    }
+
     /// Runs whose apm ended without an end: what they left has to be looked for. Each is held while it is looked at, so
     /// that nobody goes on with it meanwhile, and is a crashed one again unless it is closed.
     pub(crate) fn crashed(&self) -> impl Iterator<Item = RunFolder> {
@@ -302,6 +312,8 @@ mod tests {
         assert_ne!(first_id, second_id);
         assert!(state.is_alive(&first_id));
         assert!(state.take_over(&first_id).expect("readable").is_none());
+        let living: Vec<_> = state.living().expect("listed").into_iter().map(|(_, pid)| pid).collect();
+        assert_eq!(living, [std::process::id(); 2]);
         let crashed = || state.crashed().map(|run| run.id.clone()).collect::<Vec<_>>();
         assert_eq!(crashed(), []);
         drop(first);

@@ -3,17 +3,20 @@
 //!
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together. `track` is a value over time.
+//! `stops` samples without the kernel's events, `itself` is apm's own time, by another crate.
 
 pub(crate) mod connections;
 pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod inside;
+pub(crate) mod itself;
 pub(crate) mod modules;
 pub(crate) mod outcome;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod session;
 pub(crate) mod stacks;
+pub(crate) mod stops;
 pub(crate) mod symbol;
 pub(crate) mod track;
 pub(crate) mod unwind;

@@ -19,6 +19,8 @@ const NAMELESS_MIN: f64 = 0.005;
 const KERNEL_MIN: f64 = 0.01;
 /// Share of truncated stacks from which on it is said what helps.
 const TRUNCATED_MANY: f64 = 0.05;
+/// Share of samples in made code without names from which on it is said what brings them.
+const MADE_MANY: f64 = 0.05;
 /// Share of CPU time without samples from which on it is said.
 const UNSEEN_MANY: f64 = 0.15;
 /// CPU time from which on that share means something.
@@ -33,6 +35,8 @@ pub(crate) struct About {
     /// CPU time of the program and what it waited for, where apm has waited for it.
     pub(crate) cpu: Option<Duration>,
     pub(crate) rate_asked: u64,
+    /// Runtimes were not asked for names of the code that they make, and could have been.
+    pub(crate) may_ask_for_names: bool,
 }
 
 /// Makes the profile.
@@ -119,7 +123,8 @@ fn kernel_share(recorded: &Recorded) -> f64 {
 
 fn thread(thread: &crate::profile::process::Thread) -> Thread {
     let (process, name) = (thread.process.clone(), thread.name.clone());
-    Thread { pid: thread.pid, tid: thread.tid, process, name, task: None }
+    let task = thread.task.as_deref().map(str::to_owned);
+    Thread { pid: thread.pid, tid: thread.tid, process, name, task }
 }
 
 /// Nanoseconds of a unit of weight. Cycles are no time: the kernel keeps the rate of samples, so each stands for its
@@ -201,11 +206,13 @@ impl Places<'_> {
 fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     let stacks = &recorded.stacks;
     let mut under: Vec<u64> = vec![0; stacks.nodes.len()];
-    let mut unknown = 0;
+    let (mut unknown, mut made) = (0, 0);
     for ((node, _), value) in &stacks.values {
         if let (Some(under), Some(node)) = (under.get_mut(*node as usize), stacks.nodes.get(*node as usize)) {
             *under += value.samples;
             let is_hidden_kernel = names.kernel_is_hidden && matches!(node.code, Code::Kernel(_));
+            let is_made = matches!(node.code, Code::Made { .. });
+            made += if is_made && !names.of.contains_key(&node.code) { value.samples } else { 0 };
             unknown += if names.of.contains_key(&node.code) || is_hidden_kernel { 0 } else { value.samples };
         }
     }
@@ -234,6 +241,7 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     if many {
         notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
     }
+    notes.extend(nameless_made(made, recorded.samples, about.may_ask_for_names));
     let (seconds, unseen) = time(recorded, about);
     notes.extend(unseen);
     Quality {
@@ -249,6 +257,19 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         nameless: nameless(without, recorded),
         notes,
     }
+}
+
+/// What to do about code without names that was made at run time, if there is much of it.
+fn nameless_made(made: u64, samples: u64, may_ask: bool) -> Option<String> {
+    let share = made as f64 / (samples as f64).max(1.0);
+    (share > MADE_MANY).then(|| {
+        let way = if may_ask {
+            "`--jit` asks Node, Java (17 or later) and Python (3.12 or later) for names"
+        } else {
+            "its runtime has written none (/tmp/perf-PID.map)"
+        };
+        format!("{:.0} % of the samples are in code made at run time, without names: {way}", share * 100.0)
+    })
 }
 
 /// Seconds of CPU time that were sampled; and what is in no sample, if that is much.
@@ -287,4 +308,18 @@ fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameles
     let hints = missing::hints(&paths);
     let each = |((module, samples), hint)| Nameless { module: path(module).display().to_string(), samples, hint };
     without.into_iter().zip(hints).map(each).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nameless_made;
+
+    #[test]
+    fn what_brings_names_is_said_where_many_are_missing() {
+        assert_eq!(nameless_made(4, 100, true), None);
+        assert_eq!(nameless_made(0, 0, true), None);
+        let said = |may_ask| nameless_made(50, 100, may_ask).expect("a note");
+        assert!(said(true).starts_with("50 % of") && said(true).contains("`--jit`"));
+        assert!(!said(false).contains("--jit"));
+    }
 }

@@ -12,6 +12,8 @@ const ENDED_MAX: usize = 1024;
 const MAPPINGS_MAX: usize = 16_384;
 /// Threads in the result; those beyond share one.
 const THREADS_MAX: usize = 16_384;
+/// Name of the program whose tasks are told apart.
+const APM: &[u8] = b"apm";
 /// Bytes of a name that are kept; the kernel gives 15.
 const NAME_MAX: usize = 64;
 
@@ -42,6 +44,11 @@ pub(crate) struct Process {
     pub(crate) program: u32,
     /// Whether it runs a Python, whose made code has no frame pointers.
     pub(crate) is_python: bool,
+    /// The task of an apm run that it belongs to.
+    task: Option<Arc<str>>,
+    is_apm: bool,
+    /// An apm has started it, or what has started it.
+    is_under_apm: bool,
     has_ended: bool,
     /// What it has mapped was read from /proc.
     is_read: bool,
@@ -54,6 +61,7 @@ pub(crate) struct Thread {
     pub(crate) tid: u32,
     pub(crate) process: String,
     pub(crate) name: String,
+    pub(crate) task: Option<Arc<str>>,
 }
 
 /// All of them.
@@ -63,6 +71,7 @@ pub(crate) struct Processes {
     ended: VecDeque<u32>,
     names: HashMap<u32, String>,
     programs: u32,
+    has_apm: bool,
     pub(crate) threads: Vec<Thread>,
     numbers: HashMap<u32, u32>,
 }
@@ -77,6 +86,11 @@ impl Process {
     /// Whether nothing is known of it although it runs code, for the first time: the records of its start are lost.
     pub(crate) fn is_blank(&mut self) -> bool {
         self.areas.is_empty() && !std::mem::replace(&mut self.is_read, true)
+    }
+
+    /// Whether it may be of a task, which has to be asked for: it was not, or with no answer before its exec.
+    pub(crate) fn wants_task(&self) -> bool {
+        self.is_under_apm && self.task.is_none()
     }
 
     fn map(&mut self, new: Area) {
@@ -136,7 +150,8 @@ impl Processes {
             let mut child = self.get(parent).clone();
             self.programs += 1;
             child.program = self.programs;
-            (child.has_ended, child.is_read) = (false, false);
+            child.is_under_apm |= child.is_apm;
+            (child.is_apm, child.has_ended, child.is_read) = (false, false, false);
             self.live.insert(pid, child);
             self.ended.retain(|ended| *ended != pid);
         }
@@ -147,19 +162,55 @@ impl Processes {
         }
     }
 
+    /// A process belongs to this task, as all do that it starts from now on.
+    pub(crate) fn set_task(&mut self, pid: u32, task: &str) {
+        self.get(pid).task = Some(task.into());
+        let (numbers, threads) = (&self.numbers, &mut self.threads);
+        for number in numbers.values() {
+            if let Some(thread) = threads.get_mut(*number as usize).filter(|thread| thread.pid == pid) {
+                thread.task = Some(task.into());
+            }
+        }
+    }
+
+    /// This process is an apm, whatever its name.
+    pub(crate) fn follow_tasks(&mut self, apm: u32) {
+        self.get(apm).is_apm = true;
+        self.has_apm = true;
+    }
+
+    /// A process was there before the first record, and so was the one that has started it.
+    pub(crate) fn descend(&mut self, parent: u32, pid: u32) {
+        let Some(parent) = self.live.get(&parent) else { return };
+        let (task, is_under_apm) = (parent.task.clone(), parent.is_apm || parent.is_under_apm);
+        let process = self.get(pid);
+        process.is_under_apm |= is_under_apm;
+        process.task = process.task.take().or(task);
+    }
+
+    /// Whether an apm is among them, whose tasks are told apart.
+    pub(crate) fn have_apm(&self) -> bool {
+        self.has_apm
+    }
+
     /// A thread got a name; by an exec it is another program too.
     pub(crate) fn name(&mut self, pid: u32, tid: u32, name: &[u8], by_exec: bool) {
+        let is_apm = pid == tid && name == APM;
         let name = String::from_utf8_lossy(&name[..name.len().min(NAME_MAX)]).into_owned();
         if by_exec {
             self.programs += 1;
             let program = self.programs;
-            self.live.insert(pid, Process { program, ..Process::default() });
+            let before = self.live.remove(&pid).unwrap_or_default();
+            let (task, is_under_apm) = (before.task, before.is_under_apm);
+            self.live.insert(pid, Process { program, task, is_under_apm, ..Process::default() });
             self.ended.retain(|ended| *ended != pid);
             // What was sampled before belongs to the program before.
             self.numbers.remove(&tid);
         }
         if pid == tid {
             self.get(pid).name.clone_from(&name);
+            self.get(pid).is_apm |= is_apm;
+            self.has_apm |= is_apm;
             for number in self.numbers.values() {
                 if let Some(thread) = self.threads.get_mut(*number as usize).filter(|thread| thread.pid == pid) {
                     thread.process.clone_from(&name);
@@ -200,10 +251,11 @@ impl Processes {
         if self.threads.len() >= THREADS_MAX {
             return None;
         }
-        let process = self.get(pid).name.clone();
+        let Process { name: process, task, .. } = self.get(pid);
+        let (process, task) = (process.clone(), task.clone());
         let name = self.names.get(&tid).cloned().unwrap_or_else(|| process.clone());
         let number = self.threads.len() as u32;
-        self.threads.push(Thread { pid, tid, process, name });
+        self.threads.push(Thread { pid, tid, process, name, task });
         self.numbers.insert(tid, number);
         Some(number)
     }
@@ -254,6 +306,31 @@ mod tests {
         let after = processes.thread(11, 11).expect("a number");
         let names = [before, after].map(|number| processes.threads[number as usize].process.clone());
         assert_eq!(names, ["sh", "ls"]);
+    }
+
+    #[test]
+    fn what_a_task_of_apm_starts_belongs_to_it() {
+        let mut processes = Processes::default();
+        processes.name(10, 10, b"apm", true);
+        processes.fork(10, 11, 11);
+        processes.name(11, 11, b"sh", true);
+        assert!(processes.get(11).wants_task() && processes.have_apm());
+        let early = processes.thread(11, 11).expect("a number");
+        processes.set_task(11, "test");
+        processes.fork(11, 12, 12);
+        processes.name(12, 12, b"cc1", true);
+        assert!(!processes.get(12).wants_task());
+        let late = processes.thread(12, 12).expect("a number");
+        let own = processes.thread(10, 10).expect("a number");
+        let tasks = [early, late, own].map(|number| processes.threads[number as usize].task.as_deref());
+        assert_eq!(tasks, [Some("test"), Some("test"), None]);
+        assert!(!processes.get(10).wants_task(), "it may itself be a task of another");
+        processes.name(20, 20, b"sh", true);
+        assert!(!processes.get(20).wants_task(), "no apm has started it");
+        processes.descend(10, 20);
+        assert!(processes.get(20).wants_task());
+        processes.descend(12, 21);
+        assert!(!processes.get(21).wants_task(), "it is known");
     }
 
     #[test]

@@ -14,13 +14,15 @@ use crate::profile::stacks::{Code, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
 use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{self, Copied, Unwinder, Walked};
-use crate::sys::limits;
 use crate::sys::perf::{self, Callers};
+use crate::sys::{limits, process};
 
 /// Longest time between two looks at the rings.
 const ROUND_MAX: Duration = Duration::from_millis(50);
 /// Shortest one, where the rings are small and the samples large.
 const ROUND_MIN: Duration = Duration::from_millis(2);
+/// Longest one while an apm runs tasks: which one a process belongs to can be asked only while it lives.
+const ROUND_OF_TASKS: Duration = Duration::from_millis(5);
 /// Bytes that a fault brings at least; a huge page counts as one of these.
 const PAGE: u64 = 4096;
 /// Between two looks at the memory of the processes, and most of them that are looked at: one takes about 10 us.
@@ -34,6 +36,8 @@ type Forms = HashMap<u64, Form>;
 /// A recording that goes on.
 pub(crate) struct Session {
     recording: Recording,
+    /// The apm run whose tasks are told apart; any where absent.
+    run: Option<String>,
     processes: Processes,
     modules: Modules,
     unwinder: Unwinder,
@@ -100,6 +104,7 @@ impl Session {
     pub(crate) fn new(recording: Recording) -> Self {
         Self {
             recording,
+            run: None,
             processes: Processes::default(),
             modules: Modules::default(),
             unwinder: Unwinder::new(),
@@ -118,6 +123,13 @@ impl Session {
         }
     }
 
+    /// Tells tasks of this run apart, also where the name of its apm is another.
+    pub(crate) fn of_run(mut self, run: String, apm: u32) -> Self {
+        self.processes.follow_tasks(apm);
+        self.run = Some(run);
+        self
+    }
+
     /// Enables the events of processes that run already, and reads what these have mapped so far. In this order: what
     /// comes between is seen twice, not never.
     pub(crate) fn attach(&mut self, pids: &[u32]) -> std::io::Result<()> {
@@ -129,6 +141,11 @@ impl Session {
                 self.processes.name(task.pid, task.tid, &task.name, false);
             }
             read_mappings(&mut self.processes, &mut self.modules, *pid);
+            // Parents come first.
+            if let Some(parent) = existing::parent_of(*pid) {
+                self.processes.descend(parent, *pid);
+            }
+            ask_for_task(&mut self.processes, *pid, self.run.as_deref());
         }
         Ok(())
     }
@@ -143,7 +160,7 @@ impl Session {
         let sample = stack.max().unwrap_or(0) + 1024;
         let per_second = sample.saturating_mul(self.recording.frequency).max(1);
         let half = Duration::from_secs_f64(self.recording.ring_min as f64 / 2.0 / per_second as f64);
-        half.clamp(ROUND_MIN, ROUND_MAX)
+        half.clamp(ROUND_MIN, if self.processes.have_apm() { ROUND_OF_TASKS } else { ROUND_MAX })
     }
 
     /// Takes what has come.
@@ -160,7 +177,8 @@ impl Session {
     }
 
     fn take(&mut self, is_last: bool) {
-        let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, .. } = self;
+        let Self { recording, processes, modules, unwinder, stacks, maps, truncated, samples, codes, run, .. } = self;
+        let run = run.as_deref();
         let (origin, cpu) = (&mut self.origin, &mut self.cpu);
         let (away, newest, leaving) = (&mut self.away, &mut self.newest, &recording.leaving);
         let seconds = 1.0 / recording.frequency.max(1) as f64;
@@ -197,7 +215,12 @@ impl Session {
                     let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
                     map(processes, modules, &file, offset);
                 }
-                Record::Named { pid, tid, name, by_exec, .. } => processes.name(pid, tid, name, by_exec),
+                Record::Named { pid, tid, name, by_exec, .. } => {
+                    processes.name(pid, tid, name, by_exec);
+                    if by_exec {
+                        ask_for_task(processes, pid, run);
+                    }
+                }
                 Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
                 Record::Exited { pid, tid, .. } => {
                     away.remove(&tid);
@@ -273,6 +296,15 @@ impl Session {
 fn map(processes: &mut Processes, modules: &mut Modules, file: &modules::Mapping<'_>, offset: u64) {
     let what = modules.find(file).map_or(What::Memory, |module| What::File(module, offset));
     processes.map(file.pid, Area { start: file.start, end: file.end, what }, file.path);
+}
+
+/// Asks a process that an apm has started for its task.
+fn ask_for_task(processes: &mut Processes, pid: u32, run: Option<&str>) {
+    if processes.get(pid).wants_task()
+        && let Some(task) = process::task_of(pid, run)
+    {
+        processes.set_task(pid, &task);
+    }
 }
 
 /// Reads what a process has mapped.

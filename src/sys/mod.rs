@@ -10,6 +10,7 @@ pub(crate) mod perf;
 pub(crate) mod pressure;
 pub(crate) mod priority;
 pub(crate) mod process;
+pub(crate) mod ptrace;
 pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod spawn;

@@ -23,6 +23,8 @@ const ROUNDS_MAX: u32 = 50;
 
 /// The variable with the marks.
 pub(crate) const MARKS: &str = "APM_ATTEMPT";
+/// The variable with the name of the task, which may contain anything.
+const TASK: &str = "APM_TASK";
 /// Stands between them.
 pub(crate) const MARKS_SEPARATOR: char = ':';
 
@@ -96,6 +98,26 @@ fn has_mark(environment: &[u8], mark: &str) -> bool {
         Some(value.split(|byte| char::from(*byte) == MARKS_SEPARATOR).any(is_it))
     };
     environment.split(|byte| *byte == 0).find_map(marks).unwrap_or(false)
+}
+
+/// The task that a process belongs to, of this run or of any; nothing for processes of other users.
+pub(crate) fn task_of(pid: u32, run: Option<&str>) -> Option<String> {
+    task_in(&fs::read(format!("/proc/{pid}/environ")).ok()?, run)
+}
+
+fn task_in(environment: &[u8], run: Option<&str>) -> Option<String> {
+    let value = |name: &str| {
+        let of = |entry: &'_ [u8]| -> Option<Vec<u8>> {
+            Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec())
+        };
+        environment.split(|byte| *byte == 0).find_map(of)
+    };
+    let marks = value(MARKS)?;
+    // The name is that of the innermost run, whose mark is the last.
+    let last = marks.rsplit(|byte| char::from(*byte) == MARKS_SEPARATOR).next()?;
+    let is_it = |run: &str| last.strip_prefix(run.as_bytes()).is_some_and(|rest| rest.starts_with(b"."));
+    let task = value(TASK).filter(|task| !task.is_empty())?;
+    run.is_none_or(is_it).then(|| String::from_utf8_lossy(&task).into_owned())
 }
 
 /// Every process of this machine that `wanted` picks by number.
@@ -187,9 +209,24 @@ pub(crate) fn uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The user that a process acts as.
+pub(crate) fn owner(pid: u32) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::has_mark;
+    use super::{has_mark, task_in};
+
+    #[test]
+    fn a_task_is_that_of_the_innermost_run() {
+        let environment = b"APM_TASKS=x\0APM_TASK=a:b.c\0APM_ATTEMPT=run-a.1.2:run-b.10.1\0";
+        for (run, task) in [(None, Some("a:b.c")), (Some("run-b"), Some("a:b.c")), (Some("run-a"), None), (Some("run"), None)] {
+            assert_eq!(task_in(environment, run).as_deref(), task, "{run:?}");
+        }
+        assert_eq!((task_in(b"APM_TASK=a\0", None), task_in(b"APM_ATTEMPT=r.1.1\0", None)), (None, None));
+    }
 
     #[test]
     fn a_mark_is_one_of_several_and_whole() {

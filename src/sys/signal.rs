@@ -52,6 +52,33 @@ pub(crate) fn die_by(signal: i32) {
     }
 }
 
+/// Begins what handles SIGPROF, and has its handler run once, in this thread, before anything else makes it run. Other
+/// threads must not be there yet: they would take the signal first.
+#[inline(never)]
+pub(crate) fn with_first_tick<T>(begin: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let mut set = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the set is made before it is used; `before` is written by the call that says so.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPROF);
+        let code = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+        if code != 0 {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+    }
+    let begun = begin();
+    // SAFETY: `before` was written above. Without a handler the signal would end the process: it is sent only if there
+    // is one, and is delivered before the second call returns.
+    unsafe {
+        if begun.is_ok() {
+            libc::raise(libc::SIGPROF);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+    }
+    begun
+}
+
 /// A signal that came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived {

@@ -283,3 +283,235 @@ fn wrong_words_start_nothing() {
         assert!(ran.fails(2).contains("Exec format error"));
     }
 }
+
+/// Runs a program under a filter that answers EPERM to these system calls.
+const REFUSING: &str = r#"
+import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0)]
+for number in sys.argv[1].split(","):
+    code += [(0x15, 0, 1, int(number)), (0x06, 0, 0, 0x00050001)]
+code += [(0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+head = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code), ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, head) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+const PERF_EVENT_OPEN: &str = "298";
+const PTRACE: &str = "101";
+
+/// apm where the kernel refuses these calls; nothing where that cannot be arranged.
+fn refused<'a>(sandbox: &Sandbox, calls: &[&str], words: impl IntoIterator<Item = &'a str>) -> Option<Ran> {
+    if !cfg!(target_arch = "x86_64") {
+        skip("numbers of system calls are those of x86-64");
+        return None;
+    }
+    if !has_program("python3") {
+        return None;
+    }
+    sandbox.file("refusing.py", REFUSING);
+    let calls = calls.join(",");
+    let head = ["refusing.py".to_owned(), calls, env!("CARGO_BIN_EXE_apm").to_owned()];
+    let words = head.into_iter().chain(words.into_iter().map(str::to_owned));
+    Some(Ran::of(sandbox.program("python3", words)))
+}
+
+/// Compiles it without any library that could be preloaded.
+fn compiled_static(sandbox: &Sandbox, name: &str, source: &str) -> bool {
+    if !has_program("gcc") {
+        return false;
+    }
+    let file = format!("{name}.c");
+    sandbox.file(&file, source);
+    let flags = ["-O2", "-static", "-fomit-frame-pointer", "-fno-optimize-sibling-calls", "-w", "-o", name, &file];
+    assert_eq!(Ran::of(sandbox.program("gcc", flags)).code, Some(0));
+    true
+}
+
+#[test]
+fn where_events_are_refused_and_nothing_is_preloaded_threads_are_stopped() {
+    let sandbox = Sandbox::new("profileptrace");
+    if !compiled_static(&sandbox, "hot", HOT) {
+        return;
+    }
+    let words = ["profile", "cpu", "-o", "out", "--", "./hot", "800", "3"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let quality = &profile.0["quality"];
+    assert!(quality["sampler"].as_str().expect("a name").starts_with("ptrace"), "{quality}");
+    assert!(quality["refused"].to_string().contains("linked statically"), "{quality}");
+    check_shares(&profile);
+
+    let mut child = Ended(sandbox.program("./hot", ["1000000"]).stdout(Stdio::null()).spawn().expect("a program"));
+    let pid = child.0.id().to_string();
+    let words = ["profile", "cpu", "--pid", &pid, "--duration", "3s", "-o", "joined"];
+    let ran = refused(&sandbox, &[PERF_EVENT_OPEN], words).expect("as before");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its state");
+    assert!(status.contains("TracerPid:\t0") && !status.contains("State:\tt"), "{status}");
+    let profile = Profile::read(&sandbox, "joined");
+    assert!(profile.samples("main") > 0 && profile.samples("a") > profile.samples("deep"), "{:?}", profile.stacks());
+}
+
+/// Signals, and children whose exit codes count.
+const FORKS: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+volatile unsigned long sink; volatile int ticks;
+static void tick(int signal) { ticks++; }
+int main(void) {
+    int bad = 0;
+    struct itimerval timer = { {0, 1000}, {0, 1000} };
+    signal(SIGALRM, tick);
+    setitimer(ITIMER_REAL, &timer, 0);
+    for (int i = 0; i < 60; i++) {
+        int status;
+        pid_t pid = fork();
+        if (pid == 0) { for (unsigned long n = 0; n < 3000000; n++) sink += n; _exit(i % 7); }
+        while (waitpid(pid, &status, 0) < 0);
+        bad += !WIFEXITED(status) || WEXITSTATUS(status) != i % 7;
+    }
+    printf("%d wrong, %s ticks\n", bad, ticks > 50 ? "many" : "few");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_program_that_is_stopped_sees_its_signals_and_children_as_ever() {
+    let sandbox = Sandbox::new("profileforks");
+    if !compiled_static(&sandbox, "forks", FORKS) {
+        return;
+    }
+    let words = ["profile", "cpu", "-q", "-o", "out", "--", "./forks"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "0 wrong, many ticks\n", ""));
+}
+
+#[test]
+fn where_everything_is_refused_there_are_counters_and_it_is_said() {
+    let sandbox = Sandbox::new("profilecounters");
+    if !compiled_static(&sandbox, "hot", HOT) {
+        return;
+    }
+    for what in ["cpu", "mem"] {
+        let words = ["profile", what, "-o", "out", "--", "./hot", "200", "3"];
+        let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN, PTRACE], words) else { return };
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        assert!(ran.stderr.contains("data  counters only"), "{}", ran.stderr);
+        let profile = Profile::read(&sandbox, "out");
+        assert_eq!(
+            (&profile.0["quality"]["sampler"], profile.0["rows"].as_array().map(Vec::len)),
+            (&"counters only".into(), Some(0))
+        );
+        assert_eq!(profile.0["tables"]["lists"][0]["name"], "processes");
+        assert!(!profile.0["tables"]["timelines"].as_array().expect("curves").is_empty());
+    }
+}
+
+#[test]
+fn apm_profiles_itself() {
+    let sandbox = Sandbox::new("profileself");
+    let values: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+    let words =
+        ["profile", "self", "-F", "250", "-o", "out", "--", "run", "each", "-j", "4", "--", "echo", "{}", ":::"];
+    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 400), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let stacks = profile.stacks();
+    assert!(stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("apm::"))), "{stacks:?}");
+    assert!(!stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("with_first_tick"))), "{stacks:?}");
+    assert!(sandbox.has("out/cpu.svg") && sandbox.has("out/profile.pb.gz"));
+
+    // A child starts with SIGPROF as it always is.
+    let script = "grep -E 'SigIgn|SigBlk' /proc/self/status | cut -f2 | tr '\\n' ' '";
+    let said =
+        sandbox.apm(["profile", "self", "-q", "-o", "two", "--", "run", "each", "--", "sh", "-c", script, ":::", "x"]);
+    for mask in said.good().split_ascii_whitespace() {
+        let mask = u64::from_str_radix(mask, 16).expect("a mask");
+        assert_eq!(mask & 1 << 26, 0, "SIGPROF: {mask:x}");
+    }
+
+    let ran = sandbox.apm(["profile", "self", "-o", "three", "--", "apm", "run", "each", "--", "false", ":::", "1"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let said = sandbox.apm(["profile", "self", "-o", "four", "--", "run", "--no-such-word"]).fails(2);
+    assert!(said.contains("--no-such-word") && !sandbox.has("four"), "{said}");
+    let said = sandbox.apm(["profile", "self", "-F", "999", "--", "run", "list"]).fails(2);
+    assert!(said.contains("--frequency 999 is no rate of this timer"), "{said}");
+}
+
+/// First words of folded stacks.
+fn roots(sandbox: &Sandbox, file: &str) -> Vec<String> {
+    let text = sandbox.read(file);
+    let mut roots: Vec<String> = text.lines().filter_map(|line| Some(line.split_once(';')?.0.to_owned())).collect();
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
+#[test]
+fn tasks_of_a_run_stand_apart() {
+    let sandbox = Sandbox::new("profiletasks");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    // One of them in a child of its own.
+    let script = "./hot $1; true";
+    let run = ["run", "each", "-j", "2", "--", "sh", "-c", script, "sh", "{}", ":::"];
+    let words = ["profile", "cpu", "-o", "out", "--", apm].into_iter().chain(run).chain(["200", "201"]);
+    let ran = sandbox.apm(words);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let found = roots(&sandbox, "out/cpu.folded");
+    assert!(found.starts_with(&["1: 200".to_owned(), "2: 201".to_owned()]), "{found:?}");
+    assert!(found.iter().skip(2).all(|root| root.starts_with("apm (")), "{found:?}");
+    assert!(sandbox.read("out/cpu.svg").contains("1: 200"));
+
+    let said = sandbox.apm(["profile", "cpu", "--run"]).fails(2);
+    assert!(said.contains("no apm run goes on"), "{said}");
+    let mut child =
+        Ended(sandbox.command(run.into_iter().chain(["1000000"])).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the task runs", || {
+        std::fs::read_dir(sandbox.state().join("active")).is_ok_and(|mut all| all.next().is_some())
+    });
+    let ran = sandbox.apm(["profile", "cpu", "--run", "-F", "499", "--duration", "2s", "-o", "joined"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("run 2"), "{}", ran.stderr);
+    assert!(roots(&sandbox, "joined/cpu.folded").contains(&"1: 1000000".to_owned()));
+    assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
+    signal(child.0.id(), "INT");
+    child.0.wait().expect("its end");
+}
+
+#[test]
+fn runtimes_name_their_code_where_they_are_asked_to() {
+    let sandbox = Sandbox::new("profilejit");
+    if !has_program("node") {
+        return;
+    }
+    let script = "function looper(n) { let x = 1; for (let i = 0; i < n; i++) { x = (x * 31 + i) | 0; } return x; }\n\
+                  const end = Date.now() + 1000; while (Date.now() < end) { looper(500000); }\n";
+    sandbox.file("hot.js", script);
+    let ran = sandbox.apm(["profile", "cpu", "-o", "without", "--", "node", "hot.js"]);
+    if is_refused(&ran) {
+        return;
+    }
+    assert!(ran.stderr.contains("made at run time, without names: `--jit`"), "{}", ran.stderr);
+    let ran = sandbox.apm(["profile", "cpu", "--jit", "-o", "with", "--", "node", "hot.js"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("without names: `--jit`"), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "with");
+    let named = |(names, ..): &(Vec<String>, String, u64)| names.iter().any(|name| name.contains("looper"));
+    let found: u64 = profile.stacks().iter().filter(|stack| named(stack)).map(|(.., count)| count).sum();
+    assert!(found * 2 > profile.quality("samples"), "{found} samples in it");
+    for pid in profile.0["threads"].as_array().expect("threads").iter().filter_map(|thread| thread["pid"].as_u64()) {
+        let _ = std::fs::remove_file(format!("/tmp/perf-{pid}.map"));
+    }
+}

@@ -1,6 +1,7 @@
 //! `apm profile`: records, names what was recorded, and writes it. A command that is profiled has apm's terminal and its
 //! streams, and its exit code or signal becomes apm's.
 
+mod itself;
 mod record;
 mod show;
 mod target;
@@ -61,6 +62,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             let plan = Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], ..Plan::default() };
             record::main(context, &words.recording, &plan)
         }
+        Profile::Itself(words) => itself::main(context, words),
         Profile::All(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
             let heap = Some(HEAP_MEAN);
@@ -69,15 +71,19 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
     }
 }
 
-/// Processes stand apart where there is more than one.
+/// Tasks of an apm run stand apart, and processes where there is more than one.
 fn roots(profile: &model::profile::Profile) -> Roots {
-    let mut pids = profile.rows.iter().filter_map(|row| Some(profile.threads.get(row.thread? as usize)?.pid));
+    let threads = profile.rows.iter().filter_map(|row| profile.threads.get(row.thread? as usize));
+    if threads.clone().any(|thread| thread.task.is_some()) {
+        return Roots::Task;
+    }
+    let mut pids = threads.map(|thread| thread.pid);
     let first = pids.next();
     if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
 fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
-    let usual = if recording.pid.is_some() { FREQUENCY_LONG } else { FREQUENCY };
+    let usual = if recording.command.is_empty() { FREQUENCY_LONG } else { FREQUENCY };
     let frequency = words.frequency.unwrap_or(usual);
     if !(1..=FREQUENCY_MAX).contains(&frequency) {
         return Err(

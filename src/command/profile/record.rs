@@ -2,28 +2,33 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 
-use super::target::{Ended, Target};
+use super::target::{AHEAD, Ended, Target};
 use super::{duration, refused, write};
 use crate::cli::profile::Recording;
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
-use crate::model::profile::{List, Profile};
+use crate::journal::folder::State;
+use crate::model::id::RunId;
+use crate::model::profile::{List, Profile, Quality};
 use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
 use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
-use crate::profile::record::preload::{Preload, Wanted};
+use crate::profile::record::preload::{self, Preload};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
+use crate::profile::stops::{FREQUENCY_MAX, Stops, Wanted};
+use crate::profile::symbol::jit;
 use crate::profile::watch::{self, Seen, Watch};
 use crate::sys::perf::Callers;
+use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::signal::Held;
 
@@ -37,6 +42,8 @@ const TICK: Duration = Duration::from_millis(10);
 const FAULT_STACK: u32 = 16 << 10;
 /// Faults that are sampled a second: each stands for those since the one before.
 const FAULT_FREQUENCY: u64 = 1999;
+/// How samples were taken where there are none.
+const COUNTERS: &str = "counters only";
 /// Longest program file that is looked at.
 const PROGRAM_MAX: u64 = 1 << 30;
 
@@ -58,6 +65,9 @@ pub(super) struct Plan {
 #[derive(Default)]
 pub(super) struct Recorders {
     pub(super) session: Option<Session>,
+    /// Where the kernel has no events, instead of a session.
+    stops: Option<Stopping>,
+    stopped: Option<Recorded>,
     pub(super) inside: Option<Inside>,
 }
 
@@ -76,6 +86,51 @@ impl Recorders {
         if let Some(inside) = &mut self.inside {
             inside.round();
         }
+    }
+
+    /// Ends the sampling; what was sampled so far stays.
+    pub(super) fn stop(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.stop();
+        }
+        self.stopped = self.stops.take().and_then(Stopping::end);
+    }
+}
+
+/// Stops threads of the program from a thread of its own: whatever happens, they go on when that ends. The kernel lets go
+/// what a thread has attached to.
+struct Stopping {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Option<Recorded>>,
+}
+
+impl Stopping {
+    fn begin(wanted: Wanted) -> std::io::Result<Self> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
+            let _ = priority::set_nice(Who::Thread, AHEAD);
+            let (begun, mut stops) = match Stops::begin(wanted) {
+                Ok(stops) => (Ok(()), Some(stops)),
+                Err(error) => (Err(error), None),
+            };
+            let _ = tell.send(begun);
+            while let Some(stops) = stops.as_mut().filter(|_| !over.load(Ordering::Acquire)) {
+                stops.round();
+                std::thread::park_timeout(stops.interval());
+            }
+            stops.map(Stops::finish)
+        });
+        told.recv().map_err(std::io::Error::other)??;
+        Ok(Self { is_over, thread })
+    }
+
+    fn end(self) -> Option<Recorded> {
+        self.is_over.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().ok().flatten()
     }
 }
 
@@ -110,50 +165,71 @@ impl Looks {
 
 pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<Exit, Failure> {
     let length = duration(words)?;
+    let run = words.run.as_deref().map(|name| living(context, name)).transpose()?;
+    // What goes on already, by its number.
+    let joined = words.pid.or(run.as_ref().map(|(_, apm)| *apm));
     let now = jiff::Timestamp::now();
     let folder = write::Folder::create(context, words.output.as_deref(), now)?;
     // From here on Ctrl-C ends the recording and not apm.
     let held = Held::with_quit();
     let mut notes = Vec::new();
     let (mut inside, wish) = decide(context, words, plan, &mut notes);
-    let mut target = match words.pid {
+    let mut target = match joined {
         Some(pid) => Target::attach(pid, !words.no_children)?,
-        None => Target::start(context, &words.command, &environment(context, inside.as_ref()))?,
+        None => Target::start(context, &words.command, &environment(context, words, inside.as_ref()))?,
     };
     let mut recorders = Recorders::default();
     match wish.map(|wish| ladder::climb(&wish, target.whom())) {
-        Some(Ok(recording)) => recorders.session = Some(Session::new(recording)),
-        // From within the program there is a timer, where the kernel has nothing.
-        Some(Err(Refusal::All { refused })) if plan.cpu.is_some() && matches!(target.whom(), Whom::Starting(_)) => {
+        Some(Ok(recording)) => {
+            let session = Session::new(recording);
+            recorders.session = Some(match &run {
+                Some((id, apm)) => session.of_run(id.as_str().to_owned(), *apm),
+                None => session,
+            });
+        }
+        Some(Err(Refusal::All { refused } | Refusal::Denied { refused })) => {
             notes.extend(refused);
-            target.abandon();
-            inside = install(context, words, plan, Some(TICK), &mut notes);
-            if inside.is_none() {
-                let failure = Failure::machine(anyhow!("nothing samples this command: {}", notes.join("; ")));
-                return Err(failure);
+            let is_starting = matches!(target.whom(), Whom::Starting(_));
+            // From within the program there is a timer, where the kernel has nothing.
+            let ticks = (plan.cpu.is_some() && is_starting)
+                .then(|| install(context, words, plan, Some(TICK), &mut notes))
+                .flatten();
+            if ticks.is_some() {
+                target.abandon();
+                inside = ticks;
+                target = Target::start(context, &words.command, &environment(context, words, inside.as_ref()))?;
+            } else if let Some(wish) = plan.cpu {
+                let run = run.as_ref().map(|(id, _)| id.as_str().to_owned());
+                recorders.stops = stops(&wish, &target, run, &mut notes).map_err(|error| {
+                    target.abandon();
+                    refused_stops(error, joined, &notes)
+                })?;
+            } else {
+                notes.push(format!("{COUNTERS}: the kernel does not tell of page faults"));
             }
-            target = Target::start(context, &words.command, &environment(context, inside.as_ref()))?;
         }
         Some(Err(refusal)) => {
             target.abandon();
-            return Err(refused(refusal, words.pid));
+            return Err(refused(refusal, joined));
         }
         None => {}
     }
     recorders.inside = inside;
-    let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, words.pid.is_none()));
+    let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, joined.is_none()));
     target.go(&mut recorders)?;
     let ended = target.record(&mut recorders, &held, length);
     let seen = looks.end();
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let (outside, inside) = (recorders.session.map(Session::finish), recorders.inside.map(Inside::finish));
+    let outside = recorders.session.map(Session::finish).or(recorders.stopped);
+    let inside = recorders.inside.map(Inside::finish);
     let about = About {
-        title: target.title(),
+        title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
         at: now.to_string(),
         // Only of a program that was recorded to its end are CPU time and samples about the same.
         cpu: status.as_ref().filter(|_| ended == Ended::Itself).map(|status| status.cpu),
         rate_asked: plan.cpu.map_or(0, |wish| wish.frequency),
+        may_ask_for_names: !words.command.is_empty() && !words.jit,
     };
     let mut profile = named(context, outside, inside, &about);
     if !plan.kept.is_empty() {
@@ -218,9 +294,66 @@ fn named(
             schema: crate::model::profile::SCHEMA.to_owned(),
             title: about.title.clone(),
             at: about.at.clone(),
+            quality: Quality { sampler: COUNTERS.to_owned(), ..Quality::default() },
             ..Profile::default()
         },
     }
+}
+
+/// The apm run that a name means, among those that go on, and the process of its apm.
+fn living(context: &Context, name: &str) -> Result<(RunId, u32), Failure> {
+    let root = context.environment.state_dir().context("find the state directory").map_err(Failure::machine)?;
+    let living = State::existing(&root).living().context("list the runs").map_err(Failure::machine)?;
+    let mut matching = living.into_iter().filter(|(id, _)| name == "last" || id.as_str().starts_with(name));
+    let none = || {
+        let what = if name == "last" { "no apm run goes on".to_owned() } else { format!("no apm run `{name}` goes on") };
+        Failure::usage(anyhow!("{what} (looked in `{}`)", root.display()))
+            .hint("`apm profile cpu -- apm run ...` records one from its start")
+    };
+    let (id, apm) = matching.next().ok_or_else(none)?;
+    match matching.next() {
+        Some((other, _)) if name != "last" => {
+            Err(Failure::usage(anyhow!("`{name}` is the start of several runs that go on: {id}, {other}")))
+        }
+        _ => Ok((id, apm)),
+    }
+}
+
+/// Stops threads to see where they are; or, where that is refused too, there are counters alone. An error: nobody may
+/// look at it.
+fn stops(
+    wish: &Wish,
+    target: &Target,
+    run: Option<String>,
+    notes: &mut Vec<String>,
+) -> std::io::Result<Option<Stopping>> {
+    let is_child = matches!(target.whom(), Whom::Starting(_));
+    let frequency = wish.frequency.min(FREQUENCY_MAX);
+    let wanted = Wanted { root: target.pid(), with_children: wish.children, is_child, frequency, run };
+    match Stopping::begin(wanted) {
+        Ok(stops) => {
+            if frequency < wish.frequency {
+                notes.push(format!("{frequency} looks a second, not {}: each stops the program", wish.frequency));
+            }
+            if wish.off_cpu {
+                notes.push("time without a CPU is not in it: that needs samples of the kernel".to_owned());
+            }
+            Ok(Some(stops))
+        }
+        Err(error) if !is_child && process::owner(target.pid()).is_some_and(|owner| owner != process::uid()) => {
+            Err(error)
+        }
+        Err(error) => {
+            notes.push(format!("ptrace: {error}"));
+            notes.push(format!("{COUNTERS}: nothing on this machine tells where in a program its time goes"));
+            Ok(None)
+        }
+    }
+}
+
+fn refused_stops(error: std::io::Error, joined: Option<u32>, notes: &[String]) -> Failure {
+    let refused_so_far = notes.iter().cloned().chain([format!("ptrace: {error}")]).collect();
+    refused(Refusal::Denied { refused: refused_so_far }, joined)
 }
 
 /// Whether the program is looked into, and what the kernel samples.
@@ -255,17 +388,29 @@ fn install(
     tick: Option<Duration>,
     notes: &mut Vec<String>,
 ) -> Option<Inside> {
-    if words.pid.is_some() {
+    if words.command.is_empty() {
         notes.push("a process that runs already cannot be looked into: no library was preloaded".to_owned());
         return None;
     }
     if let Some(obstacle) = obstacle(context, words) {
-        notes.push(format!("{}: {obstacle}", words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default()));
-        if obstacle.is_total() {
+        let name = words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default();
+        let note = format!("{name}: {obstacle}");
+        // It is asked for memory and for time.
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+        // Threads of Go are not the C library's: a timer in each would be in none.
+        if obstacle.is_total() || (tick.is_some() && obstacle == elf::Obstacle::Go) {
             return None;
         }
     }
-    let wanted = Wanted { heap_mean: plan.heap, call_mean: plan.calls, tick, ring: RING, ..Wanted::default() };
+    let wanted = preload::Wanted {
+        heap_mean: plan.heap,
+        call_mean: plan.calls,
+        tick,
+        ring: RING,
+        ..preload::Wanted::default()
+    };
     match Preload::install(&places(context), &wanted, process::uid() == 0) {
         Ok(preload) => Some(Inside::new(preload, wanted)),
         Err(error) => {
@@ -292,9 +437,12 @@ fn obstacle(context: &Context, words: &Recording) -> Option<elf::Obstacle> {
     elf::obstacle(&elf::File { bytes: &bytes, mode: meta.mode(), has_capabilities: false, is_owner })
 }
 
-/// What a program needs to load the library.
-fn environment(context: &Context, inside: Option<&Inside>) -> Vec<(&'static str, OsString)> {
-    let Some(inside) = inside else { return Vec::new() };
-    let own = context.environment.get("LD_PRELOAD");
-    inside.preload().environment(own).into()
+/// What a program needs to load the library, and to name the code that it makes.
+fn environment(context: &Context, words: &Recording, inside: Option<&Inside>) -> Vec<(&'static str, OsString)> {
+    let now = |name: &str| context.environment.get(name);
+    let mut extra = if words.jit { jit::environment(now) } else { Vec::new() };
+    if let Some(inside) = inside {
+        extra.extend(inside.preload().environment(now("LD_PRELOAD")));
+    }
+    extra
 }

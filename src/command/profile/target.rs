@@ -24,7 +24,7 @@ use crate::sys::{limits, process};
 /// Between two looks at signals while nothing is recorded.
 const LOOK: Duration = Duration::from_millis(50);
 /// Nice level while it records, where it may be had.
-const AHEAD: i32 = -15;
+pub(super) const AHEAD: i32 = -15;
 /// Looks at the threads of a process until no new one appears: those that are started meanwhile.
 const LOOKS_MAX: usize = 8;
 
@@ -207,9 +207,7 @@ impl Target {
                 break Ended::Signal;
             }
         };
-        if let Some(session) = &mut recorders.session {
-            session.stop();
-        }
+        recorders.stop();
         if let Some(level) = usual {
             // Going back down is always allowed.
             let _ = priority::set_nice(Who::Thread, level);

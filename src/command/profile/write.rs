@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::command::Context;
 use crate::command::failure::Failure;
 use crate::model::profile::Profile;
+use crate::report::profile::tree::Roots;
 use crate::report::profile::{flame, folded, html, json, pprof, speedscope, text};
 use crate::sink::file::Whole;
 
@@ -65,9 +66,11 @@ impl Folder {
         if context.ui.quiet() {
             return;
         }
+        // Where tasks are known they are what one wants to see first.
+        let roots = Some(super::roots(profile)).filter(|roots| *roots == Roots::Task).unwrap_or_default();
         // Of many kinds each has less room.
         let parts = if text::kinds(profile).len() > 2 { 3 } else { 1 };
-        let extent = text::Extent { top: top.div_ceil(parts), lines: LINES / parts, ..text::Extent::default() };
+        let extent = text::Extent { top: top.div_ceil(parts), lines: LINES / parts, roots, ..text::Extent::default() };
         let mut said = bytes(|out| text::write(profile, &extent, &context.ui.stderr_layout(), out));
         let _ = writeln!(said, "\n{}/", self.named.display());
         context.ui.say_bytes(&said);

@@ -52,6 +52,11 @@ pub(crate) fn tree(pid: u32, with_children: bool) -> Vec<u32> {
     found
 }
 
+/// What has started a process, or taken it over.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    parent(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
 fn parent(stat: &[u8]) -> Option<u32> {
     let after = stat.iter().rposition(|byte| *byte == b')')?;
     std::str::from_utf8(stat.get(after + 1..)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()

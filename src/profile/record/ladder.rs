@@ -2,7 +2,8 @@
 //! hypervisor, a container and a seccomp filter each refuse in their own way, and only the attempt knows them all. What a
 //! higher rung was refused with is told.
 //!
-//! Below the last rung there will be the preloaded timer and ptrace (issue 5): `Refusal::All` is their place.
+//! Below the last rung are the preloaded timer (`inside`), ptrace (`stops`) and counters alone (`watch`), which
+//! `command::profile` tries in this order where it gets `Refusal::All`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,6 +1,7 @@
 //! Names for the places of stacks: each place once, file by file in parallel, after the recording.
 
 pub(crate) mod elf;
+pub(crate) mod jit;
 pub(crate) mod kernel;
 pub(crate) mod missing;
 pub(crate) mod perf_map;
