@@ -3,8 +3,11 @@
 //!
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together. `track` is a value over time.
+//! `calls` makes bytes and waiting of system calls, by the files that `descriptors` knows.
 
+pub(crate) mod calls;
 pub(crate) mod connections;
+pub(crate) mod descriptors;
 pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod inside;

@@ -16,6 +16,7 @@ use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
 use crate::model::profile::{List, Profile};
+use crate::profile::calls;
 use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
 use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
@@ -58,21 +59,26 @@ pub(super) struct Plan {
 #[derive(Default)]
 pub(super) struct Recorders {
     pub(super) session: Option<Session>,
+    /// System calls of programs that cannot be looked into.
+    pub(super) calls: Option<Session>,
     pub(super) inside: Option<Inside>,
 }
 
 impl Recorders {
+    /// What takes records of the kernel.
+    pub(super) fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.session.iter_mut().chain(&mut self.calls)
+    }
+
     /// How long to wait until the next round.
-    pub(super) fn interval(&self) -> Duration {
-        let session = self.session.as_ref().map_or(watch::INTERVAL, Session::interval);
+    pub(super) fn interval(&mut self) -> Duration {
+        let session = self.sessions().map(|session| session.interval()).min().unwrap_or(watch::INTERVAL);
         if self.inside.is_some() { session.min(RING_LOOK) } else { session }
     }
 
     /// Takes what has come.
     pub(super) fn round(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.round();
-        }
+        self.sessions().for_each(Session::round);
         if let Some(inside) = &mut self.inside {
             inside.round();
         }
@@ -140,6 +146,12 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
         None => {}
     }
+    if plan.calls.is_some() && inside.is_none() {
+        match calls::open(target.whom(), !words.no_children) {
+            Ok(recording) => recorders.calls = Some(Session::new(recording)),
+            Err(refused) => notes.push(format!("calls by stack and by file: {refused}; those by process are there")),
+        }
+    }
     recorders.inside = inside;
     let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, words.pid.is_none()));
     target.go(&mut recorders)?;
@@ -147,7 +159,8 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     let seen = looks.end();
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let (outside, inside) = (recorders.session.map(Session::finish), recorders.inside.map(Inside::finish));
+    let outside = [recorders.session, recorders.calls].into_iter().flatten().map(Session::finish).collect();
+    let inside = recorders.inside.map(Inside::finish);
     let about = About {
         title: target.title(),
         at: now.to_string(),
@@ -191,7 +204,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
 /// Names what was recorded, and makes one profile of it.
 fn named(
     context: &Context,
-    outside: Option<Recorded>,
+    outside: Vec<Recorded>,
     inside: Option<(Recorded, Vec<List>)>,
     about: &About,
 ) -> Profile {
@@ -202,7 +215,8 @@ fn named(
             context.ui.say(&format!("\rapm: names of {done} of {total} files"));
         }
     };
-    let outside = outside.map(|recorded| outcome::profile(recorded, about.clone(), &progress));
+    let outside = outside.into_iter().map(|recorded| outcome::profile(recorded, about.clone(), &progress));
+    let outside = outside.reduce(Profile::merged);
     let inside = inside.map(|(recorded, lists)| {
         let mut profile = outcome::profile(recorded, about.clone(), &progress);
         profile.tables.lists.extend(lists);

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use thiserror::Error;
 
 use crate::probe::{Roots, cpu};
+use crate::profile::calls::Calls;
 use crate::profile::record::perf::Form;
 use crate::profile::record::rings::{self, Rings};
 use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
@@ -88,6 +89,8 @@ pub(crate) struct Recording {
     pub(crate) ring_min: usize,
     /// What else is to be told.
     pub(crate) notes: Vec<String>,
+    /// Its samples are system calls, and not time.
+    pub(crate) calls: Option<Calls>,
 }
 
 /// Why there is no recording.
@@ -110,11 +113,17 @@ pub(crate) enum Refusal {
 }
 
 impl Rung {
+    /// No rung of the ladder: tracepoints, which count calls and not time.
+    pub(crate) fn calls() -> Self {
+        Self { counter: Counter::Tracepoint(0), kernel: true }
+    }
+
     /// In words.
     pub(crate) fn name(self) -> String {
         let counter = match self.counter {
             Counter::Cycles => "cycles",
             Counter::PageFaults => "page faults",
+            Counter::Tracepoint(_) => return "tracepoints, system calls".to_owned(),
             _ => "cpu-clock",
         };
         format!("{counter}, {}", if self.kernel { "user and kernel" } else { "user only" })
@@ -230,7 +239,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         pace: Pace::Period(1),
         callers: match wish.callers {
             Callers::Stack(bytes) => Callers::Stack(bytes.min(LEAVING_STACK)),
-            Callers::FramePointers => Callers::FramePointers,
+            other => other,
         },
         track: false,
         switches: true,
@@ -285,6 +294,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         leaving,
         ring_min,
         notes: Vec::new(),
+        calls: None,
     })
 }
 
