@@ -1,6 +1,7 @@
 //! System calls that move bytes, as the kernel's tracepoints tell of them: their beginning says which descriptor, their
-//! end how much and how long, and has the stack. Every call is there, so the sums are exact where no record is lost. What
-//! is not seen: files that are mapped, and what io_uring moves.
+//! end how much and how long. Stacks come apart, through a ring of their own: they are a hundred times as large, and where
+//! there are too many of them the sums stay exact, and what there is of stacks is brought to these sums. What is not seen:
+//! files that are mapped, and what io_uring moves.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -19,8 +20,8 @@ const STACK: u32 = 8 << 10;
 const CALLS_EXPECTED: u64 = 100_000;
 /// Threads in a call that are kept in mind.
 const PENDING_MAX: usize = 65_536;
-/// Most bytes of all rings together.
-const RING_MAX: usize = 4 << 20;
+/// Bytes of a CPU's ring of sums and of that of stacks.
+const RINGS: [usize; 2] = [2 << 20, 4 << 20];
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,10 @@ enum Does {
     Receive,
     Send,
     /// From the descriptor at one place of its arguments to that at another.
-    Move { from: usize, to: usize },
+    Move {
+        from: usize,
+        to: usize,
+    },
     Sync,
     Connect,
     /// Makes a socket.
@@ -82,11 +86,39 @@ const TABLE: &[(libc::c_long, Does)] = &[
     (libc::SYS_dup3, Does::Onto),
 ];
 
+impl Does {
+    /// Its stack is of interest: it moves something, or may wait.
+    fn has_stack(self) -> bool {
+        !matches!(self, Self::Close | Self::CloseMany | Self::Onto)
+    }
+
+    fn is_of_sockets(self) -> bool {
+        matches!(self, Self::Receive | Self::Send)
+    }
+
+    /// The descriptors that bytes come from and go to; the second is an end of the latter kind.
+    fn ends(self, args: &[i32; 3]) -> [Option<(i32, bool)>; 2] {
+        match self {
+            Self::Read | Self::Receive => [Some((args[0], false)), None],
+            Self::Write | Self::Send => [Some((args[0], true)), None],
+            Self::Move { from, to } => {
+                let arg = |at: usize| args.get(at).copied().unwrap_or(-1);
+                [Some((arg(from), false)), Some((arg(to), true))]
+            }
+            _ => [None, None],
+        }
+    }
+
+    fn moves(self) -> bool {
+        self.has_stack() && !matches!(self, Self::Sync | Self::Connect | Self::Socket | Self::Messages | Self::Queue)
+    }
+}
+
 fn does(number: u64) -> Option<Does> {
     TABLE.iter().find(|(one, _)| *one as u64 == number).map(|(_, does)| *does)
 }
 
-/// A thread in a call.
+/// A thread in its last call. It stays until the next one: who comes for its end comes twice.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     number: u64,
@@ -94,14 +126,28 @@ struct Pending {
     since: u64,
 }
 
+/// In the order of [`CALLS`].
+type Values = [u64; CALLS.len()];
+
 /// A call that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
     pid: u32,
     does: Does,
     args: [i32; 3],
+    result: i64,
+    since: u64,
     bytes: u64,
     ns: u64,
+    is_whole: bool,
+}
+
+/// What an event of tracepoints tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    Begin,
+    End,
+    Stack,
 }
 
 /// Where the fields of both tracepoints lie.
@@ -117,12 +163,13 @@ struct Fields {
 #[derive(Debug)]
 pub(crate) struct Calls {
     fields: Fields,
-    /// Events that are ends of calls; the others are beginnings.
-    ends: HashSet<u64>,
+    events: HashMap<u64, Tells>,
     pending: HashMap<u32, Pending>,
     descriptors: Descriptors,
-    /// By node.
-    values: BTreeMap<u32, [u64; CALLS.len()]>,
+    /// Of all calls.
+    sums: Values,
+    /// Of those with a stack, by node.
+    values: BTreeMap<u32, Values>,
     /// Calls whose beginning was not seen.
     halves: u64,
     /// Calls of programs of 32 bits.
@@ -134,21 +181,31 @@ pub(crate) struct Calls {
 /// Listens to calls.
 pub(crate) fn open(whom: Whom<'_>, children: bool) -> Result<Recording, Refused> {
     let (enter, exit) = (trace::find("raw_syscalls/sys_enter")?, trace::find("raw_syscalls/sys_exit")?);
-    let fields =
-        Fields { enter: enter.field("id")?, args: enter.field("args")?, exit: exit.field("id")?, result: exit.field("ret")? };
-    let these: Vec<String> = TABLE.iter().map(|(number, _)| format!("id == {number}")).collect();
-    let filter = Some(these.join(" || "));
+    let fields = Fields {
+        enter: enter.field("id")?,
+        args: enter.field("args")?,
+        exit: exit.field("id")?,
+        result: exit.field("ret")?,
+    };
+    let these = |wanted: fn(Does) -> bool| {
+        let these = TABLE.iter().filter(|(_, does)| wanted(*does)).map(|(number, _)| format!("id == {number}"));
+        Some(these.collect::<Vec<_>>().join(" || "))
+    };
+    let small = |number, track| Wanted { number, filter: these(|_| true), callers: Callers::None, track, ring: 0 };
+    let (callers, filter) = (Callers::Stack(STACK), these(Does::has_stack));
     let wanted = [
-        Wanted { number: enter.number, filter: filter.clone(), callers: Callers::None, track: false },
-        Wanted { number: exit.number, filter, callers: Callers::Stack(STACK), track: true },
+        small(enter.number, true),
+        small(exit.number, false),
+        Wanted { number: exit.number, filter, callers, track: false, ring: 1 },
     ];
     let whose = match whom {
         Whom::Starting(pid) => Whose::Starting(pid),
         Whom::Running(tids) => Whose::Running(tids),
     };
-    let opened = trace::open(&wanted, whose, children, RING_MAX)?;
-    let ends = opened.which.iter().filter(|(_, place)| **place == 1).map(|(number, _)| *number).collect();
-    let mut calls = Calls::new(fields, ends);
+    let opened = trace::open(&wanted, whose, children, &RINGS)?;
+    let tells = [Tells::Begin, Tells::End, Tells::Stack];
+    let events = opened.which.iter().filter_map(|(number, place)| Some((*number, *tells.get(*place)?))).collect();
+    let mut calls = Calls::new(fields, events);
     if let Whom::Starting(pid) = whom {
         calls.know(pid);
     }
@@ -173,12 +230,13 @@ fn look(pid: u32, fd: i32) -> (Option<String>, u64) {
 }
 
 impl Calls {
-    fn new(fields: Fields, ends: HashSet<u64>) -> Self {
+    fn new(fields: Fields, events: HashMap<u64, Tells>) -> Self {
         Self {
             fields,
-            ends,
+            events,
             pending: HashMap::new(),
             descriptors: Descriptors::default(),
+            sums: Values::default(),
             values: BTreeMap::new(),
             halves: 0,
             narrow: 0,
@@ -192,87 +250,102 @@ impl Calls {
         self.descriptors.know(pid, &look);
     }
 
-    /// Takes a record; a call that has ended and has a stack comes out.
+    /// Takes a record; a call comes out that has a stack.
     pub(crate) fn take(&mut self, sample: &Sample<'_>) -> Option<Done> {
-        let Fields { enter, args, exit, result } = self.fields;
-        if !self.ends.contains(&sample.event) {
-            if self.pending.len() < PENDING_MAX || self.pending.contains_key(&sample.tid) {
-                let number = enter.value(sample.raw)?;
-                // A descriptor is an int: the upper half of its register says nothing.
-                let arg = |at| args.word(at, sample.raw).map(|word| word as i32);
-                let args = [arg(0)?, arg(1)?, arg(2)?];
-                self.pending.insert(sample.tid, Pending { number, args, since: sample.at });
+        match self.events.get(&sample.event)? {
+            Tells::Begin => self.begin(sample)?,
+            Tells::End => {
+                let done = self.done(sample)?;
+                self.count(&done);
             }
-            return None;
+            Tells::Stack if sample.is_narrow => self.narrow += 1,
+            Tells::Stack => return self.done(sample),
         }
+        None
+    }
+
+    fn begin(&mut self, sample: &Sample<'_>) -> Option<()> {
+        let Fields { enter, args, .. } = self.fields;
+        if self.pending.len() < PENDING_MAX || self.pending.contains_key(&sample.tid) {
+            let number = enter.value(sample.raw)?;
+            // A descriptor is an int: the upper half of its register says nothing.
+            let arg = |at| args.word(at, sample.raw).map(|word| word as i32);
+            let args = [arg(0)?, arg(1)?, arg(2)?];
+            self.pending.insert(sample.tid, Pending { number, args, since: sample.at });
+        }
+        Some(())
+    }
+
+    fn done(&self, sample: &Sample<'_>) -> Option<Done> {
+        let Fields { exit, result, .. } = self.fields;
         let number = exit.value(sample.raw)?;
         let result = result.value(sample.raw)? as i64;
-        let begun = self.pending.remove(&sample.tid).filter(|begun| begun.number == number);
-        if sample.is_narrow {
-            self.narrow += 1;
-            return None;
-        }
         let does = does(number)?;
-        self.halves += u64::from(begun.is_none());
+        let begun = self.pending.get(&sample.tid).filter(|begun| begun.number == number);
         let (args, since) = begun.map_or(([-1; 3], sample.at), |begun| (begun.args, begun.since));
-        let fd = |value: i64| i32::try_from(value).ok().filter(|fd| *fd >= 0);
+        let bytes = if does.moves() { u64::try_from(result).unwrap_or(0) } else { 0 };
+        let ns = sample.at.saturating_sub(since);
+        Some(Done { pid: sample.pid, does, args, result, since, bytes, ns, is_whole: begun.is_some() })
+    }
+
+    /// Adds a call to the sums, and keeps up with what is closed.
+    fn count(&mut self, done: &Done) {
+        let Done { pid, does, args, result, since, bytes, ns, is_whole } = *done;
+        self.halves += u64::from(!is_whole);
+        let is_sync = does == Does::Sync;
         match does {
-            Does::Close => self.descriptors.closed(sample.pid, args[0], args[0], since),
+            Does::Close => self.descriptors.closed(pid, args[0], args[0], since),
             Does::CloseMany if result == 0 => {
                 // Unsigned: up to the last one that can be.
                 let last = if args[1] < 0 { i32::MAX } else { args[1] };
-                self.descriptors.closed(sample.pid, args[0].max(0), last, since);
+                self.descriptors.closed(pid, args[0].max(0), last, since);
             }
-            Does::Onto if result >= 0 && args[0] != args[1] => {
-                self.descriptors.closed(sample.pid, args[1], args[1], since);
-            }
+            Does::Onto if result >= 0 && args[0] != args[1] => self.descriptors.closed(pid, args[1], args[1], since),
             Does::CloseMany | Does::Onto => {}
             Does::Socket => {
-                if let Some(fd) = fd(result) {
-                    self.descriptors.made_socket(sample.pid, fd, &look);
+                if let Ok(fd) = i32::try_from(result) {
+                    self.descriptors.made_socket(pid, fd, &look);
                 }
             }
-            _ => {}
+            Does::Sync | Does::Connect | Does::Messages | Does::Queue => {
+                self.messages += u64::from(does == Does::Messages);
+                self.queues += u64::from(does == Does::Queue);
+                let totals = [0, 0, 1, ns, is_sync.into(), if is_sync { ns } else { 0 }];
+                let is_socket = !matches!(does, Does::Sync | Does::Queue);
+                self.descriptors.add(pid, args[0], is_socket, &totals, &look);
+            }
+            Does::Read | Does::Write | Does::Receive | Does::Send | Does::Move { .. } => {
+                let ends = does.ends(&args);
+                for (at, (fd, is_out)) in ends.iter().copied().flatten().enumerate() {
+                    // The time of a move is that of what it came from.
+                    let ns = if at > 0 { 0 } else { ns };
+                    let totals: Totals = if is_out { [0, bytes, 1, ns, 0, 0] } else { [bytes, 0, 1, ns, 0, 0] };
+                    self.descriptors.add(pid, fd, does.is_of_sockets(), &totals, &look);
+                }
+            }
         }
-        if matches!(does, Does::Close | Does::CloseMany | Does::Onto) {
-            return None;
+        if does.has_stack() {
+            let row = self.row(done);
+            add(&mut self.sums, &row);
         }
-        self.messages += u64::from(does == Does::Messages);
-        self.queues += u64::from(does == Does::Queue);
-        let moves = !matches!(does, Does::Sync | Does::Connect | Does::Socket | Does::Messages | Does::Queue);
-        let bytes = if moves { u64::try_from(result).unwrap_or(0) } else { 0 };
-        Some(Done { pid: sample.pid, does, args, bytes, ns: sample.at.saturating_sub(since) })
     }
 
     /// Adds a call at its place in the tree of stacks.
     pub(crate) fn add(&mut self, node: u32, done: &Done) {
-        let Done { pid, does, args, bytes, ns } = *done;
-        let row = self.values.entry(node).or_default();
-        row[5] = row[5].saturating_add(ns);
-        let is_sync = does == Does::Sync;
-        row[4] += u64::from(is_sync);
-        let (from, to) = match does {
-            Does::Read | Does::Receive => (Some(args[0]), None),
-            Does::Write | Does::Send => (None, Some(args[0])),
-            Does::Move { from, to } => (Some(args[from]), Some(args[to])),
-            Does::Sync | Does::Connect | Does::Messages | Does::Queue => {
-                let totals = [0, 0, 1, ns, is_sync.into(), if is_sync { ns } else { 0 }];
-                let is_socket = !matches!(does, Does::Sync | Does::Queue);
-                self.descriptors.add(pid, args[0], is_socket, &totals, &look);
-                return;
-            }
-            Does::Socket | Does::Close | Does::CloseMany | Does::Onto => return,
-        };
-        let is_socket = matches!(does, Does::Receive | Does::Send);
-        for (fd, is_out) in [(from, false), (to, true)] {
-            let Some(fd) = fd else { continue };
-            // The time of a move is that of what it came from.
-            let ns = if is_out && from.is_some() { 0 } else { ns };
-            let totals: Totals = if is_out { [0, bytes, 1, ns, 0, 0] } else { [bytes, 0, 1, ns, 0, 0] };
-            let is_socket = self.descriptors.add(pid, fd, is_socket, &totals, &look);
-            let kind = usize::from(is_out) + if is_socket { 2 } else { 0 };
-            row[kind] = row[kind].saturating_add(bytes);
+        let row = self.row(done);
+        add(self.values.entry(node).or_default(), &row);
+    }
+
+    /// The values of one call.
+    fn row(&self, done: &Done) -> Values {
+        let mut row = Values::default();
+        row[4] = u64::from(done.does == Does::Sync);
+        row[5] = done.ns;
+        for (fd, is_out) in done.does.ends(&done.args).into_iter().flatten() {
+            let is_socket = done.does.is_of_sockets() || self.descriptors.is_socket(done.pid, fd);
+            row[usize::from(is_out) + if is_socket { 2 } else { 0 }] = done.bytes;
         }
+        row
     }
 
     /// A process was started by another.
@@ -295,8 +368,21 @@ impl Calls {
         }
     }
 
+    /// Values by node: where stacks are missing, those that are there stand for all.
+    fn calibrated(&self) -> BTreeMap<u32, Values> {
+        let mut there = Values::default();
+        self.values.values().for_each(|row| add(&mut there, row));
+        let scaled = |at: usize, value: u64| match (self.sums[at], there[at]) {
+            (all, there) if all > there && there > 0 => (value as f64 * (all as f64 / there as f64)).round() as u64,
+            _ => value,
+        };
+        let row = |row: &Values| std::array::from_fn(|at| scaled(at, row[at]));
+        self.values.iter().map(|(node, values)| (*node, row(values))).collect()
+    }
+
     /// The end: kinds, values of nodes, the table of files, and what is to be told.
-    pub(crate) fn finish(mut self) -> (Vec<Kind>, Vec<(u32, Vec<u64>)>, List, Vec<String>) {
+    /// `lost` says how many records were, by event.
+    pub(crate) fn finish(mut self, lost: &HashMap<u64, u64>) -> (Vec<Kind>, Vec<(u32, Vec<u64>)>, List, Vec<String>) {
         let kinds = CALLS.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }).collect();
         let rows = self.descriptors.finish().into_iter().map(|(name, row)| (name, row.to_vec())).collect();
         let mut notes = Vec::new();
@@ -305,38 +391,54 @@ impl Calls {
                 notes.push(format!("{count} {what}"));
             }
         };
-        note(self.descriptors.nameless, "descriptors were closed before apm could read what they were: they have no names");
+        note(
+            self.descriptors.nameless,
+            "descriptors were closed before apm could read what they were: they have no names",
+        );
         note(self.halves, "calls whose beginning was not seen: their file and their time are unknown");
         note(self.narrow, "calls of programs of 32 bits are not counted");
         note(self.messages, "calls of recvmmsg and sendmmsg: the kernel tells how many messages, not how many bytes");
         note(self.queues, "calls of io_uring_enter: what io_uring moves is not in the stacks");
-        let values = std::mem::take(&mut self.values).into_iter().map(|(node, row)| (node, row.to_vec())).collect();
+        let lost_of = |is: fn(Tells) -> bool| {
+            let these = lost.iter().filter(|(event, _)| self.events.get(event).is_some_and(|tells| is(*tells)));
+            these.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
+        };
+        let (stacks, sums) = (lost_of(|tells| tells == Tells::Stack), lost_of(|tells| tells != Tells::Stack));
+        note(stacks, "stacks of calls were lost: those that are there are brought to the sums of all calls");
+        note(sums, "calls were lost: bytes of stacks and of files are too low, those of processes are not");
+        let values = self.calibrated().into_iter().map(|(node, row)| (node, row.to_vec())).collect();
         (kinds, values, inside::files(rows), notes)
     }
 }
 
+fn add(sum: &mut Values, more: &Values) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
-    use super::{Calls, Fields, TABLE, does};
+    use super::{Calls, Fields, TABLE, Tells, does};
     use crate::profile::record::perf::Sample;
     use crate::profile::record::trace::Format;
 
     const ENTER: u64 = 1;
     const EXIT: u64 = 2;
+    const STACK: u64 = 3;
     /// Of nobody: what it has open is not to be found.
     const NOBODY: u32 = 4_194_900;
 
     fn calls() -> Calls {
-        let line = |name: &str, offset, size| format!("\tfield:long {name};\toffset:{offset};\tsize:{size};\tsigned:1;\n");
+        let line =
+            |name: &str, offset, size| format!("\tfield:long {name};\toffset:{offset};\tsize:{size};\tsigned:1;\n");
         let text = format!("ID: 1\n{}{}{}", line("id", 0, 8), line("args[6]", 8, 48), line("ret", 8, 8));
         let format = Format::parse(&text).expect("a format");
         let field = |name| format.field(name).expect("a field");
         let fields = Fields { enter: field("id"), args: field("args"), exit: field("id"), result: field("ret") };
-        Calls::new(fields, HashSet::from([EXIT]))
+        Calls::new(fields, HashMap::from([(ENTER, Tells::Begin), (EXIT, Tells::End), (STACK, Tells::Stack)]))
     }
 
     fn bytes(words: &[i64]) -> Vec<u8> {
@@ -347,7 +449,10 @@ mod tests {
         let raw = bytes(&[number, args[0], args[1], args[2], 0, 0, 0]);
         let sample = |event, at, raw| Sample { event, pid: NOBODY, tid: NOBODY, at, raw, ..Sample::default() };
         assert!(calls.take(&sample(ENTER, 100, &raw)).is_none());
-        if let Some(done) = calls.take(&sample(EXIT, 130, &bytes(&[number, result]))) {
+        assert!(calls.take(&sample(EXIT, 130, &bytes(&[number, result]))).is_none());
+        // The kernel does not make stacks of the others.
+        let has_stack = does(number as u64).is_some_and(|does| does.has_stack());
+        if let Some(done) = calls.take(&sample(STACK, 130, &bytes(&[number, result]))).filter(|_| has_stack) {
             calls.add(7, &done);
         }
     }
@@ -365,11 +470,27 @@ mod tests {
         call(&mut calls, libc::SYS_sendfile, [5, 3, 0], 1000);
         call(&mut calls, libc::SYS_close, [5, 0, 0], 0);
         call(&mut calls, libc::SYS_write, [5, 0, 9], 1);
-        let (_, values, files, _) = calls.finish();
+        let (_, values, files, _) = calls.finish(&HashMap::new());
         assert_eq!(values, [(7, vec![1060, 101, 8, 1009, 1, 9 * 30])]);
-        let row = |fd: i32| files.rows.iter().filter(|(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone());
+        let row = |fd: i32| {
+            files.rows.iter().filter(|(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone())
+        };
         assert_eq!(row(3).collect::<Vec<_>>(), [[1060, 0, 2, 60, 0, 0]]);
         assert_eq!(row(4).collect::<Vec<_>>(), [[0, 100, 3, 90, 1, 30]]);
+    }
+
+    #[test]
+    fn stacks_that_are_there_stand_for_those_that_were_lost() {
+        let mut calls = calls();
+        call(&mut calls, libc::SYS_write, [4, 0, 100], 100);
+        // Its stack is missing.
+        let sample = |event, raw| Sample { event, pid: NOBODY, tid: 9, raw, ..Sample::default() };
+        let number = libc::SYS_write;
+        calls.take(&sample(ENTER, &bytes(&[number, 4, 0, 0, 0, 0, 0])));
+        calls.take(&sample(EXIT, &bytes(&[number, 300])));
+        let (_, values, files, notes) = calls.finish(&HashMap::from([(STACK, 1)]));
+        assert_eq!((values[0].1[1], files.rows[0].1[1]), (400, 400));
+        assert!(notes.iter().any(|note| note.starts_with("1 stacks of calls were lost")), "{notes:?}");
     }
 
     #[test]
@@ -381,7 +502,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_record_is_a_panic(records in prop::collection::vec(
-            (1_u64..3, 0_usize..TABLE.len(), any::<[i64; 3]>(), any::<u64>(), 0_usize..56), 0..40)) {
+            (1_u64..5, 0_usize..TABLE.len(), any::<[i64; 3]>(), any::<u64>(), 0_usize..56), 0..40)) {
             let mut calls = calls();
             for (event, which, args, at, length) in &records {
                 let raw = bytes(&[TABLE[*which].0, args[0], args[1], args[2], 0, 0, 0]);
@@ -392,7 +513,7 @@ mod tests {
                 calls.forked(NOBODY, NOBODY + 1, *at);
                 calls.replaced(NOBODY, *at);
             }
-            calls.finish();
+            calls.finish(&HashMap::from([(2, u64::MAX), (1, u64::MAX)]));
         }
     }
 }

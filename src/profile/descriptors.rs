@@ -49,19 +49,20 @@ impl Descriptors {
         }
     }
 
-    /// Adds what a call did; says whether that was a socket.
-    pub(crate) fn add(&mut self, pid: u32, fd: i32, is_socket: bool, more: &Totals, look: Look<'_>) -> bool {
+    /// Adds what a call did, which may be one of sockets alone.
+    pub(crate) fn add(&mut self, pid: u32, fd: i32, is_socket: bool, more: &Totals, look: Look<'_>) {
         match self.get(pid, fd, look) {
             Some(one) => {
                 one.is_socket |= is_socket;
                 add(&mut one.totals, more);
-                one.is_socket
             }
-            None => {
-                self.put("[others]", more);
-                is_socket
-            }
+            None => self.put("[others]", more),
         }
+    }
+
+    /// Whether it is a socket, as far as is known.
+    pub(crate) fn is_socket(&self, pid: u32, fd: i32) -> bool {
+        self.of.get(&pid).and_then(|all| all.get(&fd)).is_some_and(|one| one.is_socket)
     }
 
     fn get(&mut self, pid: u32, fd: i32, look: Look<'_>) -> Option<&mut Descriptor> {
@@ -192,13 +193,15 @@ mod tests {
         let mut all = Descriptors::default();
         let look = |_: u32, fd: i32| (Some(if fd == 1 { "socket:[9]".to_owned() } else { String::new() }), 0);
         all.made_socket(1, 2, &look);
-        assert!(all.add(1, 1, false, &ONE, &look) && all.add(1, 2, false, &ONE, &look));
-        assert!(!all.add(1, -1, false, &ONE, &look));
+        for fd in [1, 2, -1, 3] {
+            all.add(1, fd, fd == 3, &ONE, &look);
+        }
+        assert_eq!([1, 2, -1, 3, 4].map(|fd| all.is_socket(1, fd)), [true, true, false, true, false]);
         for fd in 0..DESCRIPTORS_MAX as i32 + 9 {
             all.add(2, fd, false, &ONE, &look);
         }
         assert!(all.count <= DESCRIPTORS_MAX);
-        assert_eq!(all.finish().values().map(|row| row[0]).sum::<u64>(), DESCRIPTORS_MAX as u64 + 12);
+        assert_eq!(all.finish().values().map(|row| row[0]).sum::<u64>(), DESCRIPTORS_MAX as u64 + 13);
         assert_eq!(all.count, 0);
     }
 }

@@ -183,9 +183,9 @@ impl Session {
                     }
                 }
                 Record::Sample(sample) if calls.is_some() => {
-                    let Some((calls, done)) = calls.as_mut().and_then(|it| it.take(&sample).map(|done| (it, done))) else {
-                        return;
-                    };
+                    // Only what has a stack comes out again.
+                    let taken = calls.as_mut().and_then(|calls| calls.take(&sample).map(|done| (calls, done)));
+                    let Some((calls, done)) = taken else { return };
                     *samples += 1;
                     codes.clear();
                     let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
@@ -236,7 +236,7 @@ impl Session {
                         stacks.wait(away.node, away.thread, at.saturating_sub(away.since));
                     }
                 }
-                Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
+                Record::Mapped(_) | Record::Switched { .. } | Record::Lost { .. } => {}
             }
         });
     }
@@ -269,16 +269,10 @@ impl Session {
         }
         let (mut lists, mut values) = (Vec::new(), None);
         if let Some(calls) = self.recording.calls.take() {
-            let (kinds, by_node, files, more) = calls.finish();
+            let (kinds, by_node, files, more) = calls.finish(&self.recording.rings.lost_of);
             values = Some(Measure::Values { kinds, values: by_node });
             lists.push(files);
             notes.extend(more);
-            if self.recording.rings.lost > 0 {
-                notes.push(format!(
-                    "{} records were lost: bytes of stacks and files are too low, those of processes are not",
-                    self.recording.rings.lost
-                ));
-            }
         }
         Recorded {
             stacks: self.stacks,

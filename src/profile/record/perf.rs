@@ -36,8 +36,8 @@ pub(crate) enum Record<'a> {
         preempted: bool,
         at: u64,
     },
-    /// So many records did not fit.
-    Lost(u64),
+    /// So many records did not fit into the ring of this event.
+    Lost { event: u64, count: u64 },
 }
 
 impl Record<'_> {
@@ -49,7 +49,7 @@ impl Record<'_> {
             Self::Named { at, .. } | Self::Forked { at, .. } | Self::Exited { at, .. } | Self::Switched { at, .. } => {
                 *at
             }
-            Self::Lost(_) => 0,
+            Self::Lost { .. } => 0,
         }
     }
 }
@@ -191,7 +191,9 @@ fn one<'a>(kind: u32, misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<F
         return sample(misc, body, form).map(Record::Sample);
     }
     if kind == LOST_SAMPLES {
-        return Some(Record::Lost(Bytes(body).u64()?));
+        // Its own number is at the end of every record.
+        let event = Bytes(body.get(body.len().checked_sub(8)?..)?).u64()?;
+        return Some(Record::Lost { event, count: Bytes(body).u64()? });
     }
     let (body, trailer) = body.split_at_checked(body.len().checked_sub(TRAILER)?)?;
     let mut trailer = Bytes(trailer);
@@ -200,8 +202,8 @@ fn one<'a>(kind: u32, misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<F
     let text = |bytes: &'a [u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(match kind {
         LOST => {
-            body.u64()?;
-            Record::Lost(body.u64()?)
+            let event = body.u64()?;
+            Record::Lost { event, count: body.u64()? }
         }
         COMM => {
             let (pid, tid) = (body.u32()?, body.u32()?);
@@ -315,7 +317,7 @@ mod tests {
             other => seen.push(format!("{other:?}")),
         });
         let named = r#"Named { pid: 10, tid: 11, name: [115, 108, 101, 101, 112], by_exec: true, at: 5 }"#;
-        assert_eq!(seen, ["sample", named, "Lost(3)"]);
+        assert_eq!(seen, ["sample", named, "Lost { event: 0, count: 3 }"]);
     }
 
     proptest! {

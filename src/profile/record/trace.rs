@@ -12,12 +12,15 @@ use thiserror::Error;
 
 use crate::probe::{Roots, cpu};
 use crate::profile::record::perf::Form;
-use crate::profile::record::rings::{self, Rings};
+use crate::profile::record::rings::Rings;
 use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
 use crate::sys::process;
 
 /// Where tracefs is mounted, the older place last.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+/// Bytes of all rings of one kind together, and the smallest that is asked for.
+const TOTAL_MAX: usize = 32 << 20;
+const ONE_MIN: usize = 64 << 10;
 /// Fields of a tracepoint that are kept.
 const FIELDS_MAX: usize = 64;
 
@@ -128,6 +131,8 @@ pub(crate) struct Wanted {
     pub(crate) callers: Callers,
     /// Processes and mappings too.
     pub(crate) track: bool,
+    /// Which of the rings of a CPU its records go to.
+    pub(crate) ring: usize,
 }
 
 /// Whose, and from when on.
@@ -153,8 +158,8 @@ pub(crate) struct Opened {
     pub(crate) ring_min: usize,
 }
 
-/// Opens them on all CPUs, in one ring for each.
-pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, ring_max: usize) -> Result<Opened, Refused> {
+/// Opens them on all CPUs. Each has rings of at most these sizes: what is large does not push out what is small.
+pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, sizes: &[usize]) -> Result<Opened, Refused> {
     let cpus = cpu::online(&Roots::default()).known().cloned().unwrap_or_else(|| vec![0]);
     let tids: Vec<i32> = match whose {
         Whose::Machine => vec![perf::EVERYBODY],
@@ -162,11 +167,11 @@ pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, ring_max: u
         Whose::Running(tids) => tids.iter().map(|tid| *tid as i32).collect(),
     };
     let other = |what| move |error| Refused::Other { what, error };
-    let size = rings::size(cpus.len()).min(ring_max);
+    let fits = 1 << (TOTAL_MAX / cpus.len().max(1)).max(ONE_MIN).ilog2();
     let (mut events, mut forms, mut which) = (Vec::new(), HashMap::new(), HashMap::new());
     let (mut rings, mut ring_min) = (Vec::new(), usize::MAX);
     for cpu in &cpus {
-        let mut ring: Option<Ring> = None;
+        let mut here: Vec<Option<Ring>> = sizes.iter().map(|_| None).collect();
         for tid in &tids {
             for (place, wanted) in all.iter().enumerate() {
                 let event = Event {
@@ -198,18 +203,19 @@ pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, ring_max: u
                 let number = perf::number(&opened).map_err(other("ask an event for its number"))?;
                 forms.insert(number, Form { callers: wanted.callers, raw: true });
                 which.insert(number, place);
-                match &ring {
+                let Some((ring, size)) = here.get_mut(wanted.ring).zip(sizes.get(wanted.ring)) else { continue };
+                match ring {
                     Some(ring) => ring.take_in(&opened).map_err(other("lead an event into a ring"))?,
                     None => {
-                        let new = Ring::new(&opened, size).map_err(other("map a ring of perf"))?;
+                        let new = Ring::new(&opened, fits.min(*size)).map_err(other("map a ring of perf"))?;
                         ring_min = ring_min.min(new.size());
-                        ring = Some(new);
+                        *ring = Some(new);
                     }
                 }
                 events.push(opened);
             }
         }
-        rings.extend(ring);
+        rings.extend(here.into_iter().flatten());
     }
     if events.is_empty() {
         return Err(Refused::Gone);
