@@ -3,14 +3,17 @@
 //!
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together. `track` is a value over time.
-//! `calls` makes bytes and waiting of system calls, by the files that `descriptors` knows.
+//! `calls` makes bytes and waiting of system calls, by the files that `descriptors` knows; `devices` looks at
+//! what block devices do meanwhile.
 
 pub(crate) mod calls;
 pub(crate) mod connections;
 pub(crate) mod descriptors;
+pub(crate) mod devices;
 pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod inside;
+pub(crate) mod latency;
 pub(crate) mod modules;
 pub(crate) mod outcome;
 pub(crate) mod process;

@@ -54,7 +54,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             record::main(context, &words.recording, &plan)
         }
         Profile::Io(words) => {
-            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], ..Plan::default() };
+            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], has_devices: true, ..Plan::default() };
             record::main(context, &words.recording, &plan)
         }
         Profile::Net(words) => {
@@ -64,7 +64,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
         Profile::All(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
             let heap = Some(HEAP_MEAN);
-            record::main(context, &words.recording, &Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), ..Plan::default() })
+            record::main(context, &words.recording, &Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), has_devices: true, ..Plan::default() })
         }
     }
 }

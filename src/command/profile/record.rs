@@ -17,6 +17,7 @@ use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
 use crate::model::profile::{List, Profile};
 use crate::profile::calls;
+use crate::profile::devices::Devices;
 use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
 use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
@@ -51,6 +52,8 @@ pub(super) struct Plan {
     pub(super) has_faults: bool,
     /// Bytes between two stacks of calls.
     pub(super) calls: Option<u64>,
+    /// What block devices do meanwhile.
+    pub(super) has_devices: bool,
     /// Of these kinds alone; all where there are none.
     pub(super) kept: &'static [&'static str],
 }
@@ -62,6 +65,7 @@ pub(super) struct Recorders {
     /// System calls of programs that cannot be looked into.
     pub(super) calls: Option<Session>,
     pub(super) inside: Option<Inside>,
+    pub(super) devices: Option<Devices>,
 }
 
 impl Recorders {
@@ -81,6 +85,9 @@ impl Recorders {
         self.sessions().for_each(Session::round);
         if let Some(inside) = &mut self.inside {
             inside.round();
+        }
+        if let Some(devices) = &mut self.devices {
+            devices.round();
         }
     }
 }
@@ -153,10 +160,13 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
     }
     recorders.inside = inside;
+    recorders.devices = plan.has_devices.then(Devices::begin);
     let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, words.pid.is_none()));
     target.go(&mut recorders)?;
     let ended = target.record(&mut recorders, &held, length);
     let seen = looks.end();
+    let (devices, more) = recorders.devices.map_or_else(Default::default, Devices::finish);
+    notes.extend(more);
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
     let outside = [recorders.session, recorders.calls].into_iter().flatten().map(Session::finish).collect();
@@ -180,6 +190,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
     }
+    profile.tables.lists.extend(devices);
     profile.quality.refused.extend(notes);
     let written = folder.write(&profile);
     folder.say(context, &profile, words.top);
