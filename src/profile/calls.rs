@@ -21,7 +21,9 @@ const CALLS_EXPECTED: u64 = 100_000;
 /// Threads in a call that are kept in mind.
 const PENDING_MAX: usize = 65_536;
 /// Bytes of a CPU's ring of sums and of that of stacks.
-const RINGS: [usize; 2] = [2 << 20, 4 << 20];
+const RINGS: [usize; 2] = [2 << 20, 8 << 20];
+/// Values of nodes that are kept.
+const VALUES_MAX: usize = 1 << 20;
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,9 +116,15 @@ impl Does {
     }
 }
 
-fn does(number: u64) -> Option<Does> {
-    TABLE.iter().find(|(one, _)| *one as u64 == number).map(|(_, does)| *does)
+/// What a call does, and its place in the table.
+fn does(number: u64) -> Option<(u8, Does)> {
+    let place = TABLE.iter().position(|(one, _)| *one as u64 == number)?;
+    Some((u8::try_from(place).ok()?, TABLE.get(place)?.1))
 }
+
+/// Calls that are like each other: of one number, and of about the same size. Where stacks are missing those that are there
+/// stand for their like: a burst of small calls that lost some says nothing of large ones.
+type Class = (u8, u32);
 
 /// A thread in its last call. It stays until the next one: who comes for its end comes twice.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +141,7 @@ type Values = [u64; CALLS.len()];
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
     pid: u32,
+    class: Class,
     does: Does,
     args: [i32; 3],
     result: i64,
@@ -167,9 +176,9 @@ pub(crate) struct Calls {
     pending: HashMap<u32, Pending>,
     descriptors: Descriptors,
     /// Of all calls.
-    sums: Values,
+    sums: BTreeMap<Class, Values>,
     /// Of those with a stack, by node.
-    values: BTreeMap<u32, Values>,
+    values: BTreeMap<(u32, Class), Values>,
     /// Calls whose beginning was not seen.
     halves: u64,
     /// Calls of programs of 32 bits.
@@ -236,7 +245,7 @@ impl Calls {
             events,
             pending: HashMap::new(),
             descriptors: Descriptors::default(),
-            sums: Values::default(),
+            sums: BTreeMap::new(),
             values: BTreeMap::new(),
             halves: 0,
             narrow: 0,
@@ -280,17 +289,18 @@ impl Calls {
         let Fields { exit, result, .. } = self.fields;
         let number = exit.value(sample.raw)?;
         let result = result.value(sample.raw)? as i64;
-        let does = does(number)?;
+        let (place, does) = does(number)?;
         let begun = self.pending.get(&sample.tid).filter(|begun| begun.number == number);
         let (args, since) = begun.map_or(([-1; 3], sample.at), |begun| (begun.args, begun.since));
         let bytes = if does.moves() { u64::try_from(result).unwrap_or(0) } else { 0 };
         let ns = sample.at.saturating_sub(since);
-        Some(Done { pid: sample.pid, does, args, result, since, bytes, ns, is_whole: begun.is_some() })
+        let class = (place, bytes.checked_ilog2().map_or(0, |power| power + 1));
+        Some(Done { pid: sample.pid, class, does, args, result, since, bytes, ns, is_whole: begun.is_some() })
     }
 
     /// Adds a call to the sums, and keeps up with what is closed.
     fn count(&mut self, done: &Done) {
-        let Done { pid, does, args, result, since, bytes, ns, is_whole } = *done;
+        let Done { pid, does, args, result, since, bytes, ns, is_whole, .. } = *done;
         self.halves += u64::from(!is_whole);
         let is_sync = does == Does::Sync;
         match does {
@@ -326,14 +336,17 @@ impl Calls {
         }
         if does.has_stack() {
             let row = self.row(done);
-            add(&mut self.sums, &row);
+            add(self.sums.entry(done.class).or_default(), &row);
         }
     }
 
     /// Adds a call at its place in the tree of stacks.
     pub(crate) fn add(&mut self, node: u32, done: &Done) {
         let row = self.row(done);
-        add(self.values.entry(node).or_default(), &row);
+        let key = (node, done.class);
+        if self.values.len() < VALUES_MAX || self.values.contains_key(&key) {
+            add(self.values.entry(key).or_default(), &row);
+        }
     }
 
     /// The values of one call.
@@ -368,16 +381,23 @@ impl Calls {
         }
     }
 
-    /// Values by node: where stacks are missing, those that are there stand for all.
+    /// Values by node: where stacks are missing, those that are there stand for all of their class.
     fn calibrated(&self) -> BTreeMap<u32, Values> {
-        let mut there = Values::default();
-        self.values.values().for_each(|row| add(&mut there, row));
-        let scaled = |at: usize, value: u64| match (self.sums[at], there[at]) {
-            (all, there) if all > there && there > 0 => (value as f64 * (all as f64 / there as f64)).round() as u64,
-            _ => value,
-        };
-        let row = |row: &Values| std::array::from_fn(|at| scaled(at, row[at]));
-        self.values.iter().map(|(node, values)| (*node, row(values))).collect()
+        let mut there: BTreeMap<Class, Values> = BTreeMap::new();
+        self.values.iter().for_each(|((_, class), row)| add(there.entry(*class).or_default(), row));
+        let none = Values::default();
+        let mut found: BTreeMap<u32, Values> = BTreeMap::new();
+        for ((node, class), values) in &self.values {
+            let (all, there) = (self.sums.get(class).unwrap_or(&none), there.get(class).unwrap_or(&none));
+            let row = std::array::from_fn(|at| match (all[at], there[at]) {
+                (all, there) if all > there && there > 0 => {
+                    (values[at] as f64 * (all as f64 / there as f64)).round() as u64
+                }
+                _ => values[at],
+            });
+            add(found.entry(*node).or_default(), &row);
+        }
+        found
     }
 
     /// The end: kinds, values of nodes, the table of files, and what is to be told.
@@ -445,14 +465,16 @@ mod tests {
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
+    fn see(calls: &mut Calls, event: u64, at: u64, words: &[i64]) -> Option<super::Done> {
+        calls.take(&Sample { event, pid: NOBODY, tid: NOBODY, at, raw: &bytes(words), ..Sample::default() })
+    }
+
     fn call(calls: &mut Calls, number: libc::c_long, args: [i64; 3], result: i64) {
-        let raw = bytes(&[number, args[0], args[1], args[2], 0, 0, 0]);
-        let sample = |event, at, raw| Sample { event, pid: NOBODY, tid: NOBODY, at, raw, ..Sample::default() };
-        assert!(calls.take(&sample(ENTER, 100, &raw)).is_none());
-        assert!(calls.take(&sample(EXIT, 130, &bytes(&[number, result]))).is_none());
+        assert!(see(calls, ENTER, 100, &[number, args[0], args[1], args[2], 0, 0, 0]).is_none());
+        assert!(see(calls, EXIT, 130, &[number, result]).is_none());
         // The kernel does not make stacks of the others.
-        let has_stack = does(number as u64).is_some_and(|does| does.has_stack());
-        if let Some(done) = calls.take(&sample(STACK, 130, &bytes(&[number, result]))).filter(|_| has_stack) {
+        let has_stack = does(number as u64).is_some_and(|(_, does)| does.has_stack());
+        if let Some(done) = see(calls, STACK, 130, &[number, result]).filter(|_| has_stack) {
             calls.add(7, &done);
         }
     }
@@ -473,7 +495,7 @@ mod tests {
         let (_, values, files, _) = calls.finish(&HashMap::new());
         assert_eq!(values, [(7, vec![1060, 101, 8, 1009, 1, 9 * 30])]);
         let row = |fd: i32| {
-            files.rows.iter().filter(|(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone())
+            files.rows.iter().filter(move |(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone())
         };
         assert_eq!(row(3).collect::<Vec<_>>(), [[1060, 0, 2, 60, 0, 0]]);
         assert_eq!(row(4).collect::<Vec<_>>(), [[0, 100, 3, 90, 1, 30]]);
@@ -484,12 +506,13 @@ mod tests {
         let mut calls = calls();
         call(&mut calls, libc::SYS_write, [4, 0, 100], 100);
         // Its stack is missing.
-        let sample = |event, raw| Sample { event, pid: NOBODY, tid: 9, raw, ..Sample::default() };
-        let number = libc::SYS_write;
-        calls.take(&sample(ENTER, &bytes(&[number, 4, 0, 0, 0, 0, 0])));
-        calls.take(&sample(EXIT, &bytes(&[number, 300])));
+        see(&mut calls, ENTER, 100, &[libc::SYS_write, 4, 0, 0, 0, 0, 0]);
+        see(&mut calls, EXIT, 130, &[libc::SYS_write, 101]);
+        // Of its like there is one stack; others stay as they are.
+        call(&mut calls, libc::SYS_write, [4, 0, 0], 50_000);
+        call(&mut calls, libc::SYS_read, [4, 0, 0], 100);
         let (_, values, files, notes) = calls.finish(&HashMap::from([(STACK, 1)]));
-        assert_eq!((values[0].1[1], files.rows[0].1[1]), (400, 400));
+        assert_eq!((&values[0].1[..2], files.rows[0].1[1]), (&[100, 50_201][..], 50_201));
         assert!(notes.iter().any(|note| note.starts_with("1 stacks of calls were lost")), "{notes:?}");
     }
 

@@ -92,7 +92,9 @@ impl Requests {
     fn take(&mut self, fields: &Fields, is_end: bool, sample: &Sample<'_>) -> Option<()> {
         let device = fields.device.value(sample.raw)? as u32;
         let kind = Request::parse(fields.kind.bytes(sample.raw)?);
-        let key = (device, fields.sector.value(sample.raw)?, kind);
+        // A flush is of no sector: the kernel (6.18) calls that 0 at its issue and -1 at its completion.
+        let sector = fields.sector.value(sample.raw)?;
+        let key = (device, if kind == Request::Flush { 0 } else { sector }, kind);
         if !is_end {
             let bytes = fields.sectors.value(sample.raw)?.saturating_mul(SECTOR);
             if self.pending.len() < PENDING_MAX {
@@ -303,7 +305,7 @@ mod tests {
         see(3100, true, 80, 8, b"WS");
         see(4000, true, 99, 8, b"R");
         see(5000, false, 0, 0, b"FF");
-        see(5010, true, 0, 0, b"FF");
+        see(5010, true, u64::MAX, 0, b"FF");
         let list =
             traced_list(&requests, &|device| format!("{}:{}", device >> 20, device & 0xf_ffff)).expect("a table");
         let expected = [

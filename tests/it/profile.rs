@@ -472,3 +472,91 @@ fn what_a_static_program_sends_is_its_functions() {
     close_to(profile.of("sent", "send_small"), 500_000, "send_small");
     close_to(profile.of("received", "receive_all"), 2_500_000, "receive_all");
 }
+
+/// Fifty connections to itself, one after the other; 1,000 bytes there and 300 back over each.
+const SHORT: &str = r#"
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static int listener;
+static void take(int fd, int count) { char block[1000]; while (count > 0) { int got = read(fd, block, count); if (got <= 0) return; count -= got; } }
+void *serve(void *unused) {
+    char block[1000] = {0};
+    for (int i = 0; i < 50; i++) { int fd = accept(listener, 0, 0); take(fd, 1000); write(fd, block, 300); take(fd, 1); close(fd); }
+    return unused;
+}
+int main(void) {
+    struct sockaddr_in at = {AF_INET};
+    socklen_t length = sizeof at;
+    pthread_t thread;
+    char block[1000] = {0};
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&at, sizeof at); listen(listener, 5);
+    getsockname(listener, (struct sockaddr *)&at, &length);
+    pthread_create(&thread, 0, serve, 0);
+    for (int i = 0; i < 50; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        connect(fd, (struct sockaddr *)&at, sizeof at);
+        write(fd, block, 1000); take(fd, 300); close(fd);
+    }
+    pthread_join(thread, 0);
+    return 0;
+}
+"#;
+
+#[test]
+fn connections_that_end_between_two_looks_are_in_the_table() {
+    let sandbox = Sandbox::new("profileshort");
+    if !compiled(&sandbox, "short", SHORT) {
+        return;
+    }
+    let Some(apm) = traced(&sandbox, &["profile", "net", "-o", "out", "--", "./short"]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let rows = Profile::read(&sandbox, "out").list("connections");
+    let ends = |received, sent| rows.iter().filter(|(_, row)| (row[0], row[1]) == (received, sent)).count();
+    // Both ends of each.
+    assert_eq!((rows.len(), ends(300, 1000), ends(1000, 300)), (100, 50, 50), "{rows:?}");
+}
+
+#[test]
+fn requests_to_devices_have_percentiles_in_order() {
+    let sandbox = Sandbox::new("profiledevices");
+    let write = "dd if=/dev/zero of=file bs=64k count=64 conv=fsync status=none";
+    let Some(apm) = traced(&sandbox, &["profile", "io", "-o", "out", "--", "sh", "-c", write]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    // Nothing of a file system without a device: memory, or one over the network.
+    for (name, row) in Profile::read(&sandbox, "out").list("devices") {
+        assert_eq!(row.len(), 6, "{name}");
+        assert!(row[0] > 0 && row[2..].is_sorted(), "{name}: {row:?}");
+    }
+}
+
+/// Where tracepoints are refused that is said, and what there is without them is there.
+#[test]
+fn a_static_program_without_tracepoints_has_its_sums_and_the_reason() {
+    use std::os::unix::fs::MetadataExt as _;
+    let sandbox = Sandbox::new("profileuntraced");
+    if !compiled(&sandbox, "moves", MOVES) {
+        return;
+    }
+    if std::path::Path::new("/sys/kernel/tracing/events").exists()
+        && std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+    {
+        // Here they are granted; the other tests are about that.
+        return;
+    }
+    let link = ["-O2", "-static", "-w", "-o", "moves", "moves.c"];
+    Ran::of(sandbox.program("gcc", link)).good();
+    let ran = sandbox.apm(["profile", "io", "-o", "out", "--", "./moves"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let refused = profile.0["quality"]["refused"].to_string();
+    assert!(refused.contains("calls by stack and by file: "), "{refused}");
+    assert!(refused.contains("tracefs is not mounted") || refused.contains("for root"), "{refused}");
+    let written: u64 = profile.list("processes").iter().map(|(_, row)| row[3]).sum();
+    close_to(written, 8_700_000, "bytes of the process");
+}

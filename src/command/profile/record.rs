@@ -20,11 +20,12 @@ use crate::profile::calls;
 use crate::profile::devices::Devices;
 use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
+use crate::profile::owners::Owners;
 use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
 use crate::profile::record::preload::{Preload, Wanted};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
-use crate::profile::watch::{self, Seen, Watch};
+use crate::profile::watch::{self, Watch};
 use crate::sys::perf::Callers;
 use crate::sys::process;
 use crate::sys::signal::Held;
@@ -54,6 +55,8 @@ pub(super) struct Plan {
     pub(super) calls: Option<u64>,
     /// What block devices do meanwhile.
     pub(super) has_devices: bool,
+    /// Whose connections were that nobody has seen.
+    pub(super) has_connections: bool,
     /// Of these kinds alone; all where there are none.
     pub(super) kept: &'static [&'static str],
 }
@@ -66,6 +69,7 @@ pub(super) struct Recorders {
     pub(super) calls: Option<Session>,
     pub(super) inside: Option<Inside>,
     pub(super) devices: Option<Devices>,
+    pub(super) owners: Option<Owners>,
 }
 
 impl Recorders {
@@ -89,13 +93,16 @@ impl Recorders {
         if let Some(devices) = &mut self.devices {
             devices.round();
         }
+        if let Some(owners) = &mut self.owners {
+            owners.round();
+        }
     }
 }
 
 /// Looks at the processes on a thread of its own: one with much memory takes longer than samples can wait.
 struct Looks {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<Watch>,
 }
 
 impl Looks {
@@ -108,13 +115,13 @@ impl Looks {
                 watch.look();
                 std::thread::park_timeout(watch::INTERVAL.saturating_sub(began.elapsed()));
             }
-            watch.finish()
+            watch
         });
         Self { is_over, thread }
     }
 
-    /// While a command that has ended is still to be waited for.
-    fn end(self) -> Option<Seen> {
+    /// While a command that has ended is still to be waited for: the last look is still to come.
+    fn end(self) -> Option<Watch> {
         self.is_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         self.thread.join().ok()
@@ -160,11 +167,24 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
     }
     recorders.inside = inside;
+    if plan.has_connections {
+        match Owners::begin(target.whom(), !words.no_children) {
+            Ok(owners) => recorders.owners = Some(owners),
+            Err(refused) => {
+                let told = "connections that begin and end between two looks (100 ms) are missing";
+                notes.push(format!("{told}: {refused}"));
+            }
+        }
+    }
     recorders.devices = plan.has_devices.then(Devices::begin);
     let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, words.pid.is_none()));
     target.go(&mut recorders)?;
     let ended = target.record(&mut recorders, &held, length);
-    let seen = looks.end();
+    let (owners, lost) = recorders.owners.map_or_else(Default::default, Owners::finish);
+    if lost > 0 {
+        notes.push(format!("owners of {lost} connections or less are unknown: their records were lost"));
+    }
+    let seen = looks.end().map(|watch| watch.finish(&owners));
     let (devices, more) = recorders.devices.map_or_else(Default::default, Devices::finish);
     notes.extend(more);
     // A command that goes on is not waited for: its profile is there now.
