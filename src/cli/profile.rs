@@ -38,11 +38,17 @@ pub enum Profile {
     /// A library is preloaded that counts calls of the C library (read, write, send, fsync and their kin). Bytes by file
     /// are exact, those by stack are sampled. By process it sees everything, also what the library does not.
     ///
+    /// Where no library can be preloaded (static programs, Go, a process that runs already) root gets the same from
+    /// tracepoints of system calls, for every call; tracefs has to be mounted. Requests to block devices, with percentiles
+    /// of their times for root, are those of the whole machine.
+    ///
     /// Example: apm profile io -- tar cf x.tar src
     Io(Io),
     /// Count bytes, retransmits and round trips of connections, by process and peer, and bytes by stack
     ///
-    /// The kernel's counters of each TCP connection, ten times a second; no privileges are needed for own processes.
+    /// The kernel's counters of each TCP connection, ten times a second; no privileges are needed for own processes. For root
+    /// short connections are there too, as tracepoints and sock_diag tell of them. Of UDP there are bytes by stack alone: the
+    /// kernel counts nothing for each peer.
     ///
     /// Example: apm profile net -- curl -sO https://example.org/file
     Net(Io),

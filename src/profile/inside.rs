@@ -29,13 +29,22 @@ const ERROR_MANY: f64 = 10.0;
 const NAMES_MAX: usize = 8192;
 
 /// Kinds of values of calls, in this order.
-const CALLS: [(&str, Unit); 6] = [
+pub(crate) const CALLS: [(&str, Unit); 6] = [
     ("read", Unit::Bytes),
     ("written", Unit::Bytes),
     ("received", Unit::Bytes),
     ("sent", Unit::Bytes),
     ("synced", Unit::Count),
     ("waited", Unit::Nanoseconds),
+];
+/// Columns of the table of files, in this order.
+const FILES: [(&str, Unit); 6] = [
+    ("read", Unit::Bytes),
+    ("written", Unit::Bytes),
+    ("calls", Unit::Count),
+    ("waited", Unit::Nanoseconds),
+    ("syncs", Unit::Count),
+    ("sync time", Unit::Nanoseconds),
 ];
 /// Kinds of values of memory, in this order.
 const HEAP: [(&str, Unit); 4] = [
@@ -248,6 +257,7 @@ impl Inside {
             notes: self.notes,
             samples: self.samples,
             truncated: self.truncated,
+            lists: Vec::new(),
             lost: loss.lost + loss.abandoned + loss.garbled,
             duration,
             has_off_cpu: false,
@@ -287,28 +297,25 @@ impl Inside {
         if self.wanted.call_mean.is_none() {
             return Vec::new();
         }
-        let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
-        let columns = vec![
-            kind("read", Unit::Bytes),
-            kind("written", Unit::Bytes),
-            kind("calls", Unit::Count),
-            kind("waited", Unit::Nanoseconds),
-            kind("syncs", Unit::Count),
-            kind("sync time", Unit::Nanoseconds),
-        ];
         // One file may be open under many numbers.
         let mut rows: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for one in self.preload.ring.files() {
             let unnamed = || format!("descriptor {} of process {}", one.fd, one.pid);
             let name = self.files.get(&one.entry).filter(|name| !name.is_empty()).cloned().unwrap_or_else(unnamed);
-            let row = rows.entry(name).or_insert_with(|| vec![0; columns.len()]);
+            let row = rows.entry(name).or_insert_with(|| vec![0; FILES.len()]);
             row.iter_mut().zip(fields(&one)).for_each(|(sum, value)| *sum = sum.saturating_add(value));
         }
-        let mut rows: Vec<(String, Vec<u64>)> = rows.into_iter().collect();
-        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row[0].saturating_add(row[1]).saturating_add(row[5])));
-        rows.truncate(ROWS_MAX);
-        vec![List { name: "files".to_owned(), of: "file".to_owned(), columns, rows }]
+        vec![files(rows.into_iter().collect())]
     }
+}
+
+/// The table of files, those with the most bytes and time of syncs first.
+pub(crate) fn files(mut rows: Vec<(String, Vec<u64>)>) -> List {
+    let columns = FILES.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }).collect();
+    let weight = |row: &[u64]| [0, 1, 5].iter().filter_map(|at| row.get(*at)).fold(0, |sum: u64, more| sum.saturating_add(*more));
+    rows.sort_by_key(|(_, row)| std::cmp::Reverse(weight(row)));
+    rows.truncate(ROWS_MAX);
+    List { name: "files".to_owned(), of: "file".to_owned(), columns, rows }
 }
 
 fn fields(one: &FileTotals) -> [u64; 6] {

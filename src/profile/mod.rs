@@ -4,14 +4,21 @@
 //! `session` is the loop. Records come from `record`; `process` knows what is mapped where, `modules` the files, `unwind`
 //! makes a stack of a sample, `stacks` keeps them once each; `symbol` gives names, `outcome` puts it all together. `track` is a value over time.
 //! `stops` samples without the kernel's events, `itself` is apm's own time, by another crate.
+//! `calls` makes bytes and waiting of system calls, by the files that `descriptors` knows; `devices` looks at
+//! what block devices do meanwhile, `owners` says whose `connections` were.
 
+pub(crate) mod calls;
 pub(crate) mod connections;
+pub(crate) mod descriptors;
+pub(crate) mod devices;
 pub(crate) mod heap;
 pub(crate) mod image;
 pub(crate) mod inside;
 pub(crate) mod itself;
+pub(crate) mod latency;
 pub(crate) mod modules;
 pub(crate) mod outcome;
+pub(crate) mod owners;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod session;

@@ -99,6 +99,7 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
     };
     let timelines = [timeline("cpu", Unit::Count, &recorded.cpu), timeline("rss", Unit::Bytes, &recorded.rss)];
     builder.profile.tables.timelines = timelines.into_iter().filter(|line| !line.points.is_empty()).collect();
+    builder.profile.tables.lists = std::mem::take(&mut recorded.lists);
     builder.profile.quality = quality(&recorded, &names, &about);
     builder.profile.title = about.title;
     builder.profile.at = about.at;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::profile::{Kind, Unit};
+use crate::model::profile::{Kind, List, Unit};
 use crate::profile::modules::{self, Modules};
 use crate::profile::process::{Area, Processes, What};
 use crate::profile::record::existing;
@@ -97,6 +97,7 @@ pub(crate) struct Recorded {
     pub(crate) has_off_cpu: bool,
     pub(crate) cpu: Track,
     pub(crate) rss: Track,
+    pub(crate) lists: Vec<List>,
 }
 
 impl Session {
@@ -146,6 +147,9 @@ impl Session {
                 self.processes.descend(parent, *pid);
             }
             ask_for_task(&mut self.processes, *pid, self.run.as_deref());
+            if let Some(calls) = &mut self.recording.calls {
+                calls.know(*pid);
+            }
         }
         Ok(())
     }
@@ -154,7 +158,7 @@ impl Session {
     pub(crate) fn interval(&self) -> Duration {
         let stack = self.recording.forms.values().map(|form| match form.callers {
             Callers::Stack(bytes) => u64::from(bytes),
-            Callers::FramePointers => 0,
+            Callers::FramePointers | Callers::None => 0,
         });
         // Registers, the chain and the header come on top.
         let sample = stack.max().unwrap_or(0) + 1024;
@@ -166,7 +170,8 @@ impl Session {
     /// Takes what has come.
     pub(crate) fn round(&mut self) {
         self.take(false);
-        if self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+        // Beside calls somebody else looks.
+        if self.recording.calls.is_none() && self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
             self.looked = Some(Instant::now());
             let pages: u64 = self.processes.running().take(MEMORY_OF_MAX).filter_map(existing::pages).sum();
             if pages > 0 {
@@ -182,7 +187,7 @@ impl Session {
         let (origin, cpu) = (&mut self.origin, &mut self.cpu);
         let (away, newest, leaving) = (&mut self.away, &mut self.newest, &recording.leaving);
         let seconds = 1.0 / recording.frequency.max(1) as f64;
-        let forms: &Forms = &recording.forms;
+        let (forms, calls): (&Forms, _) = (&recording.forms, &mut recording.calls);
         let form = |event| forms.get(&event).copied();
         recording.rings.round(&form, is_last, |record| {
             *newest = record.at().max(*newest);
@@ -193,6 +198,19 @@ impl Session {
                     let thread = processes.thread(sample.pid, sample.tid);
                     if let Some(node) = stacks.place(codes).filter(|_| away.len() < AWAY_MAX) {
                         away.insert(sample.tid, Away { node, thread, since: sample.at });
+                    }
+                }
+                Record::Sample(sample) if calls.is_some() => {
+                    // Only what has a stack comes out again.
+                    let taken = calls.as_mut().and_then(|calls| calls.take(&sample).map(|done| (calls, done)));
+                    let Some((calls, done)) = taken else { return };
+                    *samples += 1;
+                    codes.clear();
+                    let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
+                    *truncated += u64::from(walked == Walked::Truncated);
+                    if let Some(node) = stacks.place(codes) {
+                        stacks.count(node, processes.thread(sample.pid, sample.tid));
+                        calls.add(node, &done);
                     }
                 }
                 Record::Sample(sample) => {
@@ -215,15 +233,26 @@ impl Session {
                     let file = modules::Mapping { pid, start, end: start.saturating_add(len), path, inode };
                     map(processes, modules, &file, offset);
                 }
-                Record::Named { pid, tid, name, by_exec, .. } => {
+                Record::Named { pid, tid, name, by_exec, at } => {
+                    if let Some(calls) = calls.as_mut().filter(|_| by_exec) {
+                        calls.replaced(pid, at);
+                    }
                     processes.name(pid, tid, name, by_exec);
                     if by_exec {
                         ask_for_task(processes, pid, run);
                     }
                 }
-                Record::Forked { pid, parent, tid, .. } => processes.fork(parent, pid, tid),
-                Record::Exited { pid, tid, .. } => {
+                Record::Forked { pid, parent, tid, at } => {
+                    if let Some(calls) = calls {
+                        calls.forked(parent, pid, at);
+                    }
+                    processes.fork(parent, pid, tid);
+                }
+                Record::Exited { pid, tid, at } => {
                     away.remove(&tid);
+                    if let Some(calls) = calls {
+                        calls.ended(pid, tid, at);
+                    }
                     processes.exit(pid, tid);
                 }
                 Record::Switched { tid, out: false, at, .. } => {
@@ -231,7 +260,7 @@ impl Session {
                         stacks.wait(away.node, away.thread, at.saturating_sub(away.since));
                     }
                 }
-                Record::Mapped(_) | Record::Switched { .. } | Record::Lost(_) => {}
+                Record::Mapped(_) | Record::Switched { .. } | Record::Lost { .. } => {}
             }
         });
     }
@@ -264,13 +293,22 @@ impl Session {
             let count = self.modules.without_tables;
             notes.push(format!("{count} files without tables of unwinding: callers there are found by frame pointers"));
         }
+        let (mut lists, mut values) = (Vec::new(), None);
+        if let Some(calls) = self.recording.calls.take() {
+            let (kinds, by_node, files, more) = calls.finish(&self.recording.rings.lost_of);
+            values = Some(Measure::Values { kinds, values: by_node });
+            lists.push(files);
+            notes.extend(more);
+        }
         Recorded {
             stacks: self.stacks,
             modules: self.modules,
             processes: self.processes,
             maps: self.maps,
             sampler: self.recording.rung.name(),
-            measure: if self.recording.rung.is_faults() {
+            measure: if let Some(values) = values {
+                values
+            } else if self.recording.rung.is_faults() {
                 Measure::Events { kind: Kind { name: "touched_space".to_owned(), unit: Unit::Bytes }, factor: PAGE }
             } else {
                 Measure::Time {
@@ -288,6 +326,7 @@ impl Session {
             has_off_cpu: !self.recording.leaving.is_empty(),
             cpu: self.cpu,
             rss: self.rss,
+            lists,
         }
     }
 }

@@ -288,6 +288,7 @@ impl Stops {
             notes.push(format!("{} stacks end early: there are more different ones than apm keeps", self.stacks.cut));
         }
         Recorded {
+            lists: Vec::new(),
             stacks: self.stacks,
             modules: self.modules,
             processes: self.processes,

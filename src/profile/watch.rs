@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::model::profile::{Kind, List, Tables, Timeline, Unit};
 use crate::probe::stat::Stat;
 use crate::profile::connections::Connections;
+use crate::profile::owners::Ends;
 use crate::profile::record::existing;
 
 /// Between two looks.
@@ -138,7 +139,7 @@ impl Watch {
             rss: Series::default(),
             pss: Series::default(),
             swap: Series::default(),
-            connections: Connections::default(),
+            connections: Connections::begin(),
             is_refused: false,
         };
         if !is_new {
@@ -224,13 +225,15 @@ impl Watch {
     }
 
     /// The end, while a command that has ended is still to be waited for: its sums are whole now.
-    pub(crate) fn finish(mut self) -> Seen {
+    /// `owners` are those of connections that are gone.
+    pub(crate) fn finish(mut self, owners: &HashMap<Ends, u32>) -> Seen {
         self.look();
+        self.connections.adopt(owners);
         let mut notes = Vec::new();
         if self.is_refused {
             notes.push("bytes read and written of other users' processes are for root to see".to_owned());
         }
-        notes.extend(self.connections.refused.take());
+        notes.extend(self.connections.notes());
         let span =
             |timeline: &str, unit: Unit, series: Series| Timeline { name: timeline.to_owned(), unit, points: series.0 };
         let mut timelines = vec![
@@ -344,7 +347,7 @@ mod tests {
         std::fs::write(&file, vec![7; 1 << 20]).expect("written");
         std::thread::sleep(Duration::from_millis(1));
         watch.look();
-        let seen = watch.finish();
+        let seen = watch.finish(&std::collections::HashMap::new());
         std::fs::remove_file(file).expect("removed");
         let (name, values) = &seen.tables.lists[0].rows[0];
         assert!(name.ends_with(&format!("[{}]", std::process::id())), "{name}");

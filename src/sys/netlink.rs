@@ -41,7 +41,7 @@ pub(crate) fn dump(
     let deadline = Instant::now() + PATIENCE;
     let mut buffer = vec![0_u8; BUFFER];
     loop {
-        let received = receive(&socket, &mut buffer)?;
+        let received = receive(&socket, &mut buffer, 0)?;
         for message in messages(received).filter(|message| message.sequence == SEQUENCE) {
             match message.kind {
                 NLMSG_DONE => return Ok(true),
@@ -53,6 +53,63 @@ pub(crate) fn dump(
         if Instant::now() > deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
+    }
+}
+
+/// Listens to what the kernel tells a group. Which groups need a privilege the attempt tells.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// Bytes that wait to be taken; more than the usual, where that is allowed.
+const WAITING_MAX: libc::c_int = 8 << 20;
+/// Datagrams that are taken at once: those that come meanwhile are for the next time.
+const TAKEN_MAX: usize = 100_000;
+
+impl Subscription {
+    /// Groups by their bits: the first is 1.
+    pub(crate) fn new(family: Family, groups: u32) -> io::Result<Self> {
+        let socket = open(family)?;
+        let most = WAITING_MAX;
+        // SAFETY: `most` is valid for reads of the length given, and of the type this option takes. Where it is
+        // refused the usual size has to do.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const most).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+        // SAFETY: plain numbers, for which zero is a value.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        (address.nl_family, address.nl_groups) = (libc::AF_NETLINK as libc::sa_family_t, groups);
+        // SAFETY: `address` is valid for reads of its size.
+        let bound = unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_nl>() as libc::socklen_t,
+            )
+        };
+        if bound == 0 { Ok(Self { socket, buffer: vec![0; BUFFER] }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Hands over what has come, and does not wait for more. True where some of it did not fit and is lost.
+    pub(crate) fn take(&mut self, mut each: impl FnMut(u16, &[u8])) -> io::Result<bool> {
+        let mut is_lost = false;
+        for _ in 0..TAKEN_MAX {
+            match receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(received) => messages(received).for_each(|message| each(message.kind, message.body)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => is_lost = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(is_lost)
     }
 }
 
@@ -107,10 +164,10 @@ fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// One datagram. Only the kernel may send to such a socket without CAP_NET_ADMIN.
-fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8], flags: libc::c_int) -> io::Result<&'a [u8]> {
     loop {
         // SAFETY: `buffer` is valid for writes of its length.
-        let count = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        let count = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
         match usize::try_from(count) {
             Ok(count) => return Ok(buffer.get(..count).unwrap_or_default()),
             Err(_) => {

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -57,6 +58,8 @@ pub(crate) enum Callers {
     Stack(u32),
     /// The kernel follows frame pointers.
     FramePointers,
+    /// Nobody.
+    None,
 }
 
 /// What to open.
@@ -96,6 +99,9 @@ pub(crate) const SAMPLE: u64 = PERF_SAMPLE_IDENTIFIER as u64
     | PERF_SAMPLE_PERIOD as u64
     | PERF_SAMPLE_CALLCHAIN as u64;
 
+/// In place of a thread: all of them, for who may see the whole machine.
+pub(crate) const EVERYBODY: i32 = -1;
+
 /// Opens an event of a thread (and those it starts) on one CPU.
 pub(crate) fn open(event: &Event, tid: i32, cpu: u32) -> io::Result<OwnedFd> {
     let mut attr = perf_event_attr { size: size_of::<perf_event_attr>() as u32, ..Default::default() };
@@ -123,9 +129,13 @@ pub(crate) fn open(event: &Event, tid: i32, cpu: u32) -> io::Result<OwnedFd> {
             attr.set_exclude_callchain_user(1);
         }
         Callers::FramePointers => {}
+        Callers::None => attr.set_exclude_callchain_user(1),
     }
     if !event.kernel {
         attr.set_exclude_kernel(1);
+    }
+    // A tracepoint lies in the kernel, always at the same place.
+    if !event.kernel || matches!(event.counter, Counter::Tracepoint(_)) {
         attr.set_exclude_callchain_kernel(1);
     }
     attr.set_exclude_hv(1);
@@ -166,6 +176,24 @@ pub(crate) fn number(event: &OwnedFd) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(number)
+}
+
+/// Lets only those records of a tracepoint through that this says, also of threads that are started later.
+pub(crate) fn filter(event: &OwnedFd, filter: &CStr) -> io::Result<()> {
+    // SAFETY: the text ends with a zero and is valid for the call, which copies it (perf_event_open(2)). The kernel does
+    // not write to it, although the binding takes it as if it might.
+    let done = unsafe { ioctls::SET_FILTER(event.as_raw_fd(), filter.as_ptr().cast_mut()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The time that records have: nanoseconds of the monotonic clock.
+pub(crate) fn now() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec. It cannot fail: the clock is there on every Linux.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now);
+    }
+    (now.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
 }
 
 /// Starts an event.

@@ -377,6 +377,225 @@ int main(void) {
         bad += !WIFEXITED(status) || WEXITSTATUS(status) != i % 7;
     }
     printf("%d wrong, %s ticks\n", bad, ticks > 50 ? "many" : "few");
+
+/// Writes 3,000,000 bytes in one function and 700,000 in another to one file, 5,000,000 in a third to another file, which is
+/// synced three times and read again.
+const MOVES: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+static char block[65536];
+__attribute__((noinline)) void write_log(int fd) { for (int i = 0; i < 300; i++) write(fd, block, 10000); }
+__attribute__((noinline)) void write_data(int fd) { for (int i = 0; i < 100; i++) pwrite(fd, block, 50000, i * 50000L); }
+__attribute__((noinline)) void write_parts(int fd) { struct iovec v[2] = {{block, 3000}, {block, 4000}}; for (int i = 0; i < 100; i++) writev(fd, v, 2); }
+__attribute__((noinline)) void sync_all(int fd) { for (int i = 0; i < 3; i++) fsync(fd); __asm__ volatile(""); }
+__attribute__((noinline)) void read_back(int fd) { lseek(fd, 0, SEEK_SET); while (read(fd, block, 40000) > 0); __asm__ volatile(""); }
+int main(int argc, char **argv) {
+    char go;
+    if (argc > 1) { write(1, "ready\n", 6); read(0, &go, 1); }
+    int log = open("log", O_RDWR | O_CREAT | O_TRUNC, 0600), data = open("data", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    write_log(log); write_data(data); write_parts(log); sync_all(data); read_back(data);
+    /* Who wants to know what these are may look now. */
+    usleep(200000);
+    close(log); close(data);
+    return 0;
+}
+"#;
+
+/// The same over a connection to itself: 2,000,000 bytes and 500,000.
+const SENDS: &str = r#"
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static char block[65536];
+static int listener;
+__attribute__((noinline)) void send_big(int fd) { for (int i = 0; i < 50; i++) send(fd, block, 40000, 0); }
+__attribute__((noinline)) void send_small(int fd) { for (int i = 0; i < 500; i++) write(fd, block, 1000); }
+__attribute__((noinline)) void receive_all(int fd) { static char own[65536]; while (read(fd, own, sizeof own) > 0); __asm__ volatile(""); }
+void *serve(void *unused) { int fd = accept(listener, 0, 0); receive_all(fd); close(fd); return unused; }
+int main(void) {
+    struct sockaddr_in at = {AF_INET};
+    socklen_t length = sizeof at;
+    pthread_t thread;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&at, sizeof at); listen(listener, 5);
+    getsockname(listener, (struct sockaddr *)&at, &length);
+    pthread_create(&thread, 0, serve, 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    connect(fd, (struct sockaddr *)&at, sizeof at);
+    send_big(fd); send_small(fd);
+    close(fd);
+    pthread_join(thread, 0);
+    return 0;
+}
+"#;
+
+/// apm where tracepoints can be used: with tracefs in a mount namespace of its own, unless the machine has it. Nothing where
+/// that is not possible.
+fn traced(sandbox: &Sandbox, words: &[&str]) -> Option<std::process::Command> {
+    use std::os::unix::fs::MetadataExt as _;
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    if !is_root {
+        skip("tracepoints are for root");
+        return None;
+    }
+    if std::path::Path::new("/sys/kernel/tracing/events/raw_syscalls").exists() {
+        return Some(sandbox.command(words));
+    }
+    let mount = "mount -t tracefs tracefs /sys/kernel/tracing && test -e /sys/kernel/tracing/events/raw_syscalls";
+    let is_there = Ran::of(sandbox.program("unshare", ["-m", "sh", "-c", mount])).code == Some(0);
+    if !is_there {
+        // No machine setting brings it: the kernel has no tracing, or a container has no right to it.
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: no tracefs here\n"));
+        return None;
+    }
+    let script = format!("{mount} && exec \"$@\"");
+    let before = ["-m", "sh", "-c", script.as_str(), "sh", env!("CARGO_BIN_EXE_apm")];
+    Some(sandbox.program("unshare", before.into_iter().chain(words.iter().copied())))
+}
+
+impl Profile {
+    /// Sum of a kind over the stacks that a function is in.
+    fn of(&self, kind: &str, function: &str) -> u64 {
+        let number = |value: &Value| value.as_u64().expect("a number") as usize;
+        let kinds = self.0["kinds"].as_array().expect("kinds");
+        let Some(kind) = kinds.iter().position(|one| one["name"] == kind) else { return 0 };
+        let is_in = |row: &&Value| {
+            let mut next = Some(number(&row["node"]));
+            std::iter::from_fn(|| {
+                let node = &self.0["nodes"][next?];
+                next = node["caller"].as_u64().map(|caller| caller as usize);
+                Some(self.0["frames"][number(&node["frame"])]["name"].clone())
+            })
+            .any(|name| name == function)
+        };
+        let rows = self.0["rows"].as_array().expect("rows").iter().filter(is_in);
+        rows.map(|row| row["values"][kind].as_u64().expect("a value")).sum()
+    }
+
+    /// Rows of a list.
+    fn list(&self, name: &str) -> Vec<(String, Vec<u64>)> {
+        let lists = self.0["tables"]["lists"].as_array().cloned().unwrap_or_default();
+        let rows = lists.into_iter().find(|list| list["name"] == name).map(|list| list["rows"].clone());
+        rows.map_or_else(Vec::new, |rows| serde_json::from_value(rows).expect("rows"))
+    }
+}
+
+/// Within 2 %.
+fn close_to(found: u64, truth: u64, what: &str) {
+    assert!(found.abs_diff(truth) * 50 <= truth, "{what}: {found}, and not {truth}");
+}
+
+fn check_moves(profile: &Profile) {
+    for (function, kind, bytes) in [
+        ("write_log", "written", 3_000_000),
+        ("write_data", "written", 5_000_000),
+        ("write_parts", "written", 700_000),
+        ("read_back", "read", 5_000_000),
+        ("sync_all", "synced", 3),
+    ] {
+        close_to(profile.of(kind, function), bytes, function);
+    }
+    let files = profile.list("files");
+    let file = |name: &str| files.iter().find(|(path, _)| path.ends_with(name)).map(|(_, row)| row.clone());
+    let (log, data) = (file("/log").expect("log"), file("/data").expect("data"));
+    assert_eq!((log[1], data[0], data[1], data[4]), (3_700_000, 5_000_000, 5_000_000, 3), "{files:?}");
+    assert!(data[5] > 0, "time of syncs");
+}
+
+#[test]
+fn a_static_programs_bytes_are_those_of_its_functions_and_files() {
+    let sandbox = Sandbox::new("profilemoves");
+    if !compiled(&sandbox, "moves", MOVES) {
+        return;
+    }
+    let link = ["-O2", "-static", "-fno-optimize-sibling-calls", "-w", "-o", "moves", "moves.c"];
+    Ran::of(sandbox.program("gcc", link)).good();
+    let Some(apm) = traced(&sandbox, &["profile", "io", "-o", "out", "--", "./moves"]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    assert_eq!(profile.0["quality"]["sampler"], "tracepoints, system calls");
+    check_moves(&profile);
+}
+
+#[test]
+fn bytes_of_a_process_that_runs_are_seen_too() {
+    use std::io::{Read as _, Write as _};
+    let sandbox = Sandbox::new("profilemovespid");
+    if !compiled(&sandbox, "moves", MOVES) {
+        return;
+    }
+    let mut command = sandbox.program("./moves", ["wait"]);
+    let mut child = Ended(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a program"));
+    let mut said = [0; 6];
+    child.0.stdout.take().expect("a pipe").read_exact(&mut said).expect("it is ready");
+    let pid = child.0.id().to_string();
+    let Some(mut apm) = traced(&sandbox, &["profile", "io", "--pid", &pid, "-o", "out"]) else { return };
+    let apm = apm.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("apm");
+    // When apm listens it has its events: those are what it holds open.
+    let is_open = |pid: u32| {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.filter(|link| link.to_string_lossy().contains("perf_event")).count() > 0
+    };
+    eventually("apm listens", || is_open(apm.id()));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    child.0.stdin.take().expect("a pipe").write_all(b"x").expect("it goes on");
+    let ran = Ran::from(apm.wait_with_output().expect("its end"));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    check_moves(&Profile::read(&sandbox, "out"));
+}
+
+#[test]
+fn what_a_static_program_sends_is_its_functions() {
+    let sandbox = Sandbox::new("profilesends");
+    if !compiled(&sandbox, "sends", SENDS) {
+        return;
+    }
+    let link = ["-O2", "-static", "-fno-optimize-sibling-calls", "-pthread", "-w", "-o", "sends", "sends.c"];
+    Ran::of(sandbox.program("gcc", link)).good();
+    let Some(apm) = traced(&sandbox, &["profile", "net", "-o", "out", "--", "./sends"]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    close_to(profile.of("sent", "send_big"), 2_000_000, "send_big");
+    close_to(profile.of("sent", "send_small"), 500_000, "send_small");
+    close_to(profile.of("received", "receive_all"), 2_500_000, "receive_all");
+}
+
+/// Fifty connections to itself, one after the other; 1,000 bytes there and 300 back over each.
+const SHORT: &str = r#"
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static int listener;
+static void take(int fd, int count) { char block[1000]; while (count > 0) { int got = read(fd, block, count); if (got <= 0) return; count -= got; } }
+void *serve(void *unused) {
+    char block[1000] = {0};
+    for (int i = 0; i < 50; i++) { int fd = accept(listener, 0, 0); take(fd, 1000); write(fd, block, 300); take(fd, 1); close(fd); }
+    return unused;
+}
+int main(void) {
+    struct sockaddr_in at = {AF_INET};
+    socklen_t length = sizeof at;
+    pthread_t thread;
+    char block[1000] = {0};
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&at, sizeof at); listen(listener, 5);
+    getsockname(listener, (struct sockaddr *)&at, &length);
+    pthread_create(&thread, 0, serve, 0);
+    for (int i = 0; i < 50; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        connect(fd, (struct sockaddr *)&at, sizeof at);
+        write(fd, block, 1000); take(fd, 300); close(fd);
+    }
+    pthread_join(thread, 0);
     return 0;
 }
 "#;
@@ -514,4 +733,57 @@ fn runtimes_name_their_code_where_they_are_asked_to() {
     for pid in profile.0["threads"].as_array().expect("threads").iter().filter_map(|thread| thread["pid"].as_u64()) {
         let _ = std::fs::remove_file(format!("/tmp/perf-{pid}.map"));
     }
+
+fn connections_that_end_between_two_looks_are_in_the_table() {
+    let sandbox = Sandbox::new("profileshort");
+    if !compiled(&sandbox, "short", SHORT) {
+        return;
+    }
+    let Some(apm) = traced(&sandbox, &["profile", "net", "-o", "out", "--", "./short"]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let rows = Profile::read(&sandbox, "out").list("connections");
+    let ends = |received, sent| rows.iter().filter(|(_, row)| (row[0], row[1]) == (received, sent)).count();
+    // Both ends of each.
+    assert_eq!((rows.len(), ends(300, 1000), ends(1000, 300)), (100, 50, 50), "{rows:?}");
+}
+
+#[test]
+fn requests_to_devices_have_percentiles_in_order() {
+    let sandbox = Sandbox::new("profiledevices");
+    let write = "dd if=/dev/zero of=file bs=64k count=64 conv=fsync status=none";
+    let Some(apm) = traced(&sandbox, &["profile", "io", "-o", "out", "--", "sh", "-c", write]) else { return };
+    let ran = Ran::of(apm);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    // Nothing of a file system without a device: memory, or one over the network.
+    for (name, row) in Profile::read(&sandbox, "out").list("devices") {
+        assert_eq!(row.len(), 6, "{name}");
+        assert!(row[0] > 0 && row[2..].is_sorted(), "{name}: {row:?}");
+    }
+}
+
+/// Where tracepoints are refused that is said, and what there is without them is there.
+#[test]
+fn a_static_program_without_tracepoints_has_its_sums_and_the_reason() {
+    use std::os::unix::fs::MetadataExt as _;
+    let sandbox = Sandbox::new("profileuntraced");
+    if !compiled(&sandbox, "moves", MOVES) {
+        return;
+    }
+    if std::path::Path::new("/sys/kernel/tracing/events").exists()
+        && std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+    {
+        // Here they are granted; the other tests are about that.
+        return;
+    }
+    let link = ["-O2", "-static", "-w", "-o", "moves", "moves.c"];
+    Ran::of(sandbox.program("gcc", link)).good();
+    let ran = sandbox.apm(["profile", "io", "-o", "out", "--", "./moves"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let refused = profile.0["quality"]["refused"].to_string();
+    assert!(refused.contains("calls by stack and by file: "), "{refused}");
+    assert!(refused.contains("tracefs is not mounted") || refused.contains("for root"), "{refused}");
+    let written: u64 = profile.list("processes").iter().map(|(_, row)| row[3]).sum();
+    close_to(written, 8_700_000, "bytes of the process");
 }

@@ -55,18 +55,19 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             record::main(context, &words.recording, &plan)
         }
         Profile::Io(words) => {
-            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], ..Plan::default() };
+            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], has_devices: true, ..Plan::default() };
             record::main(context, &words.recording, &plan)
         }
         Profile::Net(words) => {
-            let plan = Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], ..Plan::default() };
+            let plan = Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], has_connections: true, ..Plan::default() };
             record::main(context, &words.recording, &plan)
         }
         Profile::Itself(words) => itself::main(context, words),
         Profile::All(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
             let heap = Some(HEAP_MEAN);
-            record::main(context, &words.recording, &Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), ..Plan::default() })
+            let all = Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), ..Plan::default() };
+            record::main(context, &words.recording, &Plan { has_devices: true, has_connections: true, ..all })
         }
     }
 }

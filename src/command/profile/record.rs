@@ -18,15 +18,18 @@ use crate::executor::local;
 use crate::journal::folder::State;
 use crate::model::id::RunId;
 use crate::model::profile::{List, Profile, Quality};
+use crate::profile::calls;
+use crate::profile::devices::Devices;
 use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
+use crate::profile::owners::Owners;
 use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
 use crate::profile::record::preload::{self, Preload};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
 use crate::profile::stops::{FREQUENCY_MAX, Stops, Wanted};
 use crate::profile::symbol::jit;
-use crate::profile::watch::{self, Seen, Watch};
+use crate::profile::watch::{self, Watch};
 use crate::sys::perf::Callers;
 use crate::sys::priority::{self, Who};
 use crate::sys::process;
@@ -57,6 +60,10 @@ pub(super) struct Plan {
     pub(super) has_faults: bool,
     /// Bytes between two stacks of calls.
     pub(super) calls: Option<u64>,
+    /// What block devices do meanwhile.
+    pub(super) has_devices: bool,
+    /// Whose connections were that nobody has seen.
+    pub(super) has_connections: bool,
     /// Of these kinds alone; all where there are none.
     pub(super) kept: &'static [&'static str],
 }
@@ -68,23 +75,36 @@ pub(super) struct Recorders {
     /// Where the kernel has no events, instead of a session.
     stops: Option<Stopping>,
     stopped: Option<Recorded>,
+    /// System calls of programs that cannot be looked into.
+    pub(super) calls: Option<Session>,
     pub(super) inside: Option<Inside>,
+    pub(super) devices: Option<Devices>,
+    pub(super) owners: Option<Owners>,
 }
 
 impl Recorders {
+    /// What takes records of the kernel.
+    pub(super) fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.session.iter_mut().chain(&mut self.calls)
+    }
+
     /// How long to wait until the next round.
-    pub(super) fn interval(&self) -> Duration {
-        let session = self.session.as_ref().map_or(watch::INTERVAL, Session::interval);
+    pub(super) fn interval(&mut self) -> Duration {
+        let session = self.sessions().map(|session| session.interval()).min().unwrap_or(watch::INTERVAL);
         if self.inside.is_some() { session.min(RING_LOOK) } else { session }
     }
 
     /// Takes what has come.
     pub(super) fn round(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.round();
-        }
+        self.sessions().for_each(Session::round);
         if let Some(inside) = &mut self.inside {
             inside.round();
+        }
+        if let Some(devices) = &mut self.devices {
+            devices.round();
+        }
+        if let Some(owners) = &mut self.owners {
+            owners.round();
         }
     }
 
@@ -137,7 +157,7 @@ impl Stopping {
 /// Looks at the processes on a thread of its own: one with much memory takes longer than samples can wait.
 struct Looks {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<Watch>,
 }
 
 impl Looks {
@@ -150,13 +170,13 @@ impl Looks {
                 watch.look();
                 std::thread::park_timeout(watch::INTERVAL.saturating_sub(began.elapsed()));
             }
-            watch.finish()
+            watch
         });
         Self { is_over, thread }
     }
 
-    /// While a command that has ended is still to be waited for.
-    fn end(self) -> Option<Seen> {
+    /// While a command that has ended is still to be waited for: the last look is still to come.
+    fn end(self) -> Option<Watch> {
         self.is_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         self.thread.join().ok()
@@ -214,14 +234,37 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
         None => {}
     }
+    if plan.calls.is_some() && inside.is_none() {
+        match calls::open(target.whom(), !words.no_children) {
+            Ok(recording) => recorders.calls = Some(Session::new(recording)),
+            Err(refused) => notes.push(format!("calls by stack and by file: {refused}; those by process are there")),
+        }
+    }
     recorders.inside = inside;
+    if plan.has_connections {
+        match Owners::begin(target.whom(), !words.no_children) {
+            Ok(owners) => recorders.owners = Some(owners),
+            Err(refused) => {
+                let told = "connections that begin and end between two looks (100 ms) are missing";
+                notes.push(format!("{told}: {refused}"));
+            }
+        }
+    }
+    recorders.devices = plan.has_devices.then(Devices::begin);
     let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, joined.is_none()));
     target.go(&mut recorders)?;
     let ended = target.record(&mut recorders, &held, length);
-    let seen = looks.end();
+    let (owners, lost) = recorders.owners.map_or_else(Default::default, Owners::finish);
+    if lost > 0 {
+        notes.push(format!("owners of {lost} connections or less are unknown: their records were lost"));
+    }
+    let seen = looks.end().map(|watch| watch.finish(&owners));
+    let (devices, more) = recorders.devices.map_or_else(Default::default, Devices::finish);
+    notes.extend(more);
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let outside = recorders.session.map(Session::finish).or(recorders.stopped);
+    let outside =
+        [recorders.session, recorders.calls].into_iter().flatten().map(Session::finish).chain(recorders.stopped).collect();
     let inside = recorders.inside.map(Inside::finish);
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
@@ -243,6 +286,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
     }
+    profile.tables.lists.extend(devices);
     profile.quality.refused.extend(notes);
     let written = folder.write(&profile);
     folder.say(context, &profile, words.top);
@@ -267,7 +311,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
 /// Names what was recorded, and makes one profile of it.
 fn named(
     context: &Context,
-    outside: Option<Recorded>,
+    outside: Vec<Recorded>,
     inside: Option<(Recorded, Vec<List>)>,
     about: &About,
 ) -> Profile {
@@ -278,7 +322,8 @@ fn named(
             context.ui.say(&format!("\rapm: names of {done} of {total} files"));
         }
     };
-    let outside = outside.map(|recorded| outcome::profile(recorded, about.clone(), &progress));
+    let outside = outside.into_iter().map(|recorded| outcome::profile(recorded, about.clone(), &progress));
+    let outside = outside.reduce(Profile::merged);
     let inside = inside.map(|(recorded, lists)| {
         let mut profile = outcome::profile(recorded, about.clone(), &progress);
         profile.tables.lists.extend(lists);

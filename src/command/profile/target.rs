@@ -13,7 +13,7 @@ use crate::executor::local;
 use crate::model::event;
 use crate::profile::record::existing::{self, THREADS_MAX};
 use crate::profile::record::ladder::Whom;
-
+use crate::profile::session::Session;
 use crate::sys::gate::Gate;
 use crate::sys::priority::{self, Who};
 use crate::sys::signal::{self, Arrived, Held};
@@ -162,10 +162,11 @@ impl Target {
 
     /// Lets it run, with its events open.
     pub(super) fn go(&mut self, recorders: &mut Recorders) -> Result<(), Failure> {
-        match (&mut *self, &mut recorders.session) {
-            (Self::Command(started), _) => started.gate.open().context("open the gate of the command"),
-            (Self::Processes { pids, .. }, Some(session)) => session.attach(pids).context("enable the events"),
-            (Self::Processes { .. }, None) => Ok(()),
+        match self {
+            Self::Command(started) => started.gate.open().context("open the gate of the command"),
+            Self::Processes { pids, .. } => {
+                recorders.sessions().try_for_each(|session| session.attach(pids)).context("enable the events")
+            }
         }
         .map_err(|error| {
             self.abandon();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use crate::model::snapshot::net::{Connection, Destination, HalfClosed, Listener, Tcp};
-use crate::sys::netlink::{Family, attributes, dump, u32_at, u64_at};
+use crate::sys::netlink::{Family, Subscription, attributes, dump, u32_at, u64_at};
 
 /// Sockets looked at. Enough for every port of the default range towards one destination (28,232).
 const SOCKETS_MAX: u64 = 40_000;
@@ -71,6 +71,28 @@ pub(crate) fn connected(mut visit: impl FnMut(&Told<'_>)) -> io::Result<()> {
     // A kernel without IPv6 has no such sockets.
     let _ = dump(Family::SockDiag, SOCK_DIAG_BY_FAMILY, &question(libc::AF_INET6 as u8), |_, body| take(body));
     Ok(())
+}
+
+/// The kernel tells of each TCP socket that is gone, with what it had counted in the end (`SKNLGRP_INET_TCP_DESTROY` and
+/// that of IPv6). Whose it was it does not say; CAP_NET_ADMIN is needed.
+#[derive(Debug)]
+pub(crate) struct Destroyed(Subscription);
+
+impl Destroyed {
+    /// From now on.
+    pub(crate) fn listen() -> io::Result<Self> {
+        const DESTROYED: u32 = 1 | 1 << 2;
+        Subscription::new(Family::SockDiag, DESTROYED).map(Self)
+    }
+
+    /// Hands over those that are gone since the last time. True where some are missing.
+    pub(crate) fn take(&mut self, mut visit: impl FnMut(&Told<'_>)) -> io::Result<bool> {
+        self.0.take(|kind, body| {
+            if let Some(told) = told(body).filter(|_| kind == SOCK_DIAG_BY_FAMILY) {
+                visit(&told);
+            }
+        })
+    }
 }
 
 /// One socket of an answer: `inet_diag_msg`.

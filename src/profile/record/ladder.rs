@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use thiserror::Error;
 
 use crate::probe::{Roots, cpu};
+use crate::profile::calls::Calls;
 use crate::profile::record::perf::Form;
 use crate::profile::record::rings::{self, Rings};
 use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
@@ -89,6 +90,8 @@ pub(crate) struct Recording {
     pub(crate) ring_min: usize,
     /// What else is to be told.
     pub(crate) notes: Vec<String>,
+    /// Its samples are system calls, and not time.
+    pub(crate) calls: Option<Calls>,
 }
 
 /// Why there is no recording.
@@ -111,11 +114,17 @@ pub(crate) enum Refusal {
 }
 
 impl Rung {
+    /// No rung of the ladder: tracepoints, which count calls and not time.
+    pub(crate) fn calls() -> Self {
+        Self { counter: Counter::Tracepoint(0), kernel: true }
+    }
+
     /// In words.
     pub(crate) fn name(self) -> String {
         let counter = match self.counter {
             Counter::Cycles => "cycles",
             Counter::PageFaults => "page faults",
+            Counter::Tracepoint(_) => return "tracepoints, system calls".to_owned(),
             _ => "cpu-clock",
         };
         format!("{counter}, {}", if self.kernel { "user and kernel" } else { "user only" })
@@ -231,7 +240,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         pace: Pace::Period(1),
         callers: match wish.callers {
             Callers::Stack(bytes) => Callers::Stack(bytes.min(LEAVING_STACK)),
-            Callers::FramePointers => Callers::FramePointers,
+            other => other,
         },
         track: false,
         switches: true,
@@ -286,6 +295,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         leaving,
         ring_min,
         notes: Vec::new(),
+        calls: None,
     })
 }
 

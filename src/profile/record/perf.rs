@@ -36,8 +36,8 @@ pub(crate) enum Record<'a> {
         preempted: bool,
         at: u64,
     },
-    /// So many records did not fit.
-    Lost(u64),
+    /// So many records did not fit into the ring of this event.
+    Lost { event: u64, count: u64 },
 }
 
 impl Record<'_> {
@@ -49,7 +49,7 @@ impl Record<'_> {
             Self::Named { at, .. } | Self::Forked { at, .. } | Self::Exited { at, .. } | Self::Switched { at, .. } => {
                 *at
             }
-            Self::Lost(_) => 0,
+            Self::Lost { .. } => 0,
         }
     }
 }
@@ -71,6 +71,8 @@ pub(crate) struct Sample<'a> {
     pub(crate) chain: Chain<'a>,
     /// Data of the tracepoint.
     pub(crate) raw: &'a [u8],
+    /// Of a program of 32 bits, whose system calls have other numbers.
+    pub(crate) is_narrow: bool,
     /// Registers of the program, in the order of [`REGISTERS`]; none of a thread of the kernel.
     pub(crate) registers: Option<[u64; REGISTERS.len()]>,
     /// Copy of its stack, from the stack pointer on.
@@ -149,6 +151,8 @@ const MISC_OUT: u16 = 1 << 13;
 const MISC_PREEMPT: u16 = 1 << 14;
 const MISC_MODE: u16 = 7;
 const MODE_KERNEL: u16 = 1;
+/// `PERF_SAMPLE_REGS_ABI_32`.
+const NARROW: u64 = 1;
 /// Kind, flags and size at the start of a record.
 const HEADER: usize = 8;
 /// Thread, time and number of the event at the end of every record that is no sample.
@@ -187,7 +191,9 @@ fn one<'a>(kind: u32, misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<F
         return sample(misc, body, form).map(Record::Sample);
     }
     if kind == LOST_SAMPLES {
-        return Some(Record::Lost(Bytes(body).u64()?));
+        // Its own number is at the end of every record.
+        let event = Bytes(body.get(body.len().checked_sub(8)?..)?).u64()?;
+        return Some(Record::Lost { event, count: Bytes(body).u64()? });
     }
     let (body, trailer) = body.split_at_checked(body.len().checked_sub(TRAILER)?)?;
     let mut trailer = Bytes(trailer);
@@ -196,8 +202,8 @@ fn one<'a>(kind: u32, misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<F
     let text = |bytes: &'a [u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(match kind {
         LOST => {
-            body.u64()?;
-            Record::Lost(body.u64()?)
+            let event = body.u64()?;
+            Record::Lost { event, count: body.u64()? }
         }
         COMM => {
             let (pid, tid) = (body.u32()?, body.u32()?);
@@ -238,9 +244,11 @@ fn sample<'a>(misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<Form>) ->
         let length = body.u32()? as usize;
         raw = body.take(length)?;
     }
-    let (mut registers, mut stack): (_, &[u8]) = (None, &[]);
+    let (mut registers, mut is_narrow, mut stack): (_, _, &[u8]) = (None, false, &[]);
     if matches!(form.callers, Callers::Stack(_)) {
-        if body.u64()? != 0 {
+        let abi = body.u64()?;
+        is_narrow = abi == NARROW;
+        if abi != 0 {
             let mut found = [0; REGISTERS.len()];
             for register in &mut found {
                 *register = body.u64()?;
@@ -256,7 +264,7 @@ fn sample<'a>(misc: u16, body: &'a [u8], form: &impl Fn(u64) -> Option<Form>) ->
         }
     }
     let in_kernel = misc & MISC_MODE == MODE_KERNEL;
-    Some(Sample { event, pid, tid, at, period, ip, in_kernel, chain, raw, registers, stack })
+    Some(Sample { event, pid, tid, at, period, ip, in_kernel, chain, raw, is_narrow, registers, stack })
 }
 
 #[cfg(test)]
@@ -291,7 +299,7 @@ mod tests {
     fn records_are_taken_apart_by_the_layout_of_the_manual() {
         let chain = [-128_i64 as u64, 0xffff_ffff_8000_0001, -512_i64 as u64, 0x4000];
         let sample =
-            [&[7, 0x4000, both(10, 11), 99, 1_000_000, 4][..], &chain, &[1, 0xb, 0x5, 0x1], &[16, 0xaa, 0xbb, 8]]
+            [&[7, 0x4000, both(10, 11), 99, 1_000_000, 4][..], &chain, &[2, 0xb, 0x5, 0x1], &[16, 0xaa, 0xbb, 8]]
                 .concat();
         let name = [&words(&[both(10, 11)])[..], b"sleep\0\0\0", &words(&[both(10, 11), 5, 7])].concat();
         let bytes = [record(9, 1, &words(&sample)), record(3, 1 << 13, &name), record(13, 0, &words(&[3, 0, 0, 0]))];
@@ -303,13 +311,13 @@ mod tests {
                 assert_eq!(links, [Link::Kernel(0xffff_ffff_8000_0001), Link::User(0x4000)]);
                 assert_eq!((sample.pid, sample.tid, sample.at, sample.period), (10, 11, 99, 1_000_000));
                 assert_eq!((sample.registers, sample.stack.len()), (Some([0xb, 0x5, 0x1]), 8));
-                assert!(sample.in_kernel);
+                assert!(sample.in_kernel && !sample.is_narrow);
                 seen.push("sample".to_owned());
             }
             other => seen.push(format!("{other:?}")),
         });
         let named = r#"Named { pid: 10, tid: 11, name: [115, 108, 101, 101, 112], by_exec: true, at: 5 }"#;
-        assert_eq!(seen, ["sample", named, "Lost(3)"]);
+        assert_eq!(seen, ["sample", named, "Lost { event: 0, count: 3 }"]);
     }
 
     proptest! {

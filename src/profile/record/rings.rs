@@ -2,6 +2,8 @@
 //! what is not newer than the newest record of the round before is final, since whatever was made before it has come by
 //! now. So a record waits one round, and two rounds are in memory.
 
+use std::collections::HashMap;
+
 use crate::profile::record::perf::{self, Form, Record};
 use crate::sys::perf::Ring;
 
@@ -11,6 +13,9 @@ const TOTAL_MAX: usize = 16 << 20;
 const ONE_MAX: usize = 2 << 20;
 /// Smallest ring that is asked for: a few samples.
 const ONE_MIN: usize = 128 << 10;
+
+/// Events whose losses are kept apart.
+const EVENTS_MAX: usize = 65_536;
 
 /// Bytes a ring may have where there are so many.
 pub(crate) fn size(rings: usize) -> usize {
@@ -37,12 +42,14 @@ pub(crate) struct Rings {
     newest: u64,
     /// Records that the kernel dropped.
     pub(crate) lost: u64,
+    /// The same by the event whose ring was full.
+    pub(crate) lost_of: HashMap<u64, u64>,
 }
 
 impl Rings {
     /// Of these rings.
     pub(crate) fn new(rings: Vec<Ring>) -> Self {
-        Self { rings, older: Round::default(), newer: Round::default(), newest: 0, lost: 0 }
+        Self { rings, older: Round::default(), newer: Round::default(), newest: 0, lost: 0, lost_of: HashMap::new() }
     }
 
     /// Takes what has come, and hands over what is final; at the end everything.
@@ -72,7 +79,8 @@ impl Rings {
 
     fn hand_over(&mut self, form: &impl Fn(u64) -> Option<Form>, is_last: bool, sink: &mut impl FnMut(Record<'_>)) {
         let final_until = if is_last { u64::MAX } else { self.newest };
-        self.newest = self.newest.max(self.newer.sort(form, &mut self.lost));
+        self.newest = self.newest.max(self.newer.sort(form, &mut self.lost_of));
+        self.lost = self.lost_of.values().fold(0, |sum, more| sum.saturating_add(*more));
         // All of the older round is final, and perhaps some of this one, which is then to be put between.
         let split = self.newer.index.partition_point(|(at, _)| *at <= final_until);
         let (mut old, mut new) = (self.older.index.iter().peekable(), self.newer.index[..split].iter().peekable());
@@ -97,11 +105,16 @@ impl Rings {
 
 impl Round {
     /// Finds the records; the time of the newest.
-    fn sort(&mut self, form: &impl Fn(u64) -> Option<Form>, lost: &mut u64) -> u64 {
+    fn sort(&mut self, form: &impl Fn(u64) -> Option<Form>, lost: &mut HashMap<u64, u64>) -> u64 {
         let mut at = 0;
         while let Some((length, record)) = self.bytes.get(at..).and_then(|rest| perf::first(rest, form)) {
             match record {
-                Some(Record::Lost(count)) => *lost += count,
+                Some(Record::Lost { event, count }) => {
+                    // Events are few; bytes that make no sense may name many.
+                    let is_known = lost.len() < EVENTS_MAX || lost.contains_key(&event);
+                    let sum = lost.entry(if is_known { event } else { 0 }).or_default();
+                    *sum = sum.saturating_add(count);
+                }
                 Some(record) => self.index.push((record.at(), at)),
                 None => {}
             }
