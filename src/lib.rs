@@ -53,6 +53,8 @@
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
 //! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
 //! 17. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
+//!     of programs that take no library: `profile::calls` by tracepoints (`profile::record::trace`); of devices and short
+//!     connections: `profile::{devices,owners}`
 //! 18. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
 //!
 //! # Invariants, mostly absences
