@@ -54,6 +54,8 @@
 //! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
 //!     below its last rung: `profile::stops` (ptrace), then `profile::watch` alone; `command::profile::record` goes down
 //! 17. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
+//!     of programs that take no library: `profile::calls` by tracepoints (`profile::record::trace`); of devices and short
+//!     connections: `profile::{devices,owners}`
 //! 18. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
 //! 19. which task of an apm run a sampled process belongs to: `sys::process::task_of`, `profile::process`
 //!

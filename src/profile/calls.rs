@@ -168,6 +168,16 @@ struct Fields {
     result: Field,
 }
 
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) kinds: Vec<Kind>,
+    /// By node.
+    pub(crate) values: Vec<(u32, Vec<u64>)>,
+    pub(crate) files: List,
+    pub(crate) notes: Vec<String>,
+}
+
 /// The calls of the profiled processes.
 #[derive(Debug)]
 pub(crate) struct Calls {
@@ -400,9 +410,8 @@ impl Calls {
         found
     }
 
-    /// The end: kinds, values of nodes, the table of files, and what is to be told.
-    /// `lost` says how many records were, by event.
-    pub(crate) fn finish(mut self, lost: &HashMap<u64, u64>) -> (Vec<Kind>, Vec<(u32, Vec<u64>)>, List, Vec<String>) {
+    /// The end. `lost` says how many records were, by event.
+    pub(crate) fn finish(mut self, lost: &HashMap<u64, u64>) -> Counted {
         let kinds = CALLS.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }).collect();
         let rows = self.descriptors.finish().into_iter().map(|(name, row)| (name, row.to_vec())).collect();
         let mut notes = Vec::new();
@@ -427,7 +436,7 @@ impl Calls {
         note(stacks, "stacks of calls were lost: those that are there are brought to the sums of all calls");
         note(sums, "calls were lost: bytes of stacks and of files are too low, those of processes are not");
         let values = self.calibrated().into_iter().map(|(node, row)| (node, row.to_vec())).collect();
-        (kinds, values, inside::files(rows), notes)
+        Counted { kinds, values, files: inside::files(rows), notes }
     }
 }
 
@@ -441,7 +450,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Calls, Fields, TABLE, Tells, does};
+    use super::{Calls, Counted, Fields, TABLE, Tells, does};
     use crate::profile::record::perf::Sample;
     use crate::profile::record::trace::Format;
 
@@ -492,7 +501,7 @@ mod tests {
         call(&mut calls, libc::SYS_sendfile, [5, 3, 0], 1000);
         call(&mut calls, libc::SYS_close, [5, 0, 0], 0);
         call(&mut calls, libc::SYS_write, [5, 0, 9], 1);
-        let (_, values, files, _) = calls.finish(&HashMap::new());
+        let Counted { values, files, .. } = calls.finish(&HashMap::new());
         assert_eq!(values, [(7, vec![1060, 101, 8, 1009, 1, 9 * 30])]);
         let row = |fd: i32| {
             files.rows.iter().filter(move |(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone())
@@ -511,7 +520,7 @@ mod tests {
         // Of its like there is one stack; others stay as they are.
         call(&mut calls, libc::SYS_write, [4, 0, 0], 50_000);
         call(&mut calls, libc::SYS_read, [4, 0, 0], 100);
-        let (_, values, files, notes) = calls.finish(&HashMap::from([(STACK, 1)]));
+        let Counted { values, files, notes, .. } = calls.finish(&HashMap::from([(STACK, 1)]));
         assert_eq!((&values[0].1[..2], files.rows[0].1[1]), (&[100, 50_201][..], 50_201));
         assert!(notes.iter().any(|note| note.starts_with("1 stacks of calls were lost")), "{notes:?}");
     }

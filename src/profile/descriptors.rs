@@ -2,6 +2,7 @@
 //! looked up in /proc when it is first seen, which is a moment later. A name that was read after the descriptor had been
 //! closed belongs to something else: then there is no name.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 
@@ -66,17 +67,16 @@ impl Descriptors {
     }
 
     fn get(&mut self, pid: u32, fd: i32, look: Look<'_>) -> Option<&mut Descriptor> {
-        let all = self.of.entry(pid).or_default();
-        if !all.contains_key(&fd) {
-            if fd < 0 || self.count >= DESCRIPTORS_MAX {
-                return None;
+        match self.of.entry(pid).or_default().entry(fd) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(_) if fd < 0 || self.count >= DESCRIPTORS_MAX => None,
+            Entry::Vacant(new) => {
+                let (name, looked) = look(pid, fd);
+                let is_socket = name.as_ref().is_some_and(|name| name.starts_with("socket:"));
+                self.count += 1;
+                Some(new.insert(Descriptor { name, looked, is_socket, ..Descriptor::default() }))
             }
-            let (name, looked) = look(pid, fd);
-            let is_socket = name.as_ref().is_some_and(|name| name.starts_with("socket:"));
-            all.insert(fd, Descriptor { name, looked, is_socket, ..Descriptor::default() });
-            self.count += 1;
         }
-        all.get_mut(&fd)
     }
 
     /// It is a socket: the call that made it said so.
@@ -129,8 +129,11 @@ impl Descriptors {
             return;
         }
         let name = one.name.filter(|name| !name.is_empty() && one.looked < at);
-        self.nameless += u64::from(name.is_none());
-        let name = name.unwrap_or_else(|| format!("descriptor {fd} of process {pid}"));
+        self.nameless += u64::from(name.is_none() && !one.is_socket);
+        let name = name.unwrap_or_else(|| match one.is_socket {
+            true => format!("short-lived sockets of process {pid}"),
+            false => format!("descriptor {fd} of process {pid}"),
+        });
         self.put(&name, &one.totals);
     }
 

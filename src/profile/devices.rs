@@ -114,7 +114,7 @@ impl Requests {
 }
 
 enum How {
-    Traced { opened: Opened, begin: Fields, end: Fields, requests: Requests },
+    Traced { opened: Box<Opened>, begin: Fields, end: Fields, requests: Requests },
     Counted { before: HashMap<String, Counted>, refused: Refused },
 }
 
@@ -128,7 +128,9 @@ impl Devices {
     /// From now on.
     pub(crate) fn begin() -> Self {
         Self(match traced() {
-            Ok((opened, begin, end)) => How::Traced { opened, begin, end, requests: Requests::default() },
+            Ok((opened, begin, end)) => {
+                How::Traced { opened: Box::new(opened), begin, end, requests: Requests::default() }
+            }
             Err(refused) => How::Counted { before: counted(), refused },
         })
     }
@@ -139,9 +141,10 @@ impl Devices {
     }
 
     fn take(&mut self, is_last: bool) {
-        let How::Traced { opened: Opened { rings, forms, which, .. }, begin, end, requests } = &mut self.0 else {
+        let How::Traced { opened, begin, end, requests } = &mut self.0 else {
             return;
         };
+        let Opened { rings, forms, which, .. } = &mut **opened;
         rings.round(&|event| forms.get(&event).copied(), is_last, |record| {
             if let Record::Sample(sample) = record {
                 let is_end = which.get(&sample.event) == Some(&1);

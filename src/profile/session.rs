@@ -295,10 +295,10 @@ impl Session {
         }
         let (mut lists, mut values) = (Vec::new(), None);
         if let Some(calls) = self.recording.calls.take() {
-            let (kinds, by_node, files, more) = calls.finish(&self.recording.rings.lost_of);
-            values = Some(Measure::Values { kinds, values: by_node });
-            lists.push(files);
-            notes.extend(more);
+            let counted = calls.finish(&self.recording.rings.lost_of);
+            values = Some(Measure::Values { kinds: counted.kinds, values: counted.values });
+            lists.push(counted.files);
+            notes.extend(counted.notes);
         }
         Recorded {
             stacks: self.stacks,

@@ -75,7 +75,7 @@ impl Format {
     }
 }
 
-/// `	field:unsigned long args[6];	offset:16;	size:48;	signed:0;`
+/// `field:unsigned long args[6]; offset:16; size:48; signed:0;`, with tabs between.
 fn field(line: &str) -> Option<(String, Field)> {
     let mut parts = line.trim().split(';').map(str::trim);
     let name = parts.next()?.strip_prefix("field:")?.rsplit([' ', '*']).next()?.split('[').next()?;
