@@ -46,7 +46,8 @@ pub(crate) struct Process {
     pub(crate) is_python: bool,
     /// The task of an apm run that it belongs to.
     task: Option<Arc<str>>,
-    is_apm: bool,
+    /// Its program is apm.
+    pub(crate) is_apm: bool,
     /// An apm has started it, or what has started it.
     is_under_apm: bool,
     has_ended: bool,

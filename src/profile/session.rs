@@ -215,6 +215,16 @@ impl Session {
                 }
                 Record::Sample(sample) => {
                     *samples += 1;
+                    let process = processes.get(sample.pid);
+                    // An apm within a task has the names of its own tasks in its memory.
+                    if process.wants_task()
+                        && !process.is_apm
+                        && let Some(task) = process::task_in(sample.stack, run)
+                    {
+                        // It has ended before it was asked. Its environment lies at the outer end of its stack, and a copy
+                        // of a stack that is not deep has it: of tasks of 3 ms one in ten was known without this.
+                        processes.set_task(sample.pid, &task);
+                    }
                     let origin = *origin.get_or_insert(sample.at);
                     cpu.add(sample.at.saturating_sub(origin), seconds);
                     codes.clear();

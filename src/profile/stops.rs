@@ -37,6 +37,8 @@ const LOOKS_MAX: u32 = 32;
 const WAIT: Duration = Duration::from_millis(5);
 /// The same when the recording ends.
 const LAST_WAIT: Duration = Duration::from_millis(200);
+/// After which it is asked whether a thread is still held.
+const DOUBT: Duration = Duration::from_millis(100);
 /// Between two looks whether they have stopped, and how many of these come without a pause.
 const PAUSE: Duration = Duration::from_micros(50);
 const LOOKS_AT_ONCE: u32 = 20;
@@ -60,8 +62,8 @@ pub(crate) struct Stops {
     /// CPU time of a thread at its last sample, nanoseconds.
     used: HashMap<u32, u64>,
     known: HashMap<u32, Known>,
-    /// Threads that were asked to stop, and their processes.
-    pending: Vec<(u32, Seized)>,
+    /// Threads that were asked to stop, their processes, and since when.
+    pending: Vec<(u32, Seized, Instant)>,
     /// When the next look is.
     due: Instant,
     /// Reasons why threads were not looked at.
@@ -103,7 +105,7 @@ impl Stops {
             processes.follow_tasks(root);
         }
         // What is allowed is known only when it is tried.
-        let pending = ptrace::ask(root, is_child)?.map(|seized| (root, seized));
+        let pending = ptrace::ask(root, is_child)?.map(|seized| (root, seized, Instant::now()));
         let mut stops = Self {
             root,
             with_children,
@@ -167,6 +169,10 @@ impl Stops {
                 self.processes.name(pid, thread.tid, &thread.name, false);
                 let Some(now) = is_running(pid, thread.tid).then(|| used(pid, thread.tid)).flatten() else { continue };
                 let before = self.used.get(&thread.tid).copied().unwrap_or_default();
+                if now < before {
+                    // Another thread has this number now, or has executed a program as the first of its process.
+                    self.used.insert(thread.tid, now);
+                }
                 if now > before && (self.used.len() < THREADS_MAX || self.used.contains_key(&thread.tid)) {
                     busy.push((pid, thread.tid, now - before));
                 }
@@ -210,11 +216,11 @@ impl Stops {
     }
 
     fn ask(&mut self, pid: u32, tid: u32) {
-        if self.pending.iter().any(|(_, seized)| seized.tid == tid) {
+        if self.pending.iter().any(|(_, seized, _)| seized.tid == tid) {
             return;
         }
         match ptrace::ask(tid, self.is_child && tid == self.root) {
-            Ok(Some(seized)) => self.pending.push((pid, seized)),
+            Ok(Some(seized)) => self.pending.push((pid, seized, Instant::now())),
             Ok(None) => {}
             Err(error) => {
                 self.lost += 1;
@@ -227,11 +233,13 @@ impl Stops {
     fn wait(&mut self, time: Duration, is_sampled: bool) {
         let end = Instant::now() + time;
         for look in 0.. {
-            for (pid, seized) in std::mem::take(&mut self.pending) {
+            for (pid, seized, since) in std::mem::take(&mut self.pending) {
                 match ptrace::state(seized) {
                     State::Stopped { signal } if is_sampled => self.sample(pid, seized, signal),
                     State::Stopped { signal } => ptrace::release(seized, signal),
-                    State::Running => self.pending.push((pid, seized)),
+                    // One that has this number because the other has ended by an exec was never asked.
+                    State::Running if since.elapsed() > DOUBT && !ptrace::is_held(seized.tid) => {}
+                    State::Running => self.pending.push((pid, seized, since)),
                     State::Ended => {}
                 }
             }

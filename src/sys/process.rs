@@ -105,7 +105,8 @@ pub(crate) fn task_of(pid: u32, run: Option<&str>) -> Option<String> {
     task_in(&fs::read(format!("/proc/{pid}/environ")).ok()?, run)
 }
 
-fn task_in(environment: &[u8], run: Option<&str>) -> Option<String> {
+/// The same from bytes in which an environment is, `NAME=value` between NULs.
+pub(crate) fn task_in(environment: &[u8], run: Option<&str>) -> Option<String> {
     let value = |name: &str| {
         let of = |entry: &'_ [u8]| -> Option<Vec<u8>> {
             Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec())

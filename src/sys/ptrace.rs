@@ -37,11 +37,25 @@ pub(crate) fn ask(tid: u32, is_child: bool) -> io::Result<Option<Seized>> {
     // SAFETY: attaches; no pointer is passed that the kernel would use.
     if unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid as libc::pid_t, 0_usize, 0_usize) } != 0 {
         let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ESRCH) { Ok(None) } else { Err(error) };
+        match error.raw_os_error() {
+            Some(libc::ESRCH) => return Ok(None),
+            // The thread that was asked has executed a program, and has the number of the first of its process since.
+            Some(libc::EPERM) if is_held(tid) => {}
+            _ => return Err(error),
+        }
     }
     // SAFETY: as above. Where it fails the thread has ended, as its state will say.
     unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid as libc::pid_t, 0_usize, 0_usize) };
     Ok(Some(Seized { tid, is_child }))
+}
+
+/// Whether the calling thread is the tracer of another.
+pub(crate) fn is_held(tid: u32) -> bool {
+    // SAFETY: a call without arguments that cannot fail.
+    let own = unsafe { libc::gettid() };
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.and_then(|tracer| tracer.trim().parse().ok()) == Some(own)
 }
 
 /// What a thread that was asked does now. Does not wait.

@@ -703,7 +703,8 @@ fn tasks_of_a_run_stand_apart() {
     let ran = sandbox.apm(["profile", "cpu", "--run", "-F", "499", "--duration", "2s", "-o", "joined"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.starts_with("run 2"), "{}", ran.stderr);
-    assert!(roots(&sandbox, "joined/cpu.folded").contains(&"1: 1000000".to_owned()));
+    let found = roots(&sandbox, "joined/cpu.folded");
+    assert!(found.contains(&"1: 1000000".to_owned()), "{found:?}");
     assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
     signal(child.0.id(), "INT");
     child.0.wait().expect("its end");
@@ -786,4 +787,51 @@ fn a_static_program_without_tracepoints_has_its_sums_and_the_reason() {
     assert!(refused.contains("tracefs is not mounted") || refused.contains("for root"), "{refused}");
     let written: u64 = profile.list("processes").iter().map(|(_, row)| row[3]).sum();
     close_to(written, 8_700_000, "bytes of the process");
+}
+
+/// A thread that is not the first of its process executes another program.
+const EXECUTES: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+volatile unsigned long sink;
+__attribute__((noinline)) void spin(unsigned long n) { for (unsigned long i = 0; i < n; i++) sink += i; }
+void *work(void *unused) { spin(50000000); execl("./hot", "hot", "400", "5", (char *)0); return 0; }
+int main(void) { pthread_t thread; pthread_create(&thread, 0, work, 0); spin(40000000000); return 0; }
+"#;
+
+#[test]
+fn a_program_that_a_thread_executes_is_seen() {
+    let sandbox = Sandbox::new("profileexec");
+    if !compiled_static(&sandbox, "hot", HOT) || !compiled_static(&sandbox, "executes", EXECUTES) {
+        return;
+    }
+    let words = ["profile", "cpu", "-o", "out", "--", "./executes"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
+    assert_eq!(ran.code, Some(5), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    assert!(profile.samples("spin") > 0 && profile.samples("a") > profile.samples("deep"), "{:?}", profile.stacks());
+    assert_eq!(profile.quality("lost"), 0, "{}", profile.0["quality"]);
+}
+
+#[test]
+fn tasks_that_end_before_they_are_asked_are_known_too() {
+    let sandbox = Sandbox::new("profileshort");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let words = ["profile", "cpu", "-o", "out", "--", apm, "run", "each", "-j", "2", "--", "./hot", "2", "{}", ":::"];
+    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
+    if is_refused(&ran) {
+        return;
+    }
+    let profile = Profile::read(&sandbox, "out");
+    let threads = profile.0["threads"].as_array().expect("threads");
+    let of_tasks = |thread: &&Value| thread["process"] == "hot";
+    let (all, known) = (
+        threads.iter().filter(of_tasks).count(),
+        threads.iter().filter(of_tasks).filter(|thread| thread["task"].is_string()).count(),
+    );
+    assert!(all > 20 && known * 4 > all * 3, "{known} of {all}");
 }

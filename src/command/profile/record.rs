@@ -47,6 +47,8 @@ const FAULT_STACK: u32 = 16 << 10;
 const FAULT_FREQUENCY: u64 = 1999;
 /// How samples were taken where there are none.
 const COUNTERS: &str = "counters only";
+/// How often events are opened for something that starts threads all the time.
+const CLIMBS_MAX: usize = 5;
 /// Longest program file that is looked at.
 const PROGRAM_MAX: u64 = 1 << 30;
 
@@ -199,7 +201,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         None => Target::start(context, &words.command, &environment(context, words, inside.as_ref()))?,
     };
     let mut recorders = Recorders::default();
-    match wish.map(|wish| ladder::climb(&wish, target.whom())) {
+    match wish.map(|wish| climb(&wish, &mut target)) {
         Some(Ok(recording)) => {
             let session = Session::new(recording);
             recorders.session = Some(match &run {
@@ -362,6 +364,20 @@ fn living(context: &Context, name: &str) -> Result<(RunId, u32), Failure> {
         }
         _ => Ok((id, apm)),
     }
+}
+
+/// Opens the events of the target, and again where something was started meanwhile.
+fn climb(wish: &Wish, target: &mut Target) -> Result<ladder::Recording, Refusal> {
+    let mut recording = ladder::climb(wish, target.whom())?;
+    for _ in 0..CLIMBS_MAX {
+        if !target.has_grown(wish.children) {
+            break;
+        }
+        // Those that are open are closed first: together they could be more than may be open.
+        drop(recording);
+        recording = ladder::climb(wish, target.whom())?;
+    }
+    Ok(recording)
 }
 
 /// Stops threads to see where they are; or, where that is refused too, there are counters alone. An error: nobody may

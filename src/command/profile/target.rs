@@ -131,6 +131,19 @@ impl Target {
         Ok(Self::Processes { pid, pidfd, pids, tids })
     }
 
+    /// Looks again for processes and threads; says whether there are some that were not there before. What a thread starts
+    /// before its own event is open is in nobody's.
+    pub(super) fn has_grown(&mut self, with_children: bool) -> bool {
+        let Self::Processes { pid, pids, tids, .. } = self else { return false };
+        let now = existing::tree(*pid, with_children);
+        let threads: Vec<u32> = now.iter().flat_map(|pid| existing::threads(*pid)).map(|task| task.tid).collect();
+        let has_grown = threads.len() <= THREADS_MAX && threads.iter().any(|tid| !tids.contains(tid));
+        if has_grown {
+            (*pids, *tids) = (now, threads);
+        }
+        has_grown
+    }
+
     /// Whose events to open.
     pub(super) fn whom(&self) -> Whom<'_> {
         match self {
