@@ -65,6 +65,9 @@ _apm() {
             apm__subcmd__profile,net)
                 cmd="apm__subcmd__profile__subcmd__net"
                 ;;
+            apm__subcmd__profile,self)
+                cmd="apm__subcmd__profile__subcmd__self"
+                ;;
             apm__subcmd__profile,show)
                 cmd="apm__subcmd__profile__subcmd__show"
                 ;;
@@ -413,7 +416,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile)
-            opts="-q -v -h --color --quiet --verbose --config --set --help show diff cpu mem io net all"
+            opts="-q -v -h --color --quiet --verbose --config --set --help show diff cpu mem io net all self"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -439,7 +442,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__all)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --no-children --output --top --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -466,6 +469,10 @@ _apm() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -501,7 +508,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__cpu)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --no-children --output --top --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +535,10 @@ _apm() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -609,7 +620,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__io)
-            opts="-p -o -q -v -h --duration --pid --no-children --output --top --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -624,6 +635,10 @@ _apm() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -659,7 +674,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__mem)
-            opts="-p -o -q -v -h --every --faults --duration --pid --no-children --output --top --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --every --faults --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -678,6 +693,10 @@ _apm() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -713,7 +732,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__net)
-            opts="-p -o -q -v -h --duration --pid --no-children --output --top --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -728,6 +747,56 @@ _apm() {
                     return 0
                     ;;
                 -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --top)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        apm__subcmd__profile__subcmd__self)
+            opts="-F -o -q -v -h --frequency --output --top --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --frequency)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -F)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -428,21 +428,22 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -l config -d 'Read this configuration file too, above the project\'s' -r -F
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -s q -l quiet -d 'Print results and errors only'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -s v -l verbose -d 'Say more about what is decided and why'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "show" -d 'Show a recorded profile, apm\'s own or that of other tools, in another form'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "diff" -d 'Compare two profiles: what grew, what shrank, and what is chance'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "cpu" -d 'Sample CPU time, by stack'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "mem" -d 'Sample allocations of memory, by stack: what lives at the peak, what is left at the end, what was allocated'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "io" -d 'Count bytes, calls and waiting of files and sockets, by stack and by file'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "net" -d 'Count bytes, retransmits and round trips of connections, by process and peer, and bytes by stack'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all" -f -a "all" -d 'CPU time, memory, files and connections in one run and one result'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "show" -d 'Show a recorded profile, apm\'s own or that of other tools, in another form'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "diff" -d 'Compare two profiles: what grew, what shrank, and what is chance'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "cpu" -d 'Sample CPU time, by stack'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "mem" -d 'Sample allocations of memory, by stack: what lives at the peak, what is left at the end, what was allocated'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "io" -d 'Count bytes, calls and waiting of files and sockets, by stack and by file'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "net" -d 'Count bytes, retransmits and round trips of connections, by process and peer, and bytes by stack'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "all" -d 'CPU time, memory, files and connections in one run and one result'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -f -a "self" -d 'Sample apm\'s own CPU time while it does what the words say'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l format -d 'What to make of it' -r -f -a "text\t'For people: functions and paths'
 svg\t'A flame graph'
 icicle\t'A flame graph with the outermost functions on top'
@@ -484,6 +485,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l stack -d 'How much of the stack each sample copies, up to 63KiB: more where outer functions are missing' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l duration -d 'End the recording after this time; the command goes on' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l top -d 'Functions in the table on the terminal' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -495,12 +497,14 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-kernel -d 'Not the time in the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l every -d 'Bytes between two samples, on average: less is more exact and slower' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l duration -d 'End the recording after this time; the command goes on' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l top -d 'Functions in the table on the terminal' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -510,11 +514,13 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l faults -d 'Sample first touches of pages instead, as is done by itself where a program cannot be looked into'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l duration -d 'End the recording after this time; the command goes on' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l top -d 'Functions in the table on the terminal' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -523,11 +529,13 @@ never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l duration -d 'End the recording after this time; the command goes on' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l top -d 'Functions in the table on the terminal' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -536,6 +544,7 @@ never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -543,6 +552,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l stack -d 'How much of the stack each sample copies, up to 63KiB: more where outer functions are missing' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l duration -d 'End the recording after this time; the command goes on' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s p -l pid -d 'Look at this process and what it has started, until it ends or Ctrl-C' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l top -d 'Functions in the table on the terminal' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
@@ -554,9 +564,21 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l no-kernel -d 'Not the time in the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l no-children -d 'Not the processes that it starts'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s F -l frequency -d 'Samples a second of CPU time, up to 250: the timer runs by the kernel\'s tick' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l top -d 'Functions in the table on the terminal' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"

@@ -448,7 +448,8 @@ mod tests {
 
     #[test]
     fn two_in_one_have_the_kinds_of_both_and_each_stack_once() {
-        let both = one("cpu", &["main", "f"], 7).merged(one("bytes", &["main", "f"], 9)).merged(one("calls", &["main"], 1));
+        let both =
+            one("cpu", &["main", "f"], 7).merged(one("bytes", &["main", "f"], 9)).merged(one("calls", &["main"], 1));
         assert_eq!((both.frames.len(), both.nodes.len(), both.flaw()), (2, 2, None));
         assert_eq!((0..3).map(|kind| both.total(kind)).collect::<Vec<_>>(), [7, 9, 1]);
         assert_eq!(both.rows.iter().map(|row| row.values.clone()).collect::<Vec<_>>(), [vec![0, 0, 1], vec![7, 9, 0]]);

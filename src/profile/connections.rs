@@ -102,9 +102,8 @@ impl Connections {
             return;
         }
         let at = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let sum = |of: fn(&Connection) -> u64| {
-            self.all.values().chain(&self.closed).map(of).fold(0, u64::saturating_add)
-        };
+        let sum =
+            |of: fn(&Connection) -> u64| self.all.values().chain(&self.closed).map(of).fold(0, u64::saturating_add);
         let received = sum(|one| one.received.saturating_sub(one.before.0));
         let sent = sum(|one| one.sent.saturating_sub(one.before.1));
         let (last_at, last_received, last_sent) = self.last;
@@ -152,9 +151,11 @@ impl Connections {
 
     /// What is to be told of them.
     pub(crate) fn notes(&mut self) -> Vec<String> {
-        let lossy = self.is_lossy.then(|| "some connections that were closed are missing: there were too many".to_owned());
+        let lossy =
+            self.is_lossy.then(|| "some connections that were closed are missing: there were too many".to_owned());
         let count = self.all.len() + self.closed.len();
-        let many = (count > ROWS_MAX).then(|| format!("{count} connections: the table has the {ROWS_MAX} with the most bytes"));
+        let many = (count > ROWS_MAX)
+            .then(|| format!("{count} connections: the table has the {ROWS_MAX} with the most bytes"));
         self.refused.take().into_iter().chain(lossy).chain(many).collect()
     }
 

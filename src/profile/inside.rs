@@ -118,7 +118,21 @@ impl Inside {
     }
 
     fn take(&mut self, from: impl FnOnce(&mut crate::profile::record::ring::Ring, &mut dyn FnMut(Event<'_>))) {
-        let Self { preload, wanted, processes, modules, unwinder, stacks, heap, calls, ticks, files, known, looked, .. } = self;
+        let Self {
+            preload,
+            wanted,
+            processes,
+            modules,
+            unwinder,
+            stacks,
+            heap,
+            calls,
+            ticks,
+            files,
+            known,
+            looked,
+            ..
+        } = self;
         let Self { samples, truncated, codes, notes, .. } = self;
         from(&mut preload.ring, &mut |event| match event {
             Event::Started { pid, parent, is_new_program, program } => {
@@ -219,7 +233,8 @@ impl Inside {
             add(&HEAP, rows.collect());
             self.notes.push(errors(heap));
             if heap.missed_frees() > 0 {
-                self.notes.push(format!("{} frees have no record: what lived may be counted too long", heap.missed_frees()));
+                self.notes
+                    .push(format!("{} frees have no record: what lived may be counted too long", heap.missed_frees()));
             }
         }
         if self.wanted.call_mean.is_some() {
@@ -271,7 +286,8 @@ impl Inside {
     /// brought to that sum (a ratio estimate; Cochran, Sampling Techniques, chapter 6). What goes over a socket is received
     /// and sent, whatever call does it.
     fn calibrated(&self) -> BTreeMap<u32, [f64; CALLS.len()]> {
-        let exact: HashMap<u32, FileTotals> = self.preload.ring.files().into_iter().map(|one| (one.entry, one)).collect();
+        let exact: HashMap<u32, FileTotals> =
+            self.preload.ring.files().into_iter().map(|one| (one.entry, one)).collect();
         let mut sums: HashMap<u32, [f64; 2]> = HashMap::new();
         for ((_, entry), row) in &self.calls {
             let sum = sums.entry(*entry).or_default();
@@ -312,7 +328,9 @@ impl Inside {
 /// The table of files, those with the most bytes and time of syncs first.
 pub(crate) fn files(mut rows: Vec<(String, Vec<u64>)>) -> List {
     let columns = FILES.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }).collect();
-    let weight = |row: &[u64]| [0, 1, 5].iter().filter_map(|at| row.get(*at)).fold(0, |sum: u64, more| sum.saturating_add(*more));
+    let weight = |row: &[u64]| {
+        [0, 1, 5].iter().filter_map(|at| row.get(*at)).fold(0, |sum: u64, more| sum.saturating_add(*more))
+    };
     rows.sort_by_key(|(_, row)| std::cmp::Reverse(weight(row)));
     rows.truncate(ROWS_MAX);
     List { name: "files".to_owned(), of: "file".to_owned(), columns, rows }

@@ -109,16 +109,13 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
 
 /// Share of the samples whose innermost place is in the kernel, 0 to 1.
 fn kernel_share(recorded: &Recorded) -> f64 {
-    let is_kernel = |node: u32| {
-        recorded.stacks.nodes.get(node as usize).is_some_and(|node| matches!(node.code, Code::Kernel(_)))
-    };
+    let is_kernel =
+        |node: u32| recorded.stacks.nodes.get(node as usize).is_some_and(|node| matches!(node.code, Code::Kernel(_)));
     let of = recorded.stacks.values.iter().filter(|((node, _), _)| is_kernel(*node));
     // Time without a CPU begins in the kernel always.
     let weight = |value: &Value| value.samples + u64::from(value.off_ns > 0);
-    let (part, all) = (
-        of.map(|(_, value)| weight(value)).sum::<u64>(),
-        recorded.stacks.values.values().map(weight).sum::<u64>(),
-    );
+    let (part, all) =
+        (of.map(|(_, value)| weight(value)).sum::<u64>(), recorded.stacks.values.values().map(weight).sum::<u64>());
     part as f64 / (all as f64).max(1.0)
 }
 
@@ -295,13 +292,17 @@ fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
 /// The preloaded library, which nobody can bring names for.
 fn is_own(recorded: &Recorded, module: ModuleId) -> bool {
     let path = recorded.modules.get(module).map(|module| module.path.as_path());
-    path.and_then(Path::parent).and_then(Path::file_name).is_some_and(|name| name.as_encoded_bytes().starts_with(b"apm-preload-"))
+    path.and_then(Path::parent)
+        .and_then(Path::file_name)
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"apm-preload-"))
 }
 
 fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameless> {
     let least = (recorded.samples as f64 * NAMELESS_MIN).max(1.0);
-    let mut without: Vec<(ModuleId, u64)> =
-        without.into_iter().filter(|(module, samples)| *samples as f64 >= least && !is_own(recorded, *module)).collect();
+    let mut without: Vec<(ModuleId, u64)> = without
+        .into_iter()
+        .filter(|(module, samples)| *samples as f64 >= least && !is_own(recorded, *module))
+        .collect();
     without.sort_unstable_by_key(|(module, samples)| (std::cmp::Reverse(*samples), *module));
     without.truncate(NAMELESS_MAX);
     let path = |id: ModuleId| recorded.modules.get(id).map_or(Path::new(""), |module| module.path.as_path());

@@ -223,7 +223,9 @@ mod tests {
     #[test]
     fn a_task_is_that_of_the_innermost_run() {
         let environment = b"APM_TASKS=x\0APM_TASK=a:b.c\0APM_ATTEMPT=run-a.1.2:run-b.10.1\0";
-        for (run, task) in [(None, Some("a:b.c")), (Some("run-b"), Some("a:b.c")), (Some("run-a"), None), (Some("run"), None)] {
+        for (run, task) in
+            [(None, Some("a:b.c")), (Some("run-b"), Some("a:b.c")), (Some("run-a"), None), (Some("run"), None)]
+        {
             assert_eq!(task_in(environment, run).as_deref(), task, "{run:?}");
         }
         assert_eq!((task_in(b"APM_TASK=a\0", None), task_in(b"APM_ATTEMPT=r.1.1\0", None)), (None, None));

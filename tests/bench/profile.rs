@@ -66,7 +66,11 @@ pub fn cpu() -> Case {
     let contenders = [
         peer(&folder, "the program", &[program]),
         Some(apm(&folder, &["profile", "cpu", "-q", "-o", "out", "--", program])),
-        peer(&folder, "perf record", &["perf", "record", "-q", "-F", "999", "--call-graph", "dwarf,16384", "-o", "perf.data", program]),
+        peer(
+            &folder,
+            "perf record",
+            &["perf", "record", "-q", "-F", "999", "--call-graph", "dwarf,16384", "-o", "perf.data", program],
+        ),
         peer(&folder, "samply record", &["samply", "record", "--save-only", "-r", "999", "-o", "samply.json", program]),
     ];
     Case {
@@ -84,11 +88,8 @@ pub fn compiler() -> Case {
     let gcc = ["gcc", "-O2", "-w", "-c", "-o", "large.o", "large.c"];
     let words: Vec<&str> = ["profile", "cpu", "-q", "-o", "out", "--"].into_iter().chain(gcc).collect();
     let record = "perf record -q -F 999 --call-graph dwarf,16384 -o perf.data gcc -O2 -w -c -o large.o large.c";
-    let contenders = [
-        peer(&folder, "gcc", &gcc),
-        Some(apm(&folder, &words)),
-        peer(&folder, "perf record", &["sh", "-c", record]),
-    ];
+    let contenders =
+        [peer(&folder, "gcc", &gcc), Some(apm(&folder, &words)), peer(&folder, "perf record", &["sh", "-c", record])];
     Case {
         title: "`apm profile cpu` of gcc -O2, 999 Hz, with names and every file written".to_owned(),
         rounds: 5,

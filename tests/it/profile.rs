@@ -377,6 +377,192 @@ int main(void) {
         bad += !WIFEXITED(status) || WEXITSTATUS(status) != i % 7;
     }
     printf("%d wrong, %s ticks\n", bad, ticks > 50 ? "many" : "few");
+    return 0;
+}
+"#;
+
+#[test]
+fn a_program_that_is_stopped_sees_its_signals_and_children_as_ever() {
+    let sandbox = Sandbox::new("profileforks");
+    if !compiled_static(&sandbox, "forks", FORKS) {
+        return;
+    }
+    let words = ["profile", "cpu", "-q", "-o", "out", "--", "./forks"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "0 wrong, many ticks\n", ""));
+}
+
+#[test]
+fn where_everything_is_refused_there_are_counters_and_it_is_said() {
+    let sandbox = Sandbox::new("profilecounters");
+    if !compiled_static(&sandbox, "hot", HOT) {
+        return;
+    }
+    for what in ["cpu", "mem"] {
+        let words = ["profile", what, "-o", "out", "--", "./hot", "200", "3"];
+        let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN, PTRACE], words) else { return };
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        assert!(ran.stderr.contains("data  counters only"), "{}", ran.stderr);
+        let profile = Profile::read(&sandbox, "out");
+        assert_eq!(
+            (&profile.0["quality"]["sampler"], profile.0["rows"].as_array().map(Vec::len)),
+            (&"counters only".into(), Some(0))
+        );
+        assert_eq!(profile.0["tables"]["lists"][0]["name"], "processes");
+        assert!(!profile.0["tables"]["timelines"].as_array().expect("curves").is_empty());
+    }
+}
+
+#[test]
+fn apm_profiles_itself() {
+    let sandbox = Sandbox::new("profileself");
+    let values: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+    let words =
+        ["profile", "self", "-F", "250", "-o", "out", "--", "run", "each", "-j", "4", "--", "echo", "{}", ":::"];
+    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 400), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let stacks = profile.stacks();
+    assert!(stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("apm::"))), "{stacks:?}");
+    assert!(!stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("with_first_tick"))), "{stacks:?}");
+    assert!(sandbox.has("out/cpu.svg") && sandbox.has("out/profile.pb.gz"));
+
+    // A child starts with SIGPROF as it always is.
+    let script = "grep -E 'SigIgn|SigBlk' /proc/self/status | cut -f2 | tr '\\n' ' '";
+    let said =
+        sandbox.apm(["profile", "self", "-q", "-o", "two", "--", "run", "each", "--", "sh", "-c", script, ":::", "x"]);
+    for mask in said.good().split_ascii_whitespace() {
+        let mask = u64::from_str_radix(mask, 16).expect("a mask");
+        assert_eq!(mask & 1 << 26, 0, "SIGPROF: {mask:x}");
+    }
+
+    let ran = sandbox.apm(["profile", "self", "-o", "three", "--", "apm", "run", "each", "--", "false", ":::", "1"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let said = sandbox.apm(["profile", "self", "-o", "four", "--", "run", "--no-such-word"]).fails(2);
+    assert!(said.contains("--no-such-word") && !sandbox.has("four"), "{said}");
+    let said = sandbox.apm(["profile", "self", "-F", "999", "--", "run", "list"]).fails(2);
+    assert!(said.contains("--frequency 999 is no rate of this timer"), "{said}");
+}
+
+/// First words of folded stacks.
+fn roots(sandbox: &Sandbox, file: &str) -> Vec<String> {
+    let text = sandbox.read(file);
+    let mut roots: Vec<String> = text.lines().filter_map(|line| Some(line.split_once(';')?.0.to_owned())).collect();
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
+#[test]
+fn tasks_of_a_run_stand_apart() {
+    let sandbox = Sandbox::new("profiletasks");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    // One of them in a child of its own.
+    let script = "./hot $1; true";
+    let run = ["run", "each", "-j", "2", "--", "sh", "-c", script, "sh", "{}", ":::"];
+    let words = ["profile", "cpu", "-o", "out", "--", apm].into_iter().chain(run).chain(["200", "201"]);
+    let ran = sandbox.apm(words);
+    if is_refused(&ran) {
+        return;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let found = roots(&sandbox, "out/cpu.folded");
+    assert!(found.starts_with(&["1: 200".to_owned(), "2: 201".to_owned()]), "{found:?}");
+    assert!(found.iter().skip(2).all(|root| root.starts_with("apm (")), "{found:?}");
+    assert!(sandbox.read("out/cpu.svg").contains("1: 200"));
+
+    let said = sandbox.apm(["profile", "cpu", "--run"]).fails(2);
+    assert!(said.contains("no apm run goes on"), "{said}");
+    let mut child =
+        Ended(sandbox.command(run.into_iter().chain(["1000000"])).stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the task runs", || {
+        std::fs::read_dir(sandbox.state().join("active")).is_ok_and(|mut all| all.next().is_some())
+    });
+    let ran = sandbox.apm(["profile", "cpu", "--run", "-F", "499", "--duration", "2s", "-o", "joined"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("run 2"), "{}", ran.stderr);
+    let found = roots(&sandbox, "joined/cpu.folded");
+    assert!(found.contains(&"1: 1000000".to_owned()), "{found:?}");
+    assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
+    signal(child.0.id(), "INT");
+    child.0.wait().expect("its end");
+}
+
+#[test]
+fn runtimes_name_their_code_where_they_are_asked_to() {
+    let sandbox = Sandbox::new("profilejit");
+    if !has_program("node") {
+        return;
+    }
+    let script = "function looper(n) { let x = 1; for (let i = 0; i < n; i++) { x = (x * 31 + i) | 0; } return x; }\n\
+                  const end = Date.now() + 1000; while (Date.now() < end) { looper(500000); }\n";
+    sandbox.file("hot.js", script);
+    let ran = sandbox.apm(["profile", "cpu", "-o", "without", "--", "node", "hot.js"]);
+    if is_refused(&ran) {
+        return;
+    }
+    assert!(ran.stderr.contains("made at run time, without names: `--jit`"), "{}", ran.stderr);
+    let ran = sandbox.apm(["profile", "cpu", "--jit", "-o", "with", "--", "node", "hot.js"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("without names: `--jit`"), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "with");
+    let named = |(names, ..): &(Vec<String>, String, u64)| names.iter().any(|name| name.contains("looper"));
+    let found: u64 = profile.stacks().iter().filter(|stack| named(stack)).map(|(.., count)| count).sum();
+    assert!(found * 2 > profile.quality("samples"), "{found} samples in it");
+    for pid in profile.0["threads"].as_array().expect("threads").iter().filter_map(|thread| thread["pid"].as_u64()) {
+        let _ = std::fs::remove_file(format!("/tmp/perf-{pid}.map"));
+    }
+}
+
+/// A thread that is not the first of its process executes another program.
+const EXECUTES: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+volatile unsigned long sink;
+__attribute__((noinline)) void spin(unsigned long n) { for (unsigned long i = 0; i < n; i++) sink += i; }
+void *work(void *unused) { spin(50000000); execl("./hot", "hot", "400", "5", (char *)0); return 0; }
+int main(void) { pthread_t thread; pthread_create(&thread, 0, work, 0); spin(40000000000); return 0; }
+"#;
+
+#[test]
+fn a_program_that_a_thread_executes_is_seen() {
+    let sandbox = Sandbox::new("profileexec");
+    if !compiled_static(&sandbox, "hot", HOT) || !compiled_static(&sandbox, "executes", EXECUTES) {
+        return;
+    }
+    let words = ["profile", "cpu", "-o", "out", "--", "./executes"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
+    assert_eq!(ran.code, Some(5), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    assert!(profile.samples("spin") > 0 && profile.samples("a") > profile.samples("deep"), "{:?}", profile.stacks());
+    assert_eq!(profile.quality("lost"), 0, "{}", profile.0["quality"]);
+}
+
+#[test]
+fn tasks_that_end_before_they_are_asked_are_known_too() {
+    let sandbox = Sandbox::new("profileshort");
+    if !compiled(&sandbox, "hot", HOT) {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let words = ["profile", "cpu", "-o", "out", "--", apm, "run", "each", "-j", "2", "--", "./hot", "2", "{}", ":::"];
+    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
+    if is_refused(&ran) {
+        return;
+    }
+    let profile = Profile::read(&sandbox, "out");
+    let threads = profile.0["threads"].as_array().expect("threads");
+    let of_tasks = |thread: &&Value| thread["process"] == "hot";
+    let (all, known) = (
+        threads.iter().filter(of_tasks).count(),
+        threads.iter().filter(of_tasks).filter(|thread| thread["task"].is_string()).count(),
+    );
+    assert!(all > 20 && known * 4 > all * 3, "{known} of {all}");
+}
 
 /// Writes 3,000,000 bytes in one function and 700,000 in another to one file, 5,000,000 in a third to another file, which is
 /// synced three times and read again.
@@ -601,140 +787,6 @@ int main(void) {
 "#;
 
 #[test]
-fn a_program_that_is_stopped_sees_its_signals_and_children_as_ever() {
-    let sandbox = Sandbox::new("profileforks");
-    if !compiled_static(&sandbox, "forks", FORKS) {
-        return;
-    }
-    let words = ["profile", "cpu", "-q", "-o", "out", "--", "./forks"];
-    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
-    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(0), "0 wrong, many ticks\n", ""));
-}
-
-#[test]
-fn where_everything_is_refused_there_are_counters_and_it_is_said() {
-    let sandbox = Sandbox::new("profilecounters");
-    if !compiled_static(&sandbox, "hot", HOT) {
-        return;
-    }
-    for what in ["cpu", "mem"] {
-        let words = ["profile", what, "-o", "out", "--", "./hot", "200", "3"];
-        let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN, PTRACE], words) else { return };
-        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
-        assert!(ran.stderr.contains("data  counters only"), "{}", ran.stderr);
-        let profile = Profile::read(&sandbox, "out");
-        assert_eq!(
-            (&profile.0["quality"]["sampler"], profile.0["rows"].as_array().map(Vec::len)),
-            (&"counters only".into(), Some(0))
-        );
-        assert_eq!(profile.0["tables"]["lists"][0]["name"], "processes");
-        assert!(!profile.0["tables"]["timelines"].as_array().expect("curves").is_empty());
-    }
-}
-
-#[test]
-fn apm_profiles_itself() {
-    let sandbox = Sandbox::new("profileself");
-    let values: Vec<String> = (0..400).map(|n| n.to_string()).collect();
-    let words =
-        ["profile", "self", "-F", "250", "-o", "out", "--", "run", "each", "-j", "4", "--", "echo", "{}", ":::"];
-    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
-    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 400), "{}", ran.stderr);
-    let profile = Profile::read(&sandbox, "out");
-    let stacks = profile.stacks();
-    assert!(stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("apm::"))), "{stacks:?}");
-    assert!(!stacks.iter().any(|(names, ..)| names.iter().any(|name| name.contains("with_first_tick"))), "{stacks:?}");
-    assert!(sandbox.has("out/cpu.svg") && sandbox.has("out/profile.pb.gz"));
-
-    // A child starts with SIGPROF as it always is.
-    let script = "grep -E 'SigIgn|SigBlk' /proc/self/status | cut -f2 | tr '\\n' ' '";
-    let said =
-        sandbox.apm(["profile", "self", "-q", "-o", "two", "--", "run", "each", "--", "sh", "-c", script, ":::", "x"]);
-    for mask in said.good().split_ascii_whitespace() {
-        let mask = u64::from_str_radix(mask, 16).expect("a mask");
-        assert_eq!(mask & 1 << 26, 0, "SIGPROF: {mask:x}");
-    }
-
-    let ran = sandbox.apm(["profile", "self", "-o", "three", "--", "apm", "run", "each", "--", "false", ":::", "1"]);
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    let said = sandbox.apm(["profile", "self", "-o", "four", "--", "run", "--no-such-word"]).fails(2);
-    assert!(said.contains("--no-such-word") && !sandbox.has("four"), "{said}");
-    let said = sandbox.apm(["profile", "self", "-F", "999", "--", "run", "list"]).fails(2);
-    assert!(said.contains("--frequency 999 is no rate of this timer"), "{said}");
-}
-
-/// First words of folded stacks.
-fn roots(sandbox: &Sandbox, file: &str) -> Vec<String> {
-    let text = sandbox.read(file);
-    let mut roots: Vec<String> = text.lines().filter_map(|line| Some(line.split_once(';')?.0.to_owned())).collect();
-    roots.sort();
-    roots.dedup();
-    roots
-}
-
-#[test]
-fn tasks_of_a_run_stand_apart() {
-    let sandbox = Sandbox::new("profiletasks");
-    if !compiled(&sandbox, "hot", HOT) {
-        return;
-    }
-    let apm = env!("CARGO_BIN_EXE_apm");
-    // One of them in a child of its own.
-    let script = "./hot $1; true";
-    let run = ["run", "each", "-j", "2", "--", "sh", "-c", script, "sh", "{}", ":::"];
-    let words = ["profile", "cpu", "-o", "out", "--", apm].into_iter().chain(run).chain(["200", "201"]);
-    let ran = sandbox.apm(words);
-    if is_refused(&ran) {
-        return;
-    }
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let found = roots(&sandbox, "out/cpu.folded");
-    assert!(found.starts_with(&["1: 200".to_owned(), "2: 201".to_owned()]), "{found:?}");
-    assert!(found.iter().skip(2).all(|root| root.starts_with("apm (")), "{found:?}");
-    assert!(sandbox.read("out/cpu.svg").contains("1: 200"));
-
-    let said = sandbox.apm(["profile", "cpu", "--run"]).fails(2);
-    assert!(said.contains("no apm run goes on"), "{said}");
-    let mut child =
-        Ended(sandbox.command(run.into_iter().chain(["1000000"])).stdout(Stdio::null()).spawn().expect("apm"));
-    eventually("the task runs", || {
-        std::fs::read_dir(sandbox.state().join("active")).is_ok_and(|mut all| all.next().is_some())
-    });
-    let ran = sandbox.apm(["profile", "cpu", "--run", "-F", "499", "--duration", "2s", "-o", "joined"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stderr.starts_with("run 2"), "{}", ran.stderr);
-    let found = roots(&sandbox, "joined/cpu.folded");
-    assert!(found.contains(&"1: 1000000".to_owned()), "{found:?}");
-    assert!(child.0.try_wait().expect("asked").is_none(), "it goes on");
-    signal(child.0.id(), "INT");
-    child.0.wait().expect("its end");
-}
-
-#[test]
-fn runtimes_name_their_code_where_they_are_asked_to() {
-    let sandbox = Sandbox::new("profilejit");
-    if !has_program("node") {
-        return;
-    }
-    let script = "function looper(n) { let x = 1; for (let i = 0; i < n; i++) { x = (x * 31 + i) | 0; } return x; }\n\
-                  const end = Date.now() + 1000; while (Date.now() < end) { looper(500000); }\n";
-    sandbox.file("hot.js", script);
-    let ran = sandbox.apm(["profile", "cpu", "-o", "without", "--", "node", "hot.js"]);
-    if is_refused(&ran) {
-        return;
-    }
-    assert!(ran.stderr.contains("made at run time, without names: `--jit`"), "{}", ran.stderr);
-    let ran = sandbox.apm(["profile", "cpu", "--jit", "-o", "with", "--", "node", "hot.js"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(!ran.stderr.contains("without names: `--jit`"), "{}", ran.stderr);
-    let profile = Profile::read(&sandbox, "with");
-    let named = |(names, ..): &(Vec<String>, String, u64)| names.iter().any(|name| name.contains("looper"));
-    let found: u64 = profile.stacks().iter().filter(|stack| named(stack)).map(|(.., count)| count).sum();
-    assert!(found * 2 > profile.quality("samples"), "{found} samples in it");
-    for pid in profile.0["threads"].as_array().expect("threads").iter().filter_map(|thread| thread["pid"].as_u64()) {
-        let _ = std::fs::remove_file(format!("/tmp/perf-{pid}.map"));
-    }
-
 fn connections_that_end_between_two_looks_are_in_the_table() {
     let sandbox = Sandbox::new("profileshort");
     if !compiled(&sandbox, "short", SHORT) {
@@ -787,51 +839,4 @@ fn a_static_program_without_tracepoints_has_its_sums_and_the_reason() {
     assert!(refused.contains("tracefs is not mounted") || refused.contains("for root"), "{refused}");
     let written: u64 = profile.list("processes").iter().map(|(_, row)| row[3]).sum();
     close_to(written, 8_700_000, "bytes of the process");
-}
-
-/// A thread that is not the first of its process executes another program.
-const EXECUTES: &str = r#"
-#include <pthread.h>
-#include <unistd.h>
-volatile unsigned long sink;
-__attribute__((noinline)) void spin(unsigned long n) { for (unsigned long i = 0; i < n; i++) sink += i; }
-void *work(void *unused) { spin(50000000); execl("./hot", "hot", "400", "5", (char *)0); return 0; }
-int main(void) { pthread_t thread; pthread_create(&thread, 0, work, 0); spin(40000000000); return 0; }
-"#;
-
-#[test]
-fn a_program_that_a_thread_executes_is_seen() {
-    let sandbox = Sandbox::new("profileexec");
-    if !compiled_static(&sandbox, "hot", HOT) || !compiled_static(&sandbox, "executes", EXECUTES) {
-        return;
-    }
-    let words = ["profile", "cpu", "-o", "out", "--", "./executes"];
-    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
-    assert_eq!(ran.code, Some(5), "{}", ran.stderr);
-    let profile = Profile::read(&sandbox, "out");
-    assert!(profile.samples("spin") > 0 && profile.samples("a") > profile.samples("deep"), "{:?}", profile.stacks());
-    assert_eq!(profile.quality("lost"), 0, "{}", profile.0["quality"]);
-}
-
-#[test]
-fn tasks_that_end_before_they_are_asked_are_known_too() {
-    let sandbox = Sandbox::new("profileshort");
-    if !compiled(&sandbox, "hot", HOT) {
-        return;
-    }
-    let apm = env!("CARGO_BIN_EXE_apm");
-    let values: Vec<String> = (0..40).map(|n| n.to_string()).collect();
-    let words = ["profile", "cpu", "-o", "out", "--", apm, "run", "each", "-j", "2", "--", "./hot", "2", "{}", ":::"];
-    let ran = sandbox.apm(words.into_iter().chain(values.iter().map(String::as_str)));
-    if is_refused(&ran) {
-        return;
-    }
-    let profile = Profile::read(&sandbox, "out");
-    let threads = profile.0["threads"].as_array().expect("threads");
-    let of_tasks = |thread: &&Value| thread["process"] == "hot";
-    let (all, known) = (
-        threads.iter().filter(of_tasks).count(),
-        threads.iter().filter(of_tasks).filter(|thread| thread["task"].is_string()).count(),
-    );
-    assert!(all > 20 && known * 4 > all * 3, "{known} of {all}");
 }

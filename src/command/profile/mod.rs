@@ -55,11 +55,17 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             record::main(context, &words.recording, &plan)
         }
         Profile::Io(words) => {
-            let plan = Plan { calls: Some(CALL_MEAN), kept: &["read", "written", "synced", "waited"], has_devices: true, ..Plan::default() };
+            let plan = Plan {
+                calls: Some(CALL_MEAN),
+                kept: &["read", "written", "synced", "waited"],
+                has_devices: true,
+                ..Plan::default()
+            };
             record::main(context, &words.recording, &plan)
         }
         Profile::Net(words) => {
-            let plan = Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], has_connections: true, ..Plan::default() };
+            let plan =
+                Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], has_connections: true, ..Plan::default() };
             record::main(context, &words.recording, &plan)
         }
         Profile::Itself(words) => itself::main(context, words),

@@ -265,8 +265,12 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     notes.extend(more);
     // A command that goes on is not waited for: its profile is there now.
     let status = if ended == Ended::TimeIsUp { None } else { target.wait(&held)? };
-    let outside =
-        [recorders.session, recorders.calls].into_iter().flatten().map(Session::finish).chain(recorders.stopped).collect();
+    let outside = [recorders.session, recorders.calls]
+        .into_iter()
+        .flatten()
+        .map(Session::finish)
+        .chain(recorders.stopped)
+        .collect();
     let inside = recorders.inside.map(Inside::finish);
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
@@ -311,12 +315,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
 }
 
 /// Names what was recorded, and makes one profile of it.
-fn named(
-    context: &Context,
-    outside: Vec<Recorded>,
-    inside: Option<(Recorded, Vec<List>)>,
-    about: &About,
-) -> Profile {
+fn named(context: &Context, outside: Vec<Recorded>, inside: Option<(Recorded, Vec<List>)>, about: &About) -> Profile {
     let shown = AtomicUsize::new(0);
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
@@ -353,7 +352,8 @@ fn living(context: &Context, name: &str) -> Result<(RunId, u32), Failure> {
     let living = State::existing(&root).living().context("list the runs").map_err(Failure::machine)?;
     let mut matching = living.into_iter().filter(|(id, _)| name == "last" || id.as_str().starts_with(name));
     let none = || {
-        let what = if name == "last" { "no apm run goes on".to_owned() } else { format!("no apm run `{name}` goes on") };
+        let what =
+            if name == "last" { "no apm run goes on".to_owned() } else { format!("no apm run `{name}` goes on") };
         Failure::usage(anyhow!("{what} (looked in `{}`)", root.display()))
             .hint("`apm profile cpu -- apm run ...` records one from its start")
     };
@@ -432,11 +432,8 @@ fn decide(
         children: !words.no_children,
         off_cpu: false,
     };
-    let inside = if plan.heap.is_some() || plan.calls.is_some() {
-        install(context, words, plan, None, notes)
-    } else {
-        None
-    };
+    let inside =
+        if plan.heap.is_some() || plan.calls.is_some() { install(context, words, plan, None, notes) } else { None };
     let is_blind = plan.has_faults && inside.is_none();
     (inside, plan.cpu.or(is_blind.then_some(faults)))
 }
@@ -465,13 +462,8 @@ fn install(
             return None;
         }
     }
-    let wanted = preload::Wanted {
-        heap_mean: plan.heap,
-        call_mean: plan.calls,
-        tick,
-        ring: RING,
-        ..preload::Wanted::default()
-    };
+    let wanted =
+        preload::Wanted { heap_mean: plan.heap, call_mean: plan.calls, tick, ring: RING, ..preload::Wanted::default() };
     match Preload::install(&places(context), &wanted, process::uid() == 0) {
         Ok(preload) => Some(Inside::new(preload, wanted)),
         Err(error) => {

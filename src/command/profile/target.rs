@@ -13,7 +13,6 @@ use crate::executor::local;
 use crate::model::event;
 use crate::profile::record::existing::{self, THREADS_MAX};
 use crate::profile::record::ladder::Whom;
-use crate::profile::session::Session;
 use crate::sys::gate::Gate;
 use crate::sys::priority::{self, Who};
 use crate::sys::signal::{self, Arrived, Held};
@@ -84,7 +83,8 @@ impl Target {
         let env = Environment::new(environment.variables.iter().cloned());
         let argv: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
         let argv = stage.argv(program.as_os_str(), &argv);
-        let extra: Vec<(&OsStr, &OsStr)> = extra.iter().map(|(name, value)| (OsStr::new(*name), value.as_os_str())).collect();
+        let extra: Vec<(&OsStr, &OsStr)> =
+            extra.iter().map(|(name, value)| (OsStr::new(*name), value.as_os_str())).collect();
         let command = Command {
             program: stage.program(),
             argv: &argv,

@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn each_rung_has_its_own_name() {
-        let names: std::collections::BTreeSet<String> = RUNGS.iter().chain(&FAULT_RUNGS).map(|rung| rung.name()).collect();
+        let names: std::collections::BTreeSet<String> =
+            RUNGS.iter().chain(&FAULT_RUNGS).map(|rung| rung.name()).collect();
         assert_eq!(names.len(), RUNGS.len() + FAULT_RUNGS.len());
     }
 }

@@ -37,7 +37,10 @@ pub(crate) enum Record<'a> {
         at: u64,
     },
     /// So many records did not fit into the ring of this event.
-    Lost { event: u64, count: u64 },
+    Lost {
+        event: u64,
+        count: u64,
+    },
 }
 
 impl Record<'_> {
