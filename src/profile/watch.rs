@@ -205,13 +205,14 @@ impl Watch {
         let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = Stat::parse(&text)?;
         let ticks = |at: usize| TICK * stat.field::<u32>(at).unwrap_or_default();
-        let io = match fs::read_to_string(format!("/proc/{pid}/io")) {
-            Ok(text) => Io::parse(&text),
-            Err(error) => {
-                self.is_refused |= error.kind() == std::io::ErrorKind::PermissionDenied;
-                Io::default()
-            }
+        let (io, is_refused) = match fs::read_to_string(format!("/proc/{pid}/io")) {
+            Ok(text) => (Io::parse(&text), false),
+            Err(error) => (Io::default(), error.kind() == std::io::ErrorKind::PermissionDenied),
         };
+        // Of one that has ended and is not waited for yet only root sees them: what was seen before stays.
+        let before = self.processes.get(&pid).map(|(_, last)| last.io).filter(|_| is_refused);
+        self.is_refused |= is_refused && before.is_none();
+        let io = before.unwrap_or(io);
         let rss = stat.field::<u64>(21).unwrap_or_default().saturating_mul(PAGE);
         Some(Used {
             name: String::from_utf8_lossy(stat.name).into_owned(),
