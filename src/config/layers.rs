@@ -242,11 +242,13 @@ impl Merged {
 /// Variables by which apm talks to itself and to its tests.
 fn is_own(name: &str) -> bool {
     // Whole names: `APM_RUN_` as a beginning would hide each typo in a key of the section `run`.
-    const OWN: [&str; 10] = [
+    const OWN: [&str; 11] = [
         "APM_RUN",
         "APM_RUN_SLOTS",
         "APM_TASK",
         "APM_ATTEMPT",
+        // Of the preloaded library, in what is profiled.
+        "APM_RING",
         "APM_SLOT",
         "APM_TRY",
         "APM_DEPTH",

@@ -28,7 +28,7 @@ fn main() {
     println!("cargo::rerun-if-changed=src/shim");
     let variable = |name: &str| env::var_os(name).unwrap_or_default();
     let output = PathBuf::from(variable("OUT_DIR")).join("apm-shim.so");
-    println!("cargo::rustc-env=APM_SHIM={}", output.display());
+    println!("cargo::rustc-env=SHIM_OF_APM={}", output.display());
     let is_supported = variable("CARGO_CFG_TARGET_OS") == "linux"
         && ["x86_64", "aarch64"].iter().any(|arch| variable("CARGO_CFG_TARGET_ARCH") == *arch);
     if !is_supported {

@@ -15,7 +15,7 @@ use crate::sys::process;
 use crate::sys::shared::{self, Shared};
 
 /// The library. Empty where there is none for this processor.
-static LIBRARY: &[u8] = include_bytes!(env!("APM_SHIM"));
+static LIBRARY: &[u8] = include_bytes!(env!("SHIM_OF_APM"));
 
 /// What the library is to record.
 #[derive(Clone, Copy, Debug)]
