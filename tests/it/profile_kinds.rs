@@ -103,15 +103,16 @@ fn memory_is_told_by_peak_end_and_sum() {
     if !compiled(&sandbox, "heap", HEAP, &[]) {
         return;
     }
-    let ran = sandbox.apm("profile mem --every 64KiB -o out -- ./heap".split(' '));
+    let ran = sandbox.apm("profile mem -o out -- ./heap".split(' '));
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     let profile = Profile::read(&sandbox);
-    // Five standard errors of the smallest, which is sampled about 400 times; more where records were lost.
-    near(profile.of("peak", "peak_space"), 200.0 * 1_048_576.0, 0.1);
-    near(profile.of("leak", "inuse_space"), 25e6, 0.3);
-    near(profile.of("churn", "alloc_space"), 5e9, 0.1);
-    near(profile.of("churn", "alloc_objects"), 1e5, 0.15);
-    assert_eq!(profile.of("peak", "inuse_space"), 0.0, "all of it was freed");
+    // About five standard errors: 173, 48, 9,300 samples. A busy machine loses records, and says so.
+    let count = |name: &str| profile.0["quality"][name].as_u64().expect("a number") as f64;
+    let lost = count("lost") / (count("samples") + count("lost"));
+    near(profile.of("peak", "peak_space"), 200.0 * 1_048_576.0, 0.15 + lost);
+    near(profile.of("leak", "inuse_space"), 25e6, 0.75 + lost);
+    near(profile.of("churn", "alloc_space"), 5e9, 0.06 + lost);
+    near(profile.of("churn", "alloc_objects"), 1e5, 0.06 + lost);
     assert!(profile.quality().contains("standard errors"), "{}", profile.quality());
     for file in ["peak_space.svg", "inuse_space.svg", "profile.pb.gz", "report.html"] {
         assert!(sandbox.work().join("out").join(file).is_file(), "{file}");
