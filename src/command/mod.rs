@@ -34,6 +34,17 @@ pub(crate) struct Context {
     pub(crate) global: crate::cli::Global,
 }
 
+impl Context {
+    /// Refuses a configuration where the command has no keys in it.
+    fn has_no_configuration(&self, command: &str) -> Result<(), Failure> {
+        if self.global.config.is_none() && self.global.set.is_empty() {
+            return Ok(());
+        }
+        let failure = Failure::usage(anyhow::anyhow!("`--config` and `--set` have no effect on `apm {command}`"));
+        Err(failure.hint(format!("it is asked by its own options: `apm {command} --help`")))
+    }
+}
+
 /// Runs the command line.
 pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
     if let Some(code) = sys::stage::entry(&argv) {

@@ -245,6 +245,7 @@ fn profiles_of_others_are_shown_in_every_form_and_compared() {
     let refused = |words: &str| sandbox.apm(words.split(' ')).fails(2);
     assert!(refused("profile show none.pb.gz").contains("`none.pb.gz`"));
     assert!(refused("profile show before.folded --kind cpus").contains("the profile has no `cpus`"));
+    assert!(refused("profile show before.folded --set run.retries=1").contains("no effect"));
     sandbox.file("garbage", [0xff, 0xfe, 0, 1, 2]);
     assert!(refused("profile show garbage").contains("are read"), "{}", refused("profile show garbage"));
 }

@@ -39,6 +39,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// `apm profile ...`
 pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> {
+    context.has_no_configuration("profile")?;
     match words {
         Profile::Show(words) => show::show(context, words),
         Profile::Diff(words) => show::compare(context, words),

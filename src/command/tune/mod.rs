@@ -44,10 +44,7 @@ const AGENT_MIN: Bytes = Bytes::mib(64);
 
 /// `apm tune ...`
 pub(crate) fn main(context: &Context, words: Tune) -> Result<Exit, Failure> {
-    if context.global.config.is_some() || !context.global.set.is_empty() {
-        let failure = Failure::usage(anyhow!("`--config` and `--set` have no effect on `apm tune`"));
-        return Err(failure.hint("it is asked by its own options: `apm tune --help`"));
-    }
+    context.has_no_configuration("tune")?;
     match words.command {
         None => plan(context, &words.plan),
         Some(TuneCommand::Plan(words)) => plan(context, &words),
