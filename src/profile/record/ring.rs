@@ -227,6 +227,11 @@ impl Ring {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.load(l::TAIL) == self.head
+    }
+
     fn offset(&self, position: u64) -> usize {
         RING_AT + (position & (self.size - 1)) as usize
     }
