@@ -12,6 +12,7 @@ use crate::profile::inside::{self, CALLS};
 use crate::profile::record::ladder::{Recording, Rung, Whom};
 use crate::profile::record::perf::Sample;
 use crate::profile::record::trace::{self, Field, Refused, Wanted, Whose};
+use crate::profile::stacks::Spot;
 use crate::sys::perf::{self, Callers};
 
 /// Of a stack at a call: there are many more of them than samples of time.
@@ -172,8 +173,7 @@ struct Fields {
 #[derive(Debug)]
 pub(crate) struct Counted {
     pub(crate) kinds: Vec<Kind>,
-    /// By node.
-    pub(crate) values: Vec<(u32, Vec<u64>)>,
+    pub(crate) values: Vec<(Spot, Vec<u64>)>,
     pub(crate) files: List,
     pub(crate) notes: Vec<String>,
 }
@@ -187,8 +187,8 @@ pub(crate) struct Calls {
     descriptors: Descriptors,
     /// Of all calls.
     sums: BTreeMap<Class, Values>,
-    /// Of those with a stack, by node.
-    values: BTreeMap<(u32, Class), Values>,
+    /// Of those with a stack.
+    values: BTreeMap<(Spot, Class), Values>,
     /// Calls whose beginning was not seen.
     halves: u64,
     /// Calls of programs of 32 bits.
@@ -351,9 +351,9 @@ impl Calls {
     }
 
     /// Adds a call at its place in the tree of stacks.
-    pub(crate) fn add(&mut self, node: u32, done: &Done) {
+    pub(crate) fn add(&mut self, spot: Spot, done: &Done) {
         let row = self.row(done);
-        let key = (node, done.class);
+        let key = (spot, done.class);
         if self.values.len() < VALUES_MAX || self.values.contains_key(&key) {
             add(self.values.entry(key).or_default(), &row);
         }
@@ -391,13 +391,13 @@ impl Calls {
         }
     }
 
-    /// Values by node: where stacks are missing, those that are there stand for all of their class.
-    fn calibrated(&self) -> BTreeMap<u32, Values> {
+    /// Values by place: where stacks are missing, those that are there stand for all of their class.
+    fn calibrated(&self) -> BTreeMap<Spot, Values> {
         let mut there: BTreeMap<Class, Values> = BTreeMap::new();
         self.values.iter().for_each(|((_, class), row)| add(there.entry(*class).or_default(), row));
         let none = Values::default();
-        let mut found: BTreeMap<u32, Values> = BTreeMap::new();
-        for ((node, class), values) in &self.values {
+        let mut found: BTreeMap<Spot, Values> = BTreeMap::new();
+        for ((spot, class), values) in &self.values {
             let (all, there) = (self.sums.get(class).unwrap_or(&none), there.get(class).unwrap_or(&none));
             let row = std::array::from_fn(|at| match (all[at], there[at]) {
                 (all, there) if all > there && there > 0 => {
@@ -405,7 +405,7 @@ impl Calls {
                 }
                 _ => values[at],
             });
-            add(found.entry(*node).or_default(), &row);
+            add(found.entry(*spot).or_default(), &row);
         }
         found
     }
@@ -435,7 +435,7 @@ impl Calls {
         let (stacks, sums) = (lost_of(|tells| tells == Tells::Stack), lost_of(|tells| tells != Tells::Stack));
         note(stacks, "stacks of calls were lost: those that are there are brought to the sums of all calls");
         note(sums, "calls were lost: bytes of stacks and of files are too low, those of processes are not");
-        let values = self.calibrated().into_iter().map(|(node, row)| (node, row.to_vec())).collect();
+        let values = self.calibrated().into_iter().map(|(spot, row)| (spot, row.to_vec())).collect();
         Counted { kinds, values, files: inside::files(rows), notes }
     }
 }
@@ -484,7 +484,7 @@ mod tests {
         // The kernel does not make stacks of the others.
         let has_stack = does(number as u64).is_some_and(|(_, does)| does.has_stack());
         if let Some(done) = see(calls, STACK, 130, &[number, result]).filter(|_| has_stack) {
-            calls.add(7, &done);
+            calls.add((7, 1), &done);
         }
     }
 
@@ -502,7 +502,7 @@ mod tests {
         call(&mut calls, libc::SYS_close, [5, 0, 0], 0);
         call(&mut calls, libc::SYS_write, [5, 0, 9], 1);
         let Counted { values, files, .. } = calls.finish(&HashMap::new());
-        assert_eq!(values, [(7, vec![1060, 101, 8, 1009, 1, 9 * 30])]);
+        assert_eq!(values, [((7, 1), vec![1060, 101, 8, 1009, 1, 9 * 30])]);
         let row = |fd: i32| {
             files.rows.iter().filter(move |(name, _)| name.contains(&format!(" {fd} "))).map(|(_, row)| row.clone())
         };
@@ -540,7 +540,7 @@ mod tests {
                 let raw = bytes(&[TABLE[*which].0, args[0], args[1], args[2], 0, 0, 0]);
                 let sample = Sample { event: *event, pid: NOBODY, tid: 1, at: *at, raw: &raw[..*length], ..Sample::default() };
                 if let Some(done) = calls.take(&sample) {
-                    calls.add(0, &done);
+                    calls.add((0, 0), &done);
                 }
                 calls.forked(NOBODY, NOBODY + 1, *at);
                 calls.replaced(NOBODY, *at);

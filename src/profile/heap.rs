@@ -49,12 +49,12 @@ pub(crate) struct Values {
     pub(crate) peak_space: Estimate,
 }
 
-/// The sample, replayed as it comes in.
+/// The sample, replayed as it comes in. `K` is the caller's name of a stack.
 #[derive(Debug)]
-pub(crate) struct Heap {
+pub(crate) struct Heap<K> {
     mean: f64,
-    live: HashMap<(u32, u64), Live>,
-    stacks: BTreeMap<u32, Stack>,
+    live: HashMap<(u32, u64), Live<K>>,
+    stacks: BTreeMap<K, Stack>,
     total: Estimate,
     peak: Estimate,
     /// Counts the peaks: what a stack had at the last one is written down when it changes for the first time after it.
@@ -63,8 +63,8 @@ pub(crate) struct Heap {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Live {
-    stack: u32,
+struct Live<K> {
+    stack: K,
     bytes: Estimate,
 }
 
@@ -79,7 +79,7 @@ struct Stack {
     left_behind: Estimate,
 }
 
-impl Heap {
+impl<K: Copy + Ord> Heap<K> {
     /// For samples that were `mean` bytes apart.
     pub(crate) fn new(mean: u64) -> Self {
         Self {
@@ -99,8 +99,8 @@ impl Heap {
         Estimate { value: of / p, variance: of * of * (1.0 - p) / (p * p), samples: 1 }
     }
 
-    /// A sampled allocation; `stack` is the caller's number for the place.
-    pub(crate) fn alloc(&mut self, pid: u32, pointer: u64, size: u64, stack: u32) {
+    /// A sampled allocation.
+    pub(crate) fn alloc(&mut self, pid: u32, pointer: u64, size: u64, stack: K) {
         let (bytes, objects) = (self.estimate(size, size as f64), self.estimate(size, 1.0));
         if self.live.contains_key(&(pid, pointer)) {
             // Nobody gives out an address twice: the record of its end was lost.
@@ -139,11 +139,11 @@ impl Heap {
         self.take(pid);
     }
 
-    fn take(&mut self, pid: u32) -> Vec<Live> {
+    fn take(&mut self, pid: u32) -> Vec<Live<K>> {
         // In an order that does not depend on hashing: sums of floating point numbers do depend on theirs.
         let mut pointers: Vec<_> = self.live.keys().filter(|(of, _)| *of == pid).copied().collect();
         pointers.sort_unstable();
-        let taken: Vec<Live> = pointers.iter().filter_map(|key| self.live.remove(key)).collect();
+        let taken: Vec<Live<K>> = pointers.iter().filter_map(|key| self.live.remove(key)).collect();
         for live in &taken {
             self.total -= live.bytes;
             self.stack(live.stack).now -= live.bytes;
@@ -152,7 +152,7 @@ impl Heap {
     }
 
     /// The stack, ready to be changed.
-    fn stack(&mut self, stack: u32) -> &mut Stack {
+    fn stack(&mut self, stack: K) -> &mut Stack {
         let peaks = self.peaks;
         let place = self.stacks.entry(stack).or_insert_with(|| Stack { peak: peaks, ..Stack::default() });
         if place.peak != peaks {
@@ -172,8 +172,8 @@ impl Heap {
         self.missed_frees
     }
 
-    /// By stack, in the order of their numbers. Processes that live on have what they have now in use.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (u32, Values)> {
+    /// By stack, in their order. Processes that live on have what they have now in use.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (K, Values)> {
         self.stacks.iter().map(|(number, stack)| {
             let mut inuse_space = stack.left_behind;
             inuse_space += stack.now;

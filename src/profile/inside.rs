@@ -12,12 +12,12 @@ use crate::profile::record::existing;
 use crate::profile::record::preload::{Preload, Wanted};
 use crate::profile::record::ring::{Call, CallKind, Caught, Event, FileTotals, What};
 use crate::profile::session::{Measure, Recorded};
-use crate::profile::stacks::{Code, Stacks};
+use crate::profile::stacks::{Code, Spot, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
 use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{Copied, Unwinder, Walked};
 use crate::sys::perf::REGISTERS;
-use crate::sys::process;
+use crate::sys::{limits, process};
 
 /// Files and descriptors in the table, those with the most bytes first.
 const ROWS_MAX: usize = 200;
@@ -54,7 +54,7 @@ const HEAP: [(&str, Unit); 4] = [
     ("alloc_objects", Unit::Count),
 ];
 /// Kinds of values of ticks.
-const TICKS: [(&str, Unit); 1] = [("cpu", Unit::Nanoseconds)];
+const TICKS: [(&str, Unit); 2] = [("cpu", Unit::Nanoseconds), ("samples", Unit::Count)];
 
 /// A recording that goes on.
 pub(crate) struct Inside {
@@ -64,13 +64,19 @@ pub(crate) struct Inside {
     modules: Modules,
     unwinder: Unwinder,
     stacks: Stacks,
-    heap: Option<Heap>,
-    /// Of calls, by node and entry of the table of files; of ticks, by node.
-    calls: BTreeMap<(u32, u32), [f64; CALLS.len()]>,
-    ticks: BTreeMap<u32, u64>,
+    heap: Option<Heap<Spot>>,
+    maps: PerfMaps,
+    /// Of calls, by place and entry of the table of files.
+    calls: BTreeMap<(Spot, u32), [f64; CALLS.len()]>,
+    /// In the order of [`TICKS`]; each stands for those that were missed since the one before.
+    ticks: BTreeMap<Spot, [u64; TICKS.len()]>,
     /// Paths by entry of the table of files.
     files: HashMap<u32, String>,
     known: HashMap<u32, ()>,
+    /// Between two looks of the kernel at timers of CPU time.
+    kernel_tick: Duration,
+    /// The task of apm itself, which is nobody's in the profile.
+    own_task: Option<String>,
     /// Looks at the memory of a process that may still find nothing new.
     looked: HashMap<u32, u32>,
     samples: u64,
@@ -91,10 +97,13 @@ impl Inside {
             unwinder: Unwinder::new(),
             stacks: Stacks::default(),
             heap: wanted.heap_mean.map(Heap::new),
+            maps: PerfMaps::since(SystemTime::now()),
             calls: BTreeMap::new(),
             ticks: BTreeMap::new(),
             files: HashMap::new(),
             known: HashMap::new(),
+            kernel_tick: limits::tick(),
+            own_task: process::task_of(std::process::id(), None),
             looked: HashMap::new(),
             samples: 0,
             truncated: 0,
@@ -126,10 +135,13 @@ impl Inside {
             unwinder,
             stacks,
             heap,
+            maps,
             calls,
             ticks,
             files,
             known,
+            kernel_tick,
+            own_task,
             looked,
             ..
         } = self;
@@ -141,6 +153,10 @@ impl Inside {
                     processes.name(pid, pid, name.as_encoded_bytes(), true);
                     if let Some(heap) = heap.as_mut().filter(|_| known.contains_key(&pid)) {
                         heap.replaced(pid);
+                    }
+                    let task = process::task_of(pid, None).filter(|task| own_task.as_ref() != Some(task));
+                    if let Some(task) = task {
+                        processes.set_task(pid, &task);
                     }
                 } else {
                     processes.fork(parent, pid, pid);
@@ -189,17 +205,30 @@ impl Inside {
                     *truncated += 1;
                     codes.push(Code::Truncated);
                 }
+                if codes.iter().any(|code| matches!(code, Code::Made { .. })) {
+                    maps.seen(processes.get(caught.pid).program, caught.pid);
+                }
+                if caught.tid != caught.pid
+                    && !processes.is_seen(caught.tid)
+                    && let Some(name) = existing::name_of(caught.pid, caught.tid)
+                {
+                    processes.name(caught.pid, caught.tid, &name, false);
+                }
                 let thread = processes.thread(caught.pid, caught.tid);
                 let Some(node) = stacks.place(codes) else { return };
-                stacks.count(node, thread);
+                let spot = stacks.count(node, thread);
                 match caught.what {
                     What::Alloc { pointer, size } => {
                         if let Some(heap) = heap {
-                            heap.alloc(caught.pid, pointer, size, node);
+                            heap.alloc(caught.pid, pointer, size, spot);
                         }
                     }
-                    What::Call(call) => count(calls.entry((node, call.entry)).or_default(), &call, wanted),
-                    What::Tick { missed } => *ticks.entry(node).or_default() += 1 + missed,
+                    What::Call(call) => count(calls.entry((spot, call.entry)).or_default(), &call, wanted),
+                    What::Tick { missed } => {
+                        let row = ticks.entry(spot).or_default();
+                        let time = time_of(wanted.tick.unwrap_or_default(), *kernel_tick, missed);
+                        *row = [row[0].saturating_add(time), row[1] + 1];
+                    }
                     What::Free { .. } => {}
                 }
             }
@@ -214,21 +243,21 @@ impl Inside {
         self.modules.forget_tables();
         self.stacks.close();
         let mut kinds: Vec<Kind> = Vec::new();
-        let mut values: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-        let mut add = |all: &[(&str, Unit)], rows: Vec<(u32, Vec<u64>)>| {
+        let mut values: BTreeMap<Spot, Vec<u64>> = BTreeMap::new();
+        let mut add = |all: &[(&str, Unit)], rows: Vec<(Spot, Vec<u64>)>| {
             let first = kinds.len();
             kinds.extend(all.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }));
-            for (node, row) in rows {
-                let row_of = values.entry(node).or_default();
+            for (spot, row) in rows {
+                let row_of = values.entry(spot).or_default();
                 row_of.resize(first, 0);
                 row_of.extend(row);
             }
         };
         let whole = |value: f64| value.max(0.0).round() as u64;
         if let Some(heap) = &self.heap {
-            let rows = heap.values().map(|(node, it)| {
+            let rows = heap.values().map(|(spot, it)| {
                 let row = [it.peak_space, it.inuse_space, it.alloc_space, it.alloc_objects];
-                (node, row.iter().map(|estimate| whole(estimate.value)).collect())
+                (spot, row.iter().map(|estimate| whole(estimate.value)).collect())
             });
             add(&HEAP, rows.collect());
             self.notes.push(errors(heap));
@@ -239,12 +268,12 @@ impl Inside {
         }
         if self.wanted.call_mean.is_some() {
             let rows = self.calibrated();
-            add(&CALLS, rows.into_iter().map(|(node, row)| (node, row.map(whole).to_vec())).collect());
+            add(&CALLS, rows.into_iter().map(|(spot, row)| (spot, row.map(whole).to_vec())).collect());
         }
-        if let Some(tick) = self.wanted.tick {
-            let ns = u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX);
-            add(&TICKS, self.ticks.iter().map(|(node, count)| (*node, vec![count.saturating_mul(ns)])).collect());
+        if self.wanted.tick.is_some() {
+            add(&TICKS, self.ticks.iter().map(|(spot, row)| (*spot, row.to_vec())).collect());
         }
+        let ticks = self.ticks.values().map(|row| row[1]).sum();
         for row in values.values_mut() {
             row.resize(kinds.len(), 0);
         }
@@ -265,9 +294,9 @@ impl Inside {
             stacks: self.stacks,
             modules: self.modules,
             processes: self.processes,
-            maps: PerfMaps::since(SystemTime::now()),
+            maps: self.maps,
             sampler,
-            measure: Measure::Values { kinds, values: values.into_iter().collect() },
+            measure: Measure::Values { kinds, values: values.into_iter().collect(), ticks },
             refused: Vec::new(),
             notes: self.notes,
             samples: self.samples,
@@ -282,10 +311,10 @@ impl Inside {
         (recorded, lists)
     }
 
-    /// Values of calls by node. The bytes of each file are known exactly: those of its stacks, which are sampled, are
+    /// Values of calls by place. The bytes of each file are known exactly: those of its stacks, which are sampled, are
     /// brought to that sum (a ratio estimate; Cochran, Sampling Techniques, chapter 6). What goes over a socket is received
     /// and sent, whatever call does it.
-    fn calibrated(&self) -> BTreeMap<u32, [f64; CALLS.len()]> {
+    fn calibrated(&self) -> BTreeMap<Spot, [f64; CALLS.len()]> {
         let exact: HashMap<u32, FileTotals> =
             self.preload.ring.files().into_iter().map(|one| (one.entry, one)).collect();
         let mut sums: HashMap<u32, [f64; 2]> = HashMap::new();
@@ -293,8 +322,8 @@ impl Inside {
             let sum = sums.entry(*entry).or_default();
             *sum = [sum[0] + row[0] + row[2], sum[1] + row[1] + row[3]];
         }
-        let mut found: BTreeMap<u32, [f64; CALLS.len()]> = BTreeMap::new();
-        for ((node, entry), row) in &self.calls {
+        let mut found: BTreeMap<Spot, [f64; CALLS.len()]> = BTreeMap::new();
+        for ((spot, entry), row) in &self.calls {
             let (Some(exact), Some(sum)) = (exact.get(entry), sums.get(entry)) else { continue };
             let ratio = |bytes: u64, sum: f64| if sum > 0.0 { bytes as f64 / sum } else { 1.0 };
             let (reads, writes) = (ratio(exact.reads.bytes, sum[0]), ratio(exact.writes.bytes, sum[1]));
@@ -302,7 +331,7 @@ impl Inside {
             if self.files.get(entry).is_some_and(|name| name.starts_with("socket:")) {
                 row = [0.0, 0.0, row[0] + row[2], row[1] + row[3], row[4], row[5]];
             }
-            let all = found.entry(*node).or_default();
+            let all = found.entry(*spot).or_default();
             all.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }
         found
@@ -343,7 +372,7 @@ fn fields(one: &FileTotals) -> [u64; 6] {
 }
 
 /// How good the sums of memory are, in words.
-fn errors(heap: &Heap) -> String {
+fn errors(heap: &Heap<Spot>) -> String {
     let sum = |of: fn(&crate::profile::heap::Values) -> (f64, f64)| {
         heap.values().map(|(_, values)| of(&values)).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d))
     };
@@ -377,6 +406,16 @@ fn map(
         processes.map(pid, area, path);
     }
     is_new
+}
+
+/// Nanoseconds that a tick of a timer stands for. The kernel looks at timers of CPU time only when it ticks itself, and
+/// then tells how many of their ticks are over. Of a process that began a moment ago these are few, and of the time between
+/// its last tick and its end there are none: so each stands for a whole tick of the kernel, and for more only where it is
+/// late by that much.
+fn time_of(period: Duration, kernel_tick: Duration, missed: u64) -> u64 {
+    let (period, kernel) = (period.as_nanos() as u64, period.max(kernel_tick).as_nanos() as u64);
+    let passed = period.saturating_mul(missed.saturating_add(1)) as f64;
+    kernel.saturating_mul(((passed / kernel.max(1) as f64).round() as u64).max(1))
 }
 
 /// Adds a call. Those chosen by their bytes stand for more than themselves; slow ones and rare kinds are all there.
@@ -413,4 +452,23 @@ fn registers(caught: &Caught<'_>) -> [u64; REGISTERS.len()] {
     return [regs.bp, regs.sp, ip];
     #[cfg(target_arch = "aarch64")]
     return [regs.bp, ip, regs.sp, ip];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::time_of;
+
+    #[test]
+    fn a_tick_stands_for_one_of_the_kernel_or_more() {
+        let ms = Duration::from_millis;
+        assert_eq!(time_of(ms(1), ms(4), 0), 4_000_000, "it began a moment ago");
+        assert_eq!(time_of(ms(1), ms(4), 3), 4_000_000);
+        assert_eq!(time_of(ms(1), ms(4), 4), 4_000_000);
+        assert_eq!(time_of(ms(1), ms(4), 39), 40_000_000, "signals were blocked");
+        assert_eq!(time_of(ms(10), ms(4), 0), 10_000_000);
+        assert_eq!(time_of(ms(10), ms(4), 2), 30_000_000);
+        assert_eq!(time_of(ms(1), ms(0), 0), 1_000_000);
+    }
 }

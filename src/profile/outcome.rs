@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Profile, Quality, Thread, Timeline, Unit};
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::session::{Measure, Recorded};
-use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Value};
+use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Stacks, Value};
 use crate::profile::symbol::{self, KERNEL, Names, missing};
 use crate::profile::track::Track;
 
@@ -75,9 +75,10 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
         nodes.push(at.unwrap_or(0));
     }
     if let Measure::Values { values, .. } = &recorded.measure {
-        for (node, values) in values {
+        for ((node, thread), values) in values {
             let Some(at) = nodes.get(*node as usize) else { continue };
-            values.iter().enumerate().for_each(|(kind, value)| builder.add(*at, None, kind, *value));
+            let thread = (*thread != ANY_THREAD).then_some(*thread);
+            values.iter().enumerate().for_each(|(kind, value)| builder.add(*at, thread, kind, *value));
         }
     } else {
         let nanoseconds = scale(&recorded);
@@ -240,14 +241,19 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
     }
     notes.extend(nameless_made(made, recorded.samples, about.may_ask_for_names));
+    notes.extend(nameless_python(python(stacks, names), recorded.samples, about.may_ask_for_names));
     let (seconds, unseen) = time(recorded, about);
     notes.extend(unseen);
+    let timed = match recorded.measure {
+        Measure::Values { ticks, .. } => ticks,
+        _ => recorded.samples,
+    };
     Quality {
         is_foreign: false,
         sampler: recorded.sampler.clone(),
         refused: recorded.refused.clone(),
         rate_asked: about.rate_asked,
-        rate_got: if seconds > 0.0 { recorded.samples as f64 / seconds } else { 0.0 },
+        rate_got: if seconds > 0.0 { timed as f64 / seconds } else { 0.0 },
         samples: recorded.samples,
         lost: recorded.lost,
         truncated: recorded.truncated,
@@ -270,9 +276,44 @@ fn nameless_made(made: u64, samples: u64, may_ask: bool) -> Option<String> {
     })
 }
 
+/// Samples in functions of Python whose names are not there: below its interpreter, but below none of the small pieces of
+/// code that it makes for its functions, with their names, where it is asked to.
+fn python(stacks: &Stacks, names: &Names) -> u64 {
+    // Of each node: the interpreter is there, and a piece is.
+    let mut seen: Vec<[bool; 2]> = Vec::with_capacity(stacks.nodes.len());
+    for node in &stacks.nodes {
+        let functions = names.of.get(&node.code).map(Vec::as_slice).unwrap_or_default();
+        let is_interpreter = functions.iter().any(|function| function.name == "_PyEval_EvalFrameDefault");
+        let is_piece = matches!(node.code, Code::Made { .. }) && !functions.is_empty();
+        // A caller comes before what it calls.
+        let [interpreter, piece] = seen.get(node.caller as usize).copied().unwrap_or_default();
+        seen.push([interpreter || is_interpreter, piece || is_piece]);
+    }
+    let of = stacks.values.iter().filter(|((node, _), _)| seen.get(*node as usize) == Some(&[true, false]));
+    of.map(|(_, value)| value.samples).sum()
+}
+
+/// What to do about that, if there is much of it.
+fn nameless_python(nameless: u64, samples: u64, may_ask: bool) -> Option<String> {
+    let share = nameless as f64 / (samples as f64).max(1.0);
+    (share > MADE_MANY).then(|| {
+        let way = if may_ask {
+            "`--jit` names them from Python 3.12 on; of older ones py-spy knows more"
+        } else {
+            "it was not asked for them, or is older than 3.12: py-spy knows more then"
+        };
+        format!("{:.0} % of the samples are in functions of Python without names: {way}", share * 100.0)
+    })
+}
+
 /// Seconds of CPU time that were sampled; and what is in no sample, if that is much.
 fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
-    let Measure::Time { frequency, has_kernel, .. } = recorded.measure else { return (0.0, None) };
+    let cpu = about.cpu.map_or(0.0, |cpu| cpu.as_secs_f64());
+    let (frequency, has_kernel) = match recorded.measure {
+        Measure::Time { frequency, has_kernel, .. } => (frequency, has_kernel),
+        Measure::Values { ticks, .. } if ticks > 0 => return (cpu, None),
+        _ => return (0.0, None),
+    };
     // What was sampled over the CPU time that was used, where that is known; else over what the samples stand for.
     let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
@@ -286,7 +327,7 @@ fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
         )
     });
     // A program that nobody has waited for is not in it: then the samples know better.
-    (about.cpu.map_or(sampled, |cpu| cpu.as_secs_f64().max(sampled)), note)
+    (cpu.max(sampled), note)
 }
 
 /// The preloaded library, which nobody can bring names for.
@@ -314,7 +355,32 @@ fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameles
 
 #[cfg(test)]
 mod tests {
-    use super::nameless_made;
+    use std::collections::HashMap;
+
+    use super::{nameless_made, nameless_python, python};
+    use crate::profile::stacks::{Code, Stacks};
+    use crate::profile::symbol::Names;
+    use crate::profile::symbol::elf::Function;
+
+    #[test]
+    fn functions_of_python_without_their_names_are_counted() {
+        let (interpreter, piece, other) =
+            (Code::File { module: 0, offset: 1 }, Code::Made { program: 1, address: 2 }, Code::Nowhere);
+        let named = |name: &str| vec![Function { name: name.to_owned(), file: None, line: None }];
+        let of = HashMap::from([(interpreter, named("_PyEval_EvalFrameDefault")), (piece, named("py::f"))]);
+        let names = Names { of, ..Names::default() };
+        let mut stacks = Stacks::default();
+        stacks.add(&[other, interpreter, interpreter], None, 1);
+        stacks.add(&[interpreter, other], None, 1);
+        assert_eq!(python(&stacks, &names), 2);
+        stacks.add(&[other, interpreter, piece, interpreter], None, 1);
+        stacks.add(&[other], None, 1);
+        assert_eq!(python(&stacks, &names), 2);
+        assert_eq!(python(&stacks, &Names::default()), 0);
+        assert!(nameless_python(2, 4, true).is_some_and(|said| said.starts_with("50 % of") && said.contains("--jit")));
+        assert!(nameless_python(2, 4, false).is_some_and(|said| !said.contains("--jit")));
+        assert_eq!(nameless_python(0, 4, true), None);
+    }
 
     #[test]
     fn what_brings_names_is_said_where_many_are_missing() {

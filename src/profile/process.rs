@@ -244,6 +244,11 @@ impl Processes {
         self.live.iter().filter(|(pid, process)| **pid > 0 && !process.has_ended).map(|(pid, _)| *pid)
     }
 
+    /// Whether a thread has been seen in a sample.
+    pub(crate) fn is_seen(&self, tid: u32) -> bool {
+        self.numbers.contains_key(&tid)
+    }
+
     /// Number of a thread in `threads`; nothing where there are too many.
     pub(crate) fn thread(&mut self, pid: u32, tid: u32) -> Option<u32> {
         if let Some(number) = self.numbers.get(&tid) {

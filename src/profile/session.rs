@@ -10,7 +10,7 @@ use crate::profile::process::{Area, Processes, What};
 use crate::profile::record::existing;
 use crate::profile::record::ladder::Recording;
 use crate::profile::record::perf::{Form, Mapped, Record, Sample};
-use crate::profile::stacks::{Code, Stacks};
+use crate::profile::stacks::{Code, Spot, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
 use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{self, Copied, Unwinder, Walked};
@@ -74,8 +74,8 @@ pub(crate) enum Measure {
     Time { frequency: u64, counts_time: bool, has_kernel: bool },
     /// Things of this kind, `factor` of it for each unit of weight.
     Events { kind: Kind, factor: u64 },
-    /// Values of these kinds by node; weights say nothing.
-    Values { kinds: Vec<Kind>, values: Vec<(u32, Vec<u64>)> },
+    /// Values of these kinds; weights say nothing. Some of the samples may be `ticks` of CPU time.
+    Values { kinds: Vec<Kind>, values: Vec<(Spot, Vec<u64>)>, ticks: u64 },
 }
 
 /// What came of it.
@@ -209,8 +209,7 @@ impl Session {
                     let walked = walk(&sample, form(sample.event), processes, modules, unwinder, codes);
                     *truncated += u64::from(walked == Walked::Truncated);
                     if let Some(node) = stacks.place(codes) {
-                        stacks.count(node, processes.thread(sample.pid, sample.tid));
-                        calls.add(node, &done);
+                        calls.add(stacks.count(node, processes.thread(sample.pid, sample.tid)), &done);
                     }
                 }
                 Record::Sample(sample) => {
@@ -306,7 +305,7 @@ impl Session {
         let (mut lists, mut values) = (Vec::new(), None);
         if let Some(calls) = self.recording.calls.take() {
             let counted = calls.finish(&self.recording.rings.lost_of);
-            values = Some(Measure::Values { kinds: counted.kinds, values: counted.values });
+            values = Some(Measure::Values { kinds: counted.kinds, values: counted.values, ticks: 0 });
             lists.push(counted.files);
             notes.extend(counted.notes);
         }

@@ -35,6 +35,9 @@ pub(crate) struct Node {
     pub(crate) code: Code,
 }
 
+/// A node, and a thread or [`ANY_THREAD`]: what values belong to.
+pub(crate) type Spot = (u32, u32);
+
 /// The caller of those that nobody called.
 pub(crate) const ROOT: u32 = u32::MAX;
 /// The thread of values for which there are too many threads.
@@ -55,7 +58,7 @@ pub(crate) struct Stacks {
     pub(crate) nodes: Vec<Node>,
     index: HashMap<Node, u32>,
     /// By node and thread.
-    pub(crate) values: HashMap<(u32, u32), Value>,
+    pub(crate) values: HashMap<Spot, Value>,
     /// Samples whose stacks did not fit.
     pub(crate) cut: u64,
 }
@@ -64,19 +67,21 @@ impl Stacks {
     /// Adds a sample: the codes from the innermost to the outermost.
     pub(crate) fn add(&mut self, innermost_first: &[Code], thread: Option<u32>, weight: u64) {
         let Some(node) = self.place(innermost_first) else { return };
-        let value = self.value(node, thread);
+        let value = self.values.entry(self.spot(node, thread)).or_default();
         value.samples += 1;
         value.weight = value.weight.saturating_add(weight);
     }
 
-    /// Adds a sample at a place.
-    pub(crate) fn count(&mut self, node: u32, thread: Option<u32>) {
-        self.value(node, thread).samples += 1;
+    /// Adds a sample at a place, and says what else was measured belongs to.
+    pub(crate) fn count(&mut self, node: u32, thread: Option<u32>) -> Spot {
+        let spot = self.spot(node, thread);
+        self.values.entry(spot).or_default().samples += 1;
+        spot
     }
 
     /// Adds time without a CPU at a place.
     pub(crate) fn wait(&mut self, node: u32, thread: Option<u32>, nanoseconds: u64) {
-        let value = self.value(node, thread);
+        let value = self.values.entry(self.spot(node, thread)).or_default();
         value.off_ns = value.off_ns.saturating_add(nanoseconds);
     }
 
@@ -95,11 +100,11 @@ impl Stacks {
         if at == ROOT { self.root() } else { Some(at) }
     }
 
-    fn value(&mut self, at: u32, thread: Option<u32>) -> &mut Value {
+    fn spot(&self, at: u32, thread: Option<u32>) -> Spot {
         let thread = thread.unwrap_or(ANY_THREAD);
         let is_full = self.values.len() >= VALUES_MAX && !self.values.contains_key(&(at, thread));
         // One without a thread fits for every node: so there are at most as many more.
-        self.values.entry((at, if is_full { ANY_THREAD } else { thread })).or_default()
+        (at, if is_full { ANY_THREAD } else { thread })
     }
 
     /// The root of stacks without any frame, or without room for one.

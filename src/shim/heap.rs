@@ -63,9 +63,8 @@ fn forget(pointer: usize) -> bool {
     was_in
 }
 
-/// An exponentially distributed number with this mean. The logarithm is taken bit by bit, by squaring: it is needed
-/// once a sample and there is no mathematical library here.
-pub fn gap(own: &mut Own, mean: u64) -> i64 {
+/// A number from 1 to 2^53, each as likely.
+pub fn random(own: &mut Own) -> u64 {
     if own.seed == 0 {
         own.seed = (own as *const Own as u64) ^ ring::now() ^ u64::from(arch::tid()) << 32 | 1;
     }
@@ -73,7 +72,13 @@ pub fn gap(own: &mut Own, mean: u64) -> i64 {
     own.seed ^= own.seed >> 12;
     own.seed ^= own.seed << 25;
     own.seed ^= own.seed >> 27;
-    let random = (own.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) + 1;
+    (own.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) + 1
+}
+
+/// An exponentially distributed number with this mean. The logarithm is taken bit by bit, by squaring: it is needed
+/// once a sample and there is no mathematical library here.
+pub fn gap(own: &mut Own, mean: u64) -> i64 {
+    let random = random(own);
     let whole = 63 - random.leading_zeros();
     let mut mantissa = (u128::from(random) << 62 >> whole) as u64;
     let mut fraction = 0_u64;

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::arch::{self, number};
 use crate::layout as l;
-use crate::{resolve, ring, start};
+use crate::{heap, resolve, ring, start};
 
 const SIGPROF: c_int = 27;
 /// Threads with a timer at once; later ones have none.
@@ -87,7 +87,9 @@ pub fn begin_thread() {
     };
     let mut id = 0_u32;
     let interval = ring::setting(l::TICK_NS).max(1_000_000) as usize;
-    let spec = [interval / 1_000_000_000, interval % 1_000_000_000, interval / 1_000_000_000, interval % 1_000_000_000];
+    // The first tick comes at any time of the first interval: else those that end within it would never be seen.
+    let first = ((u128::from(heap::random(unsafe { &mut *arch::own() })) * interval as u128) >> 53).max(1) as usize;
+    let spec = [interval / 1_000_000_000, interval % 1_000_000_000, first / 1_000_000_000, first % 1_000_000_000];
     unsafe {
         let words = [THREAD_CPU, (&raw const event) as usize, (&raw mut id) as usize, 0, 0, 0];
         if arch::syscall(number::TIMER_CREATE, words) < 0 {

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::model::snapshot::disk::Space;
 
@@ -50,6 +51,16 @@ pub(crate) fn page_size() -> u64 {
     u64::try_from(size).ok().filter(|size| *size > 0).unwrap_or(4096)
 }
 
+/// How far apart the ticks of the kernel are (1 / `CONFIG_HZ`): its coarse clock is as coarse as that.
+pub(crate) fn tick() -> Duration {
+    let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec, which is zero where it does not.
+    unsafe {
+        libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut tick);
+    }
+    Duration::new(u64::try_from(tick.tv_sec).unwrap_or(0), u32::try_from(tick.tv_nsec).unwrap_or(0))
+}
+
 /// Lets this process have as many open files as it may give itself. Children inherit that: not for one who starts some.
 pub(crate) fn raise_files() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -83,4 +94,13 @@ pub(crate) fn space(path: &Path) -> io::Result<(Space, bool)> {
         inodes_available: stat.f_ffree,
     };
     Ok((space, stat.f_type == libc::TMPFS_MAGIC))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_kernel_ticks_as_often_as_it_can_be_built_to() {
+        // `CONFIG_HZ` is 100, 250, 300 or 1000.
+        assert!((1..=10).contains(&super::tick().as_millis()), "{:?}", super::tick());
+    }
 }

@@ -1,7 +1,8 @@
 //! A recording from its start to the written result: what is to be recorded decides which recorders run beside the program.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -39,8 +40,6 @@ use crate::sys::signal::Held;
 const RING_LOOK: Duration = Duration::from_millis(5);
 /// Its size: what a program allocates in the time of some looks has to fit, each sample with its stack.
 const RING: usize = 64 << 20;
-/// CPU time between two ticks where the kernel grants no events: rates above that of its own tick are not kept.
-const TICK: Duration = Duration::from_millis(10);
 /// Of a stack at a fault.
 const FAULT_STACK: u32 = 16 << 10;
 /// Faults that are sampled a second: each stands for those since the one before.
@@ -213,9 +212,11 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
             notes.extend(refused);
             let is_starting = matches!(target.whom(), Whom::Starting(_));
             // From within the program there is a timer, where the kernel has nothing.
-            let ticks = (plan.cpu.is_some() && is_starting)
-                .then(|| install(context, words, plan, Some(TICK), &mut notes))
-                .flatten();
+            let ticks = plan
+                .cpu
+                .filter(|_| is_starting)
+                .map(|wish| Duration::from_secs(1) / u32::try_from(wish.frequency).unwrap_or(u32::MAX).max(1))
+                .and_then(|tick| install(context, words, plan, Some(tick), &mut notes));
             if ticks.is_some() {
                 target.abandon();
                 inside = ticks;
@@ -450,7 +451,10 @@ fn install(
         notes.push("a process that runs already cannot be looked into: no library was preloaded".to_owned());
         return None;
     }
-    if let Some(obstacle) = obstacle(context, words) {
+    let program = program(context, words);
+    if program.as_deref().is_some_and(is_apm) {
+        notes.push("apm itself loads no library: what its tasks do is there, what it does is not".to_owned());
+    } else if let Some(obstacle) = program.as_deref().and_then(obstacle) {
         let name = words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default();
         let note = format!("{name}: {obstacle}");
         // It is asked for memory and for time.
@@ -480,12 +484,20 @@ fn places(context: &Context) -> Vec<PathBuf> {
     [PathBuf::from("/dev/shm")].into_iter().chain(named).chain([PathBuf::from("/tmp")]).collect()
 }
 
-fn obstacle(context: &Context, words: &Recording) -> Option<elf::Obstacle> {
-    use std::os::unix::fs::MetadataExt as _;
+fn program(context: &Context, words: &Recording) -> Option<PathBuf> {
     let environment = &context.environment;
-    let program = local::search(words.command.first()?, &environment.path(), &environment.cwd)?;
-    let meta = std::fs::metadata(&program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
-    let bytes = std::fs::read(&program).ok()?;
+    local::search(words.command.first()?, &environment.path(), &environment.cwd)
+}
+
+/// Whether a program is this one, in another version maybe: it starts others, and these are what is asked for.
+fn is_apm(program: &Path) -> bool {
+    program.file_name() == Some(OsStr::new("apm"))
+        || std::env::current_exe().is_ok_and(|own| std::fs::canonicalize(program).is_ok_and(|path| path == own))
+}
+
+fn obstacle(program: &Path) -> Option<elf::Obstacle> {
+    let meta = std::fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
+    let bytes = std::fs::read(program).ok()?;
     let is_owner = meta.uid() == process::uid();
     elf::obstacle(&elf::File { bytes: &bytes, mode: meta.mode(), has_capabilities: false, is_owner })
 }

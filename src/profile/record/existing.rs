@@ -71,13 +71,18 @@ pub(crate) fn threads(pid: u32) -> Vec<Task> {
         .flatten()
         .filter_map(|entry| {
             let tid = entry.file_name().to_str()?.parse().ok()?;
-            let mut name = fs::read(entry.path().join("comm")).ok()?;
-            name.truncate(name.trim_ascii_end().len());
-            Some(Task { pid, tid, name })
+            Some(Task { pid, tid, name: name_of(pid, tid)? })
         })
         .collect();
     tasks.sort_by_key(|task| (task.tid != pid, task.tid));
     tasks
+}
+
+/// The name of a thread.
+pub(crate) fn name_of(pid: u32, tid: u32) -> Option<Vec<u8>> {
+    let mut name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    name.truncate(name.trim_ascii_end().len());
+    Some(name)
 }
 
 /// Pages of memory that it has in RAM.

@@ -197,12 +197,20 @@ fn reason(error: &io::Error) -> String {
         Some(libc::EOPNOTSUPP) => "this machine's counter cannot sample".to_owned(),
         Some(libc::ENOSYS) => "this kernel has no perf events (ENOSYS)".to_owned(),
         Some(libc::EACCES | libc::EPERM) => {
-            // The number is a fact beside the refusal, not its cause: a seccomp filter says the same.
+            // Facts beside the refusal: the kernel does not say which of them is its cause.
             let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
-            let level = level.trim();
-            let level =
-                if level.is_empty() { String::new() } else { format!(" (kernel.perf_event_paranoid is {level})") };
-            format!("permission denied{level}")
+            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let facts: Vec<String> = [
+                status
+                    .contains("\nSeccomp:\t2\n")
+                    .then(|| "apm is under a seccomp filter, as in containers".to_owned()),
+                (!level.is_empty()).then(|| format!("kernel.perf_event_paranoid is {}", level.trim())),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join("; ")) };
+            format!("permission denied{facts}")
         }
         _ => error.to_string(),
     }

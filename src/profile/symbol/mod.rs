@@ -27,7 +27,8 @@ pub(crate) struct Names {
     pub(crate) kernel_is_hidden: bool,
 }
 
-/// Finds the names of these places; without the kernel's, whose list takes a twelfth of a second to read. `progress` hears how many of how many files are done, from any thread.
+/// Finds the names of these places; without the kernel's, whose list takes a twelfth of a second to read. `progress` hears
+/// how many of how many files are done, from any thread.
 pub(crate) fn names(
     codes: &BTreeSet<Code>,
     modules: &Modules,
