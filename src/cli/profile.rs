@@ -111,9 +111,12 @@ pub struct Sampling {
     /// Not the time in the kernel
     #[arg(long)]
     pub no_kernel: bool,
-    /// Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel
-    #[arg(long, conflicts_with = "no_kernel")]
+    /// Also the time without a CPU: what threads wait for, by stack
+    #[arg(long)]
     pub off_cpu: bool,
+    /// The time of threads as the clock on the wall goes: with a CPU and without, in one graph first
+    #[arg(long)]
+    pub wall: bool,
 }
 
 /// Sample CPU time, by stack

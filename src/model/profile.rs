@@ -277,6 +277,17 @@ impl Profile {
         profile
     }
 
+    /// Puts the sum of kinds of one unit before all others, if they are all there.
+    pub fn add_sum(&mut self, name: &str, of: &[&str]) {
+        let Some(of) = of.iter().map(|name| self.kind(name)).collect::<Option<Vec<usize>>>() else { return };
+        let Some(unit) = of.first().map(|kind| self.kinds[*kind].unit) else { return };
+        self.kinds.insert(0, Kind { name: name.to_owned(), unit });
+        for row in &mut self.rows {
+            let values = of.iter().filter_map(|kind| row.values.get(*kind));
+            row.values.insert(0, values.fold(0, |sum: u64, value| sum.saturating_add(*value)));
+        }
+    }
+
     /// Leaves out all kinds but these, and rows that have nothing of them.
     pub fn keep(&mut self, names: &[&str]) {
         let kept: Vec<usize> =

@@ -54,7 +54,8 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
     let off_cpu = recorded.has_off_cpu.then(|| kind("off_cpu", Unit::Nanoseconds));
     let mut builder = Builder::new(kinds.into_iter().chain(off_cpu).collect());
     builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
-    let mut places = Places { names: &names, modules: &recorded.modules, numbers: HashMap::new() };
+    let waits = &recorded.stacks.names;
+    let mut places = Places { names: &names, modules: &recorded.modules, waits, numbers: HashMap::new() };
     // The innermost node of the profile for each of the recording.
     let mut nodes: Vec<u32> = Vec::with_capacity(recorded.stacks.nodes.len());
     for node in &recorded.stacks.nodes {
@@ -142,6 +143,8 @@ fn scale(recorded: &Recorded) -> f64 {
 struct Places<'a> {
     names: &'a Names,
     modules: &'a Modules,
+    /// Of [`Code::Waits`].
+    waits: &'a [String],
     /// Of modules in the profile: only those that have frames are in it.
     numbers: HashMap<ModuleId, u32>,
 }
@@ -156,6 +159,7 @@ impl Places<'_> {
             }
             Code::Kernel(address) => (None, Some(address).filter(|_| !self.names.kernel_is_hidden), Origin::Kernel),
             Code::Made { address, .. } => (None, Some(address), Origin::Jit),
+            Code::Waits(_) => (None, None, Origin::Kernel),
             Code::Nowhere | Code::Truncated | Code::Cut => (None, None, Origin::Unknown),
         };
         let frame = Frame { module, address, origin, ..Frame::default() };
@@ -164,6 +168,7 @@ impl Places<'_> {
                 Code::File { module, .. } => (self.short(module), Origin::Native),
                 Code::Kernel(_) => (KERNEL.to_owned(), Origin::Kernel),
                 Code::Made { .. } => ("[made at run time]".to_owned(), Origin::Unknown),
+                Code::Waits(name) => (self.waits.get(usize::from(name)).cloned().unwrap_or_default(), Origin::Kernel),
                 Code::Nowhere => ("[unknown]".to_owned(), Origin::Unknown),
                 Code::Truncated => ("[truncated]".to_owned(), Origin::Label),
                 Code::Cut => ("[no room]".to_owned(), Origin::Label),
@@ -212,7 +217,8 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
             let is_hidden_kernel = names.kernel_is_hidden && matches!(node.code, Code::Kernel(_));
             let is_made = matches!(node.code, Code::Made { .. });
             made += if is_made && !names.of.contains_key(&node.code) { value.samples } else { 0 };
-            unknown += if names.of.contains_key(&node.code) || is_hidden_kernel { 0 } else { value.samples };
+            let is_named = names.of.contains_key(&node.code) || matches!(node.code, Code::Waits(_));
+            unknown += if is_named || is_hidden_kernel { 0 } else { value.samples };
         }
     }
     let mut without: HashMap<ModuleId, u64> = HashMap::new();

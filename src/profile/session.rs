@@ -154,6 +154,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether time without a CPU is in it.
+    pub(crate) fn is_told_of_waits(&self) -> bool {
+        !self.recording.leaving.is_empty()
+    }
+
     /// How long to wait until the next round.
     pub(crate) fn interval(&self) -> Duration {
         let stack = self.recording.forms.values().map(|form| match form.callers {
@@ -302,6 +307,7 @@ impl Session {
             let count = self.modules.without_tables;
             notes.push(format!("{count} files without tables of unwinding: callers there are found by frame pointers"));
         }
+        let has_off_cpu = self.is_told_of_waits();
         let (mut lists, mut values) = (Vec::new(), None);
         if let Some(calls) = self.recording.calls.take() {
             let counted = calls.finish(&self.recording.rings.lost_of);
@@ -332,7 +338,7 @@ impl Session {
             truncated: self.truncated,
             lost: self.recording.rings.lost,
             duration,
-            has_off_cpu: !self.recording.leaving.is_empty(),
+            has_off_cpu,
             cpu: self.cpu,
             rss: self.rss,
             lists,

@@ -10,6 +10,9 @@ const NODES_MAX: usize = 200_000;
 /// Pairs of a node and a thread with values. One takes about 50 bytes.
 const VALUES_MAX: usize = 200_000;
 
+/// Names of functions that wait; the kernel has some hundreds.
+const WAITS_MAX: usize = 1000;
+
 /// Where code is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Code {
@@ -19,6 +22,8 @@ pub(crate) enum Code {
     Kernel(u64),
     /// Made at run time by a program (`Process::program`).
     Made { program: u32, address: u64 },
+    /// In a function of the kernel of which only the name is known ([`Stacks::names`]).
+    Waits(u16),
     /// Nobody knows.
     Nowhere,
     /// What called the rest could not be found.
@@ -59,6 +64,8 @@ pub(crate) struct Stacks {
     index: HashMap<Node, u32>,
     /// By node and thread.
     pub(crate) values: HashMap<Spot, Value>,
+    /// Of [`Code::Waits`].
+    pub(crate) names: Vec<String>,
     /// Samples whose stacks did not fit.
     pub(crate) cut: u64,
 }
@@ -83,6 +90,16 @@ impl Stacks {
     pub(crate) fn wait(&mut self, node: u32, thread: Option<u32>, nanoseconds: u64) {
         let value = self.values.entry(self.spot(node, thread)).or_default();
         value.off_ns = value.off_ns.saturating_add(nanoseconds);
+    }
+
+    /// A function of the kernel that waits; nothing where there are too many.
+    pub(crate) fn waits(&mut self, name: &str) -> Option<Code> {
+        let known = self.names.iter().position(|known| known == name);
+        if known.is_none() && self.names.len() < WAITS_MAX {
+            self.names.push(name.to_owned());
+        }
+        let at = known.or_else(|| self.names.len().checked_sub(1).filter(|at| self.names[*at] == name))?;
+        Some(Code::Waits(u16::try_from(at).ok()?))
     }
 
     /// The place of a stack; nothing only where there is no room for the first of all.

@@ -10,8 +10,7 @@ use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::probe::stat::Stat;
-use crate::profile::modules::{self, Modules};
-use crate::profile::process::{Area, Processes, What};
+use crate::profile::looked::Looked;
 use crate::profile::record::existing;
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{Code, Stacks};
@@ -19,7 +18,6 @@ use crate::profile::symbol::perf_map::PerfMaps;
 use crate::profile::track::{Kept, Track};
 use crate::profile::unwind::{Copied, Unwinder, Walked};
 use crate::sys::perf::REGISTERS;
-use crate::sys::process;
 use crate::sys::ptrace::{self, Seized, State};
 
 /// Most looks a second: each stops the threads for as long as it takes to copy their stacks.
@@ -30,8 +28,6 @@ const STACK: usize = 16 << 10;
 const STOPS_MAX: usize = 64;
 /// Threads that are known.
 const THREADS_MAX: usize = 16_384;
-/// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
-const LOOKS_MAX: u32 = 32;
 /// How long threads are waited for at once. One that runs stops in microseconds; one that has no CPU is looked at when it
 /// has one, after other things.
 const WAIT: Duration = Duration::from_millis(5);
@@ -48,20 +44,15 @@ const PAUSE_LONG: Duration = Duration::from_millis(1);
 /// A recording that goes on.
 pub(crate) struct Stops {
     root: u32,
-    with_children: bool,
     /// The root is our own child: others wait for its end.
     is_child: bool,
     frequency: u64,
-    /// The apm run whose tasks are told apart.
-    run: Option<String>,
-    processes: Processes,
-    modules: Modules,
+    looked: Looked,
     unwinder: Unwinder,
     stacks: Stacks,
     maps: PerfMaps,
     /// CPU time of a thread at its last sample, nanoseconds.
     used: HashMap<u32, u64>,
-    known: HashMap<u32, Known>,
     /// Threads that were asked to stop, their processes, and since when.
     pending: Vec<(u32, Seized, Instant)>,
     /// When the next look is.
@@ -76,13 +67,6 @@ pub(crate) struct Stops {
     rss: Track,
     stack: Vec<u8>,
     codes: Vec<Code>,
-}
-
-/// What tells one program in a process from the next: where its stack begins, which an exec changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
-    program: u64,
-    looks_left: u32,
 }
 
 /// What is wanted.
@@ -100,25 +84,17 @@ impl Stops {
     /// Tries whether this process can be stopped, and begins.
     pub(crate) fn begin(wanted: Wanted) -> std::io::Result<Self> {
         let Wanted { root, with_children, is_child, frequency, run } = wanted;
-        let mut processes = Processes::default();
-        if run.is_some() {
-            processes.follow_tasks(root);
-        }
         // What is allowed is known only when it is tried.
         let pending = ptrace::ask(root, is_child)?.map(|seized| (root, seized, Instant::now()));
         let mut stops = Self {
             root,
-            with_children,
             is_child,
             frequency: frequency.clamp(1, FREQUENCY_MAX),
-            run,
-            processes,
-            modules: Modules::default(),
+            looked: Looked::new(root, with_children, run),
             unwinder: Unwinder::new(),
             stacks: Stacks::default(),
             maps: PerfMaps::since(SystemTime::now()),
             used: HashMap::new(),
-            known: HashMap::new(),
             pending: pending.into_iter().collect(),
             due: Instant::now(),
             refused: HashSet::new(),
@@ -133,7 +109,7 @@ impl Stops {
         };
         stops.wait(LAST_WAIT, false);
         // What was used before belongs to nobody here.
-        for pid in stops.pids() {
+        for pid in stops.looked.pids() {
             for thread in existing::threads(pid) {
                 stops.used.insert(thread.tid, used(pid, thread.tid).unwrap_or_default());
             }
@@ -146,10 +122,6 @@ impl Stops {
         if self.pending.is_empty() { self.due.saturating_duration_since(Instant::now()) } else { PAUSE_LONG }
     }
 
-    fn pids(&self) -> Vec<u32> {
-        if self.with_children { existing::descendants(self.root) } else { vec![self.root] }
-    }
-
     /// Takes what has come, and looks where it is time to.
     pub(crate) fn round(&mut self) {
         self.wait(Duration::ZERO, true);
@@ -160,13 +132,13 @@ impl Stops {
         let mut pages = 0;
         // Process, thread, and what it has used since its last sample.
         let mut busy: Vec<(u32, u32, u64)> = Vec::new();
-        for pid in self.pids() {
+        for pid in self.looked.pids() {
             let Some(stat) = fs::read(format!("/proc/{pid}/stat")).ok() else { continue };
             let Some(stat) = Stat::parse(&stat) else { continue };
             pages += stat.field::<u64>(21).unwrap_or_default();
-            self.meet(pid, &stat);
+            self.looked.meet(pid, &stat);
             for thread in existing::threads(pid) {
-                self.processes.name(pid, thread.tid, &thread.name, false);
+                self.looked.processes.name(pid, thread.tid, &thread.name, false);
                 let Some(now) = is_running(pid, thread.tid).then(|| used(pid, thread.tid)).flatten() else { continue };
                 let before = self.used.get(&thread.tid).copied().unwrap_or_default();
                 if now < before {
@@ -184,35 +156,15 @@ impl Stops {
             self.ask(pid, tid);
         }
         self.wait(WAIT, true);
-        if self.used.len() >= THREADS_MAX || self.known.len() >= THREADS_MAX {
+        if self.used.len() >= THREADS_MAX {
             // Those that have ended need no place.
             self.used.retain(|tid, _| fs::exists(format!("/proc/{tid}")).unwrap_or(false));
-            self.known.retain(|pid, _| fs::exists(format!("/proc/{pid}")).unwrap_or(false));
         }
         let at = u64::try_from(began.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.rss.add(at, pages.saturating_mul(crate::sys::limits::page_size()) as f64);
         // Half of the time is the program's, however much there is to look at.
         let took = began.elapsed();
         self.due = began + Duration::from_secs_f64(1.0 / self.frequency as f64).max(took * 2);
-    }
-
-    /// Learns of a process that is new, or has become another program.
-    fn meet(&mut self, pid: u32, stat: &Stat<'_>) {
-        let program = stat.field::<u64>(25).unwrap_or_default();
-        if self.known.get(&pid).is_some_and(|known| known.program == program) {
-            return;
-        }
-        let is_new = self.known.insert(pid, Known { program, looks_left: LOOKS_MAX }).is_none();
-        if is_new && pid != self.root {
-            self.processes.descend(stat.field(1).unwrap_or_default(), pid);
-        }
-        self.processes.name(pid, pid, stat.name, true);
-        if self.processes.get(pid).wants_task()
-            && let Some(task) = process::task_of(pid, self.run.as_deref())
-        {
-            self.processes.set_task(pid, &task);
-        }
-        read_mappings(&mut self.processes, &mut self.modules, pid);
     }
 
     fn ask(&mut self, pid: u32, tid: u32) {
@@ -262,24 +214,21 @@ impl Stops {
         let (Ok(registers), Some(now)) = (registers, now) else { return };
         let passed = now.saturating_sub(self.used.insert(tid, now).unwrap_or_default());
         let copied = Copied { registers, stack: &self.stack[..count.min(self.stack.len())] };
-        let Self { processes, modules, unwinder, codes, known, .. } = self;
+        let Self { looked, unwinder, codes, .. } = self;
         codes.clear();
-        let mut walked = unwinder.walk(processes.get(pid), modules, &copied, codes);
-        // A library may have been loaded since its memory was last looked at.
-        if let Some(known) = known.get_mut(&pid).filter(|known| walked == Walked::Truncated && known.looks_left > 0) {
-            known.looks_left -= 1;
-            read_mappings(processes, modules, pid);
+        let mut walked = unwinder.walk(looked.processes.get(pid), &mut looked.modules, &copied, codes);
+        if walked == Walked::Truncated && looked.again(pid) {
             codes.clear();
-            walked = unwinder.walk(processes.get(pid), modules, &copied, codes);
+            walked = unwinder.walk(looked.processes.get(pid), &mut looked.modules, &copied, codes);
         }
         self.samples += 1;
         self.truncated += u64::from(walked == Walked::Truncated);
         if self.codes.iter().any(|code| matches!(code, Code::Made { .. })) {
-            self.maps.seen(self.processes.get(pid).program, pid);
+            self.maps.seen(self.looked.processes.get(pid).program, pid);
         }
         let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.cpu.add(at, passed as f64 / 1e9);
-        self.stacks.add(&self.codes, self.processes.thread(pid, tid), passed);
+        self.stacks.add(&self.codes, self.looked.processes.thread(pid, tid), passed);
     }
 
     /// The end: every thread goes on.
@@ -287,7 +236,7 @@ impl Stops {
         // A thread that does not stop even now is let go by the kernel when apm ends.
         self.wait(LAST_WAIT, true);
         self.lost += self.pending.len() as u64;
-        self.modules.forget_tables();
+        self.looked.modules.forget_tables();
         self.stacks.close();
         let mut notes: Vec<String> =
             self.refused.iter().map(|error| format!("threads were not stopped: {error}")).collect();
@@ -298,8 +247,8 @@ impl Stops {
         Recorded {
             lists: Vec::new(),
             stacks: self.stacks,
-            modules: self.modules,
-            processes: self.processes,
+            modules: self.looked.modules,
+            processes: self.looked.processes,
             maps: self.maps,
             sampler: "ptrace, threads stopped for a moment".to_owned(),
             measure: Measure::Time { frequency: self.frequency, counts_time: true, has_kernel: true },
@@ -331,14 +280,4 @@ fn used(pid: u32, tid: u32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
     let stat = Stat::parse(&stat)?;
     Some((stat.field::<u64>(11)? + stat.field::<u64>(12)?).saturating_mul(10_000_000))
-}
-
-/// Reads what a process has mapped.
-fn read_mappings(processes: &mut Processes, modules: &mut Modules, pid: u32) {
-    for mapped in existing::mappings(pid) {
-        let existing::Mapped { start, end, offset, inode, path } = &mapped;
-        let file = modules::Mapping { pid, start: *start, end: *end, path, inode: *inode };
-        let what = modules.find(&file).map_or(What::Memory, |module| What::File(module, *offset));
-        processes.map(pid, Area { start: *start, end: *end, what }, path);
-    }
 }

@@ -216,13 +216,36 @@ fn time_without_a_cpu_belongs_to_what_waits() {
     }
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let profile = Profile::read(&sandbox, "out");
-    if profile.0["kinds"][2]["name"] != "off_cpu" {
+    if ran.stderr.contains("looks a second at threads that wait") {
         return skip("the kernel does not let this user sample the kernel");
     }
     let off = |name| profile.total(name, 2);
     // Both slept at least for so long; what the machine adds is for both the same.
     assert!(off("nap_long") >= 180_000_000 && off("nap_short") >= 20_000_000, "{:?}", profile.stacks());
     assert!(off("nap_long") > off("nap_short") && off("wait_lock") >= off("nap_long"), "{:?}", profile.stacks());
+}
+
+#[test]
+fn where_the_kernel_does_not_tell_who_waits_it_is_looked_at() {
+    let sandbox = Sandbox::new("profilelook");
+    // Ten times as long: looks come fifty times a second, on a machine with nothing else to do.
+    if !compiled(&sandbox, "wait", &WAIT.replace("0000)", "00000)")) {
+        return;
+    }
+    // Ticks from within see the program itself, looks what it waits for: with neither events nor ptrace.
+    let words = ["profile", "cpu", "--wall", "-o", "out", "--", "./wait"];
+    let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN, PTRACE], words) else { return };
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox, "out");
+    let kinds: Vec<&str> =
+        profile.0["kinds"].as_array().expect("kinds").iter().filter_map(|k| k["name"].as_str()).collect();
+    assert_eq!(kinds, ["wall", "cpu", "samples", "off_cpu"], "{}", ran.stderr);
+    let (wall, off) = (|name| profile.total(name, 0), |name| profile.total(name, 3));
+    if off("main") == 0 {
+        return skip("the kernel does not tell this user where threads wait");
+    }
+    assert!(off("nap_long") > 5 * off("nap_short") && off("wait_lock") > off("nap_short"), "{:?}", profile.stacks());
+    assert!(wall("nap_long") >= off("nap_long") && off("nap_long") > 900_000_000, "{:?}", profile.stacks());
 }
 
 #[test]

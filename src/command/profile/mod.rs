@@ -45,7 +45,11 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
         Profile::Diff(words) => show::compare(context, words),
         Profile::Cpu(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
-            record::main(context, &words.recording, &Plan { cpu: Some(wish), ..Plan::default() })
+            record::main(
+                context,
+                &words.recording,
+                &Plan { cpu: Some(wish), is_wall: words.sampling.wall, ..Plan::default() },
+            )
         }
         Profile::Mem(words) => {
             let Bytes(every) = Bytes::parse(&words.every).context("--every").map_err(Failure::usage)?;
@@ -73,7 +77,8 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
         Profile::All(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
             let heap = Some(HEAP_MEAN);
-            let all = Plan { cpu: Some(wish), heap, calls: Some(CALL_MEAN), ..Plan::default() };
+            let is_wall = words.sampling.wall;
+            let all = Plan { cpu: Some(wish), is_wall, heap, calls: Some(CALL_MEAN), ..Plan::default() };
             record::main(context, &words.recording, &Plan { has_devices: true, has_connections: true, ..all })
         }
     }
@@ -107,7 +112,8 @@ fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
     // The kernel wants words of 8 bytes.
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };
     let children = !recording.no_children;
-    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu: words.off_cpu })
+    let off_cpu = words.off_cpu || words.wall;
+    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu })
 }
 
 fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {

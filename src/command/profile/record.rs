@@ -30,6 +30,7 @@ use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
 use crate::profile::stops::{FREQUENCY_MAX, Stops, Wanted};
 use crate::profile::symbol::jit;
+use crate::profile::waits::Waits;
 use crate::profile::watch::{self, Watch};
 use crate::sys::perf::Callers;
 use crate::sys::priority::{self, Who};
@@ -55,6 +56,8 @@ const PROGRAM_MAX: u64 = 1 << 30;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plan {
     pub(super) cpu: Option<Wish>,
+    /// With a CPU and without is one kind first.
+    pub(super) is_wall: bool,
     /// Bytes between two allocations that are sampled.
     pub(super) heap: Option<u64>,
     /// First touches of pages, where allocations cannot be seen.
@@ -74,8 +77,11 @@ pub(super) struct Plan {
 pub(super) struct Recorders {
     pub(super) session: Option<Session>,
     /// Where the kernel has no events, instead of a session.
-    stops: Option<Stopping>,
+    stops: Option<Beside<Option<Recorded>>>,
     stopped: Option<Recorded>,
+    /// Where it does not tell of threads that leave their CPU.
+    waits: Option<Beside<Option<Recorded>>>,
+    waited: Option<Recorded>,
     /// System calls of programs that cannot be looked into.
     pub(super) calls: Option<Session>,
     pub(super) inside: Option<Inside>,
@@ -114,74 +120,74 @@ impl Recorders {
         if let Some(session) = &mut self.session {
             session.stop();
         }
-        self.stopped = self.stops.take().and_then(Stopping::end);
+        self.stopped = self.stops.take().and_then(Beside::end).flatten();
+        self.waited = self.waits.take().and_then(Beside::end).flatten();
     }
 }
 
-/// Stops threads of the program from a thread of its own: whatever happens, they go on when that ends. The kernel lets go
-/// what a thread has attached to.
-struct Stopping {
+/// What looks at the program from a thread of its own.
+struct Beside<T> {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Option<Recorded>>,
+    thread: JoinHandle<T>,
 }
 
-impl Stopping {
-    fn begin(wanted: Wanted) -> std::io::Result<Self> {
+impl<T: Send + 'static> Beside<T> {
+    /// Calls `round` again and again, after as long as it says, and `last` at the end, all on one thread.
+    fn begin<L>(
+        begin: impl FnOnce() -> std::io::Result<L> + Send + 'static,
+        mut round: impl FnMut(&mut L) -> Duration + Send + 'static,
+        last: impl FnOnce(L) -> T + Send + 'static,
+    ) -> std::io::Result<Beside<Option<T>>> {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
-            let _ = priority::set_nice(Who::Thread, AHEAD);
-            let (begun, mut stops) = match Stops::begin(wanted) {
-                Ok(stops) => (Ok(()), Some(stops)),
+            let (begun, looks) = match begin() {
+                Ok(looks) => (Ok(()), Some(looks)),
                 Err(error) => (Err(error), None),
             };
             let _ = tell.send(begun);
-            while let Some(stops) = stops.as_mut().filter(|_| !over.load(Ordering::Acquire)) {
-                stops.round();
-                std::thread::park_timeout(stops.interval());
+            let mut looks = looks?;
+            while !over.load(Ordering::Acquire) {
+                std::thread::park_timeout(round(&mut looks));
             }
-            stops.map(Stops::finish)
+            Some(last(looks))
         });
         told.recv().map_err(std::io::Error::other)??;
-        Ok(Self { is_over, thread })
+        Ok(Beside { is_over, thread })
     }
 
-    fn end(self) -> Option<Recorded> {
-        self.is_over.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        self.thread.join().ok().flatten()
-    }
-}
-
-/// Looks at the processes on a thread of its own: one with much memory takes longer than samples can wait.
-struct Looks {
-    is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Watch>,
-}
-
-impl Looks {
-    fn begin(mut watch: Watch) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&is_over);
-        let thread = std::thread::spawn(move || {
-            while !over.load(Ordering::Acquire) {
-                let began = Instant::now();
-                watch.look();
-                std::thread::park_timeout(watch::INTERVAL.saturating_sub(began.elapsed()));
-            }
-            watch
-        });
-        Self { is_over, thread }
-    }
-
-    /// While a command that has ended is still to be waited for: the last look is still to come.
-    fn end(self) -> Option<Watch> {
+    fn end(self) -> Option<T> {
         self.is_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         self.thread.join().ok()
     }
+}
+
+/// Stops threads of the program. Whatever happens, they go on when that ends: the kernel lets go what a thread has
+/// attached to.
+fn stopping(wanted: Wanted) -> std::io::Result<Beside<Option<Recorded>>> {
+    let begin = move || {
+        // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
+        let _ = priority::set_nice(Who::Thread, AHEAD);
+        Stops::begin(wanted)
+    };
+    let round = |stops: &mut Stops| {
+        stops.round();
+        stops.interval()
+    };
+    Beside::<Recorded>::begin(begin, round, Stops::finish)
+}
+
+/// Looks at the processes: one with much memory takes longer than samples can wait. A command that has ended is still to be
+/// waited for then: the last look is still to come.
+fn looking(watch: Watch) -> std::io::Result<Beside<Option<Watch>>> {
+    let round = |watch: &mut Watch| {
+        let began = Instant::now();
+        watch.look();
+        watch::INTERVAL.saturating_sub(began.elapsed())
+    };
+    Beside::<Watch>::begin(move || Ok(watch), round, |watch| watch)
 }
 
 pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<Exit, Failure> {
@@ -254,14 +260,23 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
     }
     recorders.devices = plan.has_devices.then(Devices::begin);
-    let looks = Looks::begin(Watch::new(target.pid(), !words.no_children, joined.is_none()));
+    let is_told = recorders.session.as_ref().is_some_and(Session::is_told_of_waits);
+    if plan.cpu.is_some_and(|wish| wish.off_cpu) && !is_told {
+        let (root, children) = (target.pid(), !words.no_children);
+        let run = run.as_ref().map(|(id, _)| id.as_str().to_owned());
+        let begin = move || Ok(Waits::begin(root, children, run));
+        recorders.waits = Beside::<Recorded>::begin(begin, Waits::round, Waits::finish).ok();
+    }
+    let looks = looking(Watch::new(target.pid(), !words.no_children, joined.is_none()))
+        .context("start a thread")
+        .map_err(Failure::machine)?;
     target.go(&mut recorders)?;
     let ended = target.record(&mut recorders, &held, length);
     let (owners, lost) = recorders.owners.map_or_else(Default::default, Owners::finish);
     if lost > 0 {
         notes.push(format!("owners of {lost} connections or less are unknown: their records were lost"));
     }
-    let seen = looks.end().map(|watch| watch.finish(&owners));
+    let seen = looks.end().flatten().map(|watch| watch.finish(&owners));
     let (devices, more) = recorders.devices.map_or_else(Default::default, Devices::finish);
     notes.extend(more);
     // A command that goes on is not waited for: its profile is there now.
@@ -271,8 +286,9 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         .flatten()
         .map(Session::finish)
         .chain(recorders.stopped)
-        .collect();
+        .map(|recorded| (recorded, Vec::new()));
     let inside = recorders.inside.map(Inside::finish);
+    let waited = recorders.waited.map(|recorded| (recorded, Vec::new()));
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
         at: now.to_string(),
@@ -281,7 +297,11 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         rate_asked: plan.cpu.map_or(0, |wish| wish.frequency),
         may_ask_for_names: !words.command.is_empty() && !words.jit,
     };
-    let mut profile = named(context, outside, inside, &about);
+    // What says most of the program comes first.
+    let mut profile = named(context, outside.chain(inside).chain(waited).collect(), &about);
+    if plan.is_wall {
+        profile.add_sum("wall", &["cpu", "off_cpu"]);
+    }
     if !plan.kept.is_empty() {
         profile.keep(plan.kept);
     }
@@ -316,7 +336,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
 }
 
 /// Names what was recorded, and makes one profile of it.
-fn named(context: &Context, outside: Vec<Recorded>, inside: Option<(Recorded, Vec<List>)>, about: &About) -> Profile {
+fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About) -> Profile {
     let shown = AtomicUsize::new(0);
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
@@ -324,27 +344,22 @@ fn named(context: &Context, outside: Vec<Recorded>, inside: Option<(Recorded, Ve
             context.ui.say(&format!("\rapm: names of {done} of {total} files"));
         }
     };
-    let outside = outside.into_iter().map(|recorded| outcome::profile(recorded, about.clone(), &progress));
-    let outside = outside.reduce(Profile::merged);
-    let inside = inside.map(|(recorded, lists)| {
+    let each = |(recorded, lists)| {
         let mut profile = outcome::profile(recorded, about.clone(), &progress);
         profile.tables.lists.extend(lists);
         profile
-    });
+    };
+    let profile = all.into_iter().map(each).reduce(Profile::merged);
     if context.ui.draws() && shown.load(Ordering::Relaxed) > 0 {
         context.ui.say("\r\x1b[K");
     }
-    match (outside, inside) {
-        (Some(outside), Some(inside)) => outside.merged(inside),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => Profile {
-            schema: crate::model::profile::SCHEMA.to_owned(),
-            title: about.title.clone(),
-            at: about.at.clone(),
-            quality: Quality { sampler: COUNTERS.to_owned(), ..Quality::default() },
-            ..Profile::default()
-        },
-    }
+    profile.unwrap_or_else(|| Profile {
+        schema: crate::model::profile::SCHEMA.to_owned(),
+        title: about.title.clone(),
+        at: about.at.clone(),
+        quality: Quality { sampler: COUNTERS.to_owned(), ..Quality::default() },
+        ..Profile::default()
+    })
 }
 
 /// The apm run that a name means, among those that go on, and the process of its apm.
@@ -388,17 +403,14 @@ fn stops(
     target: &Target,
     run: Option<String>,
     notes: &mut Vec<String>,
-) -> std::io::Result<Option<Stopping>> {
+) -> std::io::Result<Option<Beside<Option<Recorded>>>> {
     let is_child = matches!(target.whom(), Whom::Starting(_));
     let frequency = wish.frequency.min(FREQUENCY_MAX);
     let wanted = Wanted { root: target.pid(), with_children: wish.children, is_child, frequency, run };
-    match Stopping::begin(wanted) {
+    match stopping(wanted) {
         Ok(stops) => {
             if frequency < wish.frequency {
                 notes.push(format!("{frequency} looks a second, not {}: each stops the program", wish.frequency));
-            }
-            if wish.off_cpu {
-                notes.push("time without a CPU is not in it: that needs samples of the kernel".to_owned());
             }
             Ok(Some(stops))
         }

@@ -160,11 +160,6 @@ pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
             Ok(mut recording) => {
                 recording.refused = refused;
                 recording.notes.extend(lowered);
-                if wish.off_cpu && recording.leaving.is_empty() {
-                    recording
-                        .notes
-                        .push("time without a CPU is not in it: that needs samples of the kernel".to_owned());
-                }
                 return Ok(recording);
             }
             Err(Failed::Here(error)) => {

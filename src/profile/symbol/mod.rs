@@ -45,7 +45,7 @@ pub(crate) fn names(
             Code::File { module, offset } => files.entry(module).or_default().push(offset),
             Code::Made { program, address } => made.entry(program).or_default().push(address),
             Code::Kernel(address) => kernel.push(address),
-            Code::Nowhere | Code::Truncated | Code::Cut => {}
+            Code::Waits(_) | Code::Nowhere | Code::Truncated | Code::Cut => {}
         }
     }
     // The file with the most places first: it takes the longest.
