@@ -62,6 +62,8 @@ pub(crate) struct Connections {
     destroyed: Option<Destroyed>,
     /// Some of those that are gone were not told of.
     is_lossy: bool,
+    /// The processes began with the recording.
+    is_new: bool,
     began: Option<Instant>,
     received: Vec<(u64, f64)>,
     sent: Vec<(u64, f64)>,
@@ -71,14 +73,15 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// From now on; without the privilege to hear of those that are gone, what is seen now and then has to do.
-    pub(crate) fn begin() -> Self {
-        Self { destroyed: Destroyed::listen().ok(), ..Self::default() }
+    /// From now on; without the privilege to hear of those that are gone, what is seen now and then has to do. Of processes
+    /// that are not new, what the first look finds was there before.
+    pub(crate) fn begin(is_new: bool) -> Self {
+        Self { destroyed: Destroyed::listen().ok(), is_new, ..Self::default() }
     }
 
     /// One look.
     pub(crate) fn look(&mut self, pids: &[u32]) {
-        let is_first = self.began.is_none();
+        let was_before = self.began.is_none() && !self.is_new;
         let began = *self.began.get_or_insert_with(Instant::now);
         self.part();
         let owners: HashMap<u64, u32> = pids.iter().flat_map(|pid| inodes(*pid).map(|inode| (inode, *pid))).collect();
@@ -93,7 +96,7 @@ impl Connections {
             if let Some(old) = all.get_mut(&key).filter(|old| old.inode == now.inode) {
                 *old = Connection { before: old.before, ..now };
             } else if all.len() + closed.len() < CONNECTIONS_MAX {
-                let before = if is_first { (now.received, now.sent) } else { (0, 0) };
+                let before = if was_before { (now.received, now.sent) } else { (0, 0) };
                 closed.extend(all.insert(key, Connection { before, ..now }));
             }
         });

@@ -5,7 +5,7 @@
 //! since the look before, which the kernel counts exactly: so sums are right, however late a look comes on a busy
 //! machine, and shares are as good as the number of samples.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,8 +57,8 @@ pub(crate) struct Stops {
     pending: Vec<(u32, Seized, Instant)>,
     /// When the next look is.
     due: Instant,
-    /// Reasons why threads were not looked at.
-    refused: HashSet<String>,
+    /// Threads that were not looked at, and why.
+    refused: HashMap<u32, String>,
     samples: u64,
     truncated: u64,
     lost: u64,
@@ -97,7 +97,7 @@ impl Stops {
             used: HashMap::new(),
             pending: pending.into_iter().collect(),
             due: Instant::now(),
-            refused: HashSet::new(),
+            refused: HashMap::new(),
             samples: 0,
             truncated: 0,
             lost: 0,
@@ -159,6 +159,7 @@ impl Stops {
         if self.used.len() >= THREADS_MAX {
             // Those that have ended need no place.
             self.used.retain(|tid, _| fs::exists(format!("/proc/{tid}")).unwrap_or(false));
+            self.refused.clear();
         }
         let at = u64::try_from(began.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
         self.rss.add(at, pages.saturating_mul(crate::sys::limits::page_size()) as f64);
@@ -174,10 +175,9 @@ impl Stops {
         match ptrace::ask(tid, self.is_child && tid == self.root) {
             Ok(Some(seized)) => self.pending.push((pid, seized, Instant::now())),
             Ok(None) => {}
-            Err(error) => {
-                self.lost += 1;
-                self.refused.insert(error.to_string());
-            }
+            // One that ends at this moment, or executes a program, refuses too: those count that do it again.
+            Err(error) if self.refused.insert(tid, error.to_string()).is_some() => self.lost += 1,
+            Err(_) => {}
         }
     }
 
@@ -238,8 +238,9 @@ impl Stops {
         self.lost += self.pending.len() as u64;
         self.looked.modules.forget_tables();
         self.stacks.close();
+        let reasons: BTreeSet<&String> = self.refused.values().filter(|_| self.lost > 0).collect();
         let mut notes: Vec<String> =
-            self.refused.iter().map(|error| format!("threads were not stopped: {error}")).collect();
+            reasons.into_iter().map(|error| format!("threads were not stopped: {error}")).collect();
         notes.push("time in the kernel counts for the function that called it".to_owned());
         if self.stacks.cut > 0 {
             notes.push(format!("{} stacks end early: there are more different ones than apm keeps", self.stacks.cut));

@@ -139,7 +139,7 @@ impl Watch {
             rss: Series::default(),
             pss: Series::default(),
             swap: Series::default(),
-            connections: Connections::begin(),
+            connections: Connections::begin(is_new),
             is_refused: false,
         };
         if !is_new {
