@@ -138,15 +138,7 @@ impl Session {
             perf::enable(event)?;
         }
         for pid in pids {
-            for task in existing::threads(*pid) {
-                self.processes.name(task.pid, task.tid, &task.name, false);
-            }
-            read_mappings(&mut self.processes, &mut self.modules, *pid);
-            // Parents come first.
-            if let Some(parent) = existing::parent_of(*pid) {
-                self.processes.descend(parent, *pid);
-            }
-            ask_for_task(&mut self.processes, *pid, self.run.as_deref());
+            meet(&mut self.processes, &mut self.modules, *pid, self.run.as_deref());
             if let Some(calls) = &mut self.recording.calls {
                 calls.know(*pid);
             }
@@ -219,6 +211,10 @@ impl Session {
                 }
                 Record::Sample(sample) => {
                     *samples += 1;
+                    if sample.registers.is_some() && processes.get(sample.pid).is_blank() {
+                        // It was started while events were opened.
+                        meet(processes, modules, sample.pid, run);
+                    }
                     let process = processes.get(sample.pid);
                     // An apm within a task has the names of its own tasks in its memory.
                     if process.wants_task()
@@ -359,6 +355,18 @@ fn ask_for_task(processes: &mut Processes, pid: u32, run: Option<&str>) {
     {
         processes.set_task(pid, &task);
     }
+}
+
+/// Learns of a process that was there before the first record of it; its parent comes first.
+fn meet(processes: &mut Processes, modules: &mut Modules, pid: u32, run: Option<&str>) {
+    for task in existing::threads(pid) {
+        processes.name(task.pid, task.tid, &task.name, false);
+    }
+    read_mappings(processes, modules, pid);
+    if let Some(parent) = existing::parent_of(pid) {
+        processes.descend(parent, pid);
+    }
+    ask_for_task(processes, pid, run);
 }
 
 /// Reads what a process has mapped.

@@ -33,6 +33,8 @@ const THREADS_MAX: usize = 16_384;
 const WAIT: Duration = Duration::from_millis(5);
 /// The same when the recording ends.
 const LAST_WAIT: Duration = Duration::from_millis(200);
+/// The state of a thread that is stopped for who traces it.
+const STOPPED: char = 't';
 /// After which it is asked whether a thread is still held.
 const DOUBT: Duration = Duration::from_millis(100);
 /// Between two looks whether they have stopped, and how many of these come without a pause.
@@ -139,7 +141,12 @@ impl Stops {
             self.looked.meet(pid, &stat);
             for thread in existing::threads(pid) {
                 self.looked.processes.name(pid, thread.tid, &thread.name, false);
-                let Some(now) = is_running(pid, thread.tid).then(|| used(pid, thread.tid)).flatten() else { continue };
+                let state = state(pid, thread.tid);
+                if state == Some(STOPPED) && ptrace::is_held(thread.tid) {
+                    // It stopped under the number that it had before it executed a program.
+                    self.ask(pid, thread.tid);
+                }
+                let Some(now) = (state == Some('R')).then(|| used(pid, thread.tid)).flatten() else { continue };
                 let before = self.used.get(&thread.tid).copied().unwrap_or_default();
                 if now < before {
                     // Another thread has this number now, or has executed a program as the first of its process.
@@ -191,6 +198,11 @@ impl Stops {
                     State::Stopped { signal } => ptrace::release(seized, signal),
                     // One that has this number because the other has ended by an exec was never asked.
                     State::Running if since.elapsed() > DOUBT && !ptrace::is_held(seized.tid) => {}
+                    // Or it has that number now, is held, and was not asked since: asking twice does no harm.
+                    State::Running if since.elapsed() > DOUBT => {
+                        ptrace::interrupt(seized.tid);
+                        self.pending.push((pid, seized, Instant::now()));
+                    }
                     State::Running => self.pending.push((pid, seized, since)),
                     State::Ended => {}
                 }
@@ -266,10 +278,10 @@ impl Stops {
     }
 }
 
-/// Whether a thread runs, or would if it had a CPU.
-fn is_running(pid: u32, tid: u32) -> bool {
+/// The state of a thread: `R` where it runs, or would if it had a CPU.
+fn state(pid: u32, tid: u32) -> Option<char> {
     let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    Stat::parse(&stat).is_some_and(|stat| stat.state == 'R')
+    Stat::parse(&stat).map(|stat| stat.state)
 }
 
 /// CPU time of a thread, nanoseconds.

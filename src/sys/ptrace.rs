@@ -44,9 +44,14 @@ pub(crate) fn ask(tid: u32, is_child: bool) -> io::Result<Option<Seized>> {
             _ => return Err(error),
         }
     }
-    // SAFETY: as above. Where it fails the thread has ended, as its state will say.
-    unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid as libc::pid_t, 0_usize, 0_usize) };
+    interrupt(tid);
     Ok(Some(Seized { tid, is_child }))
+}
+
+/// Asks a thread that is held to stop, again maybe.
+pub(crate) fn interrupt(tid: u32) {
+    // SAFETY: no pointer is passed that the kernel would use. Where it fails the thread has ended, as its state will say.
+    unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid as libc::pid_t, 0_usize, 0_usize) };
 }
 
 /// Whether the calling thread is the tracer of another.

@@ -560,7 +560,12 @@ fn a_program_that_a_thread_executes_is_seen() {
     let Some(ran) = refused(&sandbox, &[PERF_EVENT_OPEN], words) else { return };
     assert_eq!(ran.code, Some(5), "{}", ran.stderr);
     let profile = Profile::read(&sandbox, "out");
-    assert!(profile.samples("spin") > 0 && profile.samples("a") > profile.samples("deep"), "{:?}", profile.stacks());
+    assert!(
+        profile.samples("spin") > 0 && profile.samples("a") > profile.samples("deep"),
+        "{:?} {}",
+        profile.stacks(),
+        profile.0["quality"]
+    );
     assert_eq!(profile.quality("lost"), 0, "{}", profile.0["quality"]);
 }
 
