@@ -24,12 +24,42 @@ pub enum Profile {
     /// ends both, and what was recorded is written all the same. Nothing needs to be installed, and no privileges: how
     /// samples were taken, and how good they are, stands in the result.
     ///
+    /// These ways are tried, the best first; the result says which one it was and why not a better one.
+    ///
+    /// 1. cycles, and 2. cpu-clock, user and kernel: perf events, for root or where kernel.perf_event_paranoid is 1 or less.
+    /// Every program, static, Go and code made at run time too, by command and by pid, with the functions of the kernel.
+    /// cycles needs a hardware counter, which most virtual machines do not have; cpu-clock sees code of the kernel that
+    /// runs with interrupts off only at its end. A process that ends before its first period is in no sample.
+    ///
+    /// 3. cycles, and 4. cpu-clock, user only: the same without the kernel, for everybody where
+    /// kernel.perf_event_paranoid is 2. Time in the kernel is in no sample.
+    ///
+    /// 5. a timer in each thread, by a preloaded library: where perf events are refused, as in most containers. Only
+    /// commands that load libraries: not static programs, Go, setuid or a process that runs already. It ticks as often as
+    /// the kernel does, 100 to 1000 times a second; time in the kernel counts for the function that called it; a program
+    /// that takes SIGPROF for itself has no samples from then on.
+    ///
+    /// 6. ptrace: threads that run are stopped for some microseconds, 99 times a second. Every program of the same user,
+    /// also by pid, except where somebody else traces it or kernel.yama.ptrace_scope forbids it; time in the kernel counts
+    /// for the function that called it.
+    ///
+    /// 7. counters only: CPU time, memory and bytes of each process, without functions.
+    ///
+    /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches in 1. and 2., each wait exactly. Else it is
+    /// looked some 50 times a second where threads wait: waits shorter than that are seen by chance, and where code keeps
+    /// frame pointers a caller may be wrong.
+    ///
     /// Example: apm profile cpu -- gcc -O2 -c large.c
     Cpu(Cpu),
     /// Sample allocations of memory, by stack: what lives at the peak, what is left at the end, what was allocated
     ///
     /// A library is preloaded that samples `malloc` and its kin. Where that is not possible (static programs, Go, a process
-    /// that runs already) first touches of pages are sampled instead, and the result says so.
+    /// that runs already) first touches of pages are sampled instead, and the result says so: these tell where memory came
+    /// to be used for the first time, not what was given back, and nothing of memory that is used again.
+    ///
+    /// The library sees malloc, calloc, realloc, aligned and C++ allocation, in every thread and child. It does not see
+    /// mmap, and a program with an allocator of its own (jemalloc, tcmalloc, mimalloc, Go) gets its memory past it: where
+    /// such a one is found in the program, that is said.
     ///
     /// Example: apm profile mem -- git log -p
     Mem(Mem),

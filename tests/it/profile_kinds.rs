@@ -135,6 +135,57 @@ fn a_static_program_is_sampled_by_its_faults_and_says_so() {
     assert!(profile.quality().contains("linked statically"), "{}", profile.quality());
 }
 
+/// An allocator of its own beside that of the C library: 64 MiB from the one, 20 MiB from the other.
+const OWN: &str = r#"
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+static char *at, *end;
+void *mi_malloc(size_t n) {
+    if (at + n > end) { at = mmap(0, 128 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); end = at + (128 << 20); }
+    void *p = at; at += n; return p;
+}
+__attribute__((noinline)) void own_keep(void) { for (int i = 0; i < 64; i++) memset(mi_malloc(1 << 20), 1, 1 << 20); }
+__attribute__((noinline)) void c_keep(void) { for (int i = 0; i < 20; i++) memset(malloc(1 << 20), 1, 1 << 20); }
+int main(void) { own_keep(); c_keep(); return 0; }
+"#;
+
+#[test]
+fn an_allocator_of_the_programs_own_is_said_and_its_pages_are_seen() {
+    let sandbox = Sandbox::new("profileown");
+    if !compiled(&sandbox, "own", OWN, &[]) {
+        return;
+    }
+    let ran = sandbox.apm("profile mem -o out -- ./own".split(' '));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile = Profile::read(&sandbox);
+    assert!(profile.quality().contains("allocator of its own (`mi_malloc`)"), "{}", profile.quality());
+    near(profile.of("c_keep", "peak_space"), 20.0 * 1_048_576.0, 0.45);
+    if profile.0["kinds"][0]["name"] != "touched_space" {
+        return crate::sandbox::skip("the kernel grants no way to sample");
+    }
+    near(profile.of("own_keep", "touched_space"), 64.0 * 1_048_576.0, 0.25);
+}
+
+#[test]
+fn memory_of_a_run_stands_apart_by_task() {
+    let sandbox = Sandbox::new("profilememtasks");
+    if !compiled(&sandbox, "heap", HEAP, &[]) {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let words =
+        ["profile", "mem", "-o", "out", "--", apm, "run", "each", "-j", "2", "--", "sh", "-c", "./heap {}; true"];
+    let ran = sandbox.apm(words.into_iter().chain([":::", "1", "2"]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let folded = sandbox.read("out/peak_space.folded");
+    for task in ["1: 1;", "2: 2;"] {
+        assert!(folded.lines().any(|line| line.starts_with(task) && line.contains(";peak")), "{task} {folded}");
+    }
+    assert!(Profile::read(&sandbox).quality().contains("apm itself loads no library"));
+}
+
 #[test]
 fn bytes_of_files_are_exact_by_function_and_by_file() {
     let sandbox = Sandbox::new("profileio");

@@ -60,7 +60,7 @@ pub(super) struct Plan {
     pub(super) is_wall: bool,
     /// Bytes between two allocations that are sampled.
     pub(super) heap: Option<u64>,
-    /// First touches of pages, where allocations cannot be seen.
+    /// First touches of pages too, where not all allocations can be seen.
     pub(super) has_faults: bool,
     /// Bytes between two stacks of calls.
     pub(super) calls: Option<u64>,
@@ -447,7 +447,12 @@ fn decide(
     };
     let inside =
         if plan.heap.is_some() || plan.calls.is_some() { install(context, words, plan, None, notes) } else { None };
-    let is_blind = plan.has_faults && inside.is_none();
+    // An allocator of the program's own takes its pages from the kernel all the same.
+    let is_own = || {
+        let found = program(context, words).as_deref().and_then(obstacle);
+        matches!(found, Some(elf::Obstacle::OwnAllocator(_) | elf::Obstacle::Go))
+    };
+    let is_blind = plan.has_faults && (inside.is_none() || is_own());
     (inside, plan.cpu.or(is_blind.then_some(faults)))
 }
 
