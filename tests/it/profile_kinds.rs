@@ -331,4 +331,52 @@ fn go_tool_pprof_reads_what_apm_writes() {
     command.env("HOME", sandbox.work());
     let top = Ran::of(command).good();
     assert!(top.contains("render") && top.contains("70.00%") && top.contains("alloc"), "{top}");
+    // A recording has the lines of the source.
+    if !compiled(&sandbox, "heap", HEAP, &["-g"]) {
+        return;
+    }
+    let ran = sandbox.apm("profile mem -q -o out -- ./heap".split(' '));
+    assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+    let words = ["tool", "pprof", "-top", "-lines", "-sample_index=peak_space", "out/profile.pb.gz"];
+    let mut command = sandbox.program("go", words);
+    command.env("HOME", sandbox.work());
+    let lines = Ran::of(command).good();
+    let line = 1 + HEAP.lines().position(|line| line.contains("*peak(void)")).expect("its line");
+    assert!(lines.contains(&format!("heap.c:{line}")), "{lines}");
+}
+
+#[test]
+fn inferno_reads_what_apm_writes_and_reads_the_same_in_the_output_of_perf() {
+    use inferno::collapse::Collapse as _;
+
+    let sandbox = Sandbox::new("profileinferno");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/profile/perf-script.txt");
+    // Paths with blanks are too much for them.
+    let script = std::fs::read_to_string(path).expect("the output of perf").replace("fix me", "fix-me");
+    sandbox.file("script.txt", &script);
+    // The first kind is what the event counts, as theirs.
+    let ours = sandbox.apm("profile show script.txt --format folded".split(' ')).good();
+    let mut theirs = Vec::new();
+    let mut folder = inferno::collapse::perf::Folder::default();
+    folder.collapse(script.as_bytes(), &mut theirs).expect("collapsed");
+    let theirs = String::from_utf8(theirs).expect("text");
+    // They put the name of the program first, and mark nothing that is inlined here.
+    let sum = |text: &str| text.lines().filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum::<u64>();
+    let leaves = |text: &str| {
+        let mut counts = std::collections::BTreeMap::new();
+        for (stack, count) in text.lines().filter_map(|line| line.rsplit_once(' ')) {
+            let leaf = stack.rsplit(';').next().unwrap_or_default().to_owned();
+            *counts.entry(leaf).or_insert(0) += count.parse::<u64>().unwrap_or_default();
+        }
+        counts
+    };
+    assert!(sum(&ours) > 0);
+    assert_eq!((sum(&ours), leaves(&ours)), (sum(&theirs), leaves(&theirs)));
+
+    let mut svg = Vec::new();
+    let mut options = inferno::flamegraph::Options::default();
+    inferno::flamegraph::from_reader(&mut options, ours.as_bytes(), &mut svg).expect("a flame graph");
+    let svg = String::from_utf8(svg).expect("text");
+    let leaf = leaves(&ours).into_iter().max_by_key(|(_, count)| *count).map(|(leaf, _)| leaf).expect("a leaf");
+    assert!(svg.contains(&leaf), "{leaf}");
 }
