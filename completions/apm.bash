@@ -442,7 +442,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__all)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --wall --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -508,7 +508,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__cpu)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --wall --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -495,7 +495,8 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l fp -d 'Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-kernel -d 'Not the time in the kernel'
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l wall -d 'The time of threads as the clock on the wall goes: with a CPU and without, in one graph first'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l no-children -d 'Not the processes that it starts'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s q -l quiet -d 'Print results and errors only'
@@ -562,7 +563,8 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l fp -d 'Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l no-kernel -d 'Not the time in the kernel'
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack; needs samples of the kernel'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l wall -d 'The time of threads as the clock on the wall goes: with a CPU and without, in one graph first'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l no-children -d 'Not the processes that it starts'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s q -l quiet -d 'Print results and errors only'

@@ -26,26 +26,26 @@ pub enum Profile {
     ///
     /// These ways are tried, the best first; the result says which one it was and why not a better one.
     ///
-    /// 1. cycles, and 2. cpu-clock, user and kernel: perf events, for root or where kernel.perf_event_paranoid is 1 or less.
+    /// (1) cycles, and (2) cpu-clock, user and kernel: perf events, for root or where kernel.perf_event_paranoid is 1 or less.
     /// Every program, static, Go and code made at run time too, by command and by pid, with the functions of the kernel.
     /// cycles needs a hardware counter, which most virtual machines do not have; cpu-clock sees code of the kernel that
     /// runs with interrupts off only at its end. A process that ends before its first period is in no sample.
     ///
-    /// 3. cycles, and 4. cpu-clock, user only: the same without the kernel, for everybody where
+    /// (3) cycles, and (4) cpu-clock, user only: the same without the kernel, for everybody where
     /// kernel.perf_event_paranoid is 2. Time in the kernel is in no sample.
     ///
-    /// 5. a timer in each thread, by a preloaded library: where perf events are refused, as in most containers. Only
+    /// (5) a timer in each thread, by a preloaded library: where perf events are refused, as in most containers. Only
     /// commands that load libraries: not static programs, Go, setuid or a process that runs already. It ticks as often as
     /// the kernel does, 100 to 1000 times a second; time in the kernel counts for the function that called it; a program
     /// that takes SIGPROF for itself has no samples from then on.
     ///
-    /// 6. ptrace: threads that run are stopped for some microseconds, 99 times a second. Every program of the same user,
+    /// (6) ptrace: threads that run are stopped for some microseconds, 99 times a second. Every program of the same user,
     /// also by pid, except where somebody else traces it or kernel.yama.ptrace_scope forbids it; time in the kernel counts
     /// for the function that called it.
     ///
-    /// 7. counters only: CPU time, memory and bytes of each process, without functions.
+    /// (7) counters only: CPU time, memory and bytes of each process, without functions.
     ///
-    /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches in 1. and 2., each wait exactly. Else it is
+    /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches in (1) and (2), each wait exactly. Else it is
     /// looked some 50 times a second where threads wait: waits shorter than that are seen by chance, and where code keeps
     /// frame pointers a caller may be wrong.
     ///
@@ -69,7 +69,7 @@ pub enum Profile {
     /// are exact, those by stack are sampled. By process it sees everything, also what the library does not.
     ///
     /// Where no library can be preloaded (static programs, Go, a process that runs already) root gets the same from
-    /// tracepoints of system calls, for every call; tracefs has to be mounted. Requests to block devices, with percentiles
+    /// tracepoints of system calls, for every call. Requests to block devices, with percentiles
     /// of their times for root, are those of the whole machine.
     ///
     /// Example: apm profile io -- tar cf x.tar src

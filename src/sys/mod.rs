@@ -16,4 +16,5 @@ pub(crate) mod signal;
 pub(crate) mod spawn;
 pub(crate) mod stage;
 pub(crate) mod terminal;
+pub(crate) mod tracefs;
 pub(crate) mod vdso;

@@ -1,12 +1,12 @@
-//! Tracepoints: what the kernel calls them and where their fields lie (tracefs), and events of them. Nothing is mounted for
-//! that: where tracefs is not there, that is said.
+//! Tracepoints: what the kernel calls them and where their fields lie (tracefs), and events of them. Where tracefs is not
+//! mounted, apm has a mount of its own that nobody sees; where it may not, that is said.
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -14,7 +14,7 @@ use crate::probe::{Roots, cpu};
 use crate::profile::record::perf::Form;
 use crate::profile::record::rings::Rings;
 use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
-use crate::sys::process;
+use crate::sys::{process, tracefs};
 
 /// Where tracefs is mounted, the older place last.
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -89,7 +89,7 @@ fn field(line: &str) -> Option<(String, Field)> {
 pub(crate) enum Refused {
     #[error("tracepoints are for root")]
     NotRoot,
-    #[error("tracefs is not mounted (`mount -t tracefs tracefs /sys/kernel/tracing`)")]
+    #[error("there is no tracefs here, and this user may not mount it")]
     NotMounted,
     #[error("this kernel has no tracepoint {0}")]
     Missing(String),
@@ -105,16 +105,17 @@ pub(crate) enum Refused {
 
 /// Finds a tracepoint: `sock/inet_sock_set_state`.
 pub(crate) fn find(name: &str) -> Result<Format, Refused> {
-    find_in(&PLACES, name)
+    let mounted = PLACES.iter().map(PathBuf::from).find(|place| place.join("events").exists());
+    find_in(mounted.or_else(tracefs::own).as_deref(), name)
 }
 
-fn find_in(places: &[&str], name: &str) -> Result<Format, Refused> {
+fn find_in(place: Option<&Path>, name: &str) -> Result<Format, Refused> {
     let is_root = process::uid() == 0;
-    let read = |place: &&str| fs::read_to_string(Path::new(place).join("events").join(name).join("format")).ok();
-    if let Some(text) = places.iter().find_map(read) {
+    let text = place.and_then(|place| fs::read_to_string(place.join("events").join(name).join("format")).ok());
+    if let Some(text) = text {
         return Format::parse(&text).ok_or_else(|| Refused::Missing(name.to_owned()));
     }
-    let is_mounted = places.iter().any(|place| Path::new(place).join("events").exists());
+    let is_mounted = place.is_some_and(|place| place.join("events").exists());
     Err(match (is_root, is_mounted) {
         (false, _) => Refused::NotRoot,
         (true, true) => Refused::Missing(name.to_owned()),
@@ -230,6 +231,8 @@ pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, sizes: &[us
 mod tests {
     use proptest::prelude::*;
 
+    use std::path::Path;
+
     use super::{Field, Format, find_in};
 
     const ENTER: &str = "name: sys_enter\nID: 443\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n\
@@ -251,10 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_tracefs_is_told_what_to_do() {
-        let error = find_in(&["/there/is/nothing"], "raw_syscalls/sys_enter").expect_err("nothing");
-        let said = error.to_string();
-        assert!(said.contains("mount -t tracefs") || said.contains("for root"), "{said}");
+    fn where_there_is_no_tracefs_that_is_said() {
+        for place in [None, Some(Path::new("/there/is/nothing"))] {
+            let said = find_in(place, "raw_syscalls/sys_enter").expect_err("nothing").to_string();
+            assert!(said.contains("no tracefs here") || said.contains("for root"), "{said}");
+        }
     }
 
     proptest! {
