@@ -260,7 +260,12 @@ impl Profile {
             builder.add_all(part, first);
         }
         let mut quality = self.quality.clone();
-        quality.notes.extend(other.quality.notes.iter().cloned());
+        // Both may have the same to say.
+        for note in &other.quality.notes {
+            if !quality.notes.contains(note) {
+                quality.notes.push(note.clone());
+            }
+        }
         quality.refused.extend(other.quality.refused.iter().cloned());
         let rest = &other.quality;
         if !rest.sampler.is_empty() {

@@ -229,9 +229,9 @@ pub(crate) fn open(all: &[Wanted], whose: Whose<'_>, children: bool, sizes: &[us
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use std::path::Path;
+
+    use proptest::prelude::*;
 
     use super::{Field, Format, find_in};
 
