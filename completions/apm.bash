@@ -442,7 +442,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__all)
-            opts="-F -p -o -q -v -h --frequency --stack --fp --no-kernel --off-cpu --wall --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
+            opts="-F -p -o -q -v -h --trace --frequency --stack --fp --no-kernel --off-cpu --wall --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -620,7 +620,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__io)
-            opts="-p -o -q -v -h --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --trace --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -732,7 +732,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__net)
-            opts="-p -o -q -v -h --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --trace --duration --pid --run --no-children --jit --output --top --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

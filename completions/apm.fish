@@ -529,6 +529,7 @@ always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l trace -d 'Every call, by tracepoints of the kernel: for root. Without it the preloaded library counts, where it can be loaded: cheaper and with the name of every file, but blind for stdio (fwrite and its kin call within the C library)'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l no-children -d 'Not the processes that it starts'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s q -l quiet -d 'Print results and errors only'
@@ -544,6 +545,7 @@ always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l trace -d 'Every call, by tracepoints of the kernel: for root. Without it the preloaded library counts, where it can be loaded: cheaper and with the name of every file, but blind for stdio (fwrite and its kin call within the C library)'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l no-children -d 'Not the processes that it starts'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l jit -d 'Have Node, Java (17 or later) and Python (3.12 or later) name the code they make, by switches in the environment: they write /tmp/perf-PID.map, which stays there'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s q -l quiet -d 'Print results and errors only'
@@ -561,6 +563,7 @@ always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l trace -d 'Every call of files and sockets, by tracepoints of the kernel, as of `apm profile io --trace`: for root'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l fp -d 'Find callers by frame pointers, not by copies of the stack: cheaper, right only where all code keeps them'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l no-kernel -d 'Not the time in the kernel'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l off-cpu -d 'Also the time without a CPU: what threads wait for, by stack'

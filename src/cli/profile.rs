@@ -103,7 +103,7 @@ pub struct Recording {
     #[arg(long, value_name = "TIME")]
     pub duration: Option<String>,
     /// Look at this process and what it has started, until it ends or Ctrl-C
-    #[arg(short, long, value_name = "PID", conflicts_with = "command", required_unless_present_any = ["command", "run"])]
+    #[arg(short, long, value_name = "PID", conflicts_with = "command")]
     pub pid: Option<u32>,
     /// Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["command", "pid"])]
@@ -122,7 +122,7 @@ pub struct Recording {
     #[arg(long, value_name = "N", default_value_t = 15)]
     pub top: usize,
     /// The command and its arguments
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -177,6 +177,10 @@ pub struct Mem {
 /// Bytes, calls and time of files and connections, by stack
 #[derive(Args, Debug)]
 pub struct Io {
+    /// Every call, by tracepoints of the kernel: for root. Without it the preloaded library counts, where it can be loaded:
+    /// cheaper and with the name of every file, but blind for stdio (fwrite and its kin call within the C library)
+    #[arg(long)]
+    pub trace: bool,
     /// Of what, and where to
     #[command(flatten)]
     pub recording: Recording,
@@ -185,6 +189,9 @@ pub struct Io {
 /// Everything in one run
 #[derive(Args, Debug)]
 pub struct All {
+    /// Every call of files and sockets, by tracepoints of the kernel, as of `apm profile io --trace`: for root
+    #[arg(long)]
+    pub trace: bool,
     /// How
     #[command(flatten)]
     pub sampling: Sampling,

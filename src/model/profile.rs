@@ -282,6 +282,32 @@ impl Profile {
         profile
     }
 
+    /// Calls its program as the other profile's is called: two builds of one program have other names, and nothing of them
+    /// would be the same. Says which name was replaced by which.
+    pub fn take_name_of_program(&mut self, other: &Self) -> Option<(String, String)> {
+        let own = self.main_module(other)?;
+        let before = other.modules.get(other.main_module(self)?)?.path.clone();
+        let module = self.modules.get_mut(own)?;
+        let name = std::mem::replace(&mut module.path, before.clone());
+        Some((name, before))
+    }
+
+    /// The module that took most, of those whose file names the other profile does not have.
+    fn main_module(&self, other: &Self) -> Option<usize> {
+        let name = |module: &Module| module.path.rsplit('/').next().unwrap_or_default().to_owned();
+        let known: std::collections::BTreeSet<String> = other.modules.iter().map(name).collect();
+        let mut sums = vec![0_u64; self.modules.len()];
+        for row in &self.rows {
+            let frame = self.stack(row.node).next();
+            if let Some(sum) = frame.and_then(|frame| sums.get_mut(frame.module? as usize)) {
+                *sum = sum.saturating_add(row.values.first().copied().unwrap_or(0));
+            }
+        }
+        let is_new =
+            |at: &usize| !self.modules[*at].path.starts_with('[') && !known.contains(&name(&self.modules[*at]));
+        (0..self.modules.len()).filter(is_new).max_by_key(|at| sums[*at]).filter(|at| sums[*at] > 0)
+    }
+
     /// Puts the sum of kinds of one unit before all others, if they are all there.
     pub fn add_sum(&mut self, name: &str, of: &[&str]) {
         let Some(of) = of.iter().map(|name| self.kind(name)).collect::<Option<Vec<usize>>>() else { return };

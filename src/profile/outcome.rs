@@ -26,6 +26,19 @@ const UNSEEN_MANY: f64 = 0.15;
 /// CPU time from which on that share means something.
 const UNSEEN_FROM: f64 = 0.1;
 
+/// Where threads leave their CPU, whatever they wait for (kernel/sched/core.c, kernel/time/sleep_timeout.c).
+const SCHEDULER: [&str; 9] = [
+    "schedule",
+    "__schedule",
+    "schedule_timeout",
+    "schedule_hrtimeout_range",
+    "schedule_hrtimeout_range_clock",
+    "schedule_preempt_disabled",
+    "io_schedule",
+    "io_schedule_timeout",
+    "schedule_idle",
+];
+
 /// What the recording does not know of itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
@@ -43,7 +56,7 @@ pub(crate) struct About {
 pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(usize, usize) + Sync)) -> Profile {
     let codes: BTreeSet<Code> = recorded.stacks.nodes.iter().map(|node| node.code).collect();
     let kernel = kernel_share(&recorded);
-    let with_kernel = kernel >= KERNEL_MIN;
+    let with_kernel = kernel >= KERNEL_MIN || recorded.has_off_cpu;
     let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, with_kernel, progress);
     let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
     let kinds = match &recorded.measure {
@@ -91,6 +104,7 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
             builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
             builder.add(*at, thread, 1, value.samples);
             if recorded.has_off_cpu {
+                let at = nodes.get(out_of_scheduler(&recorded.stacks, &names, *node) as usize).unwrap_or(at);
                 builder.add(*at, thread, 2, value.off_ns);
             }
         }
@@ -107,6 +121,19 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(u
     builder.profile.at = about.at;
     builder.profile.duration_ns = u64::try_from(recorded.duration.as_nanos()).unwrap_or(u64::MAX);
     builder.build()
+}
+
+/// Where a thread that left its CPU was before it came to the scheduler: that is what it waits for.
+fn out_of_scheduler(stacks: &Stacks, names: &Names, mut at: u32) -> u32 {
+    while let Some(node) = stacks.nodes.get(at as usize).filter(|node| node.caller != ROOT) {
+        let functions = names.of.get(&node.code).map(Vec::as_slice).unwrap_or_default();
+        if !matches!(node.code, Code::Kernel(_)) || !functions.iter().any(|one| SCHEDULER.contains(&one.name.as_str()))
+        {
+            break;
+        }
+        at = node.caller;
+    }
+    at
 }
 
 /// Share of the samples whose innermost place is in the kernel, 0 to 1.
@@ -209,30 +236,18 @@ impl Places<'_> {
 
 fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     let stacks = &recorded.stacks;
-    let mut under: Vec<u64> = vec![0; stacks.nodes.len()];
     let (mut unknown, mut made) = (0, 0);
-    for ((node, _), value) in &stacks.values {
-        if let (Some(under), Some(node)) = (under.get_mut(*node as usize), stacks.nodes.get(*node as usize)) {
-            *under += value.samples;
+    let mut without: HashMap<ModuleId, u64> = HashMap::new();
+    for ((at, _), value) in &stacks.values {
+        for module in nameless_in(stacks, names, *at) {
+            *without.entry(module).or_default() += value.samples;
+        }
+        if let Some(node) = stacks.nodes.get(*at as usize) {
             let is_hidden_kernel = names.kernel_is_hidden && matches!(node.code, Code::Kernel(_));
             let is_made = matches!(node.code, Code::Made { .. });
             made += if is_made && !names.of.contains_key(&node.code) { value.samples } else { 0 };
             let is_named = names.of.contains_key(&node.code) || matches!(node.code, Code::Waits(_));
             unknown += if is_named || is_hidden_kernel { 0 } else { value.samples };
-        }
-    }
-    let mut without: HashMap<ModuleId, u64> = HashMap::new();
-    for (at, node) in stacks.nodes.iter().enumerate().rev() {
-        let samples = under[at];
-        if node.caller != ROOT
-            && let Some(caller) = under.get_mut(node.caller as usize)
-        {
-            *caller += samples;
-        }
-        if let Code::File { module, .. } = node.code
-            && !names.of.contains_key(&node.code)
-        {
-            *without.entry(module).or_default() += samples;
         }
     }
     let mut notes = recorded.notes.clone();
@@ -267,6 +282,21 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         nameless: nameless(without, recorded),
         notes,
     }
+}
+
+/// Files without names in a stack, each once.
+fn nameless_in(stacks: &Stacks, names: &Names, innermost: u32) -> Vec<ModuleId> {
+    let (mut found, mut next) = (Vec::new(), Some(innermost));
+    while let Some(node) = next.and_then(|at| stacks.nodes.get(at as usize)) {
+        if let Code::File { module, .. } = node.code
+            && !found.contains(&module)
+            && !names.of.contains_key(&node.code)
+        {
+            found.push(module);
+        }
+        next = (node.caller != ROOT).then_some(node.caller);
+    }
+    found
 }
 
 /// What to do about code without names that was made at run time, if there is much of it.

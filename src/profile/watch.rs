@@ -220,7 +220,8 @@ impl Watch {
             cpu: ticks(11) + ticks(12),
             cpu_of_children: ticks(13) + ticks(14),
             rss,
-            rss_peak: rss,
+            // As the kernel keeps it since the last exec: also of what came and went between two looks.
+            rss_peak: high_water(pid).unwrap_or_default().max(rss),
             io,
         })
     }
@@ -251,6 +252,13 @@ impl Watch {
         lists.extend(self.connections.list());
         Seen { tables: Tables { timelines, lists }, notes }
     }
+}
+
+/// `VmHWM` of a process, bytes.
+fn high_water(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
 /// What was seen.

@@ -206,6 +206,34 @@ fn bytes_of_files_are_exact_by_function_and_by_file() {
     assert_eq!(file("a.dat").expect("the file")[1], 3_000_000);
 }
 
+/// 4 MB through stdio, whose calls are within the C library.
+const STDIO: &str = r#"
+#include <stdio.h>
+static char b[1000];
+__attribute__((noinline)) void by_stdio(FILE *f) { for (int i = 0; i < 4000; i++) fwrite(b, 1, 1000, f); fflush(f); }
+int main(void) { FILE *f = fopen("s.out", "w"); by_stdio(f); fclose(f); return 0; }
+"#;
+
+#[test]
+fn what_the_library_does_not_see_is_said_and_traced() {
+    let sandbox = Sandbox::new("profilestdio");
+    if !compiled(&sandbox, "stdio", STDIO, &[]) {
+        return;
+    }
+    sandbox.apm("profile io -q -o out -- ./stdio".split(' ')).good();
+    let profile = Profile::read(&sandbox);
+    let processes = profile.list("processes");
+    if processes.iter().any(|(_, row)| row[3] > 3_900_000) {
+        assert!(profile.quality().contains("are in no stack and no file"), "{}", profile.quality());
+    }
+    let ran = sandbox.apm("profile io --trace -q -o out -- ./stdio".split(' '));
+    if ran.code != Some(0) && ran.stderr.contains("--trace") {
+        return crate::sandbox::skip("tracepoints are for root");
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    near(Profile::read(&sandbox).of("by_stdio", "written"), 4e6, 0.02);
+}
+
 #[test]
 fn bytes_of_connections_are_told_by_peer_and_by_function() {
     if !has_program("python3") {

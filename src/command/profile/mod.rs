@@ -62,6 +62,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
         Profile::Io(words) => {
             let plan = Plan {
                 calls: Some(CALL_MEAN),
+                has_trace: words.trace,
                 kept: &["read", "written", "synced", "waited"],
                 has_devices: true,
                 ..Plan::default()
@@ -69,8 +70,13 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             record::main(context, &words.recording, &plan)
         }
         Profile::Net(words) => {
-            let plan =
-                Plan { calls: Some(CALL_MEAN), kept: &["received", "sent"], has_connections: true, ..Plan::default() };
+            let plan = Plan {
+                calls: Some(CALL_MEAN),
+                has_trace: words.trace,
+                kept: &["received", "sent"],
+                has_connections: true,
+                ..Plan::default()
+            };
             record::main(context, &words.recording, &plan)
         }
         Profile::Itself(words) => itself::main(context, words),
@@ -79,6 +85,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             let heap = Some(HEAP_MEAN);
             let is_wall = words.sampling.wall;
             let all = Plan { cpu: Some(wish), is_wall, heap, calls: Some(CALL_MEAN), ..Plan::default() };
+            let all = Plan { has_trace: words.trace, ..all };
             record::main(context, &words.recording, &Plan { has_devices: true, has_connections: true, ..all })
         }
     }

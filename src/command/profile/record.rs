@@ -18,7 +18,7 @@ use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
 use crate::journal::folder::State;
 use crate::model::id::RunId;
-use crate::model::profile::{List, Profile, Quality};
+use crate::model::profile::{List, Profile, Quality, Unit};
 use crate::profile::calls;
 use crate::profile::devices::Devices;
 use crate::profile::inside::Inside;
@@ -45,6 +45,8 @@ const RING: usize = 64 << 20;
 const FAULT_STACK: u32 = 16 << 10;
 /// Faults that are sampled a second: each stands for those since the one before.
 const FAULT_FREQUENCY: u64 = 1999;
+/// Bytes beside the preloaded library that are not worth a word.
+const BESIDE_MIN: u64 = 128 << 10;
 /// How samples were taken where there are none.
 const COUNTERS: &str = "counters only";
 /// How often events are opened for something that starts threads all the time.
@@ -64,6 +66,8 @@ pub(super) struct Plan {
     pub(super) has_faults: bool,
     /// Bytes between two stacks of calls.
     pub(super) calls: Option<u64>,
+    /// All of them, as the kernel tells.
+    pub(super) has_trace: bool,
     /// What block devices do meanwhile.
     pub(super) has_devices: bool,
     /// Whose connections were that nobody has seen.
@@ -192,15 +196,28 @@ fn looking(watch: Watch) -> std::io::Result<Beside<Option<Watch>>> {
 
 pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<Exit, Failure> {
     let length = duration(words)?;
+    if words.command.is_empty() && words.pid.is_none() && words.run.is_none() {
+        let failure = Failure::usage(anyhow!("nothing to profile"));
+        return Err(failure.hint("`apm profile cpu -- make`, `--pid 4242` or `--run`"));
+    }
     let run = words.run.as_deref().map(|name| living(context, name)).transpose()?;
+    if plan.has_trace {
+        calls::are_told()
+            .map_err(|refused| Failure::machine(anyhow::Error::new(refused).context("--trace")))
+            .map_err(|failure| failure.hint("without it calls are counted within the program"))?;
+    }
     // What goes on already, by its number.
     let joined = words.pid.or(run.as_ref().map(|(_, apm)| *apm));
     let now = jiff::Timestamp::now();
     let folder = write::Folder::create(context, words.output.as_deref(), now)?;
+    if joined.is_some() && context.ui.draws() {
+        context.ui.say("apm: recording; Ctrl-C ends it and writes the result");
+    }
     // From here on Ctrl-C ends the recording and not apm.
     let held = Held::with_quit();
     let mut notes = Vec::new();
-    let (mut inside, wish) = decide(context, words, plan, &mut notes);
+    let within = Plan { calls: plan.calls.filter(|_| !plan.has_trace), ..*plan };
+    let (mut inside, wish) = decide(context, words, &within, &mut notes);
     let mut target = match joined {
         Some(pid) => Target::attach(pid, !words.no_children)?,
         None => Target::start(context, &words.command, &environment(context, words, inside.as_ref()))?,
@@ -222,7 +239,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
                 .cpu
                 .filter(|_| is_starting)
                 .map(|wish| Duration::from_secs(1) / u32::try_from(wish.frequency).unwrap_or(u32::MAX).max(1))
-                .and_then(|tick| install(context, words, plan, Some(tick), &mut notes));
+                .and_then(|tick| install(context, words, &within, Some(tick), &mut notes));
             if ticks.is_some() {
                 target.abandon();
                 inside = ticks;
@@ -243,7 +260,8 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
         None => {}
     }
-    if plan.calls.is_some() && inside.is_none() {
+    let is_counted = within.calls.is_some() && inside.is_some();
+    if plan.calls.is_some() && !is_counted {
         match calls::open(target.whom(), !words.no_children) {
             Ok(recording) => recorders.calls = Some(Session::new(recording)),
             Err(refused) => notes.push(format!("calls by stack and by file: {refused}; those by process are there")),
@@ -267,10 +285,10 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         let begin = move || Ok(Waits::begin(root, children, run));
         recorders.waits = Beside::<Recorded>::begin(begin, Waits::round, Waits::finish).ok();
     }
-    let looks = looking(Watch::new(target.pid(), !words.no_children, joined.is_none()))
-        .context("start a thread")
-        .map_err(Failure::machine)?;
+    let watch = Watch::new(target.pid(), !words.no_children, joined.is_none());
     target.go(&mut recorders)?;
+    // From here on: what waits for its start is still apm.
+    let looks = looking(watch).context("start a thread").map_err(Failure::machine)?;
     let ended = target.record(&mut recorders, &held, length);
     let (owners, lost) = recorders.owners.map_or_else(Default::default, Owners::finish);
     if lost > 0 {
@@ -312,6 +330,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.tables.timelines.extend(more);
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
+        notes.extend(is_counted.then(|| beside_the_library(&profile)).into_iter().flatten());
     }
     profile.tables.lists.extend(devices);
     profile.quality.refused.extend(notes);
@@ -333,6 +352,35 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
             Ok(command)
         }
     }
+}
+
+/// What processes moved and the preloaded library did not see, if that is much.
+fn beside_the_library(profile: &Profile) -> Vec<String> {
+    let processes = profile.tables.lists.iter().find(|list| list.name == "processes");
+    let of_processes = |name: &str| {
+        let at = processes?.columns.iter().position(|column| column.name == name)?;
+        Some(
+            processes?.rows.iter().filter_map(|(_, row)| row.get(at)).fold(0, |sum: u64, one| sum.saturating_add(*one)),
+        )
+    };
+    let of_stacks = |names: [&str; 2]| {
+        names.iter().filter_map(|name| profile.kind(name)).map(|kind| profile.total(kind)).sum::<u64>()
+    };
+    let each = |(name, kinds): (&str, [&str; 2])| {
+        let (all, seen) = (of_processes(name)?, of_stacks(kinds));
+        let missing = all.saturating_sub(seen);
+        // Loaders read a little themselves.
+        (missing > BESIDE_MIN && missing > all / 10).then(|| {
+            let amount = |value| crate::report::profile::amount::value(value, Unit::Bytes);
+            format!(
+                "{} of {} {name} are in no stack and no file: stdio and other calls within the C library, static programs; \
+                 `--trace` sees all calls, for root",
+                amount(missing),
+                amount(all)
+            )
+        })
+    };
+    [("read", ["read", "received"]), ("written", ["written", "sent"])].into_iter().filter_map(each).collect()
 }
 
 /// Names what was recorded, and makes one profile of it.
@@ -445,6 +493,12 @@ fn decide(
         children: !words.no_children,
         off_cpu: false,
     };
+    let privileged = plan.cpu.and_then(|_| program(context, words)).as_deref().and_then(obstacle);
+    if privileged == Some(elf::Obstacle::Privileged) {
+        notes.push(
+            "it is setuid, setgid or has capabilities: the kernel ends the sampling of it for all but root".to_owned(),
+        );
+    }
     let inside =
         if plan.heap.is_some() || plan.calls.is_some() { install(context, words, plan, None, notes) } else { None };
     // An allocator of the program's own takes its pages from the kernel all the same.

@@ -55,7 +55,11 @@ pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
 }
 
 pub(super) fn compare(context: &Context, words: &Diff) -> Result<Exit, Failure> {
-    let (before, after) = (read(context, &words.before)?, read(context, &words.after)?);
+    let (before, mut after) = (read(context, &words.before)?, read(context, &words.after)?);
+    if let Some((new, old)) = after.take_name_of_program(&before) {
+        let (new, old) = (transcript::line(&new), transcript::line(&old));
+        after.quality.notes.push(format!("its program `{new}` is compared with `{old}`"));
+    }
     let kind = match &words.kind {
         Some(name) => {
             kind_of(&before, name)?;

@@ -71,7 +71,15 @@ impl Target {
         let environment = &context.environment;
         let name = words.first().ok_or_else(|| Failure::usage(anyhow!("no command to profile")))?;
         let program = local::search(name, &environment.path(), &environment.cwd).ok_or_else(|| {
-            let error = Failure::usage(anyhow!("program `{}` not found in PATH", name.to_string_lossy()));
+            let shown = name.to_string_lossy();
+            let path = environment.cwd.join(name);
+            let error = match name.as_encoded_bytes().contains(&b'/') {
+                false => anyhow!("program `{shown}` not found in PATH"),
+                true if path.is_dir() => anyhow!("`{shown}` is a folder"),
+                true if path.exists() => anyhow!("`{shown}` is not executable (`chmod +x {shown}`)"),
+                true => anyhow!("there is no `{shown}`"),
+            };
+            let error = Failure::usage(error);
             if name.as_encoded_bytes().contains(&b' ') {
                 error.hint("a command line with spaces needs a shell: `-- sh -c '...'`")
             } else {

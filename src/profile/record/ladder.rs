@@ -238,7 +238,8 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
     let mut leaving = HashSet::new();
     let (mut rings, mut ring_min) = (Vec::new(), usize::MAX);
     // A thread leaves its CPU in the kernel: where that is not sampled there is nothing to see.
-    let off_cpu = (wish.off_cpu && rung.kernel).then_some(Event {
+    // Of what waits already when this begins, and still when it ends, there is no switch: that is looked at (`waits`).
+    let off_cpu = (wish.off_cpu && rung.kernel && is_starting).then_some(Event {
         counter: Counter::ContextSwitches,
         pace: Pace::Period(1),
         callers: match wish.callers {

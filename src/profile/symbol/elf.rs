@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
+use crate::profile::symbol::plt;
+
 /// Longest name; templates have longer ones that nobody reads.
 const NAME_MAX: usize = 4096;
 
@@ -27,7 +29,15 @@ pub(crate) fn names(file: &File, offsets: &[u64]) -> Vec<Vec<Function>> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let with_lines = attempt(&path, offsets, true);
     // Damaged debugging data must not cost the names that the table of symbols has.
-    with_lines.or_else(|| attempt(&path, offsets, false)).unwrap_or_else(|| vec![Vec::new(); offsets.len()])
+    let mut all =
+        with_lines.or_else(|| attempt(&path, offsets, false)).unwrap_or_else(|| vec![Vec::new(); offsets.len()]);
+    let linked = catch_unwind(AssertUnwindSafe(|| plt::names(file, offsets))).unwrap_or_default();
+    for (offset, functions) in offsets.iter().zip(&mut all) {
+        if let Some(name) = linked.get(offset) {
+            *functions = vec![Function { name: demangled(name), file: None, line: None }];
+        }
+    }
+    all
 }
 
 fn attempt(path: &std::path::Path, offsets: &[u64], with_lines: bool) -> Option<Vec<Vec<Function>>> {

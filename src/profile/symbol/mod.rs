@@ -5,6 +5,7 @@ pub(crate) mod jit;
 pub(crate) mod kernel;
 pub(crate) mod missing;
 pub(crate) mod perf_map;
+mod plt;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};

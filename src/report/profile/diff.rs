@@ -20,9 +20,10 @@ use crate::text::{escape, transcript};
 /// The form of the JSON document.
 pub(crate) const SCHEMA: &str = "apm.profile-diff/1";
 
-/// |z| from which chance is unlikely: one in twenty, and one in a thousand, because hundreds of functions are compared.
-const LIKELY: f64 = 1.96;
-const SURE: f64 = 3.29;
+/// |z| from which chance is unlikely: one in a thousand, and one in a million. Hundreds of functions are compared, and two
+/// runs of one program differ by more than sampling does.
+const LIKELY: f64 = 3.29;
+const SURE: f64 = 4.89;
 /// Samples, of both together, below which the normal distribution is no good approximation.
 const SAMPLES_MIN: f64 = 10.0;
 /// Columns of the numbers of a row of text.
@@ -74,9 +75,9 @@ pub(crate) struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Certainty {
-    /// Once in a thousand cases by chance.
+    /// Once in a million cases by chance.
     Sure,
-    /// Once in twenty.
+    /// Once in a thousand.
     Likely,
     /// More often.
     Chance,
@@ -275,7 +276,7 @@ mod tests {
         let shares = [0.5, 0.6];
         assert_eq!(z(shares, [100, 100]).map(|z| (z * 100.0).round()), Some(142.0));
         assert_eq!(z(shares, [1000, 1000]).map(|z| (z * 100.0).round()), Some(449.0));
-        let said = [[100, 100], [300, 300], [1000, 1000], [4, 4], [0, 100]].map(|n| certainty(shares, n));
+        let said = [[100, 100], [600, 600], [1500, 1500], [4, 4], [0, 100]].map(|n| certainty(shares, n));
         use Certainty::{Chance, Likely, Sure, TooFew, Unknown};
         assert_eq!(said, [Chance, Likely, Sure, TooFew, Unknown]);
         assert_eq!(z([0.0, 0.0], [5, 5]), Some(0.0));

@@ -216,7 +216,7 @@ fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
     u64::from_str_radix(address, 16).ok()?;
     let (symbol, path) = module(rest.trim()).unwrap_or((rest.trim(), ""));
     if path == "inlined" {
-        return Some(Frame { name: symbol.to_owned(), is_inlined: true, ..Frame::default() });
+        return Some(Frame { name: strip_offset(symbol).to_owned(), is_inlined: true, ..Frame::default() });
     }
     let has_module = !path.is_empty() && path != "[unknown]";
     let module = has_module.then(|| modules.index(path));

@@ -4,6 +4,8 @@ use crate::model::profile::{Profile, Quality};
 use crate::report::profile::amount;
 use crate::text::{number, transcript};
 
+/// Samples below which a rate is none, and the normal distribution no approximation of a proportion.
+const SAMPLES_FEW: u64 = 100;
 /// Modules without names that are listed.
 const NAMELESS_MAX: usize = 3;
 
@@ -35,9 +37,9 @@ pub(crate) fn sentences(profile: &Profile) -> Vec<String> {
 }
 
 /// How far a share that is measured as this may be from the truth, as a share, in 95 of 100 cases: 1.96 standard errors
-/// of a proportion, `1.96 sqrt(p (1 - p) / n)`.
+/// of a proportion, `1.96 sqrt(p (1 - p) / n)`. Nothing of few samples.
 pub(crate) fn uncertainty(share: f64, samples: u64) -> Option<f64> {
-    (samples > 0).then(|| 1.96 * (share * (1.0 - share) / samples as f64).max(0.0).sqrt())
+    (samples >= SAMPLES_FEW).then(|| 1.96 * (share * (1.0 - share) / samples as f64).max(0.0).sqrt())
 }
 
 fn how(quality: &Quality) -> String {
@@ -46,7 +48,9 @@ fn how(quality: &Quality) -> String {
         sampler => transcript::line(sampler),
     };
     match quality.rate_asked {
+        // Of a moment the rate says nothing.
         0 => sampler,
+        asked if quality.samples < SAMPLES_FEW => format!("{sampler}: {asked} samples a second asked"),
         asked => format!("{sampler}: {asked} samples a second asked, {:.0} got", quality.rate_got),
     }
 }

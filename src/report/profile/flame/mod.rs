@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn colours_say_what_grew() {
-        let before = sample::of(&[("main;a", 500), ("main;b", 500)]);
-        let after = sample::of(&[("main;a", 200), ("main;b", 790), ("main;c", 10)]);
+        let before = sample::of(&[("main;a", 1000), ("main;b", 1000)]);
+        let after = sample::of(&[("main;a", 400), ("main;b", 1580), ("main;c", 20)]);
         let svg = write_difference(&before, &after, "samples", Look::default()).expect("both have samples");
         let document = roxmltree::Document::parse(&svg).expect("well-formed");
         let mut looks = Vec::new();

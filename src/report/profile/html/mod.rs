@@ -25,7 +25,7 @@ const HEIGHT: f64 = 100.0;
 
 /// Writes the page.
 pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io::Result<()> {
-    let title = xml(&transcript::line(&profile.title));
+    let title = xml(&text::title(profile));
     writeln!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" \

@@ -48,6 +48,9 @@ fn glyph(height: f64, layout: &Layout) -> char {
 
 /// A table of a list, so many rows of it.
 pub(super) fn list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    if list.rows.is_empty() {
+        return Ok(());
+    }
     let cells: Vec<(Vec<String>, String)> = list
         .rows
         .iter()

@@ -33,6 +33,10 @@ impl Default for Extent {
     }
 }
 
+/// Kinds of values that stand beside each other.
+const MOVED: [&str; 4] = ["read", "written", "received", "sent"];
+/// Columns of a title; a command line may have thousands of words.
+const TITLE_MAX: usize = 160;
 /// Columns of the four numbers of a row.
 const NUMBERS: usize = 35;
 
@@ -69,17 +73,28 @@ pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
 
 /// What was profiled, and [`summary`].
 fn verdict(profile: &Profile) -> String {
-    match transcript::line(&profile.title) {
+    match title(profile) {
         title if title.is_empty() => summary(profile),
         title => format!("{title}: {}", summary(profile)),
     }
 }
 
+/// What was profiled, in one line that is not too long.
+pub(crate) fn title(profile: &Profile) -> String {
+    Layout::PLAIN.cut(&transcript::line(&profile.title), TITLE_MAX)
+}
+
 /// What took most, of the first kind that has something; or that there is nothing, and why.
 pub(crate) fn summary(profile: &Profile) -> String {
-    let Some((at, kind)) = kinds(profile).first().and_then(|at| Some((*at, profile.kinds.get(*at)?))) else {
+    let shown = kinds(profile);
+    let Some(first) = shown.first().and_then(|at| profile.kinds.get(*at)) else {
         return nothing(profile);
     };
+    // Of bytes read, written, received and sent the most; of time and memory the first, which is the whole of it.
+    let is_moved = |at: &usize| MOVED.contains(&profile.kinds[*at].name.as_str());
+    let most = shown.iter().filter(|at| is_moved(at)).max_by_key(|at| (profile.total(**at), std::cmp::Reverse(**at)));
+    let at = most.filter(|_| MOVED.contains(&first.name.as_str())).or(shown.first()).copied().unwrap_or(0);
+    let kind = &profile.kinds[at];
     let mut names = Names::new();
     let tree = Tree::of(profile, at, Roots::Code, &mut names);
     let shares = tree.shares(&names);
@@ -104,9 +119,17 @@ fn nothing(profile: &Profile) -> String {
     let why = if quality.lost > 0 {
         format!("all {} samples were lost", quality.lost)
     } else if let Some(ns) = 1_000_000_000u64.checked_div(quality.rate_asked) {
-        format!("it used less CPU time than one sample stands for, {}", amount::value(ns, Unit::Nanoseconds))
-    } else if let Some(why) = quality.refused.last() {
-        transcript::line(why)
+        let list = profile.tables.lists.iter().find(|list| list.name == "processes");
+        let cpu = list.and_then(|list| list.columns.iter().position(|column| column.name == "cpu"));
+        let used =
+            list.zip(cpu).map_or(0, |(list, at)| list.rows.iter().filter_map(|(_, row)| row.get(at)).sum::<u64>());
+        let (one, used_in_words) = (amount::value(ns, Unit::Nanoseconds), amount::value(used, Unit::Nanoseconds));
+        // /proc counts in hundredths of a second.
+        if used > ns.saturating_mul(20).max(50_000_000) {
+            format!("no sample in {used_in_words} of CPU time, why is said below")
+        } else {
+            format!("it used less CPU time than one sample stands for, {one}")
+        }
     } else {
         "the profile has no rows with values".to_owned()
     };
@@ -173,8 +196,13 @@ fn named(function: &Function, columns: usize, layout: &Layout) -> String {
     format!("{name} {}", layout.paint(Style::Dim, &module))
 }
 
-/// A name cut in its midst: it begins with where the function is and ends with what it is.
+/// A name without what templates and parameters are; then cut in its midst: it begins with where the function is and ends
+/// with what it is.
 pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
+    if name.width() <= columns {
+        return name.to_owned();
+    }
+    let name = &brief(name);
     if name.width() <= columns {
         return name.to_owned();
     }
@@ -192,13 +220,45 @@ pub(crate) fn shorten(name: &str, columns: usize, layout: &Layout) -> String {
     head + &tail.iter().rev().collect::<String>()
 }
 
+/// `ns::map<int, char>::find(int const&) const` as `ns::map<>::find() const`. What stands in brackets that do not follow a
+/// name stays: `<T as Trait>::f`, `(anonymous namespace)::f`, `operator<`.
+fn brief(name: &str) -> String {
+    let mut out = String::new();
+    // The brackets that are left out, closing ones.
+    let mut open: Vec<char> = Vec::new();
+    for c in name.chars() {
+        let close = match c {
+            '<' => Some('>'),
+            '(' => Some(')'),
+            _ => None,
+        };
+        if open.last() == Some(&c) && !(c == '>' && out.ends_with('-')) {
+            open.pop();
+            if open.is_empty() {
+                out.push(c);
+            }
+        } else if let Some(close) = close.filter(|_| !open.is_empty()) {
+            open.push(close);
+        } else if open.is_empty() {
+            let follows_name = out.ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == '>')
+                || out.ends_with("operator()");
+            out.push(c);
+            let is_operator = ["operator<", "operator(", "operator<<"].iter().any(|word| out.ends_with(word));
+            if let Some(close) = close.filter(|_| follows_name && !is_operator) {
+                open.push(close);
+            }
+        }
+    }
+    if open.is_empty() { out } else { name.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
     use proptest::prelude::*;
     use unicode_width::UnicodeWidthStr;
 
-    use super::{Extent, verdict, write};
+    use super::{Extent, brief, verdict, write};
     use crate::model::profile::{Profile, Quality};
     use crate::report::profile::sample;
     use crate::text::layout::Layout;
@@ -268,6 +328,22 @@ mod tests {
             "  39.0%     other_function_with_quite_a_long_name > b",
         ];
         assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn what_was_called_stays_of_a_long_name() {
+        let cases = [
+            ("ns::map<int, std::less<int> >::find(int const&) const", "ns::map<>::find() const"),
+            ("<alloc::vec::Vec<T> as core::fmt::Debug>::fmt", "<alloc::vec::Vec<> as core::fmt::Debug>::fmt"),
+            ("(anonymous namespace)::f(int (*)(char))", "(anonymous namespace)::f()"),
+            ("bool operator< <int>(A<int>, B)", "bool operator< <int>()"),
+            ("A::operator()(int) const", "A::operator()() const"),
+            ("broken<<<", "broken<<<"),
+            ("plain", "plain"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(brief(name), expected);
+        }
     }
 
     #[test]
