@@ -1,16 +1,19 @@
 //! The recording from within programs: what the preloaded library wrote into its ring becomes stacks, as it comes. Memory
 //! by `heap`, calls that move bytes by their sizes, ticks of CPU time where the kernel grants no events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::profile::{Kind, List, Unit};
 use crate::profile::heap::Heap;
 use crate::profile::modules::{self, Modules};
 use crate::profile::process::{Area, Processes, What as Lies};
-use crate::profile::record::existing;
 use crate::profile::record::preload::{Preload, Wanted};
 use crate::profile::record::ring::{Call, CallKind, Caught, Event, FileTotals, What};
+use crate::profile::record::{existing, target};
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{Code, Spot, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
@@ -25,6 +28,9 @@ const ROWS_MAX: usize = 200;
 const LOOKS_MAX: u32 = 32;
 /// Standard error of all that was allocated, percent, from which on it is said what helps.
 const ERROR_MANY: f64 = 10.0;
+/// Programs that are asked for their allocator, and the longest of their files.
+const PROGRAMS_MAX: usize = 32;
+const PROGRAM_MAX: u64 = 64 << 20;
 /// Names of files that are remembered.
 const NAMES_MAX: usize = 8192;
 
@@ -73,6 +79,8 @@ pub(crate) struct Inside {
     /// Paths by entry of the table of files.
     files: HashMap<u32, String>,
     known: HashMap<u32, ()>,
+    /// Programs that were asked whether they allocate past the library.
+    programs: HashSet<PathBuf>,
     /// Between two looks of the kernel at timers of CPU time.
     kernel_tick: Duration,
     /// The task of apm itself, which is nobody's in the profile.
@@ -102,6 +110,7 @@ impl Inside {
             ticks: BTreeMap::new(),
             files: HashMap::new(),
             known: HashMap::new(),
+            programs: HashSet::new(),
             kernel_tick: limits::tick(),
             own_task: process::task_of(std::process::id(), None),
             looked: HashMap::new(),
@@ -140,6 +149,7 @@ impl Inside {
             ticks,
             files,
             known,
+            programs,
             kernel_tick,
             own_task,
             looked,
@@ -153,6 +163,10 @@ impl Inside {
                     processes.name(pid, pid, name.as_encoded_bytes(), true);
                     if let Some(heap) = heap.as_mut().filter(|_| known.contains_key(&pid)) {
                         heap.replaced(pid);
+                    }
+                    if heap.is_some() && programs.len() < PROGRAMS_MAX && programs.insert(program.to_owned()) {
+                        // Of the first one it is said already.
+                        notes.extend(own_allocator(program).filter(|_| programs.len() > 1));
                     }
                     let task = process::task_of(pid, None).filter(|task| own_task.as_ref() != Some(task));
                     if let Some(task) = task {
@@ -301,6 +315,7 @@ impl Inside {
             notes: self.notes,
             samples: self.samples,
             truncated: self.truncated,
+            elsewhere: self.unwinder.elsewhere,
             lists: Vec::new(),
             lost: loss.lost + loss.abandoned + loss.garbled,
             duration,
@@ -387,6 +402,15 @@ fn errors(heap: &Heap<Spot>) -> String {
         percent(end),
         percent(total)
     )
+}
+
+/// What is to be said of a program that has an allocator of its own.
+fn own_allocator(program: &Path) -> Option<String> {
+    let meta = fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
+    let bytes = fs::read(program).ok()?;
+    let file = target::File { bytes: &bytes, mode: meta.mode(), has_capabilities: false, is_owner: true };
+    let found = target::obstacle(&file).filter(|found| matches!(found, target::Obstacle::OwnAllocator(_)))?;
+    Some(format!("{}: {found}", program.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 /// Puts mappings into their process; says whether one of them is new.

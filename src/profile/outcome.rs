@@ -258,7 +258,10 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         notes.push("the kernel hides its addresses (`kernel.kptr_restrict`): its functions are one frame".to_owned());
     }
     let many = recorded.truncated as f64 > TRUNCATED_MANY * recorded.samples as f64;
-    if many {
+    if many && recorded.elsewhere * 2 > recorded.truncated {
+        let other = "another stack (coroutines, stacks that grow), or tables of unwinding that are wrong";
+        notes.push(format!("many stacks end where no caller is near: {other}"));
+    } else if many {
         notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
     }
     notes.extend(nameless_made(made, recorded.samples, about.may_ask_for_names));

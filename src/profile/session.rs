@@ -91,6 +91,8 @@ pub(crate) struct Recorded {
     pub(crate) notes: Vec<String>,
     pub(crate) samples: u64,
     pub(crate) truncated: u64,
+    /// Of these: the callers are on another stack.
+    pub(crate) elsewhere: u64,
     pub(crate) lost: u64,
     pub(crate) duration: Duration,
     /// Time without a CPU was recorded too.
@@ -332,6 +334,7 @@ impl Session {
             notes,
             samples: self.samples,
             truncated: self.truncated,
+            elsewhere: self.unwinder.elsewhere,
             lost: self.recording.rings.lost,
             duration,
             has_off_cpu,

@@ -269,6 +269,7 @@ impl Stops {
             notes,
             samples: self.samples,
             truncated: self.truncated,
+            elsewhere: self.unwinder.elsewhere,
             lost: self.lost,
             duration: self.began.elapsed(),
             has_off_cpu: false,

@@ -21,6 +21,8 @@ use crate::sys::perf::REGISTERS;
 pub(crate) const FRAMES_MAX: usize = 1024;
 /// Where the ranges of files begin: processes have no addresses there.
 const BASE: u64 = 1 << 56;
+/// How much further a frame may be than what was copied, to be on the same stack.
+const NEAR: u64 = 1 << 20;
 /// Distance of two ranges.
 const STRIDE: u64 = 1 << 33;
 /// Code of a file beyond which it is not unwound by tables: framehop counts in 32 bits.
@@ -30,6 +32,8 @@ const CODE_MAX: u64 = 1 << 32;
 pub(crate) struct Unwinder {
     framehop: UnwinderNative<Arc<[u8]>, MayAllocateDuringUnwind>,
     cache: CacheNative<MayAllocateDuringUnwind>,
+    /// Stacks whose callers are on another stack, far from the one that was copied.
+    pub(crate) elsewhere: u64,
 }
 
 /// What a sample has of the program.
@@ -61,7 +65,7 @@ enum Rule {
 impl Unwinder {
     /// One that knows no file.
     pub(crate) fn new() -> Self {
-        Self { framehop: UnwinderNative::new(), cache: CacheNative::new() }
+        Self { framehop: UnwinderNative::new(), cache: CacheNative::new(), elsewhere: 0 }
     }
 
     /// Adds the callers of a sample to `out`, the innermost first.
@@ -74,9 +78,13 @@ impl Unwinder {
     ) -> Walked {
         let (mut registers, pointer) = registers(copied);
         let stack_start = stack_pointer(copied);
+        let is_far = |address: u64| address < stack_start || address - stack_start > copied.stack.len() as u64 + NEAR;
+        let mut missed = None;
         let mut read = |address: u64| {
+            missed = Some(address);
             let at = usize::try_from(address.checked_sub(stack_start).ok_or(())?).map_err(|_| ())?;
             let word = copied.stack.get(at..).and_then(<[u8]>::first_chunk::<8>).ok_or(())?;
+            missed = None;
             Ok(u64::from_ne_bytes(*word))
         };
         let mut address = FrameAddress::from_instruction_pointer(pointer);
@@ -119,7 +127,10 @@ impl Unwinder {
                 Ok(None) | Err(Error::ReturnAddressIsNull) => return Walked::Whole,
                 // The start of a thread or program has cleared it; the loader's has no tables that would say so.
                 Err(Error::FramepointerUnwindingMovedBackwards) if frame_pointer(&before) == 0 => return Walked::Whole,
-                Err(_) => return Walked::Truncated,
+                Err(_) => {
+                    self.elsewhere += u64::from(missed.is_some_and(is_far));
+                    return Walked::Truncated;
+                }
             }
         }
     }

@@ -186,6 +186,7 @@ impl Waits {
             notes,
             samples: self.samples,
             truncated: self.truncated,
+            elsewhere: self.unwinder.elsewhere,
             lost: 0,
             duration,
             has_off_cpu: false,
