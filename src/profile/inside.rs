@@ -2,8 +2,6 @@
 //! by `heap`, calls that move bytes by their sizes, ticks of CPU time where the kernel grants no events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,9 +26,8 @@ const ROWS_MAX: usize = 200;
 const LOOKS_MAX: u32 = 32;
 /// Standard error of all that was allocated, percent, from which on it is said what helps.
 const ERROR_MANY: f64 = 10.0;
-/// Programs that are asked for their allocator, and the longest of their files.
+/// Programs that are asked for their allocator.
 const PROGRAMS_MAX: usize = 32;
-const PROGRAM_MAX: u64 = 64 << 20;
 /// Names of files that are remembered.
 const NAMES_MAX: usize = 8192;
 
@@ -406,10 +403,7 @@ fn errors(heap: &Heap<Spot>) -> String {
 
 /// What is to be said of a program that has an allocator of its own.
 fn own_allocator(program: &Path) -> Option<String> {
-    let meta = fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
-    let bytes = fs::read(program).ok()?;
-    let file = target::File { bytes: &bytes, mode: meta.mode(), has_capabilities: false, is_owner: true };
-    let found = target::obstacle(&file).filter(|found| matches!(found, target::Obstacle::OwnAllocator(_)))?;
+    let found = target::obstacle_of(program).filter(|found| matches!(found, target::Obstacle::OwnAllocator(_)))?;
     Some(format!("{}: {found}", program.file_name().unwrap_or_default().to_string_lossy()))
 }
 

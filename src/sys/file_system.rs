@@ -2,13 +2,20 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::model::snapshot::disk::Space;
+
+/// Whether a file has an extended attribute that this user may know of.
+pub(crate) fn has_attribute(path: &Path, name: &CStr) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: both names end with a zero byte; without a buffer the kernel only says how long the value is.
+    unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
+}
 
 /// statvfs: never reads a file, but waits for a server where the file system has one.
 pub(crate) fn space(path: &Path) -> io::Result<Space> {
@@ -28,4 +35,22 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
         inodes: answer.f_files,
         inodes_available: answer.f_favail,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_attribute;
+
+    #[test]
+    fn attributes_are_there_once_they_are_set() {
+        let file = std::env::temp_dir().join(format!("apm-attribute-{}", std::process::id()));
+        std::fs::write(&file, "x").expect("written");
+        assert!(!has_attribute(&file, c"security.capability") && !has_attribute(&file.join("none"), c"user.x"));
+        // Such an attribute can be set where `setcap` is, by root.
+        let given = std::process::Command::new("setcap").arg("cap_net_raw+ep").arg(&file).output();
+        let is_given = given.is_ok_and(|given| given.status.success());
+        let found = has_attribute(&file, c"security.capability");
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(found, is_given);
+    }
 }

@@ -1,6 +1,7 @@
 //! `apm profile`: records, names what was recorded, and writes it. A command that is profiled has apm's terminal and its
 //! streams, and its exit code or signal becomes apm's.
 
+mod beside;
 mod itself;
 mod record;
 mod show;

@@ -1,16 +1,14 @@
 //! A recording from its start to the written result: what is to be recorded decides which recorders run beside the program.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 
-use super::target::{AHEAD, Ended, Target};
+use super::beside::{Beside, looking, stopping, waiting};
+use super::target::{Ended, Target};
 use super::{duration, refused, write};
 use crate::cli::profile::Recording;
 use crate::command::Context;
@@ -28,12 +26,10 @@ use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
 use crate::profile::record::preload::{self, Preload};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
-use crate::profile::stops::{FREQUENCY_MAX, Stops, Wanted};
+use crate::profile::stops::{FREQUENCY_MAX, Wanted};
 use crate::profile::symbol::jit;
-use crate::profile::waits::Waits;
 use crate::profile::watch::{self, Watch};
 use crate::sys::perf::Callers;
-use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::signal::Held;
 
@@ -51,8 +47,6 @@ const BESIDE_MIN: u64 = 128 << 10;
 const COUNTERS: &str = "counters only";
 /// How often events are opened for something that starts threads all the time.
 const CLIMBS_MAX: usize = 5;
-/// Longest program file that is looked at.
-const PROGRAM_MAX: u64 = 1 << 30;
 
 /// What is to be recorded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -127,71 +121,6 @@ impl Recorders {
         self.stopped = self.stops.take().and_then(Beside::end).flatten();
         self.waited = self.waits.take().and_then(Beside::end).flatten();
     }
-}
-
-/// What looks at the program from a thread of its own.
-struct Beside<T> {
-    is_over: Arc<AtomicBool>,
-    thread: JoinHandle<T>,
-}
-
-impl<T: Send + 'static> Beside<T> {
-    /// Calls `round` again and again, after as long as it says, and `last` at the end, all on one thread.
-    fn begin<L>(
-        begin: impl FnOnce() -> std::io::Result<L> + Send + 'static,
-        mut round: impl FnMut(&mut L) -> Duration + Send + 'static,
-        last: impl FnOnce(L) -> T + Send + 'static,
-    ) -> std::io::Result<Beside<Option<T>>> {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&is_over);
-        let (tell, told) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let (begun, looks) = match begin() {
-                Ok(looks) => (Ok(()), Some(looks)),
-                Err(error) => (Err(error), None),
-            };
-            let _ = tell.send(begun);
-            let mut looks = looks?;
-            while !over.load(Ordering::Acquire) {
-                std::thread::park_timeout(round(&mut looks));
-            }
-            Some(last(looks))
-        });
-        told.recv().map_err(std::io::Error::other)??;
-        Ok(Beside { is_over, thread })
-    }
-
-    fn end(self) -> Option<T> {
-        self.is_over.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        self.thread.join().ok()
-    }
-}
-
-/// Stops threads of the program. Whatever happens, they go on when that ends: the kernel lets go what a thread has
-/// attached to.
-fn stopping(wanted: Wanted) -> std::io::Result<Beside<Option<Recorded>>> {
-    let begin = move || {
-        // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
-        let _ = priority::set_nice(Who::Thread, AHEAD);
-        Stops::begin(wanted)
-    };
-    let round = |stops: &mut Stops| {
-        stops.round();
-        stops.interval()
-    };
-    Beside::<Recorded>::begin(begin, round, Stops::finish)
-}
-
-/// Looks at the processes: one with much memory takes longer than samples can wait. A command that has ended is still to be
-/// waited for then: the last look is still to come.
-fn looking(watch: Watch) -> std::io::Result<Beside<Option<Watch>>> {
-    let round = |watch: &mut Watch| {
-        let began = Instant::now();
-        watch.look();
-        watch::INTERVAL.saturating_sub(began.elapsed())
-    };
-    Beside::<Watch>::begin(move || Ok(watch), round, |watch| watch)
 }
 
 pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<Exit, Failure> {
@@ -280,10 +209,8 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     recorders.devices = plan.has_devices.then(Devices::begin);
     let is_told = recorders.session.as_ref().is_some_and(Session::is_told_of_waits);
     if plan.cpu.is_some_and(|wish| wish.off_cpu) && !is_told {
-        let (root, children) = (target.pid(), !words.no_children);
         let run = run.as_ref().map(|(id, _)| id.as_str().to_owned());
-        let begin = move || Ok(Waits::begin(root, children, run));
-        recorders.waits = Beside::<Recorded>::begin(begin, Waits::round, Waits::finish).ok();
+        recorders.waits = waiting(target.pid(), !words.no_children, run).ok();
     }
     let watch = Watch::new(target.pid(), !words.no_children, joined.is_none());
     target.go(&mut recorders)?;
@@ -493,7 +420,7 @@ fn decide(
         children: !words.no_children,
         off_cpu: false,
     };
-    let privileged = plan.cpu.and_then(|_| program(context, words)).as_deref().and_then(obstacle);
+    let privileged = plan.cpu.and_then(|_| program(context, words)).as_deref().and_then(elf::obstacle_of);
     if privileged == Some(elf::Obstacle::Privileged) {
         notes.push(
             "it is setuid, setgid or has capabilities: the kernel ends the sampling of it for all but root".to_owned(),
@@ -503,7 +430,7 @@ fn decide(
         if plan.heap.is_some() || plan.calls.is_some() { install(context, words, plan, None, notes) } else { None };
     // An allocator of the program's own takes its pages from the kernel all the same.
     let is_own = || {
-        let found = program(context, words).as_deref().and_then(obstacle);
+        let found = program(context, words).as_deref().and_then(elf::obstacle_of);
         matches!(found, Some(elf::Obstacle::OwnAllocator(_) | elf::Obstacle::Go))
     };
     let is_blind = plan.has_faults && (inside.is_none() || is_own());
@@ -525,7 +452,7 @@ fn install(
     let program = program(context, words);
     if program.as_deref().is_some_and(is_apm) {
         notes.push("apm itself loads no library: what its tasks do is there, what it does is not".to_owned());
-    } else if let Some(obstacle) = program.as_deref().and_then(obstacle) {
+    } else if let Some(obstacle) = program.as_deref().and_then(elf::obstacle_of) {
         let name = words.command.first().map(|it| it.to_string_lossy()).unwrap_or_default();
         let note = format!("{name}: {obstacle}");
         // It is asked for memory and for time.
@@ -564,13 +491,6 @@ fn program(context: &Context, words: &Recording) -> Option<PathBuf> {
 fn is_apm(program: &Path) -> bool {
     program.file_name() == Some(OsStr::new("apm"))
         || std::env::current_exe().is_ok_and(|own| std::fs::canonicalize(program).is_ok_and(|path| path == own))
-}
-
-fn obstacle(program: &Path) -> Option<elf::Obstacle> {
-    let meta = std::fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
-    let bytes = std::fs::read(program).ok()?;
-    let is_owner = meta.uid() == process::uid();
-    elf::obstacle(&elf::File { bytes: &bytes, mode: meta.mode(), has_capabilities: false, is_owner })
 }
 
 /// What a program needs to load the library, and to name the code that it makes.

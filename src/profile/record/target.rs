@@ -1,10 +1,18 @@
-//! Whether a program can take the preloaded library. Pure: its file and its permissions come in, an answer with its
-//! reason comes out.
+//! Whether a program can take the preloaded library: its file and its permissions come in, an answer with its reason comes
+//! out.
 //!
 //! Reads ELF by hand: three tables, 64 bits, this machine's byte order. The file may be anything, so every read is
 //! checked, and what makes no sense is "not a program that is known here".
 
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::sys::{file_system, process};
+
+/// Longest program file that is looked at.
+const PROGRAM_MAX: u64 = 1 << 30;
 
 /// What keeps the library out of a program, or makes it see less.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +77,16 @@ pub(crate) struct File<'a> {
     pub(crate) has_capabilities: bool,
     /// apm runs as its owner anyway, so that setuid changes nothing.
     pub(crate) is_owner: bool,
+}
+
+/// The same of a program's file; nothing where it cannot be read.
+pub(crate) fn obstacle_of(program: &Path) -> Option<Obstacle> {
+    let meta = fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
+    let bytes = fs::read(program).ok()?;
+    let is_owner = meta.uid() == process::uid();
+    // Root gains nothing by them.
+    let has_capabilities = process::uid() != 0 && file_system::has_attribute(program, c"security.capability");
+    obstacle(&File { bytes: &bytes, mode: meta.mode(), has_capabilities, is_owner })
 }
 
 /// What stands between this program and the library, the most important first.
