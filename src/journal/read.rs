@@ -42,9 +42,13 @@ struct Frame {
 /// Longest line accepted: a batch of tasks with long scripts is a few MiB.
 const LINE_MAX: u64 = 256 << 20;
 
-/// Reads a journal.
+/// Reads a journal. One that is not there is empty: apm was killed after it made the folder of the run, before the file.
 pub(crate) fn read(path: &Path) -> Result<Recorded, ReadError> {
-    parse(BufReader::with_capacity(1 << 16, File::open(path)?))
+    match File::open(path) {
+        Ok(file) => parse(BufReader::with_capacity(1 << 16, file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recorded::default()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn parse(mut reader: impl BufRead) -> Result<Recorded, ReadError> {

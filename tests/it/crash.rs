@@ -152,6 +152,11 @@ fn a_journal_cut_anywhere_is_resumed() {
             assert_eq!(count, 1, "cut {cut}: {task}");
         }
     }
+    // apm was killed between the folder of the run and its journal.
+    std::fs::remove_file(&journal).expect("removed");
+    let said = sandbox.apm(["run", "--resume"]).fails(3);
+    assert!(said.contains("before anything of it was recorded"), "{said}");
+    sandbox.apm(["run", "list"]).good();
 }
 
 #[test]
