@@ -158,6 +158,8 @@ impl Inside {
                 if is_new_program {
                     let name = program.file_name().unwrap_or_default();
                     processes.name(pid, pid, name.as_encoded_bytes(), true);
+                    // It may have ended before it is asked: its task is that of what has started it.
+                    processes.descend(parent, pid);
                     if let Some(heap) = heap.as_mut().filter(|_| known.contains_key(&pid)) {
                         heap.replaced(pid);
                     }

@@ -305,7 +305,7 @@ def judge(name, words, found, truth, how, who, refused):
         wrong += [] if "functions of Python without names" in notes else ["nothing is said of names"]
         return sampler, everything, None, None, wrong
     three = found.count(lambda names, _: any(is_in(part)(names) for part in PARTS))
-    if three < 200:
+    if three < 100:
         wrong.append(f"only {three} samples in the three")
     shares = found.shares(PARTS)
     off = max(abs(100 * (share - true)) for share, true in zip(shares, truth))
