@@ -247,6 +247,13 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     if plan.is_wall {
         profile.add_sum("wall", &["cpu", "off_cpu"]);
     }
+    // Also of what is not shown: a call of read may be one of a socket.
+    let moved = [["read", "received"], ["written", "sent"]].map(|names| {
+        names
+            .iter()
+            .filter_map(|name| profile.kind(name))
+            .fold(0, |sum: u64, kind| sum.saturating_add(profile.total(kind)))
+    });
     if !plan.kept.is_empty() {
         profile.keep(plan.kept);
     }
@@ -257,7 +264,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.tables.timelines.extend(more);
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
-        notes.extend(is_counted.then(|| beside_the_library(&profile)).into_iter().flatten());
+        notes.extend(is_counted.then(|| beside_the_library(&profile, moved)).into_iter().flatten());
     }
     profile.tables.lists.extend(devices);
     profile.quality.refused.extend(notes);
@@ -282,7 +289,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
 }
 
 /// What processes moved and the preloaded library did not see, if that is much.
-fn beside_the_library(profile: &Profile) -> Vec<String> {
+fn beside_the_library(profile: &Profile, [read, written]: [u64; 2]) -> Vec<String> {
     let processes = profile.tables.lists.iter().find(|list| list.name == "processes");
     let of_processes = |name: &str| {
         let at = processes?.columns.iter().position(|column| column.name == name)?;
@@ -290,11 +297,8 @@ fn beside_the_library(profile: &Profile) -> Vec<String> {
             processes?.rows.iter().filter_map(|(_, row)| row.get(at)).fold(0, |sum: u64, one| sum.saturating_add(*one)),
         )
     };
-    let of_stacks = |names: [&str; 2]| {
-        names.iter().filter_map(|name| profile.kind(name)).map(|kind| profile.total(kind)).sum::<u64>()
-    };
-    let each = |(name, kinds): (&str, [&str; 2])| {
-        let (all, seen) = (of_processes(name)?, of_stacks(kinds));
+    let each = |(name, seen): (&str, u64)| {
+        let all = of_processes(name)?;
         let missing = all.saturating_sub(seen);
         // Loaders read a little themselves.
         (missing > BESIDE_MIN && missing > all / 10).then(|| {
@@ -307,7 +311,7 @@ fn beside_the_library(profile: &Profile) -> Vec<String> {
             )
         })
     };
-    [("read", ["read", "received"]), ("written", ["written", "sent"])].into_iter().filter_map(each).collect()
+    [("read", read), ("written", written)].into_iter().filter_map(each).collect()
 }
 
 /// Names what was recorded, and makes one profile of it.
