@@ -45,9 +45,9 @@ pub enum Profile {
     ///
     /// (7) counters only: CPU time, memory and bytes of each process, without functions.
     ///
-    /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches in (1) and (2), each wait exactly. Else it is
-    /// looked some 50 times a second where threads wait: waits shorter than that are seen by chance, and where code keeps
-    /// frame pointers a caller may be wrong.
+    /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches for a command in (1) and (2), each wait
+    /// exactly. Else, and with --pid always, it is looked some 50 times a second where threads wait: waits shorter than
+    /// that are seen by chance, and where code keeps frame pointers a caller may be wrong.
     ///
     /// Example: apm profile cpu -- gcc -O2 -c large.c
     Cpu(Cpu),
@@ -80,7 +80,7 @@ pub enum Profile {
     /// short connections are there too, as tracepoints and sock_diag tell of them. Of UDP there are bytes by stack alone: the
     /// kernel counts nothing for each peer.
     ///
-    /// Example: apm profile net -- curl -sO https://example.org/file
+    /// Example: apm profile net -- git fetch
     Net(Io),
     /// CPU time, memory, files and connections in one run and one result
     ///
