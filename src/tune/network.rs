@@ -216,10 +216,13 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         about: "whether a connection that was idle begins slowly again",
-        formula: "agents and server: 0",
-        source: "RFC 2861; ip-sysctl.rst",
+        formula: "agents and server: 0; not where tcp_congestion_control is bbr, which finds its rate without it",
+        source: "RFC 2861; ip-sysctl.rst; tcp_slow_start_after_idle_check in include/net/tcp.h, measured by `cargo bench -- tune`",
         ..row("net.ipv4.tcp_slow_start_after_idle", Scope::Network, Law::Choice, Valid::Range(0, 1), |facts, _| {
             match facts.workload {
+                _ if facts.tunables.text("net.ipv4.tcp_congestion_control") == Some("bbr") => {
+                    Advice::Skip(Reason::NoEffect, "tcp_congestion_control is bbr, which does not ask it".to_owned())
+                }
                 Workload::Agents => Advice::Want(
                     "0".to_owned(),
                     "connections to models idle between requests and would begin with ten packets each time".to_owned(),
