@@ -25,6 +25,16 @@ impl Contender {
     pub fn share(self, share: f64) -> Self {
         Self { share, ..self }
     }
+
+    /// Keeps `what` until this contender is dropped.
+    pub fn beside(self, what: impl Sized + 'static) -> Self {
+        let command = self.command;
+        let kept = move || {
+            let _ = &what;
+            command()
+        };
+        Self { command: Box::new(kept), ..self }
+    }
 }
 
 /// What is bounded.

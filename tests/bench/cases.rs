@@ -1,7 +1,8 @@
 //! The cases: what is done, by whom, and what apm is held to.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::case::Metric::{Cpu, CpuRatio, Rss, Wall, WallOver, WallRatio};
 use crate::case::{Case, Contender, bound};
@@ -334,37 +335,57 @@ fn qa() -> Case {
     }
 }
 
-/// One look of two seconds at the machine as it is.
+/// One look of two seconds at a machine with as many processes as the bound is for.
 fn doctor() -> Case {
+    Case { bounds: vec![bound("apm", WallOver, 0.1), bound("apm", Cpu, 0.040)], ..doctor_among(150) }
+}
+
+fn doctor_crowd() -> Case {
+    doctor_among(5_000)
+}
+
+fn doctor_among(count: usize) -> Case {
     let folder = folder("doctor");
+    let crowd = Crowd::up_to(count);
     // What is read by hand for the first minute of an analysis, each over a second where it takes one.
     let checklist = "uptime; dmesg | tail; vmstat 1 2; mpstat -P ALL 1 1; pidstat 1 1; iostat -xz 1 2; free -m; \
                      sar -n DEV 1 1; sar -n TCP,ETCP 1 1; top -bn1; true";
     let contenders = [
         peer(&folder, "limit: sleep 2", &["sleep", "2"]),
-        Some(apm(&folder, &["doctor", "--fail-on", "never"])),
+        Some(apm(&folder, &["doctor", "--fail-on", "never"]).beside(crowd)),
         peer(&folder, "the 60-second checklist", &["sh", "-c", checklist]),
     ];
     Case {
         title: format!("`apm doctor` with {} processes", processes()),
         rounds: 5,
         contenders: contenders.into_iter().flatten().collect(),
-        bounds: vec![bound("apm", WallOver, 0.1), bound("apm", Cpu, 0.040)],
+        bounds: Vec::new(),
     }
 }
 
-/// The same with 5,000 more processes, which end with this program.
-fn doctor_crowd() -> Case {
-    const COUNT: usize = 5_000;
-    let crowd = "i=0; while [ $i -lt $0 ]; do sleep 600 & i=$((i+1)); done; read -r _; kill $(jobs -p)";
-    let mut command = Command::new("bash");
-    let crowd = command.args(["-c", crowd, &COUNT.to_string()]).stdin(std::process::Stdio::piped()).spawn();
-    // Its standard input closes when this program ends, and `read` with it.
-    std::mem::forget(crowd.expect("bash"));
-    while processes() < COUNT {
-        std::thread::sleep(std::time::Duration::from_millis(100));
+/// Processes that sleep until this is dropped, or this program ends.
+struct Crowd(Child);
+
+impl Crowd {
+    /// As many as bring the machine to about `count` processes.
+    fn up_to(count: usize) -> Self {
+        let missing = count.saturating_sub(processes());
+        // Its standard input ends with its parent, and `read` with it.
+        let script = "for n in $(seq $0); do sleep 600 >/dev/null & done; echo all; read -r _; kill $(jobs -p)";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script, &missing.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut bash = bash.stderr(Stdio::null()).spawn().expect("bash");
+        let mut said = String::new();
+        BufReader::new(bash.stdout.take().expect("a pipe")).read_line(&mut said).expect("all of them");
+        Self(bash)
     }
-    Case { title: format!("`apm doctor` with {} processes", processes()), bounds: Vec::new(), ..doctor() }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 /// Twenty seconds of watching, once a second, on a terminal; beside eight tasks a CPU; and where there is no terminal,
