@@ -26,7 +26,7 @@ svg .p0{fill:#2f6fd0}svg .p1{fill:#e08a1e}svg .p2{fill:#2a9d78}svg .p3{fill:#b45
 svg .p6{fill:#8a6d5a}svg .rest{fill:var(--line)}details{border:1px solid var(--line);border-left:4px solid var(--skip);border-radius:4px;\
 padding:.5rem .9rem;margin:.6rem 0}details.crit{border-left-color:var(--bad)}details.warn{border-left-color:var(--warn)}\
 summary{cursor:pointer;overflow-wrap:anywhere}.crit b{color:var(--bad)}.warn b{color:var(--warn)}.info b{color:var(--skip)}\
-dl{display:grid;grid-template-columns:6.5rem 1fr;gap:.2rem .6rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\
+dl{display:grid;grid-template-columns:minmax(6.5rem,max-content) 1fr;gap:.2rem .6rem;margin:.5rem 0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\
 @media(max-width:34rem){body{padding:.8rem}dl{grid-template-columns:1fr}dd{padding-left:.8rem}.wide{display:none}\
 .bar{grid-template-columns:5.2rem 1fr 3.4rem}.read tr:first-child{display:none}.read tr{display:flex;flex-wrap:wrap;\
 border-bottom:1px solid var(--line)}.read td{border:0}.read td:first-child{flex-basis:100%}.read td.before:not(:empty)::after{content:' \\2192'}}\
