@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::process::locks;
 use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
 use crate::model::snapshot::cgroup::Group;
@@ -122,6 +123,8 @@ fn check(look: &Look<'_>) -> Verdict {
         .max_by(|a, b| stopped(look, a).total_cmp(&stopped(look, b)));
     let is_stopped = throttled.is_some_and(|group| stopped(look, group) >= STOPPED);
     let who = format!("{}[{}]", first.name, first.pid);
+    // It, or one that it has started.
+    let lock = std::iter::once(first).chain(&now).find_map(|it| Some((it, locks::of(window, it.pid)?)));
     // Worst first: what takes a CPU away is certain, where it sleeps is where most looks found it.
     let answer = if first.state == 'T' {
         format!("{who} was stopped by a signal: `kill -CONT {}` lets it go on", first.pid)
@@ -133,6 +136,8 @@ fn check(look: &Look<'_>) -> Verdict {
         format!("{who} waits for a CPU {delayed:.0}% of the time: others want them too")
     } else if cpu >= 80.0 {
         format!("{who} computes: {cpu:.0}% of a CPU; where says `apm profile cpu --pid {}`", first.pid)
+    } else if let Some((waiter, lock)) = lock {
+        format!("{}[{}] waits for {lock}", waiter.name, waiter.pid)
     } else if blocked >= 20.0 {
         format!(
             "{who} is blocked in the kernel {blocked:.0}% of the looks, {}",
@@ -183,6 +188,7 @@ fn stopped(look: &Look<'_>, group: &Group) -> f64 {
 mod tests {
     use crate::doctor::scene::ask;
     use crate::model::snapshot::process::{Activity, Process, Task};
+    use crate::model::snapshot::system::LockWait;
     use crate::model::snapshot::{Field, Window};
 
     /// Two seconds of process 77 with a child, among others.
@@ -230,5 +236,11 @@ mod tests {
         assert!(asleep.contains("sleeps, for a lock of its own"), "{asleep}");
         let hidden = title(&window(0, 0, task(0, 0, 5, None)));
         assert!(hidden.contains("sleeps, where is hidden"), "{hidden}");
+        let mut locked = window(0, 0, task(0, 0, 5, Some("locks_lock_inode_wait")));
+        let wait = LockWait { waiter: 77, holder: Some(90), file: Some("/t/L".to_owned()), ..LockWait::default() };
+        for snapshot in [&mut locked.from, &mut locked.to] {
+            snapshot.system.locks = Field::Known(vec![wait.clone()]);
+        }
+        assert_eq!(title(&locked), "work[77] waits for the lock of /t/L that work[90] holds");
     }
 }

@@ -6,7 +6,7 @@ use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::probe::looks::Looks;
 use crate::probe::net::reach::{self, Ask};
 use crate::probe::room::{self, Folders};
-use crate::probe::{Roots, cgroup, cpu, disk, kmsg, memory, net, system, tasks, watchers};
+use crate::probe::{Roots, cgroup, cpu, disk, kmsg, locks, memory, net, system, tasks, watchers};
 
 /// Looks at the states of tasks in a window.
 const LOOKS: u32 = 5;
@@ -40,6 +40,9 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
     if let Field::Known(processes) = &snapshot.processes {
         snapshot.system.user_tasks = tasks::limits_of_users(roots, processes);
+    }
+    if let Field::Known(waits) = &mut snapshot.system.locks {
+        locks::name(roots, waits);
     }
     let uid = snapshot.system.uid;
     let inotify = &mut snapshot.system.inotify;

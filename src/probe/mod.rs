@@ -6,6 +6,7 @@ pub(crate) mod container;
 pub(crate) mod cpu;
 pub(crate) mod disk;
 pub(crate) mod kmsg;
+pub(crate) mod locks;
 pub(crate) mod looks;
 pub(crate) mod machine;
 pub(crate) mod memory;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::{Clocksource, Inotify, InotifyLimits, Service, System};
-use crate::probe::{Roots, container, field, say};
+use crate::probe::{Roots, container, field, locks, say};
 use crate::sys::kernel;
 
 /// Services looked at; machines have about a hundred.
@@ -33,6 +33,7 @@ pub(crate) fn read(roots: &Roots, uid: u32) -> System {
         clock: roots.call("adjtimex", kernel::clock),
         clocksource: clocksource(roots),
         inotify: Inotify { limits: inotify_limits(roots), ..Inotify::default() },
+        locks: locks::waits(roots),
         services: services(&roots.proc.parent().unwrap_or(&roots.proc).join("run/systemd/units")),
     }
 }

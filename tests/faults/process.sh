@@ -47,6 +47,36 @@ fault_zombies() {
 time.sleep(20)'
 }
 
+# A tool within a tool that wants the lock of the outer one.
+# expect proc.lock flock
+# needs flock
+fault_lock_within_lock() {
+    start setsid flock "$scratch/lock" sh -c "flock $scratch/lock true; :"
+    undo "kill -KILL -- -$pid"
+    sleep 0.3
+}
+
+# expect proc.lock apm-holder
+# needs flock python3
+fault_lock_of_one_stopped() {
+    process_python apm-holder "import fcntl
+held = open('$scratch/lock', 'w')
+fcntl.flock(held, fcntl.LOCK_EX)
+os.kill(os.getpid(), 19)"
+    start flock "$scratch/lock" true
+    sleep 0.3
+}
+
+# As cargo waits for cargo, and apt for apt.
+# expect proc.lock
+# needs flock
+calm_lock_of_one_at_work() {
+    start setsid flock "$scratch/lock" sh -c 'while :; do :; done'
+    undo "kill -KILL -- -$pid"
+    start flock "$scratch/lock" true
+    sleep 0.3
+}
+
 # expect proc.inotify apm-watcher
 # level crit
 # needs python3

@@ -15,6 +15,8 @@ const STARTED: f64 = 0.8;
 /// A crowd below these is nobody: percent of a CPU, tasks.
 const NOTABLE_CPU: f64 = 2.0;
 const NOTABLE_WANTING: f64 = 0.2;
+/// What to do where CPUs are used, and by nobody who is seen.
+pub(super) const UNSEEN: &str = "who runs cannot be seen from here: in a container, look from its host";
 
 /// Processes of one name.
 #[derive(Clone, Debug, Default, PartialEq)]

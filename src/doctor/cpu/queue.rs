@@ -167,9 +167,7 @@ fn with_crowds(look: &Look<'_>, finding: Finding) -> Finding {
     );
     match crowd::renice(&crowds) {
         Some(command) => finding.fix("or let those that can wait yield to others", Some(command)),
-        None if !is_seen => {
-            finding.fix("who runs cannot be seen from here: look from the host of this container", None)
-        }
+        None if !is_seen => finding.fix(crowd::UNSEEN, None),
         None => finding,
     }
 }

@@ -46,12 +46,12 @@ pub(super) fn busy(look: &Look<'_>) -> Verdict {
         None => return Ok(Vec::new()),
     };
     let crowds = crowds(look.window, By::Use);
-    Ok(vec![
-        look.finding(severity, share, format!("{share:.0}% of {} CPUs are busy", online(after)))
-            .counted("/proc/stat", "cpu busy", before.all.busy(), after.all.busy(), " ticks")
-            .by(crowd::culprits(&crowds))
-            .fix("nothing while nobody waits: cpu.psi and cpu.runq say so", None),
-    ])
+    let finding = look
+        .finding(severity, share, format!("{share:.0}% of {} CPUs are busy", online(after)))
+        .counted("/proc/stat", "cpu busy", before.all.busy(), after.all.busy(), " ticks")
+        .by(crowd::culprits(&crowds))
+        .fix("nothing while nobody waits: cpu.psi and cpu.runq say so", None);
+    Ok(vec![if crowds.is_empty() { finding.fix(crowd::UNSEEN, None) } else { finding }])
 }
 
 pub(super) fn one_core(look: &Look<'_>) -> Verdict {

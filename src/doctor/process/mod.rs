@@ -6,6 +6,7 @@ use crate::model::diagnosis::Area;
 mod kernel;
 mod life;
 mod limits;
+pub(super) mod locks;
 
 /// The rules.
 pub(crate) const RULES: &[Rule] = &[
@@ -78,6 +79,20 @@ pub(crate) const RULES: &[Rule] = &[
         thresholds_from: "own: the kernel's refusal is the state; 80 % as for other limits",
         remedy: "raise fs.inotify.max_user_instances or max_user_watches, or watch fewer folders",
         check: limits::watchers,
+    },
+    Rule {
+        id: "proc.lock",
+        area: Area::Process,
+        title: "processes wait for the lock of a file",
+        source: "/proc/locks, /proc/PID/fdinfo",
+        computation: "the same wait at both ends of the window; a warning where who holds it is stopped, or waits for who waits for it: an ancestor that has done nothing, or a ring of locks",
+        unit: "",
+        bad: Bad::Above,
+        warn: None,
+        crit: None,
+        thresholds_from: "own: a lock that is held by somebody at work is in order",
+        remedy: "let who holds it go on, or end it; a nested tool needs files of its own (CARGO_TARGET_DIR)",
+        check: locks::waits,
     },
     Rule {
         id: "proc.restart",

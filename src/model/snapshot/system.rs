@@ -35,6 +35,8 @@ pub struct System {
     pub kmsg: Field<Kmsg>,
     /// Watchers of files.
     pub inotify: Inotify,
+    /// Processes that wait for a lock of a file.
+    pub locks: Field<Vec<LockWait>>,
     /// Processes and threads that users may have (RLIMIT_NPROC of the newest process), of those that have many.
     pub user_tasks: BTreeMap<u32, u64>,
     /// Services of systemd that run, and since when: /run/systemd/units.
@@ -121,6 +123,22 @@ pub struct Watcher {
     pub instances: u64,
     /// Watches, as far as they were counted.
     pub watches: u64,
+}
+
+/// A process that waits for a lock of a file (/proc/locks).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LockWait {
+    /// Who waits.
+    pub waiter: i32,
+    /// Who holds it; absent where that is not seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holder: Option<i32>,
+    /// The device and number of the file, as the kernel writes them: `fe:00:5365766`.
+    pub inode: String,
+    /// Its path, where the waiter's descriptors could be looked at. Hostile until cleaned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// A service of systemd.
