@@ -157,6 +157,15 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// A rule that only tells heeds thresholds all the same where somebody gives it some.
+    fn heed(&self, mut finding: Finding) -> Finding {
+        if self.rule.warn.is_none() && self.rule.crit.is_none() {
+            let judged = self.judge(finding.value, false);
+            finding.severity = judged.map_or(finding.severity, |severity| severity.max(finding.severity));
+        }
+        finding
+    }
+
     /// A finding of this rule.
     pub(crate) fn finding(&self, severity: Severity, value: f64, title: impl Into<String>) -> Finding {
         Finding {
@@ -214,9 +223,10 @@ pub(crate) fn diagnose(window: &Window, question: &Question) -> Diagnosis {
     let (mut findings, mut ok, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for rule in rules().filter(|rule| question.asks(rule)) {
         let (warn, crit) = question.thresholds_of(rule);
-        match (rule.check)(&Look { rule, question, window, warn, crit }) {
+        let look = Look { rule, question, window, warn, crit };
+        match (rule.check)(&look) {
             Ok(found) if found.is_empty() => ok.push(rule.id.to_owned()),
-            Ok(found) => findings.extend(found),
+            Ok(found) => findings.extend(found.into_iter().map(|finding| look.heed(finding))),
             Err(Skip(reason)) => skipped.push(Skipped { rule: rule.id.to_owned(), reason }),
         }
     }

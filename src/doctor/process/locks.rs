@@ -117,6 +117,7 @@ fn is_ring(look: &Look<'_>, processes: &HashMap<i32, &Process>, waiter: i32, hol
 mod tests {
     use super::of;
     use crate::doctor::scene::{ask, severities};
+    use crate::doctor::{Question, diagnose};
     use crate::model::diagnosis::Severity::{Info, Warn};
     use crate::model::snapshot::process::Process;
     use crate::model::snapshot::system::LockWait;
@@ -167,8 +168,15 @@ mod tests {
         // Who holds it is seen by nobody.
         let mut unseen = window(&[(30, 99)]);
         assert!(ask(&unseen, "proc.lock")[0].title.contains("not seen"));
+        // Somebody wants to be warned of each.
+        let question = Question {
+            only: vec!["proc.lock".to_owned()],
+            thresholds: vec![("proc.lock".to_owned(), Some(1.0), None)],
+            ..Question::default()
+        };
+        assert_eq!(severities(&diagnose(&unseen, &question).findings), [Warn]);
         unseen.to.system.locks = Field::default();
-        assert_eq!(ask(&unseen, "proc.lock"), [], "skipped");
+        assert_eq!(diagnose(&unseen, &question).skipped.len(), 1);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(crate) const RULES: &[Rule] = &[
         area: Area::Process,
         title: "processes wait for the lock of a file",
         source: "/proc/locks, /proc/PID/fdinfo",
-        computation: "the same wait at both ends of the window; a warning where who holds it is stopped, or waits for who waits for it: an ancestor that has done nothing, or a ring of locks",
+        computation: "the same wait at both ends of the window; a warning where the holder is stopped, or seems to wait for the waiter: it is its ancestor and did nothing, or locks form a ring",
         unit: "",
         bad: Bad::Above,
         warn: None,
