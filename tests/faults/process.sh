@@ -56,6 +56,22 @@ fault_lock_within_lock() {
     sleep 0.3
 }
 
+# The same as developers meet it: a build script that builds.
+# expect proc.lock cargo
+# needs cargo
+fault_cargo_within_cargo() {
+    mkdir -p "$scratch/src"
+    printf '[package]\nname = "nested"\nversion = "0.1.0"\nedition = "2021"\n' >"$scratch/Cargo.toml"
+    echo 'fn main() {}' >"$scratch/src/main.rs"
+    echo 'fn main() { std::process::Command::new("cargo").arg("check").status().unwrap(); }' >"$scratch/build.rs"
+    start setsid env CARGO_TARGET_DIR="$scratch/target" cargo check --offline --manifest-path "$scratch/Cargo.toml"
+    undo "kill -KILL -- -$pid"
+    for ((i = 0; i < 100; i++)); do
+        if grep -q -e '-> FLOCK' /proc/locks; then break; fi
+        sleep 0.2
+    done
+}
+
 # expect proc.lock apm-holder
 # needs flock python3
 fault_lock_of_one_stopped() {

@@ -68,7 +68,7 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
         None => (Severity::Info, format!("{who} for a lock; who holds it is not seen")),
     };
     let all: Vec<String> = waits.iter().take(culprit::NAMED).map(|wait| named(wait.waiter)).collect();
-    let what = format!("holds {}; {} waits for it", file(waits[0]), all.join(", "));
+    let what = format!("holds {}; wanted by {}", file(waits[0]), all.join(", "));
     let mut culprits: Vec<Culprit> = holder.map(|holder| culprit::process(holder, what)).into_iter().collect();
     if stuck.is_some() || holder.is_none() {
         let waiters = waits.iter().filter_map(|wait| processes.get(&wait.waiter));
