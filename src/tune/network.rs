@@ -217,7 +217,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         about: "whether a connection that was idle begins slowly again",
         formula: "agents and server: 0; not where tcp_congestion_control is bbr, which finds its rate without it",
-        source: "RFC 2861; ip-sysctl.rst; tcp_slow_start_after_idle_check in include/net/tcp.h, measured by `cargo bench -- tune`",
+        source: "RFC 2861; ip-sysctl.rst; tcp_slow_start_after_idle_check in include/net/tcp.h",
         ..row("net.ipv4.tcp_slow_start_after_idle", Scope::Network, Law::Choice, Valid::Range(0, 1), |facts, _| {
             match facts.workload {
                 _ if facts.tunables.text("net.ipv4.tcp_congestion_control") == Some("bbr") => {

@@ -83,7 +83,7 @@ os.kill(os.getpid(), 19)"
     sleep 0.3
 }
 
-# As cargo waits for cargo, and apt for apt.
+# As cargo waits for cargo.
 # expect proc.lock
 # needs flock
 calm_lock_of_one_at_work() {

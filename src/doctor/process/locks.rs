@@ -57,7 +57,7 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
     };
     let stuck = holder.and_then(|holder| waits.iter().find(|wait| is_ring(look, processes, wait.waiter, holder)));
     let (severity, title) = match holder {
-        Some(holder) if matches!(holder.state, 'T' | 't') => {
+        Some(holder) if holder.state == 'T' => {
             (Severity::Warn, format!("{who} for a lock that {} holds, which is stopped", named(holder.pid)))
         }
         Some(holder) if stuck.is_some() => (
@@ -80,7 +80,7 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
         .read("/proc/locks", "waits at both ends of the window", count, "")
         .by(culprits);
     match (holder, stuck) {
-        (Some(holder), _) if matches!(holder.state, 'T' | 't') => {
+        (Some(holder), _) if holder.state == 'T' => {
             finding.fix("let it go on", Some(format!("kill -s CONT {}", holder.pid)))
         }
         (Some(_), Some(stuck)) => finding.fix(
