@@ -91,9 +91,9 @@ elif [ -n "$binary" ]; then
 else
     [ -f "$here/Cargo.toml" ] || fail "no source beside this script; use --binary or --url"
     command -v cargo >/dev/null 2>&1 || fail 'cargo is not installed; https://rustup.rs installs it'
-    (cd "$here" && cargo build --release --locked) || fail 'the build failed'
+    (cd "$here" && cargo build --profile dist --locked) || fail 'the build failed'
     host=$(rustc -vV | sed -n 's/^host: //p')
-    cp "${CARGO_TARGET_DIR:-$here/target}/$host/release/apm" "$work/apm" || fail 'the build left no binary'
+    cp "${CARGO_TARGET_DIR:-$here/target}/$host/dist/apm" "$work/apm" || fail 'the build left no binary'
 fi
 
 if [ -n "$sum" ]; then

@@ -3,6 +3,9 @@
 //! Each case runs apm, its peers where they are installed, and the physical limit (threads that do nothing but start
 //! processes and wait for them) in turns, round after round, so that a noisy machine disturbs all of them alike; what
 //! counts is the ratio within a round. A bound that is missed is said, and the exit code is 1.
+//!
+//! `cargo bench --profile dist` measures the binary that `install.sh` installs, which is what the README quotes; without it
+//! the binary of a plain `cargo build --release` is measured. The first lines say which it was.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
         eprintln!("no case is named `{name}`; there are: {}", known.join(", ") + ", " + TUNE);
         return ExitCode::from(2);
     }
-    println!("{}", measure::machine());
+    println!("{}\n{}", measure::machine(), measured_binary());
     let mut missed = 0;
     for (name, case) in all {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
@@ -48,4 +51,12 @@ fn main() -> ExitCode {
     }
     println!("\n{}", measure::load());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which build of apm is measured: the folder of a build is named after its profile.
+fn measured_binary() -> String {
+    let path = std::path::Path::new(env!("CARGO_BIN_EXE_apm"));
+    let profile = path.parent().and_then(|folder| folder.file_name()).unwrap_or_default().to_string_lossy();
+    let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    format!("apm of profile `{profile}`, {:.1} MB", size as f64 / 1e6)
 }
