@@ -22,9 +22,9 @@ use crate::model::task::Task;
 use crate::model::unit::Percent;
 use crate::report::dry_run;
 use crate::sink::Sink;
-use crate::sink::fan::Importance;
 use crate::sink::joblog::Joblog;
 use crate::sink::relay::Order;
+use crate::sink::sinks::FailurePolicy;
 use crate::workflow::each::template::{self, Group, Template};
 use crate::workflow::each::values::{self, Cut, Values};
 
@@ -89,7 +89,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         let first = std::mem::take(&mut first);
         stream(first, tasks, request.clone())?
     };
-    let mut sinks: Vec<(Importance, Box<dyn Sink>)> = Vec::new();
+    let mut sinks: Vec<(FailurePolicy, Box<dyn Sink>)> = Vec::new();
     if let Some(path) = words.joblog.as_deref().filter(|_| !words.options.dry_run) {
         sinks.push(joblog(path)?);
     }
@@ -138,9 +138,9 @@ fn dry(context: &Context, request: &Request, mut tasks: Tasks) -> Result<Exit, F
 }
 
 /// The sink of `--joblog`. Fails now if the file cannot be created.
-pub(crate) fn joblog(path: &Path) -> Result<(Importance, Box<dyn Sink>), Failure> {
+pub(crate) fn joblog(path: &Path) -> Result<(FailurePolicy, Box<dyn Sink>), Failure> {
     let joblog = Joblog::create(path).with_context(|| format!("create the job log `{}`", path.display()));
-    Ok((Importance::Requested, Box::new(joblog.map_err(Failure::usage)?)))
+    Ok((FailurePolicy::Requested, Box::new(joblog.map_err(Failure::usage)?)))
 }
 
 /// When and how outputs are passed on.

@@ -39,11 +39,12 @@ use crate::probe::machine::{self, Meter};
 use crate::report::run::RunReport;
 use crate::report::{dry_run, markdown};
 use crate::sink::Sink;
-use crate::sink::courier::Rest;
-use crate::sink::fan::{Fan, Importance};
+use crate::sink::fanout::Fanout;
 use crate::sink::log::{Detail, Log};
 use crate::sink::progress::Progress;
 use crate::sink::relay::{self, Relay};
+use crate::sink::sinks::FailurePolicy;
+use crate::sink::slow::Drained;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::priority::{self, Who};
 use crate::sys::{process, signal, spawn};
@@ -81,7 +82,7 @@ pub(crate) struct Work {
     pub(crate) halt: Option<Halt>,
     pub(crate) relay: Option<(relay::Order, bool)>,
     /// Sinks of its own.
-    pub(crate) sinks: Vec<(Importance, Box<dyn Sink>)>,
+    pub(crate) sinks: Vec<(FailurePolicy, Box<dyn Sink>)>,
     /// Progress also where there is no terminal.
     pub(crate) eta: bool,
     /// No summary: the output of the tasks is the result.
@@ -118,7 +119,7 @@ pub(crate) struct Earlier {
 
 /// The observer of the engine: journal and sinks.
 struct Watch {
-    fan: Fan,
+    fan: Fanout,
     folder: PathBuf,
 }
 
@@ -205,7 +206,7 @@ pub(crate) fn execute(
         // What is gone is shown as nothing; the digest in the event tells.
         store::read(&read_folder, stored, max).unwrap_or_default()
     };
-    let mut fan = Fan::new(journal, Arc::new(read));
+    let mut fan = Fanout::new(journal, Arc::new(read));
     let relays = work.relay.is_some();
     add_sinks(context, &request, &mut work, &mut fan)?;
 
@@ -451,7 +452,7 @@ fn judge(root: PathBuf) -> crate::engine::unit::Judge {
     })
 }
 
-fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fan) -> Result<(), Failure> {
+fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fanout) -> Result<(), Failure> {
     let ui = &context.ui;
     let format = request.options.format.unwrap_or(Format::Text);
     let detail = match (context.global.verbose, ui.quiet() || work.silent) {
@@ -461,7 +462,7 @@ fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fa
     };
     for wanted in &request.outputs {
         let sink = output::file(wanted)?;
-        add(fan, wanted.may_stall(), Importance::Requested, sink)?;
+        add(fan, wanted.may_stall(), FailurePolicy::Requested, sink)?;
     }
     for (importance, sink) in work.sinks.drain(..) {
         fan.add(importance, sink);
@@ -470,21 +471,21 @@ fn add_sinks(context: &Context, request: &Request, work: &mut Work, fan: &mut Fa
     // Output on the screen and a display that moves would overwrite each other.
     let relays_to_screen = work.relay.is_some() && ui.stdout_is_terminal();
     if (ui.draws() || work.eta) && !relays_to_screen && !context.global.verbose {
-        add(fan, stderr_stalls, Importance::Display, Box::new(Progress::new(detail, !ui.draws())))?;
+        add(fan, stderr_stalls, FailurePolicy::Display, Box::new(Progress::new(detail, !ui.draws())))?;
     } else if !ui.quiet() {
-        add(fan, stderr_stalls, Importance::Display, Box::new(Log::new(detail)))?;
+        add(fan, stderr_stalls, FailurePolicy::Display, Box::new(Log::new(detail)))?;
     }
     match (format, work.relay) {
         (Format::Text, Some((order, tag))) => {
-            add(fan, stdout_stalls || stderr_stalls, Importance::Result, Box::new(Relay::new(order, tag)))
+            add(fan, stdout_stalls || stderr_stalls, FailurePolicy::Result, Box::new(Relay::new(order, tag)))
         }
         // The summary is written after the display is gone.
         (Format::Text, None) => Ok(()),
-        (format, _) => add(fan, stdout_stalls, Importance::Requested, output::stdout(format, ui.stdout_layout())),
+        (format, _) => add(fan, stdout_stalls, FailurePolicy::Requested, output::stdout(format, ui.stdout_layout())),
     }
 }
 
-fn add(fan: &mut Fan, may_stall: bool, importance: Importance, sink: Box<dyn Sink>) -> Result<(), Failure> {
+fn add(fan: &mut Fanout, may_stall: bool, importance: FailurePolicy, sink: Box<dyn Sink>) -> Result<(), Failure> {
     if may_stall {
         return fan.add_slow(importance, sink).context("start a thread for output").map_err(Failure::machine);
     }
@@ -597,7 +598,7 @@ fn finish(
 }
 
 /// Waits until everybody who reads has everything, or until a signal says that nobody waits for it any more.
-async fn hand_over(rest: Rest, mut signals: Signals) -> Result<Vec<String>, Option<i32>> {
+async fn hand_over(rest: Drained, mut signals: Signals) -> Result<Vec<String>, Option<i32>> {
     let patience = if signals.at_once() { HAND_OVER_KILLED } else { Duration::MAX };
     tokio::select! {
         biased;

@@ -74,7 +74,7 @@ impl Sink for Joblog {
     }
 
     /// The log is written anew, whole. A task that runs again gets a second line, as with parallel's `--resume-failed`.
-    fn recorded(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
+    fn replay(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
         let Event::AttemptFinished(finished) = &envelope.event else { return self.event(envelope, read) };
         let command = self.commands.get(&finished.task).cloned();
         self.event(envelope, read)?;

@@ -106,7 +106,7 @@ impl Sink for Log {
         }
     }
 
-    fn recorded(&mut self, _envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+    fn replay(&mut self, _envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
         Ok(())
     }
 

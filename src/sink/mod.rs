@@ -1,20 +1,25 @@
-//! Consumers of the event stream. `fan` has their order and what happens when one fails, `courier` those whose reader may
-//! stall.
+//! Consumers of the event stream. `fanout` hands each event to the journal and then to all of them, `sinks` decides what
+//! happens when one fails, and `slow` serves those whose reader may stall. The other files are one consumer each.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::model::event::Envelope;
+use crate::model::event::{Envelope, Stored};
 use crate::model::id::TaskId;
 use crate::report::ReadStored;
 
-pub(crate) mod courier;
-pub(crate) mod fan;
+pub(crate) mod fanout;
 pub(crate) mod file;
 pub(crate) mod joblog;
 pub(crate) mod jsonl;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod relay;
+pub(crate) mod sinks;
+pub(crate) mod slow;
+
+/// Reads bytes that an event refers to; an owned `ReadStored`.
+pub(crate) type Reader = Arc<dyn Fn(&Stored, usize) -> Vec<u8> + Send + Sync>;
 
 /// A consumer of the event stream. Called in order, never concurrently.
 pub(crate) trait Sink: Send {
@@ -24,8 +29,8 @@ pub(crate) trait Sink: Send {
     /// Takes the next event.
     fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()>;
 
-    /// Takes an event of an earlier part of the run, when it goes on. What was shown then is not shown again.
-    fn recorded(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
+    /// Takes an event of an earlier part of a run that is resumed. A sink does not show again what it showed then.
+    fn replay(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
         self.event(envelope, read)
     }
 
@@ -34,7 +39,7 @@ pub(crate) trait Sink: Send {
         Ok(())
     }
 
-    /// Called about every sync interval, for what moves by itself.
+    /// Called about every sync interval, for a display that moves without events.
     fn tick(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -190,7 +190,7 @@ impl Sink for Relay {
             }
             Event::TaskEnded { task, .. } => self.ended(task, Default::default(), read),
             Event::RunResumed { .. } => {
-                self.recorded(envelope, read)?;
+                self.replay(envelope, read)?;
                 let passed = std::mem::take(&mut self.passed);
                 self.waiting.retain(|task| !passed.contains(task));
                 Ok(())
@@ -199,7 +199,7 @@ impl Sink for Relay {
         }
     }
 
-    fn recorded(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+    fn replay(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
         match &envelope.event {
             Event::TasksAdded { tasks } => self.added(tasks),
             // What passed was passed on then; what did not is run again.
@@ -284,9 +284,9 @@ mod tests {
         let mut relay = Relay::new(Order::Kept, false);
         let nothing = |_: &_, _| Vec::new();
         let tasks = ids.iter().map(|id| Arc::new(Task::new(id.clone(), Run::Argv(Vec::new())))).collect();
-        relay.recorded(&wrap(Event::TasksAdded { tasks }), &nothing).expect("taken");
+        relay.replay(&wrap(Event::TasksAdded { tasks }), &nothing).expect("taken");
         for id in ids.iter().rev().skip(1) {
-            relay.recorded(&passed(id), &nothing).expect("taken");
+            relay.replay(&passed(id), &nothing).expect("taken");
         }
         let again = Invalidated { task: ids[7].clone(), reason: String::new() };
         let resumed = Event::RunResumed { apm: String::new(), invalidated: vec![again], terms: None };
