@@ -9,6 +9,7 @@ mod formats;
 mod generated;
 mod hostile;
 mod hosts;
+mod imports;
 mod limits;
 mod plan;
 mod profile;
