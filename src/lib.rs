@@ -21,8 +21,9 @@
 //!   they mean).
 //! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads; findings are `model::diagnosis`,
 //!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
-//! - `tune`: settings of the machine: one table (`memory`, `kernel`, `network`, `block`, `limits`), the laws (`settle`), the
-//!   files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the machine.
+//! - `tune`: settings of the machine: one table (`catalogue`: `memory`, `kernel`, `network`, `block`, `limits`), the laws
+//!   (`decide`), the files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the
+//!   machine.
 //! - `profile`: `record` takes what the kernel samples, `session` unwinds it while the program runs (`process`, `modules`,
 //!   `unwind`) into a tree (`stacks`), `symbol` names it, `outcome` makes the `model::profile` of it; `heap` is the arithmetic of
 //!   sampled memory, `watch` looks at processes meanwhile.
@@ -48,7 +49,8 @@
 //! 11. a new rule of the doctor: a row in `RULES` of its area in `doctor`, what it needs to see in `probe` and
 //!     `model::snapshot`, a fault that makes it speak in `tests/faults`
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
-//! 13. a setting of `apm tune`: a row in `tune`, a line in `tests/tune/*/changes`; what survives a kill: `tune::apply`
+//! 13. a setting of `apm tune`: a row in a table of `tune::catalogue`, a line in `tests/tune/*/changes`; what survives a
+//!     kill: `tune::apply`
 //! 14. what a saved look may be: `command::doctor::saved`
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
 //! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::is_same;
 use crate::probe::tunables::{chosen, one_line};
+use crate::tune::value::is_same;
 
 const SCHEMA: &str = "apm.tune.record/1";
 /// Longest record that is read.

@@ -1,8 +1,9 @@
 //! Disks and the clock of CPUs: files of /sys.
 
-use super::memory::{number, unproven};
-use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
+use crate::tune::facts::Facts;
+use crate::tune::row::{Advice, Law, Row, Scope, Valid, unproven};
+use crate::tune::value::first_number;
 
 const fn row(key: &'static str, law: Law, valid: Valid, advise: fn(&Facts<'_>, &str) -> Advice) -> Row {
     Row {
@@ -42,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         about: "KiB read ahead of a program that reads on and on",
         formula: "128 at least; else as it is",
         source: "sysfs-block; the kernel's default is 128, tuned's throughput-performance has 4096",
-        ..row("sys.block.*.read_ahead_kb", Law::Limit, Valid::Range(0, 65_536), |_, now| match number(now) {
+        ..row("sys.block.*.read_ahead_kb", Law::Limit, Valid::Range(0, 65_536), |_, now| match first_number(now) {
             now if now < 128 => Advice::Want("128".to_owned(), "the kernel's default".to_owned()),
             _ => unproven(),
         })

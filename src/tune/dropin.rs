@@ -3,9 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Own, is_same};
 use crate::model::setting::{Place, Setting, Workload};
 use crate::probe::tunables::one_line;
+use crate::tune::value::is_same;
+
+/// A line of a file that apm wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub(crate) value: String,
+    pub(crate) why: String,
+}
 
 /// The files below /etc, by place.
 pub(crate) const FILES: &[(Place, &str)] = &[

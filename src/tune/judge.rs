@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Facts, Law, TWINS, is_same, lowers, number, rows};
 use crate::model::setting::{Reason, Setting, Verdict};
 use crate::model::unit::Bytes;
+use crate::tune::catalogue::{COUNTERPARTS, rows};
+use crate::tune::facts::Facts;
+use crate::tune::row::Law;
+use crate::tune::value::{is_same, lowers, number};
 
 /// The list of the specification: "system tuning", the variables for runtimes, the priorities of a run.
 pub(crate) const SPEC: &[(&str, &str)] = &[
@@ -103,7 +106,7 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
     if let Some((worth, why)) = of_a_run(one, facts) {
         return judged(worth, why);
     }
-    if let Some((_, now)) = twin(one, facts).filter(|_| setting.is_none()) {
+    if let Some((_, now)) = counterpart(one, facts).filter(|_| setting.is_none()) {
         let all = facts.memory();
         let bytes = |percent: &str| percent.parse::<u64>().map_or(0, |percent| all / 100 * percent);
         let why = format!(
@@ -156,9 +159,9 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
 }
 
 /// The percent beside a setting in bytes, and what it is now.
-fn twin<'a>(one: &Foreign, facts: &Facts<'a>) -> Option<(&'static str, &'a str)> {
-    let (_, twin) = TWINS.iter().find(|(_, twin)| *twin == one.key)?;
-    Some((*twin, facts.tunables.text(twin)?))
+fn counterpart<'a>(one: &Foreign, facts: &Facts<'a>) -> Option<(&'static str, &'a str)> {
+    let (_, other) = COUNTERPARTS.iter().find(|(_, other)| *other == one.key)?;
+    Some((*other, facts.tunables.text(other)?))
 }
 
 /// Share of CPU time at a nice level, against 1024 at 0: `sched_prio_to_weight` in kernel/sched/core.c.

@@ -1,13 +1,12 @@
 //! Files, processes, scheduling, and what is a matter of security.
 
-use super::limits::TASKS_AGENT;
-use super::memory::{number, quiet, unproven};
-use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
 use crate::model::unit::Bytes;
+use crate::tune::facts::Facts;
+use crate::tune::limits::{FILES_HARD, TASKS_AGENT};
+use crate::tune::row::{Advice, Law, Row, Scope, Valid, quiet, unproven};
+use crate::tune::value::first_number;
 
-/// Hard limit of open files that distributions with systemd give, and that pam.*.hard.nofile wants.
-pub(super) const FILES_HARD: u64 = 524_288;
 /// What a watch of a file costs the kernel, bytes: a mark and, by its own rule, two inodes (`INOTIFY_WATCH_COST` in
 /// fs/notify/inotify/inotify_user.c; 1 % of memory divided by the default it takes is 1312 on a 6.18).
 const WATCH: u64 = 1312;
@@ -42,9 +41,9 @@ pub(super) const ROWS: &[Row] = &[
         source: "Documentation/admin-guide/sysctl/fs.rst: a tenth of memory; systemd sets the highest number there is",
         ..row("fs.file-max", Law::Limit, Valid::Range(8192, i64::MAX as u64), |facts, now| {
             let open = facts.now.system.files.known().map_or(0, |(open, _)| *open);
-            match facts.spoke("sys.fd") {
+            match facts.has_finding("sys.fd") {
                 Some(finding) => {
-                    Advice::Evident(number(now).saturating_mul(2).to_string(), finding.title.clone(), "sys.fd")
+                    Advice::FromRule(first_number(now).saturating_mul(2).to_string(), finding.title.clone(), "sys.fd")
                 }
                 None => Advice::Keep(format!("{open} open files of {now}")),
             }
@@ -55,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         formula: "at least the hard limit of sessions, 524288; 1048576 where it is lower",
         source: "fs.rst: 1048576 is enough for most; a hard limit above it makes logins fail",
         ..row("fs.nr_open", Law::Limit, Valid::Range(1024, 1 << 30), |_, now| {
-            if number(now) >= FILES_HARD {
+            if first_number(now) >= FILES_HARD {
                 return Advice::Keep(format!("above the {FILES_HARD} a session may have"));
             }
             Advice::Want("1048576".to_owned(), format!("sessions may have {FILES_HARD}, which it has to allow"))
@@ -67,9 +66,9 @@ pub(super) const ROWS: &[Row] = &[
         source: "fs/notify/inotify: the kernel's default is 1 % of memory, at most 1048576; editors ask for 524288",
         ..row("fs.inotify.max_user_watches", Law::Limit, Valid::Range(8192, 1 << 30), |facts, now| {
             let room = (facts.memory() / 100 * WATCHES_PERCENT / WATCH).max(8192);
-            if let Some(finding) = facts.spoke("proc.inotify").filter(|finding| finding.title.contains("watch")) {
-                let wanted = number(now).saturating_mul(4).min(room.max(number(now)));
-                return Advice::Evident(wanted.to_string(), finding.title.clone(), "proc.inotify");
+            if let Some(finding) = facts.has_finding("proc.inotify").filter(|finding| finding.title.contains("watch")) {
+                let wanted = first_number(now).saturating_mul(4).min(room.max(first_number(now)));
+                return Advice::FromRule(wanted.to_string(), finding.title.clone(), "proc.inotify");
             }
             match facts.workload {
                 Workload::Agents | Workload::Desktop => Advice::Want(
@@ -89,9 +88,11 @@ pub(super) const ROWS: &[Row] = &[
                   four times",
         source: "the kernel's default of 128 is met by a few editors; own measurement: the fault inotify_instances",
         ..row("fs.inotify.max_user_instances", Law::Limit, Valid::Range(128, 1 << 20), |facts, now| {
-            if let Some(finding) = facts.spoke("proc.inotify").filter(|finding| finding.title.contains("instance")) {
-                let wanted = number(now).saturating_mul(4).min(1 << 20).max(number(now));
-                return Advice::Evident(wanted.to_string(), finding.title.clone(), "proc.inotify");
+            if let Some(finding) =
+                facts.has_finding("proc.inotify").filter(|finding| finding.title.contains("instance"))
+            {
+                let wanted = first_number(now).saturating_mul(4).min(1 << 20).max(first_number(now));
+                return Advice::FromRule(wanted.to_string(), finding.title.clone(), "proc.inotify");
             }
             let agents = facts.agents;
             let wanted = (128 + INSTANCES_AGENT.saturating_mul(agents)).next_power_of_two().clamp(1024, 1 << 20);
@@ -116,7 +117,7 @@ pub(super) const ROWS: &[Row] = &[
         ..row("fs.pipe-user-pages-soft", Law::Limit, Valid::Range(0, 1 << 30), |facts, now| {
             let wanted = PIPE_PAGES_AGENT.saturating_mul(facts.agents).min(1 << 20);
             let why = format!("{PIPE_PAGES_AGENT} pages x {} agents", facts.agents);
-            match (facts.workload, number(now)) {
+            match (facts.workload, first_number(now)) {
                 (_, 0) => Advice::Keep("0 is no limit".to_owned()),
                 (Workload::Agents, now) if wanted > now => Advice::Want(wanted.to_string(), why),
                 (Workload::Agents, _) => Advice::Keep(format!("above {why}")),
@@ -131,14 +132,14 @@ pub(super) const ROWS: &[Row] = &[
         ..row("kernel.pid_max", Law::Limit, Valid::Range(301, 4_194_304), |facts, now| {
             let most = "4194304".to_owned();
             let tasks = TASKS_AGENT.saturating_mul(facts.agents);
-            match facts.spoke("proc.pids") {
+            match facts.has_finding("proc.pids") {
                 Some(finding) if finding.evidence.iter().any(|one| one.path.contains("pid_max")) => {
-                    Advice::Evident(most, finding.title.clone(), "proc.pids")
+                    Advice::FromRule(most, finding.title.clone(), "proc.pids")
                 }
                 _ if facts.cpus() >= 8 => {
                     Advice::Want(most, format!("{} CPUs: numbers are used up fast", facts.cpus()))
                 }
-                _ if tasks.saturating_mul(2) > number(now) => {
+                _ if tasks.saturating_mul(2) > first_number(now) => {
                     Advice::Want(most, format!("{TASKS_AGENT} tasks x {} agents", facts.agents))
                 }
                 _ => Advice::Keep(format!("{TASKS_AGENT} tasks x {} agents are less than half of it", facts.agents)),
@@ -175,7 +176,7 @@ pub(super) const ROWS: &[Row] = &[
         about: "who may measure with the CPU's counters",
         source: "Documentation/admin-guide/perf-security.rst",
         ..row("kernel.perf_event_paranoid", Law::Choice, Valid::Range(0, 4), |_, now| {
-            security(if number(now) > 1 && now != "-1" {
+            security(if first_number(now) > 1 && now != "-1" {
                 "profiles with kernel frames want 1 or less: for the time of one, sysctl -w kernel.perf_event_paranoid=1"
             } else {
                 "open enough for profiles"

@@ -1,12 +1,14 @@
 //! Limits of sessions (PAM) and of services (systemd). What is there now is what the files say, else what the first
 //! process has, which everything else gets it from.
 
-use super::kernel::FILES_HARD;
-use super::memory::unproven;
-use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
 use crate::model::unit::Bytes;
+use crate::tune::facts::Facts;
+use crate::tune::row::{Advice, Law, Row, Scope, Valid, unproven};
+use crate::tune::value::number;
 
+/// Hard limit of open files that distributions with systemd give, and that pam.*.hard.nofile wants.
+pub(super) const FILES_HARD: u64 = 524_288;
 /// Processes of an agent with its build.
 const PROCESSES_AGENT: u64 = 64;
 /// Tasks of an agent with its build, threads counted.
@@ -48,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
         source: "systemd's default since 240; above fs.nr_open logins fail (pam_limits)",
         ..row("pam.*.hard.nofile", Place::Pam, |facts, now| {
             let most = facts.tunables.number("fs.nr_open").unwrap_or(1 << 20);
-            if super::number(now).is_some_and(|now| now > most) {
+            if number(now).is_some_and(|now| now > most) {
                 let why = format!("{now} is above fs.nr_open {most}: where a file says so logins fail (pam_limits)");
                 return Advice::Skip(Reason::HigherAlready, why);
             }
@@ -66,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
         ..row("pam.*.hard.nproc", Place::Pam, |facts, now| {
             let wanted = PROCESSES_AGENT.saturating_mul(facts.agents).min(4_194_304);
             let why = format!("{PROCESSES_AGENT} x {} agents", facts.agents);
-            match super::number(now) {
+            match number(now) {
                 Some(now) if facts.workload == Workload::Agents && wanted > now => {
                     Advice::Want(wanted.to_string(), why)
                 }
@@ -100,7 +102,7 @@ pub(super) const ROWS: &[Row] = &[
             }
             let wanted = TASKS_AGENT.saturating_mul(facts.agents).min(4_194_304);
             let why = format!("{TASKS_AGENT} x {} agents in a service or a user's session", facts.agents);
-            match (super::number(now), facts.workload) {
+            match (number(now), facts.workload) {
                 (Some(now), Workload::Agents) if wanted > now => Advice::Want(wanted.to_string(), why),
                 (Some(_), Workload::Agents) => Advice::Keep(format!("above {why}")),
                 (None, _) => Advice::Skip(Reason::NotHere, "what it is now cannot be seen".to_owned()),

@@ -1,8 +1,10 @@
 //! Memory: swapping, write-back, reclaim, mappings, huge pages.
 
-use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
 use crate::model::unit::Bytes;
+use crate::tune::facts::Facts;
+use crate::tune::row::{Advice, Law, Row, Scope, Valid, quiet, unproven};
+use crate::tune::value::first_number;
 
 const GIB: u64 = 1 << 30;
 const VM: &str = "Documentation/admin-guide/sysctl/vm.rst";
@@ -63,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         formula: "a quarter of vm.dirty_bytes, where that is proposed",
         source: "tuned has a quarter too; writing it zeroes vm.dirty_background_ratio (vm.rst)",
         advise: |facts, now| match dirty(facts) {
-            Some(bytes) if number(now) == 0 => Advice::Want(
+            Some(bytes) if first_number(now) == 0 => Advice::Want(
                 (bytes / 4).to_string(),
                 format!("a quarter of vm.dirty_bytes {}: writing begins early and steadily", Bytes(bytes)),
             ),
@@ -111,11 +113,11 @@ pub(super) const ROWS: &[Row] = &[
         formula: "as it is, unless allocations had to free memory themselves (mem.direct_reclaim): four times the kernel's own \
                   4 * sqrt(16 * KiB), at most 1 % of memory",
         source: "mm/page_alloc.c, calculate_min_free_kbytes; above 5 % of memory the machine swaps or kills",
-        advise: |facts, _| match facts.spoke("mem.direct_reclaim") {
+        advise: |facts, _| match facts.has_finding("mem.direct_reclaim") {
             Some(finding) => {
                 let kib = facts.memory() >> 10;
                 let wanted = (4 * ((16 * kib) as f64).sqrt() as u64).min(kib / 100).max(128);
-                Advice::Evident(
+                Advice::FromRule(
                     wanted.to_string(),
                     format!("{}; 1 % of memory at most", finding.title),
                     "mem.direct_reclaim",
@@ -134,8 +136,8 @@ pub(super) const ROWS: &[Row] = &[
         about: "distance between the marks at which reclaim starts and stops, in ten-thousandths of memory",
         formula: "as it is, unless allocations had to free memory themselves (mem.direct_reclaim): 100",
         source: VM,
-        advise: |facts, now| match facts.spoke("mem.direct_reclaim") {
-            Some(finding) if number(now) < 100 => Advice::Evident(
+        advise: |facts, now| match facts.has_finding("mem.direct_reclaim") {
+            Some(finding) if first_number(now) < 100 => Advice::FromRule(
                 "100".to_owned(),
                 format!("{}: reclaim in the background has to begin earlier", finding.title),
                 "mem.direct_reclaim",
@@ -153,8 +155,8 @@ pub(super) const ROWS: &[Row] = &[
         about: "whether more memory may be promised than there is",
         formula: "as it is, unless it is 2 and promises ran out (mem.commit): 0",
         source: "vm.rst; Go, the JVM and sanitizers promise themselves far more than they use",
-        advise: |facts, now| match facts.spoke("mem.commit") {
-            Some(finding) if now == "2" => Advice::Evident("0".to_owned(), finding.title.clone(), "mem.commit"),
+        advise: |facts, now| match facts.has_finding("mem.commit") {
+            Some(finding) if now == "2" => Advice::FromRule("0".to_owned(), finding.title.clone(), "mem.commit"),
             _ if now == "2" => Advice::Keep("2 is meant: somebody set it".to_owned()),
             _ => Advice::Keep("programs may promise themselves more than they use".to_owned()),
         },
@@ -233,11 +235,11 @@ pub(super) const ROWS: &[Row] = &[
         about: "huge pages taken from the memory of everything else",
         formula: "as it is, unless reserved ones lie idle (mem.hugepages_idle): those in use",
         source: "own",
-        advise: |facts, now| match facts.spoke("mem.hugepages_idle") {
+        advise: |facts, now| match facts.has_finding("mem.hugepages_idle") {
             Some(finding) => {
                 let idle = facts.meminfo("HugePages_Free").saturating_sub(facts.meminfo("HugePages_Rsvd"));
-                let used = number(now).saturating_sub(idle);
-                Advice::Evident(used.to_string(), finding.title.clone(), "mem.hugepages_idle")
+                let used = first_number(now).saturating_sub(idle);
+                Advice::FromRule(used.to_string(), finding.title.clone(), "mem.hugepages_idle")
             }
             None => quiet("mem.hugepages_idle"),
         },
@@ -252,8 +254,10 @@ pub(super) const ROWS: &[Row] = &[
         about: "who gets huge pages without asking",
         formula: "as it is, unless `always` makes allocations wait for compaction (mem.thp): madvise",
         source: "Documentation/admin-guide/mm/transhuge.rst; tuned: never for databases, always for computing",
-        advise: |facts, now| match facts.spoke("mem.thp") {
-            Some(finding) if now == "always" => Advice::Evident("madvise".to_owned(), finding.title.clone(), "mem.thp"),
+        advise: |facts, now| match facts.has_finding("mem.thp") {
+            Some(finding) if now == "always" => {
+                Advice::FromRule("madvise".to_owned(), finding.title.clone(), "mem.thp")
+            }
             _ => quiet("mem.thp"),
         },
     },
@@ -267,28 +271,14 @@ pub(super) const ROWS: &[Row] = &[
         about: "who waits while memory for huge pages is compacted",
         formula: "as it is, unless allocations wait for compaction (mem.thp): defer+madvise",
         source: "Documentation/admin-guide/mm/transhuge.rst",
-        advise: |facts, now| match facts.spoke("mem.thp") {
+        advise: |facts, now| match facts.has_finding("mem.thp") {
             Some(finding) if now == "always" => {
-                Advice::Evident("defer+madvise".to_owned(), finding.title.clone(), "mem.thp")
+                Advice::FromRule("defer+madvise".to_owned(), finding.title.clone(), "mem.thp")
             }
             _ => quiet("mem.thp"),
         },
     },
 ];
-
-pub(super) fn number(text: &str) -> u64 {
-    text.split_ascii_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default()
-}
-
-/// Nothing shows that another value would help.
-pub(super) fn unproven() -> Advice {
-    Advice::Skip(Reason::NoEvidence, "nothing shows that another value helps".to_owned())
-}
-
-/// The rule that would show it did not speak.
-pub(super) fn quiet(rule: &str) -> Advice {
-    Advice::Skip(Reason::NoEvidence, format!("{rule} does not speak: `apm doctor --explain {rule}`"))
-}
 
 fn no_swap() -> Advice {
     Advice::Skip(Reason::NoEffect, "no swap: SwapTotal is 0".to_owned())
@@ -325,7 +315,7 @@ fn dirty(facts: &Facts<'_>) -> Option<u64> {
 }
 
 fn dirty_bytes(facts: &Facts<'_>, now: &str) -> Advice {
-    if number(now) > 0 && !facts.own.contains_key("vm.dirty_bytes") {
+    if first_number(now) > 0 && !facts.own.contains_key("vm.dirty_bytes") {
         return Advice::Keep("set in bytes already".to_owned());
     }
     match dirty(facts) {

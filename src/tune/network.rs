@@ -1,9 +1,10 @@
 //! Sockets, queues, TCP, connection tracking.
 
-use super::memory::{number, quiet, unproven};
-use super::{Advice, Facts, Law, Row, Scope, Valid};
 use crate::model::setting::{Place, Reason, Risk, Workload};
 use crate::model::unit::Bytes;
+use crate::tune::facts::Facts;
+use crate::tune::row::{Advice, Law, Row, Scope, Valid, quiet, unproven};
+use crate::tune::value::first_number;
 
 /// Largest buffer of a socket that is proposed.
 const BUFFER_MAX: u64 = 64 << 20;
@@ -45,10 +46,10 @@ pub(super) const ROWS: &[Row] = &[
         formula: "4096; on evidence (net.listen_ovf) twice as many",
         source: "listen(2): 4096 since Linux 5.4, 128 before; tuned 2048 and more",
         ..row("net.core.somaxconn", Scope::Network, Law::Limit, Valid::Range(128, 65_535), |facts, now| {
-            match facts.spoke("net.listen_ovf") {
+            match facts.has_finding("net.listen_ovf") {
                 Some(finding) => {
-                    let wanted = number(now).saturating_mul(2).clamp(4096, 65_535).max(number(now));
-                    Advice::Evident(wanted.to_string(), finding.title.clone(), "net.listen_ovf")
+                    let wanted = first_number(now).saturating_mul(2).clamp(4096, 65_535).max(first_number(now));
+                    Advice::FromRule(wanted.to_string(), finding.title.clone(), "net.listen_ovf")
                 }
                 None => Advice::Want("4096".to_owned(), "the kernel's default since 5.4".to_owned()),
             }
@@ -78,10 +79,12 @@ pub(super) const ROWS: &[Row] = &[
         formula: "on evidence (net.udp_rcvbuf): 1 MiB",
         source: "socket(7)",
         ..row("net.core.rmem_default", Scope::Host, Law::Limit, Valid::Range(2304, i32::MAX as u64), |facts, now| {
-            match facts.spoke("net.udp_rcvbuf") {
-                Some(finding) => {
-                    Advice::Evident((1 << 20).max(number(now)).to_string(), finding.title.clone(), "net.udp_rcvbuf")
-                }
+            match facts.has_finding("net.udp_rcvbuf") {
+                Some(finding) => Advice::FromRule(
+                    (1 << 20).max(first_number(now)).to_string(),
+                    finding.title.clone(),
+                    "net.udp_rcvbuf",
+                ),
                 None => quiet("net.udp_rcvbuf"),
             }
         })
@@ -95,10 +98,10 @@ pub(super) const ROWS: &[Row] = &[
         formula: "on evidence (net.softnet with drops): twice as many",
         source: "Documentation/admin-guide/sysctl/net.rst; bpftune raises it by a quarter when 1/32 of it was dropped",
         ..row("net.core.netdev_max_backlog", Scope::Host, Law::Limit, Valid::Range(1, i32::MAX as u64), |facts, now| {
-            match facts.spoke("net.softnet").filter(|finding| finding.title.contains("dropped")) {
+            match facts.has_finding("net.softnet").filter(|finding| finding.title.contains("dropped")) {
                 Some(finding) => {
-                    let wanted = number(now).saturating_mul(2).clamp(2000, i32::MAX as u64);
-                    Advice::Evident(wanted.to_string(), finding.title.clone(), "net.softnet")
+                    let wanted = first_number(now).saturating_mul(2).clamp(2000, i32::MAX as u64);
+                    Advice::FromRule(wanted.to_string(), finding.title.clone(), "net.softnet")
                 }
                 None => quiet("net.softnet"),
             }
@@ -145,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
         risk: Risk::High,
         about: "memory for all of TCP, pages: at ease, pressure, most",
         ..row("net.ipv4.tcp_mem", Scope::Host, Law::Limit, Valid::Range(1, u64::MAX), |facts, _| {
-            match facts.spoke("net.sockmem") {
+            match facts.has_finding("net.sockmem") {
                 Some(_) => Advice::Keep("find who does not read first: `apm doctor --explain net.sockmem`".to_owned()),
                 None => Advice::Keep("the kernel computes it from memory".to_owned()),
             }
@@ -181,9 +184,9 @@ pub(super) const ROWS: &[Row] = &[
         ..row("net.ipv4.ip_local_port_range", Scope::Network, Law::Choice, Valid::Range(1, 65_535), |facts, now| {
             let mut ends = now.split_ascii_whitespace().filter_map(|word| word.parse::<u64>().ok());
             let width = ends.next().zip(ends.next()).map_or(0, |(low, high)| high.saturating_sub(low));
-            match facts.spoke("net.ports") {
+            match facts.has_finding("net.ports") {
                 Some(finding) if width < 50_000 => {
-                    Advice::Evident("15000 65000".to_owned(), finding.title.clone(), "net.ports")
+                    Advice::FromRule("15000 65000".to_owned(), finding.title.clone(), "net.ports")
                 }
                 _ => quiet("net.ports"),
             }
@@ -202,9 +205,9 @@ pub(super) const ROWS: &[Row] = &[
             Scope::Network,
             Law::Limit,
             Valid::Range(128, i32::MAX as u64),
-            |facts, now| match facts.spoke("net.syn_cookies") {
+            |facts, now| match facts.has_finding("net.syn_cookies") {
                 Some(finding) => {
-                    Advice::Evident(number(now).max(8192).to_string(), finding.title.clone(), "net.syn_cookies")
+                    Advice::FromRule(first_number(now).max(8192).to_string(), finding.title.clone(), "net.syn_cookies")
                 }
                 None => quiet("net.syn_cookies"),
             },
@@ -245,9 +248,9 @@ pub(super) const ROWS: &[Row] = &[
             let small = mtus().find(|(_, mtu)| (576..1500).contains(mtu));
             let is_bridge = |name: &str| BRIDGES.iter().any(|start| name.starts_with(start));
             let pair = small.and_then(|small| Some((small, mtus().find(|(it, mtu)| *mtu > small.1 && is_bridge(it))?)));
-            match (facts.spoke("net.mtu"), pair) {
-                _ if number(now) > 0 => Advice::Keep("it looks already".to_owned()),
-                (Some(finding), _) => Advice::Evident("1".to_owned(), finding.title.clone(), "net.mtu"),
+            match (facts.has_finding("net.mtu"), pair) {
+                _ if first_number(now) > 0 => Advice::Keep("it looks already".to_owned()),
+                (Some(finding), _) => Advice::FromRule("1".to_owned(), finding.title.clone(), "net.mtu"),
                 (None, Some(((small, mtu), (large, other)))) => Advice::Want(
                     "1".to_owned(),
                     format!("{small} has an MTU of {mtu}, {large} of {other}: what comes from there can vanish here"),
@@ -280,7 +283,7 @@ pub(super) const ROWS: &[Row] = &[
         source: "ip-sysctl.rst: 7200, for sockets with SO_KEEPALIVE; idle limits of balancers: Azure 240 s, AWS 350 s, Google 600 s",
         ..row("net.ipv4.tcp_keepalive_time", Scope::Network, Law::Choice, Valid::Range(1, 32_767), |facts, now| {
             let is_idle = matches!(facts.workload, Workload::Agents | Workload::Server);
-            match number(now) {
+            match first_number(now) {
                 now if is_idle && now > KEEPALIVE => Advice::Want(
                     KEEPALIVE.to_string(),
                     "balancers forget idle connections after 240 s (Azure) or 350 s (AWS); only for sockets that ask \
@@ -304,11 +307,11 @@ pub(super) const ROWS: &[Row] = &[
             Valid::Range(1, i32::MAX as u64),
             |facts, now| {
                 let peak = facts.now.net.conntrack.known().map_or(0, |it| it.count);
-                match facts.spoke("net.conntrack") {
+                match facts.has_finding("net.conntrack") {
                     Some(finding) => {
-                        let most = (facts.memory() / CONNTRACK_SHARE).max(number(now));
-                        let wanted = peak.saturating_mul(4).clamp(number(now), most).max(1);
-                        Advice::Evident(wanted.to_string(), finding.title.clone(), "net.conntrack")
+                        let most = (facts.memory() / CONNTRACK_SHARE).max(first_number(now));
+                        let wanted = peak.saturating_mul(4).clamp(first_number(now), most).max(1);
+                        Advice::FromRule(wanted.to_string(), finding.title.clone(), "net.conntrack")
                     }
                     None => quiet("net.conntrack"),
                 }
@@ -347,8 +350,8 @@ fn budget(facts: &Facts<'_>, now: &str) -> Advice {
     let said = facts.findings.iter().find(|finding| finding.rule == "net.softnet" && finding.title.contains("time"));
     match said {
         Some(finding) => {
-            let wanted = (number(now).saturating_mul(5) / 4).clamp(1, i32::MAX as u64);
-            Advice::Evident(wanted.to_string(), finding.title.clone(), "net.softnet")
+            let wanted = (first_number(now).saturating_mul(5) / 4).clamp(1, i32::MAX as u64);
+            Advice::FromRule(wanted.to_string(), finding.title.clone(), "net.softnet")
         }
         None => quiet("net.softnet"),
     }
@@ -373,9 +376,9 @@ fn wanted(facts: &Facts<'_>) -> Option<(u64, String)> {
 }
 
 fn buffer(facts: &Facts<'_>, now: &str, rule: &'static str) -> Advice {
-    if let Some(finding) = facts.spoke(rule) {
-        let wanted = number(now).saturating_mul(4).clamp(4 << 20, BUFFER_MAX).max(number(now));
-        return Advice::Evident(wanted.to_string(), finding.title.clone(), rule);
+    if let Some(finding) = facts.has_finding(rule) {
+        let wanted = first_number(now).saturating_mul(4).clamp(4 << 20, BUFFER_MAX).max(first_number(now));
+        return Advice::FromRule(wanted.to_string(), finding.title.clone(), rule);
     }
     wanted(facts).map_or_else(untold, |(bytes, why)| Advice::Want(bytes.max(4608).to_string(), why))
 }

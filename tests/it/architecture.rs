@@ -112,7 +112,6 @@ const ALLOWED: &[&[&str]] = &[
     &["report/profile/flame/draw.rs", "report/profile/flame/mod.rs"],
     &["report/profile/pprof/mod.rs", "report/profile/pprof/read.rs", "report/profile/pprof/write.rs"],
     &["report/profile/text/beside.rs", "report/profile/text/mod.rs", "report/profile/text/paths.rs"],
-    &["tune/block.rs", "tune/kernel.rs", "tune/limits.rs", "tune/memory.rs", "tune/mod.rs", "tune/network.rs"],
     &["workflow/qa/call.rs", "workflow/qa/mod.rs"],
     &[
         "workflow/qa/parse/findings.rs",

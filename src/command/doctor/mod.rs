@@ -19,7 +19,7 @@ use crate::report::doctor::{self as report, Sheet};
 use crate::sink::file::Whole;
 use crate::text::layout::Layout;
 use crate::text::number;
-use crate::tune;
+use crate::tune::catalogue;
 
 /// `apm doctor ...`
 pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
@@ -79,7 +79,7 @@ fn link_to_tune(finding: &mut Finding) {
     let words: Vec<&str> =
         commands.filter(|command| command.contains("sysctl -w ")).flat_map(str::split_whitespace).collect();
     let is_set = |key: &str| words.iter().any(|word| word.split_once('=').is_some_and(|(name, _)| name == key));
-    if let Some(row) = tune::rows().find(|row| is_set(row.key)) {
+    if let Some(row) = catalogue::rows().find(|row| is_set(row.key)) {
         let command = Some(format!("apm tune explain {}", row.key));
         finding
             .remedies

@@ -18,8 +18,8 @@ use crate::sys::process;
 use crate::sys::signal::Held;
 use crate::text::number::count;
 use crate::text::transcript;
-use crate::tune::TWINS;
 use crate::tune::apply::{self, Record, SavedFile, SavedValue, State, Store, Trouble};
+use crate::tune::catalogue::COUNTERPARTS;
 
 /// Where records of applies are, below the root.
 const STORE: &str = "var/lib/apm/tune";
@@ -198,7 +198,7 @@ fn record(looked: &Looked, store: &Store) -> Result<Record, Failure> {
             let read = |path: &Path| {
                 apply::read_value(path).with_context(|| format!("read `{}`", path.display())).map_err(Failure::machine)
             };
-            let twin = TWINS.iter().find(|(key, _)| *key == setting.key).map(|(_, twin)| {
+            let twin = COUNTERPARTS.iter().find(|(key, _)| *key == setting.key).map(|(_, twin)| {
                 let name = twin.rsplit('.').next().unwrap_or_default();
                 path.with_file_name(name)
             });

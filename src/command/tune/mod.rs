@@ -34,8 +34,10 @@ use crate::sink::file::Whole;
 use crate::text::layout::{pad, wrap};
 use crate::text::number::count;
 use crate::text::{suggest, transcript};
-use crate::tune::dropin::{self, FILES};
-use crate::tune::{self, Facts, Own};
+use crate::tune::dropin::{self, FILES, Own};
+use crate::tune::facts::Facts;
+use crate::tune::row::{Law, Scope, describe};
+use crate::tune::{catalogue, decide};
 
 /// Share of the memory that can be had for agents, percent.
 const SHARED: u64 = 85;
@@ -118,7 +120,7 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
     let rtt = words.rtt.as_deref().map(round_trip).transpose()?;
     let bandwidth = words.bandwidth.as_deref().map(bits).transpose()?;
     for key in words.only.iter().chain(&words.except) {
-        if !tune::rows().any(|row| is_below(row.key, key) || row.key.contains('*') && is_below(key, "sys.block")) {
+        if !catalogue::rows().any(|row| is_below(row.key, key) || row.key.contains('*') && is_below(key, "sys.block")) {
             return Err(unknown(key));
         }
     }
@@ -133,7 +135,7 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
     let mut looked = Looked {
         findings: doctor::diagnose(&looked.window, &Question::default()).findings,
         window: looked.window,
-        tunables: tunables::read(&roots, &tune::sysctls()),
+        tunables: tunables::read(&roots, &catalogue::sysctls()),
         written: written(&etc, &roots.etc, workload(words.workload)),
         settings: Vec::new(),
         words: Asked {
@@ -159,7 +161,7 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
         (words.only.is_empty() || words.only.iter().any(|start| is_below(key, start)))
             && !words.except.iter().any(|start| is_below(key, start))
     };
-    let settings = tune::advise(&looked.facts());
+    let settings = decide::advise(&looked.facts());
     looked.settings = settings.into_iter().filter_map(|setting| kept(setting, is_asked, &looked.written.own)).collect();
     Ok(looked)
 }
@@ -188,7 +190,7 @@ fn is_below(key: &str, start: &str) -> bool {
 }
 
 fn unknown(key: &str) -> Failure {
-    let keys = tune::rows().map(|row| row.key);
+    let keys = catalogue::rows().map(|row| row.key);
     let near = suggest::likely(key, keys);
     let failure = Failure::usage(anyhow!("there is no setting `{}`", transcript::line(key)));
     match near {
@@ -443,7 +445,7 @@ fn check(context: &Context, words: &Planned) -> Result<Exit, Failure> {
 
 fn explain(context: &Context, words: &Explain) -> Result<Exit, Failure> {
     let of_key = |key: &str| {
-        tune::rows().find(|row| {
+        catalogue::rows().find(|row| {
             row.key == key
                 || row.key.split_once('*').is_some_and(|(start, end)| key.starts_with(start) && key.ends_with(end))
         })
@@ -459,10 +461,10 @@ fn explain(context: &Context, words: &Explain) -> Result<Exit, Failure> {
     };
     say("formula", row.formula);
     say("source", row.source);
-    say("values", &tune::describe(row.valid));
-    say("law", if row.law == tune::Law::Limit { "a limit: never lowered" } else { "a choice" });
+    say("values", &describe(row.valid));
+    say("law", if row.law == Law::Limit { "a limit: never lowered" } else { "a choice" });
     say("risk", row.risk.word());
-    if row.scope == tune::Scope::Network {
+    if row.scope == Scope::Network {
         say("scope", "each network namespace, and so each container, has its own");
     }
     let settings = looked.settings.iter().filter(|setting| of_key(&setting.key).is_some_and(|it| it.key == row.key));
