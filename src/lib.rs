@@ -53,10 +53,10 @@
 //!     kill: `tune::apply`
 //! 14. what a saved look may be: `command::doctor::saved`
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
-//! 16. a way to sample, and what is told where it is refused: `profile::record::ladder`
-//!     below its last rung: `profile::stops` (ptrace), then `profile::watch` alone; `command::profile::record` goes down;
-//!     time without a CPU where the kernel does not tell of it: `profile::waits`; what these looks share: `profile::looked`;
-//!     the threads they run on: `command::profile::beside`
+//! 16. a way to sample, and what is reported where it is refused: `profile::record::sampler`; where the kernel grants none,
+//!     `profile::ptrace_sampler`, then `profile::watch` alone (`command::profile::record` tries them in this order);
+//!     off-CPU time where the kernel does not report it: `profile::off_cpu`; the processes that these two look at:
+//!     `profile::procfs`; the threads they run on: `command::profile::beside`
 //! 17. what is seen inside of a profiled program: `shim`; how it gets there and comes out: `profile::record::{preload,ring}`
 //!     of programs that take no library: `profile::calls` by tracepoints (`profile::record::trace`); of devices and short
 //!     connections: `profile::{devices,owners}`

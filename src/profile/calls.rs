@@ -8,9 +8,9 @@ use std::fs;
 
 use crate::model::profile::{Kind, List};
 use crate::profile::descriptors::{Descriptors, Totals};
-use crate::profile::inside::{self, CALLS};
-use crate::profile::record::ladder::{Recording, Rung, Whom};
+use crate::profile::files::{self, CALLS};
 use crate::profile::record::perf::Sample;
+use crate::profile::record::sampler::{Recording, Sampler, Target};
 use crate::profile::record::trace::{self, Field, Refused, Wanted, Whose};
 use crate::profile::stacks::Spot;
 use crate::sys::perf::{self, Callers};
@@ -199,11 +199,11 @@ pub(crate) struct Calls {
 
 /// Whether the kernel tells this user of calls. Only the attempt knows.
 pub(crate) fn are_told() -> Result<(), Refused> {
-    open(Whom::Running(&[std::process::id()]), false).map(drop)
+    open(Target::Running(&[std::process::id()]), false).map(drop)
 }
 
-/// Listens to calls.
-pub(crate) fn open(whom: Whom<'_>, children: bool) -> Result<Recording, Refused> {
+/// Opens the tracepoints of calls: the events, and what makes calls of their records.
+pub(crate) fn open(target: Target<'_>, children: bool) -> Result<(Recording, Calls), Refused> {
     let (enter, exit) = (trace::find("raw_syscalls/sys_enter")?, trace::find("raw_syscalls/sys_exit")?);
     let fields = Fields {
         enter: enter.field("id")?,
@@ -222,19 +222,19 @@ pub(crate) fn open(whom: Whom<'_>, children: bool) -> Result<Recording, Refused>
         small(exit.number, false),
         Wanted { number: exit.number, filter, callers, track: false, ring: 1 },
     ];
-    let whose = match whom {
-        Whom::Starting(pid) => Whose::Starting(pid),
-        Whom::Running(tids) => Whose::Running(tids),
+    let whose = match target {
+        Target::Starting(pid) => Whose::Starting(pid),
+        Target::Running(tids) => Whose::Running(tids),
     };
     let opened = trace::open(&wanted, whose, children, &RINGS)?;
     let tells = [Tells::Begin, Tells::End, Tells::Stack];
     let events = opened.which.iter().filter_map(|(number, place)| Some((*number, *tells.get(*place)?))).collect();
     let mut calls = Calls::new(fields, events);
-    if let Whom::Starting(pid) = whom {
+    if let Target::Starting(pid) = target {
         calls.know(pid);
     }
-    Ok(Recording {
-        rung: Rung::calls(),
+    let recording = Recording {
+        sampler: Sampler::calls(),
         refused: Vec::new(),
         frequency: CALLS_EXPECTED,
         events: opened.events,
@@ -243,8 +243,8 @@ pub(crate) fn open(whom: Whom<'_>, children: bool) -> Result<Recording, Refused>
         leaving: HashSet::new(),
         ring_min: opened.ring_min,
         notes: Vec::new(),
-        calls: Some(calls),
-    })
+    };
+    Ok((recording, calls))
 }
 
 /// What a descriptor is, and when that was known: after it was read, so that a doubt is decided against the name.
@@ -441,7 +441,7 @@ impl Calls {
         note(stacks, "stacks of calls were lost: those that are there are brought to the sums of all calls");
         note(sums, "calls were lost: bytes of stacks and of files are too low, those of processes are not");
         let values = self.calibrated().into_iter().map(|(spot, row)| (spot, row.to_vec())).collect();
-        Counted { kinds, values, files: inside::files(rows), notes }
+        Counted { kinds, values, files: files::table(rows), notes }
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::profile::record::ladder::Whom;
 use crate::profile::record::perf::{Record, Sample};
+use crate::profile::record::sampler::Target;
 use crate::profile::record::trace::{self, Field, Format, Opened, Refused, Wanted, Whose};
 use crate::sys::perf::{self, Callers};
 
@@ -104,15 +104,15 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// Of connections of these processes from now on, or from the start of the program.
-    pub(crate) fn begin(whom: Whom<'_>, children: bool) -> Result<Self, Refused> {
+    pub(crate) fn begin(target: Target<'_>, children: bool) -> Result<Self, Refused> {
         let format = trace::find("sock/inet_sock_set_state")?;
         let fields = Fields::of(&format)?;
         let states = [ESTABLISHED, SYN_SENT, FIN_WAIT1, CLOSE, LAST_ACK].map(|state| format!("newstate == {state}"));
         let filter = Some(format!("protocol == {} && ({})", libc::IPPROTO_TCP, states.join(" || ")));
         let wanted = Wanted { number: format.number, filter, callers: Callers::None, track: false, ring: 0 };
-        let (whose, is_running) = match whom {
-            Whom::Starting(pid) => (Whose::Starting(pid), false),
-            Whom::Running(tids) => (Whose::Running(tids), true),
+        let (whose, is_running) = match target {
+            Target::Starting(pid) => (Whose::Starting(pid), false),
+            Target::Running(tids) => (Whose::Running(tids), true),
         };
         let opened = trace::open(&[wanted], whose, children, &[RING])?;
         if is_running {

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::profile::{Kind, List, Unit};
+use crate::profile::calls::Calls;
 use crate::profile::modules::{self, Modules};
 use crate::profile::process::{Area, Processes, What};
 use crate::profile::record::existing;
-use crate::profile::record::ladder::Recording;
 use crate::profile::record::perf::{Form, Mapped, Record, Sample};
+use crate::profile::record::sampler::Recording;
 use crate::profile::stacks::{Code, Spot, Stacks};
 use crate::profile::symbol::perf_map::PerfMaps;
 use crate::profile::track::{Kept, Track};
@@ -36,6 +37,8 @@ type Forms = HashMap<u64, Form>;
 /// A recording that goes on.
 pub(crate) struct Session {
     recording: Recording,
+    /// The samples are system calls, and not time.
+    calls: Option<Calls>,
     /// The apm run whose tasks are told apart; any where absent.
     run: Option<String>,
     processes: Processes,
@@ -107,6 +110,7 @@ impl Session {
     pub(crate) fn new(recording: Recording) -> Self {
         Self {
             recording,
+            calls: None,
             run: None,
             processes: Processes::default(),
             modules: Modules::default(),
@@ -126,6 +130,11 @@ impl Session {
         }
     }
 
+    /// Begins with tracepoints that are open, whose records are `calls`.
+    pub(crate) fn of_calls(recording: Recording, calls: Calls) -> Self {
+        Self { calls: Some(calls), ..Self::new(recording) }
+    }
+
     /// Tells tasks of this run apart, also where the name of its apm is another.
     pub(crate) fn of_run(mut self, run: String, apm: u32) -> Self {
         self.processes.follow_tasks(apm);
@@ -141,7 +150,7 @@ impl Session {
         }
         for pid in pids {
             meet(&mut self.processes, &mut self.modules, *pid, self.run.as_deref());
-            if let Some(calls) = &mut self.recording.calls {
+            if let Some(calls) = &mut self.calls {
                 calls.know(*pid);
             }
         }
@@ -170,7 +179,7 @@ impl Session {
     pub(crate) fn round(&mut self) {
         self.take(false);
         // Beside calls somebody else looks.
-        if self.recording.calls.is_none() && self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
+        if self.calls.is_none() && self.looked.is_none_or(|at| at.elapsed() >= MEMORY_EVERY) {
             self.looked = Some(Instant::now());
             let pages: u64 = self.processes.running().take(MEMORY_OF_MAX).filter_map(existing::pages).sum();
             if pages > 0 {
@@ -186,7 +195,7 @@ impl Session {
         let (origin, cpu) = (&mut self.origin, &mut self.cpu);
         let (away, newest, leaving) = (&mut self.away, &mut self.newest, &recording.leaving);
         let seconds = 1.0 / recording.frequency.max(1) as f64;
-        let (forms, calls): (&Forms, _) = (&recording.forms, &mut recording.calls);
+        let (forms, calls): (&Forms, _) = (&recording.forms, &mut self.calls);
         let form = |event| forms.get(&event).copied();
         recording.rings.round(&form, is_last, |record| {
             *newest = record.at().max(*newest);
@@ -307,7 +316,7 @@ impl Session {
         }
         let has_off_cpu = self.is_told_of_waits();
         let (mut lists, mut values) = (Vec::new(), None);
-        if let Some(calls) = self.recording.calls.take() {
+        if let Some(calls) = self.calls.take() {
             let counted = calls.finish(&self.recording.rings.lost_of);
             values = Some(Measure::Values { kinds: counted.kinds, values: counted.values, ticks: 0 });
             lists.push(counted.files);
@@ -318,16 +327,16 @@ impl Session {
             modules: self.modules,
             processes: self.processes,
             maps: self.maps,
-            sampler: self.recording.rung.name(),
+            sampler: self.recording.sampler.name(),
             measure: if let Some(values) = values {
                 values
-            } else if self.recording.rung.is_faults() {
+            } else if self.recording.sampler.is_faults() {
                 Measure::Events { kind: Kind { name: "touched_space".to_owned(), unit: Unit::Bytes }, factor: PAGE }
             } else {
                 Measure::Time {
                     frequency: self.recording.frequency,
-                    counts_time: self.recording.rung.counts_time(),
-                    has_kernel: self.recording.rung.has_kernel(),
+                    counts_time: self.recording.sampler.counts_time(),
+                    has_kernel: self.recording.sampler.has_kernel(),
                 }
             },
             refused: self.recording.refused,

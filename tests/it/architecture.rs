@@ -108,7 +108,6 @@ const ALLOWED: &[&[&str]] = &[
         "model/snapshot/system.rs",
     ],
     &["probe/disk/devices.rs", "probe/disk/errors.rs", "probe/disk/limits.rs", "probe/disk/mod.rs"],
-    &["profile/calls.rs", "profile/inside.rs", "profile/record/ladder.rs", "profile/session.rs"],
     &["report/profile/flame/draw.rs", "report/profile/flame/mod.rs"],
     &["report/profile/pprof/mod.rs", "report/profile/pprof/read.rs", "report/profile/pprof/write.rs"],
     &["report/profile/text/beside.rs", "report/profile/text/mod.rs", "report/profile/text/paths.rs"],

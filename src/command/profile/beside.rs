@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::target::AHEAD;
+use crate::profile::off_cpu::OffCpuSampler;
+use crate::profile::ptrace_sampler::{PtraceSampler, Wanted};
 use crate::profile::session::Recorded;
-use crate::profile::stops::{Stops, Wanted};
-use crate::profile::waits::Waits;
 use crate::profile::watch::{self, Watch};
 use crate::sys::priority::{self, Who};
 
@@ -58,13 +58,13 @@ pub(super) fn stopping(wanted: Wanted) -> std::io::Result<Beside<Option<Recorded
     let begin = move || {
         // Where it is refused nothing changes; a program that waits to be let go waits for this thread.
         let _ = priority::set_nice(Who::Thread, AHEAD);
-        Stops::begin(wanted)
+        PtraceSampler::begin(wanted)
     };
-    let round = |stops: &mut Stops| {
+    let round = |stops: &mut PtraceSampler| {
         stops.round();
         stops.interval()
     };
-    Beside::<Recorded>::begin(begin, round, Stops::finish)
+    Beside::<Recorded>::begin(begin, round, PtraceSampler::finish)
 }
 
 /// Looks at the processes: one with much memory takes longer than samples can wait. A command that has ended is still to be
@@ -84,5 +84,9 @@ pub(super) fn waiting(
     with_children: bool,
     run: Option<String>,
 ) -> std::io::Result<Beside<Option<Recorded>>> {
-    Beside::<Recorded>::begin(move || Ok(Waits::begin(root, with_children, run)), Waits::round, Waits::finish)
+    Beside::<Recorded>::begin(
+        move || Ok(OffCpuSampler::begin(root, with_children, run)),
+        OffCpuSampler::round,
+        OffCpuSampler::finish,
+    )
 }

@@ -18,7 +18,7 @@ use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::model;
 use crate::model::unit::{Bytes, parse_duration};
-use crate::profile::record::ladder::{FREQUENCY_MAX, Refusal, Sampled, Wish};
+use crate::profile::record::sampler::{FREQUENCY_MAX, Refusal, Request, Sampled};
 use crate::report::profile::tree::Roots;
 use crate::sys::perf::Callers;
 
@@ -103,7 +103,7 @@ fn roots(profile: &model::profile::Profile) -> Roots {
     if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
-fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
+fn wish(words: &Sampling, recording: &Recording) -> Result<Request, Failure> {
     let usual = if recording.command.is_empty() { FREQUENCY_LONG } else { FREQUENCY };
     let frequency = words.frequency.unwrap_or(usual);
     if !(1..=FREQUENCY_MAX).contains(&frequency) {
@@ -121,7 +121,7 @@ fn wish(words: &Sampling, recording: &Recording) -> Result<Wish, Failure> {
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };
     let children = !recording.no_children;
     let off_cpu = words.off_cpu || words.wall;
-    Ok(Wish { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu })
+    Ok(Request { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu })
 }
 
 fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {

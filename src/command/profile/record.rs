@@ -19,14 +19,14 @@ use crate::model::id::RunId;
 use crate::model::profile::{List, Profile, Quality, Unit};
 use crate::profile::calls;
 use crate::profile::devices::Devices;
-use crate::profile::inside::Inside;
 use crate::profile::outcome::{self, About};
 use crate::profile::owners::Owners;
-use crate::profile::record::ladder::{self, Refusal, Sampled, Whom, Wish};
+use crate::profile::preload_session::PreloadSession;
+use crate::profile::ptrace_sampler::{FREQUENCY_MAX, Wanted};
 use crate::profile::record::preload::{self, Preload};
+use crate::profile::record::sampler::{self, Refusal, Request, Sampled};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
-use crate::profile::stops::{FREQUENCY_MAX, Wanted};
 use crate::profile::symbol::jit;
 use crate::profile::watch::{self, Watch};
 use crate::sys::perf::Callers;
@@ -51,7 +51,7 @@ const CLIMBS_MAX: usize = 5;
 /// What is to be recorded.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plan {
-    pub(super) cpu: Option<Wish>,
+    pub(super) cpu: Option<Request>,
     /// With a CPU and without is one kind first.
     pub(super) is_wall: bool,
     /// Bytes between two allocations that are sampled.
@@ -82,7 +82,7 @@ pub(super) struct Recorders {
     waited: Option<Recorded>,
     /// System calls of programs that cannot be looked into.
     pub(super) calls: Option<Session>,
-    pub(super) inside: Option<Inside>,
+    pub(super) inside: Option<PreloadSession>,
     pub(super) devices: Option<Devices>,
     pub(super) owners: Option<Owners>,
 }
@@ -162,7 +162,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         }
         Some(Err(Refusal::All { refused } | Refusal::Denied { refused })) => {
             notes.extend(refused);
-            let is_starting = matches!(target.whom(), Whom::Starting(_));
+            let is_starting = matches!(target.whom(), sampler::Target::Starting(_));
             // From within the program there is a timer, where the kernel has nothing.
             let ticks = plan
                 .cpu
@@ -192,7 +192,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     let is_counted = within.calls.is_some() && inside.is_some();
     if plan.calls.is_some() && !is_counted {
         match calls::open(target.whom(), !words.no_children) {
-            Ok(recording) => recorders.calls = Some(Session::new(recording)),
+            Ok((recording, calls)) => recorders.calls = Some(Session::of_calls(recording, calls)),
             Err(refused) => notes.push(format!("calls by stack and by file: {refused}; those by process are there")),
         }
     }
@@ -232,7 +232,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         .map(Session::finish)
         .chain(recorders.stopped)
         .map(|recorded| (recorded, Vec::new()));
-    let inside = recorders.inside.map(Inside::finish);
+    let inside = recorders.inside.map(PreloadSession::finish);
     let waited = recorders.waited.map(|recorded| (recorded, Vec::new()));
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
@@ -362,15 +362,15 @@ fn living(context: &Context, name: &str) -> Result<(RunId, u32), Failure> {
 }
 
 /// Opens the events of the target, and again where something was started meanwhile.
-fn climb(wish: &Wish, target: &mut Target) -> Result<ladder::Recording, Refusal> {
-    let mut recording = ladder::climb(wish, target.whom())?;
+fn climb(wish: &Request, target: &mut Target) -> Result<sampler::Recording, Refusal> {
+    let mut recording = sampler::open_best(wish, target.whom())?;
     for _ in 0..CLIMBS_MAX {
         if !target.has_grown(wish.children) {
             break;
         }
         // Those that are open are closed first: together they could be more than may be open.
         drop(recording);
-        recording = ladder::climb(wish, target.whom())?;
+        recording = sampler::open_best(wish, target.whom())?;
     }
     Ok(recording)
 }
@@ -378,12 +378,12 @@ fn climb(wish: &Wish, target: &mut Target) -> Result<ladder::Recording, Refusal>
 /// Stops threads to see where they are; or, where that is refused too, there are counters alone. An error: nobody may
 /// look at it.
 fn stops(
-    wish: &Wish,
+    wish: &Request,
     target: &Target,
     run: Option<String>,
     notes: &mut Vec<String>,
 ) -> std::io::Result<Option<Beside<Option<Recorded>>>> {
-    let is_child = matches!(target.whom(), Whom::Starting(_));
+    let is_child = matches!(target.whom(), sampler::Target::Starting(_));
     let frequency = wish.frequency.min(FREQUENCY_MAX);
     let wanted = Wanted { root: target.pid(), with_children: wish.children, is_child, frequency, run };
     match stopping(wanted) {
@@ -415,8 +415,8 @@ fn decide(
     words: &Recording,
     plan: &Plan,
     notes: &mut Vec<String>,
-) -> (Option<Inside>, Option<Wish>) {
-    let faults = Wish {
+) -> (Option<PreloadSession>, Option<Request>) {
+    let faults = Request {
         sampled: Sampled::Faults,
         frequency: FAULT_FREQUENCY,
         callers: Callers::Stack(FAULT_STACK),
@@ -448,7 +448,7 @@ fn install(
     plan: &Plan,
     tick: Option<Duration>,
     notes: &mut Vec<String>,
-) -> Option<Inside> {
+) -> Option<PreloadSession> {
     if words.command.is_empty() {
         notes.push("a process that runs already cannot be looked into: no library was preloaded".to_owned());
         return None;
@@ -471,7 +471,7 @@ fn install(
     let wanted =
         preload::Wanted { heap_mean: plan.heap, call_mean: plan.calls, tick, ring: RING, ..preload::Wanted::default() };
     match Preload::install(&places(context), &wanted, process::uid() == 0) {
-        Ok(preload) => Some(Inside::new(preload, wanted)),
+        Ok(preload) => Some(PreloadSession::new(preload, wanted)),
         Err(error) => {
             notes.push(error.to_string());
             None
@@ -498,7 +498,7 @@ fn is_apm(program: &Path) -> bool {
 }
 
 /// What a program needs to load the library, and to name the code that it makes.
-fn environment(context: &Context, words: &Recording, inside: Option<&Inside>) -> Vec<(&'static str, OsString)> {
+fn environment(context: &Context, words: &Recording, inside: Option<&PreloadSession>) -> Vec<(&'static str, OsString)> {
     let now = |name: &str| context.environment.get(name);
     let mut extra = if words.jit { jit::environment(now) } else { Vec::new() };
     if let Some(inside) = inside {

@@ -12,7 +12,7 @@ use crate::command::failure::{Exit, Failure};
 use crate::executor::local;
 use crate::model::event;
 use crate::profile::record::existing::{self, THREADS_MAX};
-use crate::profile::record::ladder::Whom;
+use crate::profile::record::sampler;
 use crate::sys::gate::Gate;
 use crate::sys::priority::{self, Who};
 use crate::sys::signal::{self, Arrived, Held};
@@ -153,10 +153,10 @@ impl Target {
     }
 
     /// Whose events to open.
-    pub(super) fn whom(&self) -> Whom<'_> {
+    pub(super) fn whom(&self) -> sampler::Target<'_> {
         match self {
-            Self::Command(started) => Whom::Starting(started.pid),
-            Self::Processes { tids, .. } => Whom::Running(tids),
+            Self::Command(started) => sampler::Target::Starting(started.pid),
+            Self::Processes { tids, .. } => sampler::Target::Running(tids),
         }
     }
 

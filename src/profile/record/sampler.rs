@@ -1,9 +1,9 @@
-//! The ways to sample CPU time, the best first. Which of them this machine grants is tried and not guessed: settings, a
-//! hypervisor, a container and a seccomp filter each refuse in their own way, and only the attempt knows them all. What a
-//! higher rung was refused with is told.
+//! How the kernel samples CPU time, the best way first. Which of the samplers this machine grants is tried and not guessed:
+//! settings, a hypervisor, a container and a seccomp filter each refuse in their own way, and only the attempt knows them
+//! all. Why a better sampler was refused is reported.
 //!
-//! Below the last rung are the preloaded timer (`inside`), ptrace (`stops`) and counters alone (`watch`), which
-//! `command::profile` tries in this order where it gets `Refusal::All`.
+//! Where the kernel grants none (`Refusal::All`), `command::profile` goes on with the timer of the preloaded library
+//! (`preload_session`), then with ptrace (`ptrace_sampler`), then with counters alone (`watch`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,7 +13,6 @@ use std::os::fd::OwnedFd;
 use thiserror::Error;
 
 use crate::probe::{Roots, cpu};
-use crate::profile::calls::Calls;
 use crate::profile::record::perf::Form;
 use crate::profile::record::rings::{self, Rings};
 use crate::sys::perf::{self, Callers, Counter, Event, Inherit, Pace, Ring};
@@ -24,23 +23,23 @@ pub(crate) const FREQUENCY_MAX: u64 = 20_000;
 /// Most of a stack that is copied when a thread leaves its CPU, which can happen very often.
 const LEAVING_STACK: u32 = 8 << 10;
 
-/// A way.
+/// A way to sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rung {
+pub(crate) struct Sampler {
     counter: Counter,
     kernel: bool,
 }
 
-const RUNGS: [Rung; 4] = [
-    Rung { counter: Counter::Cycles, kernel: true },
-    Rung { counter: Counter::CpuClock, kernel: true },
-    Rung { counter: Counter::Cycles, kernel: false },
-    Rung { counter: Counter::CpuClock, kernel: false },
+const SAMPLERS: [Sampler; 4] = [
+    Sampler { counter: Counter::Cycles, kernel: true },
+    Sampler { counter: Counter::CpuClock, kernel: true },
+    Sampler { counter: Counter::Cycles, kernel: false },
+    Sampler { counter: Counter::CpuClock, kernel: false },
 ];
 
 /// First touches of pages: what there is where the allocations of a program cannot be seen.
-const FAULT_RUNGS: [Rung; 2] =
-    [Rung { counter: Counter::PageFaults, kernel: true }, Rung { counter: Counter::PageFaults, kernel: false }];
+const FAULT_SAMPLERS: [Sampler; 2] =
+    [Sampler { counter: Counter::PageFaults, kernel: true }, Sampler { counter: Counter::PageFaults, kernel: false }];
 
 /// What is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +49,9 @@ pub(crate) enum Sampled {
     Faults,
 }
 
-/// What is wanted.
+/// What is asked of the kernel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct Request {
     pub(crate) sampled: Sampled,
     /// Samples a second of CPU time.
     pub(crate) frequency: u64,
@@ -65,9 +64,9 @@ pub(crate) struct Wish {
     pub(crate) off_cpu: bool,
 }
 
-/// Whose time.
+/// Whose time is sampled.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Whom<'a> {
+pub(crate) enum Target<'a> {
     /// A process that is about to execute its program: from then on.
     Starting(u32),
     /// These threads, once they are enabled.
@@ -77,8 +76,8 @@ pub(crate) enum Whom<'a> {
 /// Events that are open.
 #[derive(Debug)]
 pub(crate) struct Recording {
-    pub(crate) rung: Rung,
-    /// Why not a better one.
+    pub(crate) sampler: Sampler,
+    /// Why better samplers were refused.
     pub(crate) refused: Vec<String>,
     pub(crate) frequency: u64,
     pub(crate) events: Vec<OwnedFd>,
@@ -88,10 +87,8 @@ pub(crate) struct Recording {
     pub(crate) leaving: HashSet<u64>,
     /// Bytes of the smallest ring.
     pub(crate) ring_min: usize,
-    /// What else is to be told.
+    /// What else is to be reported.
     pub(crate) notes: Vec<String>,
-    /// Its samples are system calls, and not time.
-    pub(crate) calls: Option<Calls>,
 }
 
 /// Why there is no recording.
@@ -113,8 +110,8 @@ pub(crate) enum Refusal {
     Other { what: &'static str, error: io::Error },
 }
 
-impl Rung {
-    /// No rung of the ladder: tracepoints, which count calls and not time.
+impl Sampler {
+    /// Tracepoints, which count system calls and not time. Opened by `calls`, and no sampler to fall back to.
     pub(crate) fn calls() -> Self {
         Self { counter: Counter::Tracepoint(0), kernel: true }
     }
@@ -146,31 +143,31 @@ impl Rung {
     }
 }
 
-/// Opens the best that is granted.
-pub(crate) fn climb(wish: &Wish, whom: Whom<'_>) -> Result<Recording, Refusal> {
+/// Opens the best sampler that is granted.
+pub(crate) fn open_best(request: &Request, target: Target<'_>) -> Result<Recording, Refusal> {
     let cpus = cpu::online(&Roots::default()).known().cloned().unwrap_or_else(|| vec![0]);
     let (frequency, lowered) =
-        rate(wish.frequency, fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok());
-    let wish = Wish { frequency, ..*wish };
+        rate(request.frequency, fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate").ok());
+    let request = Request { frequency, ..*request };
     let mut refused = Vec::new();
     let mut is_denied = true;
-    let rungs: &[Rung] = if wish.sampled == Sampled::Time { &RUNGS } else { &FAULT_RUNGS };
-    for rung in rungs.iter().copied().filter(|rung| wish.kernel || !rung.kernel) {
-        match open(rung, &wish, whom, &cpus) {
+    let samplers: &[Sampler] = if request.sampled == Sampled::Time { &SAMPLERS } else { &FAULT_SAMPLERS };
+    for sampler in samplers.iter().copied().filter(|sampler| request.kernel || !sampler.kernel) {
+        match open(sampler, &request, target, &cpus) {
             Ok(mut recording) => {
                 recording.refused = refused;
                 recording.notes.extend(lowered);
                 return Ok(recording);
             }
             Err(Failed::Here(error)) => {
-                is_denied &= error.raw_os_error() != Some(libc::ENOENT) || rung.counter == Counter::Cycles;
+                is_denied &= error.raw_os_error() != Some(libc::ENOENT) || sampler.counter == Counter::Cycles;
                 is_denied &= !matches!(error.raw_os_error(), Some(libc::ENOSYS));
-                refused.push(format!("{}: {}", rung.name(), reason(&error)));
+                refused.push(format!("{}: {}", sampler.name(), reason(&error)));
             }
             Err(Failed::Everywhere(refusal)) => return Err(refusal),
         }
     }
-    let is_other = matches!(whom, Whom::Running(_)) && is_denied;
+    let is_other = matches!(target, Target::Running(_)) && is_denied;
     Err(if is_other { Refusal::Denied { refused } } else { Refusal::All { refused } })
 }
 
@@ -212,25 +209,25 @@ fn reason(error: &io::Error) -> String {
 }
 
 enum Failed {
-    /// This rung; the next may do.
+    /// This sampler; the next may do.
     Here(io::Error),
     Everywhere(Refusal),
 }
 
-fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recording, Failed> {
-    let (tids, is_starting) = match &whom {
-        Whom::Starting(pid) => (std::slice::from_ref(pid), true),
-        Whom::Running(tids) => (*tids, false),
+fn open(sampler: Sampler, request: &Request, target: Target<'_>, cpus: &[u32]) -> Result<Recording, Failed> {
+    let (tids, is_starting) = match &target {
+        Target::Starting(pid) => (std::slice::from_ref(pid), true),
+        Target::Running(tids) => (*tids, false),
     };
     let event = Event {
-        counter: rung.counter,
-        pace: Pace::Frequency(wish.frequency),
-        callers: wish.callers,
-        kernel: rung.kernel,
+        counter: sampler.counter,
+        pace: Pace::Frequency(request.frequency),
+        callers: request.callers,
+        kernel: sampler.kernel,
         raw: false,
         track: true,
         switches: false,
-        inherit: if wish.children { Inherit::All } else { Inherit::Threads },
+        inherit: if request.children { Inherit::All } else { Inherit::Threads },
         on_exec: is_starting,
     };
     let other = |what| move |error| Failed::Everywhere(Refusal::Other { what, error });
@@ -238,11 +235,11 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
     let mut leaving = HashSet::new();
     let (mut rings, mut ring_min) = (Vec::new(), usize::MAX);
     // A thread leaves its CPU in the kernel: where that is not sampled there is nothing to see.
-    // Of what waits already when this begins, and still when it ends, there is no switch: that is looked at (`waits`).
-    let off_cpu = (wish.off_cpu && rung.kernel && is_starting).then_some(Event {
+    // Of what waits already when this begins, and still when it ends, there is no switch: that is looked at (`off_cpu`).
+    let off_cpu = (request.off_cpu && sampler.kernel && is_starting).then_some(Event {
         counter: Counter::ContextSwitches,
         pace: Pace::Period(1),
-        callers: match wish.callers {
+        callers: match request.callers {
             Callers::Stack(bytes) => Callers::Stack(bytes.min(LEAVING_STACK)),
             other => other,
         },
@@ -265,7 +262,7 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
                 },
             };
             let number = perf::number(&opened).map_err(other("ask an event for its number"))?;
-            forms.insert(number, Form { callers: wish.callers, raw: false });
+            forms.insert(number, Form { callers: request.callers, raw: false });
             match &ring {
                 Some(ring) => ring.take_in(&opened).map_err(other("lead an event into a ring"))?,
                 None => {
@@ -290,22 +287,21 @@ fn open(rung: Rung, wish: &Wish, whom: Whom<'_>, cpus: &[u32]) -> Result<Recordi
         return Err(Failed::Everywhere(Refusal::Gone));
     }
     Ok(Recording {
-        rung,
+        sampler,
         refused: Vec::new(),
-        frequency: wish.frequency,
+        frequency: request.frequency,
         events,
         rings: Rings::new(rings),
         forms,
         leaving,
         ring_min,
         notes: Vec::new(),
-        calls: None,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FAULT_RUNGS, RUNGS, rate};
+    use super::{FAULT_SAMPLERS, SAMPLERS, rate};
 
     #[test]
     fn the_kernels_limit_is_kept_and_told() {
@@ -317,9 +313,9 @@ mod tests {
     }
 
     #[test]
-    fn each_rung_has_its_own_name() {
+    fn each_sampler_has_its_own_name() {
         let names: std::collections::BTreeSet<String> =
-            RUNGS.iter().chain(&FAULT_RUNGS).map(|rung| rung.name()).collect();
-        assert_eq!(names.len(), RUNGS.len() + FAULT_RUNGS.len());
+            SAMPLERS.iter().chain(&FAULT_SAMPLERS).map(|sampler| sampler.name()).collect();
+        assert_eq!(names.len(), SAMPLERS.len() + FAULT_SAMPLERS.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The recording from within programs: what the preloaded library wrote into its ring becomes stacks, as it comes. Memory
+//! The recording from within programs: makes stacks of what the preloaded library writes into its ring, as it comes. Memory
 //! by `heap`, calls that move bytes by their sizes, ticks of CPU time where the kernel grants no events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::profile::{Kind, List, Unit};
+use crate::profile::files::{self, CALLS};
 use crate::profile::heap::Heap;
 use crate::profile::modules::{self, Modules};
 use crate::profile::process::{Area, Processes, What as Lies};
@@ -20,8 +21,6 @@ use crate::profile::unwind::{Copied, Unwinder, Walked};
 use crate::sys::perf::REGISTERS;
 use crate::sys::{limits, process};
 
-/// Files and descriptors in the table, those with the most bytes first.
-const ROWS_MAX: usize = 200;
 /// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
 const LOOKS_MAX: u32 = 32;
 /// Standard error of all that was allocated, percent, from which on it is said what helps.
@@ -31,24 +30,6 @@ const PROGRAMS_MAX: usize = 32;
 /// Names of files that are remembered.
 const NAMES_MAX: usize = 8192;
 
-/// Kinds of values of calls, in this order.
-pub(crate) const CALLS: [(&str, Unit); 6] = [
-    ("read", Unit::Bytes),
-    ("written", Unit::Bytes),
-    ("received", Unit::Bytes),
-    ("sent", Unit::Bytes),
-    ("synced", Unit::Count),
-    ("waited", Unit::Nanoseconds),
-];
-/// Columns of the table of files, in this order.
-const FILES: [(&str, Unit); 6] = [
-    ("read", Unit::Bytes),
-    ("written", Unit::Bytes),
-    ("calls", Unit::Count),
-    ("waited", Unit::Nanoseconds),
-    ("syncs", Unit::Count),
-    ("sync time", Unit::Nanoseconds),
-];
 /// Kinds of values of memory, in this order.
 const HEAP: [(&str, Unit); 4] = [
     ("peak_space", Unit::Bytes),
@@ -60,7 +41,7 @@ const HEAP: [(&str, Unit); 4] = [
 const TICKS: [(&str, Unit); 2] = [("cpu", Unit::Nanoseconds), ("samples", Unit::Count)];
 
 /// A recording that goes on.
-pub(crate) struct Inside {
+pub(crate) struct PreloadSession {
     preload: Preload,
     wanted: Wanted,
     processes: Processes,
@@ -91,7 +72,7 @@ pub(crate) struct Inside {
     began: Instant,
 }
 
-impl Inside {
+impl PreloadSession {
     /// Begins with a library that is installed.
     pub(crate) fn new(preload: Preload, wanted: Wanted) -> Self {
         Self {
@@ -361,22 +342,11 @@ impl Inside {
         for one in self.preload.ring.files() {
             let unnamed = || format!("descriptor {} of process {}", one.fd, one.pid);
             let name = self.files.get(&one.entry).filter(|name| !name.is_empty()).cloned().unwrap_or_else(unnamed);
-            let row = rows.entry(name).or_insert_with(|| vec![0; FILES.len()]);
+            let row = rows.entry(name).or_insert_with(|| vec![0; files::COLUMNS.len()]);
             row.iter_mut().zip(fields(&one)).for_each(|(sum, value)| *sum = sum.saturating_add(value));
         }
-        vec![files(rows.into_iter().collect())]
+        vec![files::table(rows.into_iter().collect())]
     }
-}
-
-/// The table of files, those with the most bytes and time of syncs first.
-pub(crate) fn files(mut rows: Vec<(String, Vec<u64>)>) -> List {
-    let columns = FILES.iter().map(|(name, unit)| Kind { name: (*name).to_owned(), unit: *unit }).collect();
-    let weight = |row: &[u64]| {
-        [0, 1, 5].iter().filter_map(|at| row.get(*at)).fold(0, |sum: u64, more| sum.saturating_add(*more))
-    };
-    rows.sort_by_key(|(_, row)| std::cmp::Reverse(weight(row)));
-    rows.truncate(ROWS_MAX);
-    List { name: "files".to_owned(), of: "file".to_owned(), columns, rows }
 }
 
 fn fields(one: &FileTotals) -> [u64; 6] {

@@ -1,16 +1,17 @@
-//! CPU time of processes by stopping their threads for a moment, some ten times a second: for programs that cannot be looked
-//! into, where the kernel grants no events. It sees what a thread does in its own code, and where it entered the kernel.
+//! CPU time of processes by ptrace, which stops their threads for a moment some ten times a second: for programs that take
+//! no library, where the kernel grants no events. It sees what a thread does in its own code, and where it entered the
+//! kernel.
 //!
-//! A look takes those threads that want a CPU right now. Each stack stands for the CPU time that its thread has used
-//! since the look before, which the kernel counts exactly: so sums are right, however late a look comes on a busy
-//! machine, and shares are as good as the number of samples.
+//! A look takes the threads that want a CPU right now. Each stack stands for the CPU time that its thread has used since
+//! the look before, which the kernel counts exactly: so sums are right, however late a look comes on a busy machine, and
+//! shares are as good as the number of samples.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::probe::stat::Stat;
-use crate::profile::looked::Looked;
+use crate::profile::procfs::Procfs;
 use crate::profile::record::existing;
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{Code, Stacks};
@@ -44,12 +45,12 @@ const LOOKS_AT_ONCE: u32 = 20;
 const PAUSE_LONG: Duration = Duration::from_millis(1);
 
 /// A recording that goes on.
-pub(crate) struct Stops {
+pub(crate) struct PtraceSampler {
     root: u32,
     /// The root is our own child: others wait for its end.
     is_child: bool,
     frequency: u64,
-    looked: Looked,
+    procfs: Procfs,
     unwinder: Unwinder,
     stacks: Stacks,
     maps: PerfMaps,
@@ -82,17 +83,17 @@ pub(crate) struct Wanted {
     pub(crate) run: Option<String>,
 }
 
-impl Stops {
+impl PtraceSampler {
     /// Tries whether this process can be stopped, and begins.
     pub(crate) fn begin(wanted: Wanted) -> std::io::Result<Self> {
         let Wanted { root, with_children, is_child, frequency, run } = wanted;
         // What is allowed is known only when it is tried.
         let pending = ptrace::ask(root, is_child)?.map(|seized| (root, seized, Instant::now()));
-        let mut stops = Self {
+        let mut sampler = Self {
             root,
             is_child,
             frequency: frequency.clamp(1, FREQUENCY_MAX),
-            looked: Looked::new(root, with_children, run),
+            procfs: Procfs::new(root, with_children, run),
             unwinder: Unwinder::new(),
             stacks: Stacks::default(),
             maps: PerfMaps::since(SystemTime::now()),
@@ -109,14 +110,14 @@ impl Stops {
             stack: vec![0; STACK],
             codes: Vec::new(),
         };
-        stops.wait(LAST_WAIT, false);
+        sampler.wait(LAST_WAIT, false);
         // What was used before belongs to nobody here.
-        for pid in stops.looked.pids() {
+        for pid in sampler.procfs.pids() {
             for thread in existing::threads(pid) {
-                stops.used.insert(thread.tid, used(pid, thread.tid).unwrap_or_default());
+                sampler.used.insert(thread.tid, used(pid, thread.tid).unwrap_or_default());
             }
         }
-        Ok(stops)
+        Ok(sampler)
     }
 
     /// How long to wait until the next round.
@@ -134,13 +135,13 @@ impl Stops {
         let mut pages = 0;
         // Process, thread, and what it has used since its last sample.
         let mut busy: Vec<(u32, u32, u64)> = Vec::new();
-        for pid in self.looked.pids() {
+        for pid in self.procfs.pids() {
             let Some(stat) = fs::read(format!("/proc/{pid}/stat")).ok() else { continue };
             let Some(stat) = Stat::parse(&stat) else { continue };
             pages += stat.field::<u64>(21).unwrap_or_default();
-            self.looked.meet(pid, &stat);
+            self.procfs.meet(pid, &stat);
             for thread in existing::threads(pid) {
-                self.looked.processes.name(pid, thread.tid, &thread.name, false);
+                self.procfs.processes.name(pid, thread.tid, &thread.name, false);
                 let state = state(pid, thread.tid);
                 if state == Some(STOPPED) && ptrace::is_held(thread.tid) {
                     // It stopped under the number that it had before it executed a program.
@@ -226,21 +227,21 @@ impl Stops {
         let (Ok(registers), Some(now)) = (registers, now) else { return };
         let passed = now.saturating_sub(self.used.insert(tid, now).unwrap_or_default());
         let copied = Copied { registers, stack: &self.stack[..count.min(self.stack.len())] };
-        let Self { looked, unwinder, codes, .. } = self;
+        let Self { procfs, unwinder, codes, .. } = self;
         codes.clear();
-        let mut walked = unwinder.walk(looked.processes.get(pid), &mut looked.modules, &copied, codes);
-        if walked == Walked::Truncated && looked.again(pid) {
+        let mut walked = unwinder.walk(procfs.processes.get(pid), &mut procfs.modules, &copied, codes);
+        if walked == Walked::Truncated && procfs.again(pid) {
             codes.clear();
-            walked = unwinder.walk(looked.processes.get(pid), &mut looked.modules, &copied, codes);
+            walked = unwinder.walk(procfs.processes.get(pid), &mut procfs.modules, &copied, codes);
         }
         self.samples += 1;
         self.truncated += u64::from(walked == Walked::Truncated);
         if self.codes.iter().any(|code| matches!(code, Code::Made { .. })) {
-            self.maps.seen(self.looked.processes.get(pid).program, pid);
+            self.maps.seen(self.procfs.processes.get(pid).program, pid);
         }
         let at = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.cpu.add(at, passed as f64 / 1e9);
-        self.stacks.add(&self.codes, self.looked.processes.thread(pid, tid), passed);
+        self.stacks.add(&self.codes, self.procfs.processes.thread(pid, tid), passed);
     }
 
     /// The end: every thread goes on.
@@ -248,7 +249,7 @@ impl Stops {
         // A thread that does not stop even now is let go by the kernel when apm ends.
         self.wait(LAST_WAIT, true);
         self.lost += self.pending.len() as u64;
-        self.looked.modules.forget_tables();
+        self.procfs.modules.forget_tables();
         self.stacks.close();
         let reasons: BTreeSet<&String> = self.refused.values().filter(|_| self.lost > 0).collect();
         let mut notes: Vec<String> =
@@ -260,8 +261,8 @@ impl Stops {
         Recorded {
             lists: Vec::new(),
             stacks: self.stacks,
-            modules: self.looked.modules,
-            processes: self.looked.processes,
+            modules: self.procfs.modules,
+            processes: self.procfs.processes,
             maps: self.maps,
             sampler: "ptrace, threads stopped for a moment".to_owned(),
             measure: Measure::Time { frequency: self.frequency, counts_time: true, has_kernel: true },

@@ -1,5 +1,5 @@
-//! Processes as /proc has them, for those who look at programs from outside and hear of nothing by themselves: which ones
-//! there are now, what each has mapped, and which task of an apm run it belongs to.
+//! Processes as /proc shows them, for the samplers that look from outside and get no records of forks and mappings: which
+//! processes there are now, what each has mapped, and which task of an apm run it belongs to.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,8 +22,8 @@ struct Known {
     looks_left: u32,
 }
 
-/// A process, and what it started.
-pub(crate) struct Looked {
+/// A process and its descendants.
+pub(crate) struct Procfs {
     root: u32,
     with_children: bool,
     /// The apm run whose tasks are told apart; any where absent.
@@ -33,7 +33,7 @@ pub(crate) struct Looked {
     pub(crate) modules: Modules,
 }
 
-impl Looked {
+impl Procfs {
     /// With a run, `root` is its apm.
     pub(crate) fn new(root: u32, with_children: bool, run: Option<String>) -> Self {
         let mut processes = Processes::default();

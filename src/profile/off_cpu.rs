@@ -1,9 +1,9 @@
-//! Time without a CPU, for users whom the kernel does not tell when threads leave it: some fifty times a second it is
-//! looked where threads wait. /proc has the function of the kernel (`wchan`), and of the program its place and its stack
+//! Off-CPU time, for users whom the kernel does not tell when a thread leaves its CPU: some fifty times a second this looks
+//! up where threads wait. /proc has the function in the kernel (`wchan`), and the place in the program with its stack
 //! pointer (`syscall`); the stack is read and unwound while the thread sleeps. Nothing is stopped and no call interrupted.
 //!
-//! A look stands for the time since the look before. The frame pointer is not in /proc: where a caller is found by it, it
-//! is taken from the stack itself ([`frame_pointer`]).
+//! A look stands for the time since the look before. /proc does not have the frame pointer: where a caller is found by it,
+//! it is taken from the stack itself ([`frame_pointer`]).
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::profile::{Kind, Unit};
 use crate::probe::stat::Stat;
-use crate::profile::looked::Looked;
 use crate::profile::process::Process;
+use crate::profile::procfs::Procfs;
 use crate::profile::record::existing;
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{Code, Stacks};
@@ -51,8 +51,8 @@ struct Before {
 }
 
 /// A recording that goes on.
-pub(crate) struct Waits {
-    looked: Looked,
+pub(crate) struct OffCpuSampler {
+    procfs: Procfs,
     unwinder: Unwinder,
     stacks: Stacks,
     maps: PerfMaps,
@@ -69,12 +69,12 @@ pub(crate) struct Waits {
     codes: Vec<Code>,
 }
 
-impl Waits {
+impl OffCpuSampler {
     /// With a run, `root` is its apm.
     pub(crate) fn begin(root: u32, with_children: bool, run: Option<String>) -> Self {
         let now = Instant::now();
         Self {
-            looked: Looked::new(root, with_children, run),
+            procfs: Procfs::new(root, with_children, run),
             unwinder: Unwinder::new(),
             stacks: Stacks::default(),
             maps: PerfMaps::since(SystemTime::now()),
@@ -101,15 +101,15 @@ impl Waits {
         self.last = began;
         self.looks += 1;
         let mut before = std::mem::take(&mut self.before);
-        for pid in self.looked.pids() {
+        for pid in self.procfs.pids() {
             let Some(stat) = fs::read(format!("/proc/{pid}/stat")).ok() else { continue };
             let Some(stat) = Stat::parse(&stat).filter(|stat| stat.state != 'Z') else { continue };
-            self.looked.meet(pid, &stat);
+            self.procfs.meet(pid, &stat);
             for thread in existing::threads(pid) {
                 if self.before.len() >= THREADS_MAX {
                     break;
                 }
-                self.looked.processes.name(pid, thread.tid, &thread.name, false);
+                self.procfs.processes.name(pid, thread.tid, &thread.name, false);
                 self.look(pid, thread.tid, passed, before.remove(&thread.tid));
             }
         }
@@ -129,32 +129,32 @@ impl Waits {
         let Some(node) = same.or_else(|| self.node(pid, tid, stack, place)) else { return };
         self.before.insert(tid, Before { call, node });
         self.samples += 1;
-        self.stacks.wait(node, self.looked.processes.thread(pid, tid), passed);
+        self.stacks.wait(node, self.procfs.processes.thread(pid, tid), passed);
     }
 
     /// Where in the tree a thread waits.
     fn node(&mut self, pid: u32, tid: u32, stack: u64, place: u64) -> Option<u32> {
         let count = ptrace::read(pid, stack, &mut self.stack).min(self.stack.len());
-        let Self { looked, unwinder, codes, stacks, .. } = self;
+        let Self { procfs, unwinder, codes, stacks, .. } = self;
         let bytes = &self.stack[..count];
-        let mut walk = |looked: &mut Looked, unwinder: &mut Unwinder, codes: &mut Vec<Code>| {
+        let mut walk = |procfs: &mut Procfs, unwinder: &mut Unwinder, codes: &mut Vec<Code>| {
             codes.clear();
             let function = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
             codes.extend(Some(function.trim()).filter(|name| is_function(name)).and_then(|name| stacks.waits(name)));
-            let process = looked.processes.get(pid);
+            let process = procfs.processes.get(pid);
             let registers = registers(frame_pointer(process, stack, bytes), stack, place);
-            unwinder.walk(process, &mut looked.modules, &Copied { registers, stack: bytes }, codes)
+            unwinder.walk(process, &mut procfs.modules, &Copied { registers, stack: bytes }, codes)
         };
-        let mut walked = walk(looked, unwinder, codes);
-        if walked == Walked::Truncated && looked.again(pid) {
-            walked = walk(looked, unwinder, codes);
+        let mut walked = walk(procfs, unwinder, codes);
+        if walked == Walked::Truncated && procfs.again(pid) {
+            walked = walk(procfs, unwinder, codes);
         }
         if walked == Walked::Truncated {
             self.truncated += 1;
             self.codes.push(Code::Truncated);
         }
         if self.codes.iter().any(|code| matches!(code, Code::Made { .. })) {
-            self.maps.seen(self.looked.processes.get(pid).program, pid);
+            self.maps.seen(self.procfs.processes.get(pid).program, pid);
         }
         self.stacks.place(&self.codes)
     }
@@ -162,7 +162,7 @@ impl Waits {
     /// The end.
     pub(crate) fn finish(mut self) -> Recorded {
         let duration = self.began.elapsed();
-        self.looked.modules.forget_tables();
+        self.procfs.modules.forget_tables();
         self.stacks.close();
         let mut notes = Vec::new();
         if self.hidden > 0 {
@@ -173,8 +173,8 @@ impl Waits {
         let rate = self.looks as f64 / duration.as_secs_f64().max(0.001);
         Recorded {
             stacks: self.stacks,
-            modules: self.looked.modules,
-            processes: self.looked.processes,
+            modules: self.procfs.modules,
+            processes: self.procfs.processes,
             maps: self.maps,
             sampler: format!("time without a CPU, by {rate:.0} looks a second at threads that wait"),
             measure: Measure::Values {
@@ -242,7 +242,7 @@ fn registers(frame: u64, stack: u64, place: u64) -> [u64; REGISTERS.len()] {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Call, Waits, call, frame_pointer, is_function};
+    use super::{Call, OffCpuSampler, call, frame_pointer, is_function};
     use crate::profile::process::{Area, Processes, What};
 
     #[test]
@@ -273,13 +273,13 @@ mod tests {
     fn a_thread_that_waits_is_found_where_it_does() {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::Builder::new().name("waits-here".to_owned()).spawn(move || stopped.recv());
-        let mut waits = Waits::begin(std::process::id(), false, None);
+        let mut sampler = OffCpuSampler::begin(std::process::id(), false, None);
         for _ in 0..5 {
-            std::thread::sleep(waits.round());
+            std::thread::sleep(sampler.round());
         }
         drop(stop);
         drop(thread.map(std::thread::JoinHandle::join));
-        let recorded = waits.finish();
+        let recorded = sampler.finish();
         if recorded.samples == 0 {
             // The kernel may hide it, in a container for instance.
             return;
