@@ -19,8 +19,9 @@
 //! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
 //! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs, what
 //!   they mean).
-//! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads; findings are `model::diagnosis`,
-//!   `report::doctor` writes them, `command::{doctor,watch}` look once or go on looking.
+//! - `doctor`: pure rules over a window of two `model::snapshot`s that `probe` reads: a table for each area (`catalogue`),
+//!   what a `rule` gets and says, and `diagnose`, which asks them; findings are `model::diagnosis`, `report::doctor` writes
+//!   them, `command::{doctor,watch}` look once or go on looking.
 //! - `tune`: settings of the machine: one table (`catalogue`: `memory`, `kernel`, `network`, `block`, `limits`), the laws
 //!   (`decide`), the files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the
 //!   machine.

@@ -13,8 +13,9 @@ use serde_json::json;
 use crate::cli::doctor::Format;
 use crate::command::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::doctor::question::Question;
 use crate::doctor::watch::{Change, Watched};
-use crate::doctor::{self, Question, culprit};
+use crate::doctor::{culprit, diagnose};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::{Field, Pressure, Snapshot, Window};
 use crate::probe::collect::{self, Options, Own};
@@ -111,7 +112,7 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
             let activity = std::mem::take(&mut looks).finish();
             let from = std::mem::replace(&mut last_full, full.clone());
             let window = Window { from, to: full, observer: watch.own.pid, activity, ..Window::default() };
-            let diagnosis = doctor::diagnose(&window, &watched.question(&watch.question));
+            let diagnosis = diagnose::diagnose(&window, &watched.question(&watch.question));
             for (change, finding) in watched.step(&diagnosis) {
                 let line = say(change, &finding);
                 if !is_screen && !tell(watch, change, &finding, &line)? {

@@ -1,6 +1,8 @@
 //! Room for agents: how many fit and what binds first; the repository and the tools they would use.
 
-use crate::doctor::{AgentSize, Bad, Look, Rule, Skip, Verdict, cpus_effective};
+use crate::doctor::host::cpus_effective;
+use crate::doctor::question::AgentSize;
+use crate::doctor::rule::{Direction, Rule, RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Area, Culprit, Severity};
 use crate::model::snapshot::room::Git;
 use crate::model::unit::Bytes;
@@ -30,7 +32,7 @@ pub(crate) const RULES: &[Rule] = &[
         computation: "for each resource what is left, over what one agent takes (--agent-memory, --agent-cpu, --agent-disk, \
                       64 processes, 10 descriptors of apm); the least binds",
         unit: "agents",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: None,
         crit: None,
         thresholds_from: "the number that --agents asks for",
@@ -44,7 +46,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "getrlimit RLIMIT_NOFILE",
         computation: "soft limit of open files of this session",
         unit: "files",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(1_023.0),
         crit: Some(255.0),
         thresholds_from: "own: 64 for each agent; the kernel's default is 1024",
@@ -58,7 +60,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: ".git/index.lock, names of processes",
         computation: "age of the lock while no git runs",
         unit: "s",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(LOCK_OLD_S as f64),
         crit: None,
         thresholds_from: "own: no command of git takes a minute to write an index",
@@ -72,7 +74,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: ".git/worktrees/*/gitdir, .git/objects/17",
         computation: "worktrees whose folder is gone; loose objects, 256 times those of one folder",
         unit: "",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: None,
         crit: None,
         thresholds_from: "git's own gc.auto: 6700 loose objects",
@@ -86,7 +88,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: ".git/index, .git/config",
         computation: "files in the index, while neither core.fsmonitor nor core.untrackedCache is set",
         unit: "files",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: None,
         crit: None,
         thresholds_from: "own: 50,000 files",
@@ -100,7 +102,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "the plan of `apm run qa` for the working folder",
         computation: "tools that plan would skip because they are missing",
         unit: "tools",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1.0),
         crit: None,
         thresholds_from: "own: each leaves a gap in what is checked",
@@ -109,9 +111,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-fn capacity(look: &Look<'_>) -> Verdict {
-    let AgentSize { memory, cpu, disk } = look.question.agent;
-    let now = look.now();
+fn capacity(context: &RuleContext<'_>) -> Verdict {
+    let AgentSize { memory, cpu, disk } = context.question.agent;
+    let now = context.now();
     let info = now.memory.meminfo.get()?;
     let mut limits: Vec<(f64, String)> = Vec::new();
     let own = || now.cgroups.groups.iter().filter(|group| group.is_own);
@@ -140,14 +142,14 @@ fn capacity(look: &Look<'_>) -> Verdict {
     limits.sort_by(|a, b| a.0.total_cmp(&b.0));
     let Some((least, binds)) = limits.first().cloned() else { return Ok(Vec::new()) };
     let fit = least.floor();
-    let short = look.question.agents.is_some_and(|wanted| fit < f64::from(wanted));
+    let short = context.question.agents.is_some_and(|wanted| fit < f64::from(wanted));
     // How large an agent is nobody knows but who asks: the rest is told only to those.
-    if !short && !look.question.areas.contains(&Area::Agents) && look.question.agents.is_none() {
+    if !short && !context.question.areas.contains(&Area::Agents) && context.question.agents.is_none() {
         return Ok(Vec::new());
     }
     let severity = if short { Severity::Warn } else { Severity::Info };
-    let wanted = look.question.agents.map(|wanted| format!(" of {wanted}")).unwrap_or_default();
-    let mut finding = look.finding(severity, fit, format!("{fit:.0}{wanted} agents fit; first binds {binds}"));
+    let wanted = context.question.agents.map(|wanted| format!(" of {wanted}")).unwrap_or_default();
+    let mut finding = context.finding(severity, fit, format!("{fit:.0}{wanted} agents fit; first binds {binds}"));
     for (fits, what) in &limits {
         finding = finding.read(what, "", fits.floor(), " agents");
     }
@@ -157,15 +159,15 @@ fn capacity(look: &Look<'_>) -> Verdict {
     }])
 }
 
-fn files(look: &Look<'_>) -> Verdict {
-    let (soft, hard) = *look.now().room.files.get()?;
-    let needed = FILES_OF_AGENT * look.question.agents.map_or(1.0, f64::from);
-    let severity = match look.judge(soft as f64, true) {
+fn files(context: &RuleContext<'_>) -> Verdict {
+    let (soft, hard) = *context.now().room.files.get()?;
+    let needed = FILES_OF_AGENT * context.question.agents.map_or(1.0, f64::from);
+    let severity = match context.judge(soft as f64, true) {
         Some(severity) => severity,
         None if (soft as f64) < needed => Severity::Warn,
         None => return Ok(Vec::new()),
     };
-    let finding = look
+    let finding = context
         .finding(severity, soft as f64, format!("a process may open {soft} files; compilers and servers want more"))
         .read("getrlimit RLIMIT_NOFILE", "soft", soft as f64, "")
         .read("getrlimit RLIMIT_NOFILE", "hard", hard as f64, "");
@@ -177,26 +179,26 @@ fn files(look: &Look<'_>) -> Verdict {
     }])
 }
 
-fn git<'a>(look: &Look<'a>) -> Result<&'a Git, Skip> {
-    Ok(look.now().room.git.get()?)
+fn git<'a>(context: &RuleContext<'a>) -> Result<&'a Git, Skip> {
+    Ok(context.now().room.git.get()?)
 }
 
-fn lock(look: &Look<'_>) -> Verdict {
-    let Some(age) = git(look)?.lock_age_s else { return Ok(Vec::new()) };
-    let runs = look.now().processes.get()?.iter().any(|process| process.name.starts_with("git"));
-    let Some(severity) = look.judge(age as f64, false).filter(|_| !runs) else { return Ok(Vec::new()) };
-    let finding = look
+fn lock(context: &RuleContext<'_>) -> Verdict {
+    let Some(age) = git(context)?.lock_age_s else { return Ok(Vec::new()) };
+    let runs = context.now().processes.get()?.iter().any(|process| process.name.starts_with("git"));
+    let Some(severity) = context.judge(age as f64, false).filter(|_| !runs) else { return Ok(Vec::new()) };
+    let finding = context
         .finding(severity, age as f64, format!("index.lock is {age} s old and no git runs: every commit will fail"))
         .read(".git/index.lock", "age", age as f64, " s");
     Ok(vec![finding.fix("take the lock away", Some("rm .git/index.lock".to_owned()))])
 }
 
-fn upkeep(look: &Look<'_>) -> Verdict {
-    let git = git(look)?;
+fn upkeep(context: &RuleContext<'_>) -> Verdict {
+    let git = git(context)?;
     let mut findings = Vec::new();
     if git.prunable > 0 {
         let prunable = f64::from(git.prunable);
-        let finding = look.finding(Severity::Info, prunable, format!("{prunable} worktrees whose folder is gone"));
+        let finding = context.finding(Severity::Info, prunable, format!("{prunable} worktrees whose folder is gone"));
         findings.push(
             finding
                 .read(".git/worktrees", "gone", prunable, "")
@@ -205,31 +207,32 @@ fn upkeep(look: &Look<'_>) -> Verdict {
     }
     if git.loose > LOOSE_MANY {
         let loose = git.loose as f64;
-        let finding = look.finding(Severity::Info, loose, format!("about {} loose objects slow git down", git.loose));
+        let finding =
+            context.finding(Severity::Info, loose, format!("about {} loose objects slow git down", git.loose));
         findings
             .push(finding.read(".git/objects/17", "256 times", loose, "").fix("pack them", Some("git gc".to_owned())));
     }
     Ok(findings)
 }
 
-fn big(look: &Look<'_>) -> Verdict {
-    let git = git(look)?;
+fn big(context: &RuleContext<'_>) -> Verdict {
+    let git = git(context)?;
     if git.files <= FILES_MANY || git.is_watched {
         return Ok(Vec::new());
     }
     let files = git.files as f64;
-    let finding = look
+    let finding = context
         .finding(Severity::Info, files, format!("{} files: each `git status` looks at all of them", git.files))
         .read(".git/index", "entries", files, "");
     let command = "git config core.fsmonitor true && git config core.untrackedCache true".to_owned();
     Ok(vec![finding.fix("let git be told of changes", Some(command))])
 }
 
-fn missing(look: &Look<'_>) -> Verdict {
-    let missing = look.now().room.missing.get()?;
-    let Some(severity) = look.judge(missing.len() as f64, false) else { return Ok(Vec::new()) };
+fn missing(context: &RuleContext<'_>) -> Verdict {
+    let missing = context.now().room.missing.get()?;
+    let Some(severity) = context.judge(missing.len() as f64, false) else { return Ok(Vec::new()) };
     let names: Vec<&str> = missing.iter().map(|(tool, _)| tool.as_str()).collect();
-    let mut finding = look
+    let mut finding = context
         .finding(severity, missing.len() as f64, format!("not installed: {}", names.join(", ")))
         .read("apm run qa --dry-run", "missing", missing.len() as f64, "");
     for (tool, install) in missing {
@@ -242,8 +245,9 @@ fn missing(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::severities;
-    use crate::doctor::{AgentSize, Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::severities;
+    use crate::doctor::question::{AgentSize, Question};
     use crate::model::diagnosis::Area;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::cgroup::Group;

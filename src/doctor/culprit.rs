@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::diagnosis::Culprit;
+use crate::model::diagnosis::{Culprit, Finding};
 use crate::model::snapshot::Window;
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::{Process, Task};
@@ -241,4 +241,20 @@ pub(crate) fn of_pid(window: &Window, pid: i32, what: String) -> Culprit {
     let by_look = || window.activity.tasks.iter().find(|task| task.pid == pid).map(|task| task.name.clone());
     let name = by_list.map(|process| process.name.clone()).or_else(by_look).unwrap_or_else(|| "process".to_owned());
     Culprit { kind: "process".to_owned(), pid: Some(pid), name, what }
+}
+
+/// Whether a path of a control group, or a text with one, names a group that `apm run` made for a task: its limits are
+/// meant, and the run tells when one strikes.
+pub(crate) fn is_of_run(text: &str) -> bool {
+    let made = |part: &str| {
+        let Some(run) = part.strip_prefix("apm-") else { return false };
+        run.starts_with(|first: char| first.is_ascii_digit()) && run.contains('-')
+    };
+    text.split(['/', ' ', ',']).any(made)
+}
+
+/// Tells to end the largest of the culprits. Nobody ends init.
+pub(crate) fn end_largest(finding: Finding, text: &str) -> Finding {
+    let largest = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
+    finding.fix(text, largest.map(|pid| format!("kill {pid}")))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::doctor::culprit::{self, Earlier};
 use crate::doctor::process::locks;
-use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
+use crate::doctor::rule::{Direction, Rule, RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::{Process, Task};
@@ -23,7 +23,7 @@ pub(crate) const RULES: &[Rule] = &[Rule {
     computation: "states of its threads in looks spread over the window; time on and waiting for a CPU, bytes, faults of \
                   the process and its children",
     unit: "%",
-    bad: Bad::Above,
+    bad: Direction::Above,
     warn: None,
     crit: None,
     thresholds_from: "none: it tells, it does not judge",
@@ -70,13 +70,13 @@ fn meaning(wchan: &str) -> Option<&'static str> {
     PLACES.iter().find(|(part, _)| wchan.contains(part)).map(|(_, meaning)| *meaning)
 }
 
-fn check(look: &Look<'_>) -> Verdict {
-    let window = look.window;
+fn check(context: &RuleContext<'_>) -> Verdict {
+    let window = context.window;
     if window.focus.is_empty() {
         return Err(Skip("asked for with --pid or --cgroup".to_owned()));
     }
     let in_focus = |pid: &i32| window.focus.contains(pid);
-    let now: Vec<&Process> = look.now().processes.get()?.iter().filter(|process| in_focus(&process.pid)).collect();
+    let now: Vec<&Process> = context.now().processes.get()?.iter().filter(|process| in_focus(&process.pid)).collect();
     let Some(first) = now.iter().find(|process| process.pid == window.focus[0]).or(now.first()) else {
         return Err(Skip(format!("process {} has ended", window.focus[0])));
     };
@@ -120,8 +120,8 @@ fn check(look: &Look<'_>) -> Verdict {
     let limited = window.to.cgroups.groups.iter().filter(|group| group.cpu_quota.is_some());
     let throttled = limited
         .filter(|group| is_above(&group.path) || group.members.contains(&first.pid))
-        .max_by(|a, b| stopped(look, a).total_cmp(&stopped(look, b)));
-    let is_stopped = throttled.is_some_and(|group| stopped(look, group) >= STOPPED);
+        .max_by(|a, b| stopped(context, a).total_cmp(&stopped(context, b)));
+    let is_stopped = throttled.is_some_and(|group| stopped(context, group) >= STOPPED);
     let who = format!("{}[{}]", first.name, first.pid);
     // It, or one that it has started.
     let lock = std::iter::once(first).chain(&now).find_map(|it| Some((it, locks::of(window, it.pid)?)));
@@ -130,7 +130,7 @@ fn check(look: &Look<'_>) -> Verdict {
         format!("{who} was stopped by a signal: `kill -CONT {}` lets it go on", first.pid)
     } else if let Some(group) = throttled.filter(|_| is_stopped) {
         let quota = group.cpu_quota.unwrap_or_default();
-        let lost = stopped(look, group);
+        let lost = stopped(context, group);
         format!("{who} is stopped {lost:.0}% of the time by the quota of {}: {quota:.2} CPUs", group.path)
     } else if delayed > 30.0 && delayed > cpu / 2.0 {
         format!("{who} waits for a CPU {delayed:.0}% of the time: others want them too")
@@ -147,7 +147,7 @@ fn check(look: &Look<'_>) -> Verdict {
         format!("{who} sleeps, {}", place.as_deref().unwrap_or("where is hidden"))
     };
     let process = format!("/proc/{}", first.pid);
-    let mut finding = look
+    let mut finding = context
         .finding(Severity::Info, cpu, answer)
         .read(&format!("{process}/stat"), "CPU of it and its children", cpu, "%")
         .read(&format!("{process}/schedstat"), "waiting for a CPU", delayed, "%")
@@ -178,15 +178,15 @@ fn check(look: &Look<'_>) -> Verdict {
 }
 
 /// Share of the window in which a group was stopped by its quota, percent.
-fn stopped(look: &Look<'_>, group: &Group) -> f64 {
+fn stopped(context: &RuleContext<'_>, group: &Group) -> f64 {
     let lost = |group: &Group| group.cpu_stat.known().and_then(|stat| stat.get("throttled_usec").copied());
-    let before = look.before().cgroups.same(group).and_then(lost);
-    before.zip(lost(group)).map_or(0.0, |(before, now)| look.rate(before, now) / 1e4)
+    let before = context.before().cgroups.same(group).and_then(lost);
+    before.zip(lost(group)).map_or(0.0, |(before, now)| context.rate(before, now) / 1e4)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::ask;
+    use crate::doctor::fixture::ask;
     use crate::model::snapshot::process::{Activity, Process, Task};
     use crate::model::snapshot::system::LockWait;
     use crate::model::snapshot::{Field, Window};

@@ -1,7 +1,7 @@
 //! The machine against the tiers of the specification, resource by resource. Always says which tier is met; below the
 //! minimum is a warning.
 
-use crate::doctor::{Bad, Look, Rule, Skip, Verdict};
+use crate::doctor::rule::{Direction, Rule, RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Area, Severity};
 use crate::model::tier::Tiers;
 use crate::model::unit::Bytes;
@@ -20,7 +20,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/stat, one line a CPU; affinity and quotas of apm's control groups",
         computation: "CPUs' worth of time that apm may take",
         unit: "",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(3.7),
         crit: None,
         thresholds_from: SPEC,
@@ -34,7 +34,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq, else /proc/cpuinfo",
         computation: "highest clock of a CPU; a virtual machine tells what its host says",
         unit: "GHz",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(2.3),
         crit: None,
         thresholds_from: SPEC,
@@ -48,7 +48,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/meminfo MemTotal; limits of apm's control groups",
         computation: "memory of the machine, or the tightest limit above apm",
         unit: "B",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(8.0 * GIB * LABEL),
         crit: None,
         thresholds_from: SPEC,
@@ -62,7 +62,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/sys/block/*/size, queue/rotational",
         computation: "size and kind of the largest disk",
         unit: "B",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(100e9 * LABEL),
         crit: None,
         thresholds_from: SPEC,
@@ -76,7 +76,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/sys/class/net/*/speed of interfaces with a device",
         computation: "the fastest link",
         unit: "Mbit/s",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(90.0),
         crit: None,
         thresholds_from: SPEC,
@@ -107,7 +107,14 @@ pub(crate) fn thresholds(tiers: &Tiers) -> Vec<(String, Option<f64>, Option<f64>
 }
 
 /// Says which tier a value meets, and what the next one needs.
-fn tier(look: &Look<'_>, value: f64, floors: [f64; 3], say: impl Fn(f64) -> String, note: &str, path: &str) -> Verdict {
+fn tier(
+    context: &RuleContext<'_>,
+    value: f64,
+    floors: [f64; 3],
+    say: impl Fn(f64) -> String,
+    note: &str,
+    path: &str,
+) -> Verdict {
     let met = floors.iter().take_while(|floor| value >= **floor * LABEL).count();
     let have = say(value);
     let next = TIERS.get(met).map(|next| format!("; {next} is {}", say(floors[met]))).unwrap_or_default();
@@ -115,40 +122,40 @@ fn tier(look: &Look<'_>, value: f64, floors: [f64; 3], say: impl Fn(f64) -> Stri
         None => format!("{have}{note} is below the minimum{next}"),
         Some(tier) => format!("{have}{note} meets the {} tier{next}", TIERS[tier]),
     };
-    let severity = look.judge(value, false).unwrap_or(Severity::Info);
-    let finding = look.finding(severity, value, title).read(path, "", value, look.rule.unit);
-    Ok(vec![if met == 0 { finding.fix(look.rule.remedy, None) } else { finding }])
+    let severity = context.judge(value, false).unwrap_or(Severity::Info);
+    let finding = context.finding(severity, value, title).read(path, "", value, context.rule.unit);
+    Ok(vec![if met == 0 { finding.fix(context.rule.remedy, None) } else { finding }])
 }
 
-fn cpus(look: &Look<'_>) -> Verdict {
-    look.now().cpu.stat.get()?;
-    let cpus = crate::doctor::cpus_effective(look.now());
+fn cpus(context: &RuleContext<'_>) -> Verdict {
+    context.now().cpu.stat.get()?;
+    let cpus = crate::doctor::host::cpus_effective(context.now());
     tier(
-        look,
+        context,
         cpus,
-        look.question.tiers.of(|tier| tier.cores),
+        context.question.tiers.of(|tier| tier.cores),
         |cpus| format!("{} CPUs", (cpus * 10.0).round() / 10.0),
         "",
         "/proc/stat",
     )
 }
 
-fn clock(look: &Look<'_>) -> Verdict {
-    let ghz = look.now().hardware.mhz.get()? / 1000.0;
-    tier(look, ghz, look.question.tiers.of(|tier| tier.ghz), |ghz| format!("{ghz:.1} GHz"), "", "/proc/cpuinfo")
+fn clock(context: &RuleContext<'_>) -> Verdict {
+    let ghz = context.now().hardware.mhz.get()? / 1000.0;
+    tier(context, ghz, context.question.tiers.of(|tier| tier.ghz), |ghz| format!("{ghz:.1} GHz"), "", "/proc/cpuinfo")
 }
 
-fn memory(look: &Look<'_>) -> Verdict {
-    let info = look.now().memory.meminfo.get()?;
+fn memory(context: &RuleContext<'_>) -> Verdict {
+    let info = context.now().memory.meminfo.get()?;
     let total = info.get("MemTotal").copied().ok_or_else(|| Skip("/proc/meminfo: no MemTotal".to_owned()))?;
-    let limits = look.now().cgroups.groups.iter().filter(|group| group.is_own).filter_map(|group| group.memory_max);
+    let limits = context.now().cgroups.groups.iter().filter(|group| group.is_own).filter_map(|group| group.memory_max);
     let (bytes, note) = limits.fold((total, ""), |least, limit| least.min((limit, " (limit of a control group)")));
-    let floors = look.question.tiers.of(|tier| tier.memory.0 as f64);
-    tier(look, bytes as f64, floors, |bytes| Bytes(bytes as u64).to_string(), note, "/proc/meminfo MemTotal")
+    let floors = context.question.tiers.of(|tier| tier.memory.0 as f64);
+    tier(context, bytes as f64, floors, |bytes| Bytes(bytes as u64).to_string(), note, "/proc/meminfo MemTotal")
 }
 
-fn storage(look: &Look<'_>) -> Verdict {
-    let drives = look.now().hardware.drives.get()?;
+fn storage(context: &RuleContext<'_>) -> Verdict {
+    let drives = context.now().hardware.drives.get()?;
     let Some(drive) = drives.iter().max_by_key(|drive| drive.bytes) else {
         return Err(Skip("/sys/block: no disk is to be seen".to_owned()));
     };
@@ -156,7 +163,7 @@ fn storage(look: &Look<'_>) -> Verdict {
     let path = format!("/sys/block/{}/size", drive.name);
     let gigabytes = |bytes: f64| format!("{:.0} GB", bytes / 1e9);
     // The upper tiers ask for NVMe, the lowest for no spinning disk. What a virtual disk is nobody inside can tell.
-    let sizes = look.question.tiers.of(|tier| tier.storage);
+    let sizes = context.question.tiers.of(|tier| tier.storage);
     let floors = match drive.kind.as_str() {
         "hdd" => [f64::INFINITY; 3],
         "ssd" => [sizes[0], f64::INFINITY, f64::INFINITY],
@@ -165,23 +172,23 @@ fn storage(look: &Look<'_>) -> Verdict {
     if drive.kind == "hdd" {
         let title =
             format!("{}{kind} spins; the minimum is an SSD of {}", gigabytes(drive.bytes as f64), gigabytes(sizes[0]));
-        let finding = look.finding(Severity::Warn, drive.bytes as f64, title);
-        return Ok(vec![finding.read(&path, "", drive.bytes as f64, "B").fix(look.rule.remedy, None)]);
+        let finding = context.finding(Severity::Warn, drive.bytes as f64, title);
+        return Ok(vec![finding.read(&path, "", drive.bytes as f64, "B").fix(context.rule.remedy, None)]);
     }
     if drive.kind == "ssd" && drive.bytes as f64 >= floors[0] * LABEL {
         let title = format!("{}{kind} meets the minimum tier; recommended is NVMe", gigabytes(drive.bytes as f64));
-        return Ok(vec![look.finding(Severity::Info, drive.bytes as f64, title).read(
+        return Ok(vec![context.finding(Severity::Info, drive.bytes as f64, title).read(
             &path,
             "",
             drive.bytes as f64,
             "B",
         )]);
     }
-    tier(look, drive.bytes as f64, floors, gigabytes, &kind, &path)
+    tier(context, drive.bytes as f64, floors, gigabytes, &kind, &path)
 }
 
-fn network(look: &Look<'_>) -> Verdict {
-    let links = look.now().hardware.links.get()?;
+fn network(context: &RuleContext<'_>) -> Verdict {
+    let links = context.now().hardware.links.get()?;
     let fastest = links.iter().filter_map(|(name, speed)| Some((speed.as_ref()?, name))).max();
     let Some((speed, name)) = fastest else {
         return Err(Skip("/sys/class/net/*/speed: no interface says (virtual ones do not)".to_owned()));
@@ -189,12 +196,12 @@ fn network(look: &Look<'_>) -> Verdict {
     let say =
         |speed: f64| if speed >= 1000.0 { format!("{} Gbit/s", speed / 1000.0) } else { format!("{speed} Mbit/s") };
     let path = format!("/sys/class/net/{name}/speed");
-    tier(look, *speed as f64, look.question.tiers.of(|tier| tier.mbps), say, &format!(" on {name}"), &path)
+    tier(context, *speed as f64, context.question.tiers.of(|tier| tier.mbps), say, &format!(" on {name}"), &path)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, severities};
+    use crate::doctor::fixture::{Fixture, severities};
     use crate::model::diagnosis::Severity::{Info, Warn};
 
     fn cpus(count: usize) -> String {
@@ -204,30 +211,30 @@ mod tests {
 
     #[test]
     fn each_resource_is_held_against_the_tiers() {
-        let scene = Scene::new("hardware");
+        let fixture = Fixture::new("hardware");
         for (count, expected, title) in [
             (2, Warn, "2 CPUs is below the minimum; minimum is 4 CPUs"),
             (8, Info, "8 CPUs meets the recommended tier; enterprise is 16 CPUs"),
             (64, Info, "64 CPUs meets the enterprise tier"),
         ] {
-            let found = scene.file("proc/stat", &cpus(count)).ask("hw.cpu");
+            let found = fixture.file("proc/stat", &cpus(count)).ask("hw.cpu");
             assert_eq!((severities(&found), found[0].title.as_str()), (vec![expected], title));
         }
         // 16 GiB on the label, 15.5 of them left by firmware and kernel.
-        let found = scene.file("proc/meminfo", "MemTotal: 16252928 kB\n").ask("hw.memory");
+        let found = fixture.file("proc/meminfo", "MemTotal: 16252928 kB\n").ask("hw.memory");
         assert_eq!(found[0].title, "15.5 GiB meets the recommended tier; enterprise is 32 GiB");
-        let found = scene.file("proc/cpuinfo", "processor: 0\ncpu MHz\t\t: 2100.000\n").ask("hw.clock");
+        let found = fixture.file("proc/cpuinfo", "processor: 0\ncpu MHz\t\t: 2100.000\n").ask("hw.clock");
         assert_eq!(severities(&found), [Warn]);
     }
 
     #[test]
     fn a_disk_is_judged_by_size_and_kind() {
-        let scene = Scene::new("hwdisk");
+        let fixture = Fixture::new("hwdisk");
         // 512-byte sectors: a terabyte that spins, then one of flash behind NVMe.
-        scene.file("sys/block/sda/size", "1953525168\n").file("sys/block/sda/queue/rotational", "1\n");
-        assert_eq!(severities(&scene.ask("hw.storage")), [Warn]);
-        scene.file("sys/block/nvme0n1/size", "1953525169\n").file("sys/block/nvme0n1/queue/rotational", "0\n");
-        let found = scene.ask("hw.storage");
+        fixture.file("sys/block/sda/size", "1953525168\n").file("sys/block/sda/queue/rotational", "1\n");
+        assert_eq!(severities(&fixture.ask("hw.storage")), [Warn]);
+        fixture.file("sys/block/nvme0n1/size", "1953525169\n").file("sys/block/nvme0n1/queue/rotational", "0\n");
+        let found = fixture.ask("hw.storage");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Info], "1000 GB nvme0n1 nvme meets the enterprise tier")
@@ -236,11 +243,11 @@ mod tests {
 
     #[test]
     fn a_link_is_judged_by_its_speed_where_it_says_one() {
-        let scene = Scene::new("hwnet");
-        scene.file("sys/class/net/eth0/device/vendor", "0x8086\n").file("sys/class/net/eth0/speed", "1000\n");
-        scene.file("sys/class/net/lo/speed", "-1\n");
-        let found = scene.ask("hw.network");
+        let fixture = Fixture::new("hwnet");
+        fixture.file("sys/class/net/eth0/device/vendor", "0x8086\n").file("sys/class/net/eth0/speed", "1000\n");
+        fixture.file("sys/class/net/lo/speed", "-1\n");
+        let found = fixture.ask("hw.network");
         assert_eq!(found[0].title, "1 Gbit/s on eth0 meets the recommended tier; enterprise is 10 Gbit/s");
-        assert_eq!(severities(&scene.file("sys/class/net/eth0/speed", "10\n").ask("hw.network")), [Warn]);
+        assert_eq!(severities(&fixture.file("sys/class/net/eth0/speed", "10\n").ask("hw.network")), [Warn]);
     }
 }

@@ -96,25 +96,25 @@ fn memory_parts(info: &Counters) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::of;
-    use crate::doctor::scene::Scene;
+    use crate::doctor::fixture::Fixture;
     use crate::model::snapshot::{Snapshot, Window};
 
     #[test]
     fn parts_add_up_and_stalls_are_of_the_window() {
-        let scene = Scene::new("vitals");
-        scene.changing(
+        let fixture = Fixture::new("vitals");
+        fixture.changing(
             "proc/stat",
             "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 100 0 100 800 0 0 0 0 0 0\nctxt 1\nprocesses 1\nprocs_running 1\n",
             "cpu  150 0 120 910 20 0 0 0 0 0\ncpu0 150 0 120 910 20 0 0 0 0 0\nctxt 1\nprocesses 1\nprocs_running 1\n",
         );
-        scene.file("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 200 kB\nAnonPages: 300 kB\nShmem: 50 kB\nCached: 250 kB\nBuffers: 10 kB\nSReclaimable: 40 kB\nSUnreclaim: 30 kB\n");
+        fixture.file("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 200 kB\nAnonPages: 300 kB\nShmem: 50 kB\nCached: 250 kB\nBuffers: 10 kB\nSReclaimable: 40 kB\nSUnreclaim: 30 kB\n");
         let pressure = |total| {
             format!(
                 "some avg10=1.50 avg60=0.25 avg300=0.00 total={total}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
             )
         };
-        scene.changing("proc/pressure/io", &pressure(1_000_000), &pressure(1_500_000));
-        let vitals = of(&scene.window());
+        fixture.changing("proc/pressure/io", &pressure(1_000_000), &pressure(1_500_000));
+        let vitals = of(&fixture.window());
         let parts = |parts: &[crate::model::diagnosis::Part]| {
             parts.iter().filter(|part| part.value > 0.0).map(|part| (part.name.clone(), part.value)).collect::<Vec<_>>()
         };
@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn one_look_has_no_rates() {
-        let scene = Scene::new("onelook");
-        scene.file("proc/pressure/io", "some avg10=1.50 avg60=0.25 avg300=0.00 total=5\n");
-        let window = Window { from: Snapshot::default(), ..scene.window() };
+        let fixture = Fixture::new("onelook");
+        fixture.file("proc/pressure/io", "some avg10=1.50 avg60=0.25 avg300=0.00 total=5\n");
+        let window = Window { from: Snapshot::default(), ..fixture.window() };
         let vitals = of(&window);
         assert_eq!((vitals.cpu.len(), vitals.pressure[0].some.window), (0, None));
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::doctor::{Bad, Question, rules};
+use crate::doctor::catalogue::rules;
+use crate::doctor::question::Question;
+use crate::doctor::rule::Direction;
 use crate::model::diagnosis::{Diagnosis, Finding, Severity};
 
 /// Windows without a finding before it is cleared.
@@ -88,7 +90,7 @@ impl Watched {
         for rule in rules().filter(|rule| self.active.contains_key(rule.id)) {
             let said = question.thresholds.iter().rev().find(|(id, ..)| id == rule.id);
             let (warn, crit) = said.map_or((rule.warn, rule.crit), |(_, warn, crit)| (*warn, *crit));
-            let lower = |warn: f64| if rule.bad == Bad::Above { warn * CLEAR_BELOW } else { warn / CLEAR_BELOW };
+            let lower = |warn: f64| if rule.bad == Direction::Above { warn * CLEAR_BELOW } else { warn / CLEAR_BELOW };
             next.thresholds.push((rule.id.to_owned(), warn.map(lower), crit));
         }
         next
@@ -98,15 +100,17 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::{Change, Watched};
-    use crate::doctor::{Look, Question, rules};
+    use crate::doctor::catalogue::rules;
+    use crate::doctor::question::Question;
+    use crate::doctor::rule::RuleContext;
     use crate::model::diagnosis::{Diagnosis, Severity};
     use crate::model::snapshot::Window;
 
     fn diagnosis(severity: Option<Severity>) -> Diagnosis {
         let rule = rules().find(|rule| rule.id == "mem.available").expect("the rule");
         let (window, question) = (Window::default(), Question::default());
-        let look = Look { rule, question: &question, window: &window, warn: None, crit: None };
-        let findings = severity.map(|severity| look.finding(severity, 1.0, "t")).into_iter().collect();
+        let context = RuleContext { rule, question: &question, window: &window, warn: None, crit: None };
+        let findings = severity.map(|severity| context.finding(severity, 1.0, "t")).into_iter().collect();
         Diagnosis { window_s: 1.0, findings, ..Diagnosis::default() }
     }
 
@@ -132,7 +136,7 @@ mod tests {
         assert!(watched.question(&Question::default()).thresholds.is_empty());
         watched.step(&diagnosis(Some(Severity::Warn)));
         let question = watched.question(&Question::default());
-        // Bad below 10 %: it stays until 12.5 % can be had.
+        // Direction below 10 %: it stays until 12.5 % can be had.
         assert_eq!(question.thresholds, [("mem.available".to_owned(), Some(12.5), Some(5.0))]);
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::doctor::{Area, Doctor, Format};
 use crate::command::failure::{Exit, Failure};
 use crate::command::{Context, qa, watch};
 use crate::config::environment::repository_root;
-use crate::doctor::Question;
+use crate::doctor::question::Question;
 use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::model::unit::parse_duration;
 use crate::probe::collect::{self, Options, Own};

@@ -13,13 +13,14 @@ use crate::cli::doctor::{Doctor, Format};
 use crate::command::failure::{Exit, Failure};
 use crate::command::{Context, output};
 use crate::config::settings;
-use crate::doctor::{self, Question};
+use crate::doctor::question::Question;
+use crate::doctor::{catalogue, diagnose};
 use crate::model::diagnosis::{Finding, Remedy};
 use crate::report::doctor::{self as report, Sheet};
 use crate::sink::file::Whole;
 use crate::text::layout::Layout;
 use crate::text::number;
-use crate::tune::catalogue;
+use crate::tune;
 
 /// `apm doctor ...`
 pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
@@ -58,11 +59,11 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
     if let Some(file) = save {
         file.write(|out| saved::write(&looked.window, out)).context("write the snapshot").map_err(Failure::machine)?;
     }
-    let mut diagnosis = doctor::diagnose(&looked.window, &question);
+    let mut diagnosis = diagnose::diagnose(&looked.window, &question);
     diagnosis.findings.iter_mut().for_each(link_to_tune);
     let sheet = Sheet {
         diagnosis: &diagnosis,
-        rules: &doctor::asked(&question),
+        rules: &catalogue::asked(&question),
         fails_from: words.fail_on.map_or(loaded.settings.doctor.fail_on, question::floor),
         is_verbose: context.global.verbose,
     };
@@ -79,7 +80,7 @@ fn link_to_tune(finding: &mut Finding) {
     let words: Vec<&str> =
         commands.filter(|command| command.contains("sysctl -w ")).flat_map(str::split_whitespace).collect();
     let is_set = |key: &str| words.iter().any(|word| word.split_once('=').is_some_and(|(name, _)| name == key));
-    if let Some(row) = catalogue::rows().find(|row| is_set(row.key)) {
+    if let Some(row) = tune::catalogue::rows().find(|row| is_set(row.key)) {
         let command = Some(format!("apm tune explain {}", row.key));
         finding
             .remedies
@@ -165,7 +166,7 @@ fn tell(context: &Context, words: &Doctor, question: &Question) -> Result<Exit, 
         None if question.areas.is_empty() && question.only.is_empty() => question::everything(question),
         None => question.clone(),
     };
-    let rules = doctor::asked(&question);
+    let rules = catalogue::asked(&question);
     let layout = context.ui.stdout_layout();
     show(context, |out| match (words.format, &words.explain, rules.first()) {
         (Format::Json, ..) => report::rules::json(&rules, out),

@@ -5,7 +5,9 @@ use anyhow::{Context as _, anyhow};
 use crate::cli::doctor::{self as words, Doctor, FailOn};
 use crate::command::failure::Failure;
 use crate::config::settings::Loaded;
-use crate::doctor::{self, AgentSize, Bad, Question, hardware};
+use crate::doctor::question::{AgentSize, Question};
+use crate::doctor::rule::Direction;
+use crate::doctor::{catalogue, hardware};
 use crate::model::diagnosis::{Area, Severity};
 use crate::model::unit::Bytes;
 use crate::text::suggest;
@@ -91,9 +93,9 @@ pub(crate) fn everything(question: &Question) -> Question {
 
 /// The id of a rule that exists.
 pub(crate) fn rule(id: &str) -> Result<String, Failure> {
-    let found = doctor::rules().find(|rule| rule.id == id);
+    let found = catalogue::rules().find(|rule| rule.id == id);
     found.map(|rule| rule.id.to_owned()).ok_or_else(|| {
-        let likely = suggest::likely(id, doctor::rules().map(|rule| rule.id));
+        let likely = suggest::likely(id, catalogue::rules().map(|rule| rule.id));
         let likely = likely.map(|likely| format!("did you mean `{likely}`? ")).unwrap_or_default();
         Failure::usage(anyhow!("there is no rule `{id}`")).hint(format!("{likely}`apm doctor --list-rules` lists all"))
     })
@@ -115,11 +117,11 @@ fn threshold(text: &str) -> Result<(String, Option<f64>, Option<f64>), Failure> 
         },
     };
     let (id, warn, crit) = (rule(id.trim())?, side(warn)?, side(crit)?);
-    let bad = doctor::rules().find(|rule| rule.id == id).map(|rule| rule.bad);
+    let bad = catalogue::rules().find(|rule| rule.id == id).map(|rule| rule.bad);
     if let (Some(warn), Some(crit), Some(bad)) = (warn, crit, bad) {
         let (is_wrong, word) = match bad {
-            Bad::Above => (warn > crit, "above"),
-            Bad::Below => (warn < crit, "below"),
+            Direction::Above => (warn > crit, "above"),
+            Direction::Below => (warn < crit, "below"),
         };
         if is_wrong {
             return Err(wrong(&format!("`{id}` is bad {word} its thresholds, so the warning comes first")));

@@ -102,7 +102,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{parse, write};
-    use crate::doctor::{Question, asked, diagnose};
+    use crate::doctor::catalogue::asked;
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::question::Question;
     use crate::model::snapshot::Window;
     use crate::probe::Roots;
     use crate::probe::collect::{Options, Own, snapshot};

@@ -19,7 +19,8 @@ use crate::cli::tune::{
 use crate::command::Context;
 use crate::command::doctor::look;
 use crate::command::failure::{Exit, Failure};
-use crate::doctor::{self, Question};
+use crate::doctor::diagnose;
+use crate::doctor::question::Question;
 use crate::executor::runtimes;
 use crate::model::diagnosis::Finding;
 use crate::model::setting::{Place, Setting, Verdict, Workload};
@@ -133,7 +134,7 @@ fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Loo
     let etc = dir.map_or_else(|| roots.etc.clone(), |dir| cwd.join(dir));
     let cpus = looked.window.to.cpu.stat.known().map_or(1, |stat| stat.each.len().max(1) as u64);
     let mut looked = Looked {
-        findings: doctor::diagnose(&looked.window, &Question::default()).findings,
+        findings: diagnose::diagnose(&looked.window, &Question::default()).findings,
         window: looked.window,
         tunables: tunables::read(&roots, &catalogue::sysctls()),
         written: written(&etc, &roots.etc, workload(words.workload)),

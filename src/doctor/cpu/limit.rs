@@ -1,7 +1,8 @@
 //! CPUs that are kept from running: quotas of control groups, heat.
 
-use crate::doctor::cpu::{each, percent, stats};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::cpu::ticks::{each, percent, stats};
+use crate::doctor::culprit;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::Process;
@@ -23,9 +24,9 @@ struct Periods {
     lost_us: (u64, u64),
 }
 
-fn periods(look: &Look<'_>, group: &Group) -> Option<Periods> {
+fn periods(context: &RuleContext<'_>, group: &Group) -> Option<Periods> {
     let now = group.cpu_stat.known()?;
-    let before = look.before().cgroups.same(group)?.cpu_stat.known()?;
+    let before = context.before().cgroups.same(group)?.cpu_stat.known()?;
     let both = |name: &str| Some((*before.get(name)?, *now.get(name)?));
     Some(Periods { all: both("nr_periods")?, throttled: both("nr_throttled")?, lost_us: both("throttled_usec")? })
 }
@@ -34,28 +35,28 @@ fn grown((before, after): (u64, u64)) -> u64 {
     after.saturating_sub(before)
 }
 
-pub(super) fn throttle(look: &Look<'_>) -> Verdict {
-    let groups = &look.now().cgroups;
+pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
+    let groups = &context.now().cgroups;
     if groups.groups.is_empty() {
         return Err(Skip("control groups: none can be seen".to_owned()));
     }
     let mut found = Vec::new();
     for group in groups.groups.iter().filter(|group| group.cpu_quota.is_some()) {
-        let Some(periods) = periods(look, group) else { continue };
+        let Some(periods) = periods(context, group) else { continue };
         let (all, throttled) = (grown(periods.all), grown(periods.throttled));
         let share = percent(throttled, all);
-        let lost = look.rate(periods.lost_us.0, periods.lost_us.1) / 1e4;
+        let lost = context.rate(periods.lost_us.0, periods.lost_us.1) / 1e4;
         if all < PERIODS_MIN || lost < LOST {
             continue;
         }
         let waits = group.cpu_pressure.is_some_and(|pressure| pressure.some.avg60 > 40.0);
         let always = periods.all.1 >= PERIODS_LONG && percent(periods.throttled.1, periods.all.1) >= 50.0;
-        let Some(severity) = look.judge(share, waits || always) else { continue };
+        let Some(severity) = context.judge(share, waits || always) else { continue };
         let quota = group.cpu_quota.unwrap_or_default();
         let file = |name: &str| format!("{}/{name}", group.folders.cpu);
         let whose = if group.is_own { "this session's group" } else { "a group" };
         let title = format!("{whose} was stopped in {throttled} of {all} periods: quota {quota:.2} CPUs");
-        let finding = look
+        let finding = context
             .finding(severity, share, title)
             .counted(&file("cpu.stat"), "nr_throttled", periods.throttled.0, periods.throttled.1, "")
             .counted(&file("cpu.stat"), "nr_periods", periods.all.0, periods.all.1, "")
@@ -68,10 +69,10 @@ pub(super) fn throttle(look: &Look<'_>) -> Verdict {
                 what: format!(
                     "quota {quota:.2} CPUs, lost {:.1} s in {:.1} s",
                     grown(periods.lost_us) as f64 / 1e6,
-                    look.window.seconds()
+                    context.window.seconds()
                 ),
             }])
-            .by(members(look, group));
+            .by(members(context, group));
         let workers = (quota.ceil() as u64).max(1);
         found.push(
             finding.fix(format!("start {workers} workers at most in it, or raise its quota"), raise(group, quota)),
@@ -82,10 +83,10 @@ pub(super) fn throttle(look: &Look<'_>) -> Verdict {
 }
 
 /// The members of a group that used most.
-fn members(look: &Look<'_>, group: &Group) -> Vec<Culprit> {
-    let seconds = look.window.seconds();
+fn members(context: &RuleContext<'_>, group: &Group) -> Vec<Culprit> {
+    let seconds = context.window.seconds();
     let used = |process: &Process| if group.members.contains(&process.pid) { process.cpu_ticks } else { 0 };
-    culprit::took(look.window, used, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
+    culprit::took(context.window, used, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
 }
 
 /// The command that doubles the quota, where the path is plain enough to be typed.
@@ -113,23 +114,23 @@ fn is_v2(group: &Group) -> bool {
     folders.memory == folders.cpu || folders.pids == folders.cpu || folders.pressure == folders.cpu
 }
 
-pub(super) fn quota(look: &Look<'_>) -> Verdict {
-    let cpus = f64::from(*look.now().cpu.affinity.get()?);
-    let own = look.now().cgroups.groups.iter().filter(|group| group.is_own);
+pub(super) fn quota(context: &RuleContext<'_>) -> Verdict {
+    let cpus = f64::from(*context.now().cpu.affinity.get()?);
+    let own = context.now().cgroups.groups.iter().filter(|group| group.is_own);
     let tightest = own.filter_map(|group| Some((group.cpu_quota?, group))).min_by(|a, b| a.0.total_cmp(&b.0));
     let Some((quota, group)) = tightest else {
-        return match look.now().cgroups.groups.is_empty() {
+        return match context.now().cgroups.groups.is_empty() {
             true => Err(Skip("control groups: none can be seen".to_owned())),
             false => Ok(Vec::new()),
         };
     };
     let jobs = quota.ceil().max(1.0);
     let ratio = cpus / jobs;
-    let Some(severity) = look.judge(ratio, false) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(ratio, false) else { return Ok(Vec::new()) };
     let title =
         format!("tools see {cpus:.0} CPUs, the quota gives {quota:.2}: they start {ratio:.0}x too many workers");
     Ok(vec![
-        look.finding(severity, ratio, title)
+        context.finding(severity, ratio, title)
             .read(&group.folders.cpu, "quota, CPUs", quota, "")
             .read("/proc/self/status", "Cpus_allowed_list, CPUs", cpus, "")
             .by([Culprit {
@@ -145,8 +146,8 @@ pub(super) fn quota(look: &Look<'_>) -> Verdict {
     ])
 }
 
-pub(super) fn heat(look: &Look<'_>) -> Verdict {
-    if let (Ok(before), Ok(after)) = (look.before().cpu.heat.get(), look.now().cpu.heat.get()) {
+pub(super) fn heat(context: &RuleContext<'_>) -> Verdict {
+    if let (Ok(before), Ok(after)) = (context.before().cpu.heat.get(), context.now().cpu.heat.get()) {
         let find = |cpu: u32| before.iter().find(|it| it.cpu == cpu);
         let pairs = || after.iter().filter_map(|now| Some((find(now.cpu)?, now)));
         let events = |get: fn(&crate::model::snapshot::cpu::Heat) -> u64| {
@@ -159,16 +160,17 @@ pub(super) fn heat(look: &Look<'_>) -> Verdict {
                 Some(now.core_ms?.saturating_sub(was.core_ms?))
             };
             let worst = pairs().filter_map(|pair| Some((ms(pair)?, pair.1.cpu))).max();
-            let share = worst.map_or(0.0, |(ms, _)| (ms as f64 / look.window.seconds() / 10.0).min(100.0));
-            let severity = look.judge(share, grown(package) > 0).unwrap_or(Severity::Warn);
+            let share = worst.map_or(0.0, |(ms, _)| (ms as f64 / context.window.seconds() / 10.0).min(100.0));
+            let severity = context.judge(share, grown(package) > 0).unwrap_or(Severity::Warn);
             let title = format!(
                 "heat slowed the CPUs {} times in {:.1} s",
                 grown(core).max(grown(package)),
-                look.window.seconds()
+                context.window.seconds()
             );
             let cpu = worst.map_or_else(|| "the CPUs".to_owned(), |(_, cpu)| format!("cpu{cpu}"));
             return Ok(vec![
-                look.finding(severity, share, title)
+                context
+                    .finding(severity, share, title)
                     .counted("/sys/devices/system/cpu/cpu*/thermal_throttle", "core_throttle_count", core.0, core.1, "")
                     .counted(
                         "/sys/devices/system/cpu/cpu*/thermal_throttle",
@@ -188,12 +190,12 @@ pub(super) fn heat(look: &Look<'_>) -> Verdict {
             ]);
         }
     }
-    let clocks = match (look.now().cpu.frequency.get(), look.now().cpu.heat.get()) {
+    let clocks = match (context.now().cpu.frequency.get(), context.now().cpu.heat.get()) {
         (Ok(clocks), _) => clocks,
         (Err(_), Ok(_)) => return Ok(Vec::new()),
         (Err(unavailable), Err(_)) => return Err(unavailable.into()),
     };
-    let (before, after) = stats(look)?;
+    let (before, after) = stats(context)?;
     let times = each(before, after);
     let is_slow = |clock: &&crate::model::snapshot::cpu::Frequency| {
         let busy =
@@ -209,7 +211,8 @@ pub(super) fn heat(look: &Look<'_>) -> Verdict {
         slow.governor
     );
     Ok(vec![
-        look.finding(Severity::Info, 0.0, title)
+        context
+            .finding(Severity::Info, 0.0, title)
             .read(
                 &format!("/sys/devices/system/cpu/cpu{}/cpufreq", slow.cpu),
                 "scaling_cur_freq",
@@ -234,16 +237,16 @@ pub(super) fn heat(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, severities};
+    use crate::doctor::fixture::{Fixture, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
 
     const MOUNT: &str = "35 24 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
 
     /// A machine with four CPUs and apm in /ci/job with a quota of one.
-    fn scene(name: &str) -> Scene {
-        let scene = Scene::new(name);
+    fn fixture(name: &str) -> Fixture {
+        let fixture = Fixture::new(name);
         let stat = "cpu  100 0 0 100 0 0 0 0 0 0\ncpu0 1 0 0 1\ncpu1 1 0 0 1\ncpu2 1 0 0 1\ncpu3 1 0 0 1\n";
-        scene
+        fixture
             .file("proc/self/mountinfo", MOUNT)
             .file("proc/self/cgroup", "0::/ci/job\n")
             .file("proc/self/status", "Name:\tapm\nCpus_allowed:\tf\nCpus_allowed_list:\t0-127\n")
@@ -251,7 +254,7 @@ mod tests {
             .file("sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n")
             .file("sys/fs/cgroup/ci/cgroup.controllers", "cpu memory pids\n")
             .file("sys/fs/cgroup/ci/job/cpu.max", "100000 100000\n");
-        scene
+        fixture
     }
 
     fn stat(periods: u64, throttled: u64, us: u64) -> String {
@@ -262,9 +265,9 @@ mod tests {
 
     #[test]
     fn a_group_that_runs_into_its_quota_is_named() {
-        let scene = scene("l1");
-        scene.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 50, 1_000_000), &stat(120, 68, 2_760_000));
-        let found = scene.ask("cpu.throttle");
+        let fixture = fixture("l1");
+        fixture.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 50, 1_000_000), &stat(120, 68, 2_760_000));
+        let found = fixture.ask("cpu.throttle");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 90.0));
         assert_eq!(found[0].title, "this session's group was stopped in 18 of 20 periods: quota 1.00 CPUs");
         assert_eq!(
@@ -272,54 +275,54 @@ mod tests {
             ("/ci/job", "quota 1.00 CPUs, lost 1.8 s in 2.0 s")
         );
         // It was always so.
-        scene.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(1000, 800, 1_000_000), &stat(1020, 818, 2_760_000));
-        assert_eq!(severities(&scene.ask("cpu.throttle")), [Crit]);
+        fixture.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(1000, 800, 1_000_000), &stat(1020, 818, 2_760_000));
+        assert_eq!(severities(&fixture.ask("cpu.throttle")), [Crit]);
     }
 
     #[test]
     fn a_group_that_loses_little_is_no_fault() {
-        let scene = scene("l2");
+        let fixture = fixture("l2");
         // A third of the periods, but 50 ms of two seconds.
-        scene.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 50, 1_000_000), &stat(120, 57, 1_050_000));
-        assert_eq!(scene.ask("cpu.throttle"), []);
-        scene.file("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 100, 9_000_000));
-        assert_eq!(scene.ask("cpu.throttle"), []);
+        fixture.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 50, 1_000_000), &stat(120, 57, 1_050_000));
+        assert_eq!(fixture.ask("cpu.throttle"), []);
+        fixture.file("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 100, 9_000_000));
+        assert_eq!(fixture.ask("cpu.throttle"), []);
     }
 
     #[test]
     fn tools_that_see_more_cpus_than_the_quota_gives_are_told() {
-        let scene = scene("l3");
-        let found = scene.ask("cpu.quota_vs_nproc");
+        let fixture = fixture("l3");
+        let found = fixture.ask("cpu.quota_vs_nproc");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 4.0));
         assert_eq!(
             found[0].remedies[0].command.as_deref(),
             Some("export MAKEFLAGS=-j1 CARGO_BUILD_JOBS=1 GOMAXPROCS=1 RAYON_NUM_THREADS=1")
         );
-        scene.file("sys/fs/cgroup/ci/job/cpu.max", "300000 100000\n");
-        assert_eq!(scene.ask("cpu.quota_vs_nproc"), []);
-        scene.file("sys/fs/cgroup/ci/job/cpu.max", "max 100000\n");
-        assert_eq!(scene.ask("cpu.quota_vs_nproc"), []);
+        fixture.file("sys/fs/cgroup/ci/job/cpu.max", "300000 100000\n");
+        assert_eq!(fixture.ask("cpu.quota_vs_nproc"), []);
+        fixture.file("sys/fs/cgroup/ci/job/cpu.max", "max 100000\n");
+        assert_eq!(fixture.ask("cpu.quota_vs_nproc"), []);
     }
 
     #[test]
     fn heat_is_a_fault_and_a_slow_clock_to_know() {
         let stat = |at: u64| format!("cpu  {0} 0 0 9 0 0 0 0 0 0\ncpu0 {0} 0 0 9 0 0 0 0 0 0\n", 100 + at * 200);
         let heat = "sys/devices/system/cpu/cpu0/thermal_throttle";
-        let scene = Scene::new("l4");
-        scene.changing("proc/stat", &stat(0), &stat(1));
-        scene
+        let fixture = Fixture::new("l4");
+        fixture.changing("proc/stat", &stat(0), &stat(1));
+        fixture
             .file(&format!("{heat}/core_throttle_count"), "12\n")
             .file(&format!("{heat}/package_throttle_count"), "3\n");
-        assert_eq!(scene.ask("cpu.freq"), []);
-        scene.changing(&format!("{heat}/core_throttle_count"), "12\n", "15\n");
-        assert_eq!(severities(&scene.ask("cpu.freq")), [Warn]);
-        scene.changing(&format!("{heat}/core_throttle_total_time_ms"), "1000\n", "2600\n");
-        scene.changing(&format!("{heat}/package_throttle_count"), "3\n", "4\n");
-        let found = scene.ask("cpu.freq");
+        assert_eq!(fixture.ask("cpu.freq"), []);
+        fixture.changing(&format!("{heat}/core_throttle_count"), "12\n", "15\n");
+        assert_eq!(severities(&fixture.ask("cpu.freq")), [Warn]);
+        fixture.changing(&format!("{heat}/core_throttle_total_time_ms"), "1000\n", "2600\n");
+        fixture.changing(&format!("{heat}/package_throttle_count"), "3\n", "4\n");
+        let found = fixture.ask("cpu.freq");
         assert_eq!((severities(&found), found[0].value), (vec![Crit], 80.0));
 
         let clock = "sys/devices/system/cpu/cpu0/cpufreq";
-        let cool = Scene::new("l5");
+        let cool = Fixture::new("l5");
         cool.changing("proc/stat", &stat(0), &stat(1))
             .file(&format!("{clock}/cpuinfo_max_freq"), "4000000\n")
             .file(&format!("{clock}/scaling_max_freq"), "4000000\n")

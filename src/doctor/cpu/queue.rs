@@ -1,9 +1,10 @@
 //! Whether tasks wait for a CPU: pressure, the queue, who waits; and a load that is not of the CPUs.
 
 use crate::doctor::cpu::crowd::{self, By, crowds};
-use crate::doctor::cpu::{has_waited_a_minute, online, percent, spent, stats};
+use crate::doctor::cpu::ticks::{online, percent, spent, stats};
 use crate::doctor::culprit::{self, Earlier};
-use crate::doctor::{Look, Skip, Verdict, cpus_effective};
+use crate::doctor::host::cpus_effective;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::Snapshot;
 use crate::model::snapshot::process::{Process, Task};
@@ -49,107 +50,107 @@ impl Queue {
 }
 
 /// The queue of the machine.
-fn queue(look: &Look<'_>) -> Result<Queue, Skip> {
-    let stat = look.now().cpu.stat.get()?;
-    let mut counts = look.window.activity.runnable.clone();
+fn queue(context: &RuleContext<'_>) -> Result<Queue, Skip> {
+    let stat = context.now().cpu.stat.get()?;
+    let mut counts = context.window.activity.runnable.clone();
     let steady = if counts.len() >= COUNTS_MIN {
         counts.sort_unstable();
         f64::from(counts[counts.len() / 4])
     } else {
         // Who read the files ran too.
-        let before = look.before().cpu.stat.get()?.running;
+        let before = context.before().cpu.stat.get()?.running;
         before.min(stat.running).saturating_sub(1) as f64
     };
     Ok(Queue { steady, cpus: online(stat) as f64 })
 }
 
 /// The queue of the CPUs apm may use, where those are not all: the others may be idle and do not help.
-fn own_queue(look: &Look<'_>) -> Option<Queue> {
-    let cpus = look.now().cpu.allowed.known()?;
-    if cpus.len() >= online(look.now().cpu.stat.known()?) || look.window.activity.looks == 0 {
+fn own_queue(context: &RuleContext<'_>) -> Option<Queue> {
+    let cpus = context.now().cpu.allowed.known()?;
+    if cpus.len() >= online(context.now().cpu.stat.known()?) || context.window.activity.looks == 0 {
         return None;
     }
-    let here = |task: &&Task| cpus.contains(&task.processor) && task.pid != look.window.observer;
-    let running: u32 = look.window.activity.tasks.iter().filter(here).map(|task| task.running).sum();
-    Some(Queue { steady: f64::from(running) / f64::from(look.window.activity.looks), cpus: cpus.len() as f64 })
+    let here = |task: &&Task| cpus.contains(&task.processor) && task.pid != context.window.observer;
+    let running: u32 = context.window.activity.tasks.iter().filter(here).map(|task| task.running).sum();
+    Some(Queue { steady: f64::from(running) / f64::from(context.window.activity.looks), cpus: cpus.len() as f64 })
 }
 
 /// The worse of both.
-fn worst_queue(look: &Look<'_>) -> Result<Queue, Skip> {
-    let all = queue(look)?;
-    Ok(own_queue(look).filter(|own| own.has_crowd() && own.per_cpu() > all.per_cpu()).unwrap_or(all))
+fn worst_queue(context: &RuleContext<'_>) -> Result<Queue, Skip> {
+    let all = queue(context)?;
+    Ok(own_queue(context).filter(|own| own.has_crowd() && own.per_cpu() > all.per_cpu()).unwrap_or(all))
 }
 
 /// Tasks that want a CPU and yield to all others, on average.
-fn yielding(look: &Look<'_>) -> f64 {
-    let activity = &look.window.activity;
+fn yielding(context: &RuleContext<'_>) -> f64 {
+    let activity = &context.window.activity;
     let running: u32 = activity.tasks.iter().filter(|task| task.nice >= YIELDS).map(|task| task.running).sum();
     f64::from(running) / f64::from(activity.looks.max(1))
 }
 
 /// A crowd only of such is what nice levels are for.
-fn is_yielding(look: &Look<'_>, queue: Queue) -> bool {
-    queue.steady - yielding(look) < queue.cpus + 1.0
+fn is_yielding(context: &RuleContext<'_>, queue: Queue) -> bool {
+    queue.steady - yielding(context) < queue.cpus + 1.0
 }
 
 /// Share of the window in which a task waited, percent. One capture of a machine has the kernel's own average.
-fn waited(look: &Look<'_>) -> Result<f64, Skip> {
-    let (before, after) = (look.before().cpu.pressure.get()?, look.now().cpu.pressure.get()?);
-    if stats(look).is_err() {
+fn waited(context: &RuleContext<'_>) -> Result<f64, Skip> {
+    let (before, after) = (context.before().cpu.pressure.get()?, context.now().cpu.pressure.get()?);
+    if stats(context).is_err() {
         return Ok(after.some.avg10);
     }
     let us = after.some.total_us.saturating_sub(before.some.total_us);
-    Ok((100.0 * us as f64 / (look.window.seconds() * 1e6)).min(100.0))
+    Ok((100.0 * us as f64 / (context.window.seconds() * 1e6)).min(100.0))
 }
 
 /// A short window is believed where the average of ten seconds agrees, or cannot be seen.
-fn is_burst(look: &Look<'_>) -> bool {
-    look.window.seconds() < SHORT
-        && look.now().cpu.pressure.known().is_some_and(|pressure| pressure.some.avg10 < SHORT_AVG10)
+fn is_burst(context: &RuleContext<'_>) -> bool {
+    context.window.seconds() < SHORT
+        && context.now().cpu.pressure.known().is_some_and(|pressure| pressure.some.avg10 < SHORT_AVG10)
 }
 
-pub(super) fn pressure(look: &Look<'_>) -> Verdict {
-    let share = waited(look)?;
-    let queue = worst_queue(look)?;
-    let has_minute = has_waited_a_minute(look);
-    let is_crowded = queue.has_crowd() && queue.per_cpu() > CROWDED && !is_burst(look);
+pub(super) fn pressure(context: &RuleContext<'_>) -> Verdict {
+    let share = waited(context)?;
+    let queue = worst_queue(context)?;
+    let has_minute = has_waited_a_minute(context);
+    let is_crowded = queue.has_crowd() && queue.per_cpu() > CROWDED && !is_burst(context);
     // Two builds at once make everybody wait for a minute and are no catastrophe.
     let confirmed = has_minute && queue.per_cpu() >= OVERRUN;
-    let Some(severity) = look.judge(share, confirmed).filter(|_| is_crowded) else { return Ok(Vec::new()) };
-    let is_yielding = is_yielding(look, queue);
+    let Some(severity) = context.judge(share, confirmed).filter(|_| is_crowded) else { return Ok(Vec::new()) };
+    let is_yielding = is_yielding(context, queue);
     let severity = if is_yielding { Severity::Info } else { severity };
     let nice = if is_yielding { ", those that wait are nice" } else { "" };
     let title =
         format!("a task waited {share:.0}% of the time; {:.0} or more wanted {}{nice}", queue.steady, cpus(queue.cpus));
-    let (before, after) = (look.before().cpu.pressure.get()?.some, look.now().cpu.pressure.get()?.some);
-    let finding = look
+    let (before, after) = (context.before().cpu.pressure.get()?.some, context.now().cpu.pressure.get()?.some);
+    let finding = context
         .finding(severity, share, title)
         .counted("/proc/pressure/cpu", "some total", before.total_us, after.total_us, "us")
         .read("/proc/pressure/cpu", "some avg60", after.avg60, "%")
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
         .agreed(2 + u32::from(has_minute));
-    Ok(vec![with_crowds(look, finding)])
+    Ok(vec![with_crowds(context, finding)])
 }
 
-pub(super) fn length(look: &Look<'_>) -> Verdict {
-    let queue = worst_queue(look)?;
-    let has_minute = has_waited_a_minute(look);
-    let judged = look.judge(queue.per_cpu(), has_minute).filter(|_| queue.has_crowd() && !is_burst(look));
+pub(super) fn length(context: &RuleContext<'_>) -> Verdict {
+    let queue = worst_queue(context)?;
+    let has_minute = has_waited_a_minute(context);
+    let judged = context.judge(queue.per_cpu(), has_minute).filter(|_| queue.has_crowd() && !is_burst(context));
     let Some(severity) = judged else { return Ok(Vec::new()) };
-    let is_yielding = is_yielding(look, queue);
+    let is_yielding = is_yielding(context, queue);
     let severity = if is_yielding { Severity::Info } else { severity };
     let nice = if is_yielding { ", most of them nice" } else { "" };
     let title =
         format!("{:.0} or more tasks want {} ({:.1} a CPU){nice}", queue.steady, cpus(queue.cpus), queue.per_cpu());
-    let mut finding = look
+    let mut finding = context
         .finding(severity, queue.per_cpu(), title)
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
         .read("/proc/stat", "cpus", queue.cpus, "");
-    if let Some([one, ..]) = look.now().cpu.load.known() {
+    if let Some([one, ..]) = context.now().cpu.load.known() {
         finding = finding.read("/proc/loadavg", "load of 1 minute", *one, "");
     }
-    let has_pressure = waited(look).is_ok_and(|share| share > 25.0);
-    Ok(vec![with_crowds(look, finding.agreed(1 + u32::from(has_pressure) + u32::from(has_minute)))])
+    let has_pressure = waited(context).is_ok_and(|share| share > 25.0);
+    Ok(vec![with_crowds(context, finding.agreed(1 + u32::from(has_pressure) + u32::from(has_minute)))])
 }
 
 fn cpus(count: f64) -> String {
@@ -157,9 +158,9 @@ fn cpus(count: f64) -> String {
 }
 
 /// Culprits and remedies of a queue.
-fn with_crowds(look: &Look<'_>, finding: Finding) -> Finding {
-    let crowds = crowds(look.window, By::Wanting);
-    let jobs = (cpus_effective(look.now()).floor() as u64).max(1);
+fn with_crowds(context: &RuleContext<'_>, finding: Finding) -> Finding {
+    let crowds = crowds(context.window, By::Wanting);
+    let jobs = (cpus_effective(context.now()).floor() as u64).max(1);
     let is_seen = !crowds.is_empty();
     let finding = finding.by(crowd::culprits(&crowds)).fix(
         format!("run at most {jobs} at once; for builds started from here"),
@@ -173,27 +174,27 @@ fn with_crowds(look: &Look<'_>, finding: Finding) -> Finding {
 }
 
 /// A task hangs: it slept without a break in every look, and its process got no further.
-fn hangs(look: &Look<'_>, task: &Task) -> bool {
-    if task.blocked < look.window.activity.looks {
+fn hangs(context: &RuleContext<'_>, task: &Task) -> bool {
+    if task.blocked < context.window.activity.looks {
         return false;
     }
     let turns = |snapshot: &Snapshot| {
         snapshot.processes.known()?.iter().find(|process| process.pid == task.tid).and_then(|process| process.turns)
     };
-    match (turns(look.before()), turns(look.now())) {
+    match (turns(context.before()), turns(context.now())) {
         (Some(before), Some(after)) => after.saturating_sub(before) <= TURNS_STUCK,
         // Of other threads than the first nobody counts: being asleep each of several times has to do.
-        _ => look.window.activity.looks >= LOOKS_MIN,
+        _ => context.window.activity.looks >= LOOKS_MIN,
     }
 }
 
-pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
-    let activity = &look.window.activity;
+pub(super) fn load_of_sleepers(context: &RuleContext<'_>) -> Verdict {
+    let activity = &context.window.activity;
     if activity.looks == 0 {
         return Err(Skip("tasks were not looked at between the two readings".to_owned()));
     }
-    let [one, five, _] = *look.now().cpu.load.get()?;
-    let queue = queue(look)?;
+    let [one, five, _] = *context.now().cpu.load.get()?;
+    let queue = queue(context)?;
     let asleep = activity.tasks.iter().map(|task| f64::from(task.blocked)).sum::<f64>() / f64::from(activity.looks);
     let is_load_of_cpu = queue.per_cpu() > CROWDED || asleep < queue.steady;
     // The load falls slowly: after a burst it is high while nothing sleeps.
@@ -201,20 +202,20 @@ pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
     if one <= LOAD * queue.cpus || is_load_of_cpu || !explains {
         return Ok(Vec::new());
     }
-    let hanging: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(look, task)).collect();
+    let hanging: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(context, task)).collect();
     let lasts = five > LOAD * queue.cpus;
-    let (severity, what) = match look.judge(hanging.len() as f64, lasts) {
+    let (severity, what) = match context.judge(hanging.len() as f64, lasts) {
         Some(severity) => (severity, format!("{} of it are tasks that hang", hanging.len())),
         // Those that read and write are a matter of the disks, not of anything stuck.
         None => (Severity::Info, format!("{asleep:.0} of it are tasks that wait for disks")),
     };
-    let finding = look
+    let finding = context
         .finding(severity, hanging.len() as f64, format!("load {one:.1} on {}, but {what}", cpus(queue.cpus)))
         .read("/proc/loadavg", "load of 1 minute", one, "")
         .read("/proc/PID/task/TID/stat", "tasks in state D, on average", asleep, "")
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
         .agreed(2 + u32::from(lasts))
-        .by(culprit::blocked(look.window));
+        .by(culprit::blocked(context.window));
     let first = finding.culprits.first().and_then(|culprit| culprit.pid);
     Ok(vec![finding.fix(
         "see what they wait for; more CPU does not help",
@@ -222,34 +223,34 @@ pub(super) fn load_of_sleepers(look: &Look<'_>) -> Verdict {
     )])
 }
 
-pub(super) fn delay(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn delay(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let spent = spent(&before.all, &after.all);
     let is_full = percent(spent.busy(), spent.sum()) >= FULL;
-    look.before().processes.get()?;
-    let now = look.now().processes.get()?;
+    context.before().processes.get()?;
+    let now = context.now().processes.get()?;
     if !now.iter().any(|process| process.run_delay_ns.is_some()) {
         return Err(Skip("/proc/PID/schedstat: not there".to_owned()));
     }
-    let seconds = look.window.seconds();
-    let earlier = Earlier::of(look.window);
+    let seconds = context.window.seconds();
+    let earlier = Earlier::of(context.window);
     let delay = |process: &Process| earlier.get(process)?.run_delay_ns;
     let waited = |process: &Process| {
         // A wait is counted when it ends, with what of it lies before the window.
         Some((100.0 * process.run_delay_ns?.saturating_sub(delay(process)?) as f64 / (seconds * 1e9)).min(100.0))
     };
     // Those that were made nice asked for it.
-    let may_wait = |process: &&Process| process.nice <= 0 && process.pid != look.window.observer;
+    let may_wait = |process: &&Process| process.nice <= 0 && process.pid != context.window.observer;
     let mut victims: Vec<(f64, &Process)> =
         now.iter().filter(may_wait).filter_map(|process| Some((waited(process)?, process))).collect();
-    victims.retain(|(share, _)| look.judge(*share, false).is_some());
+    victims.retain(|(share, _)| context.judge(*share, false).is_some());
     victims.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.pid.cmp(&b.1.pid)));
     let Some((share, worst)) = victims.first().copied() else { return Ok(Vec::new()) };
     let severity = if is_full { Severity::Info } else { Severity::Warn };
     let why = if is_full { "" } else { " though CPUs are idle" };
     let count = if victims.len() == 1 { "a process".to_owned() } else { format!("{} processes", victims.len()) };
     let named = victims.iter().take(culprit::NAMED);
-    let finding = look
+    let finding = context
         .finding(severity, share, format!("{count} waited up to {share:.0}% of the time for a CPU{why}"))
         .counted(
             &format!("/proc/{}/schedstat", worst.pid),
@@ -269,9 +270,14 @@ pub(super) fn delay(look: &Look<'_>) -> Verdict {
     }])
 }
 
+/// The pressure of a minute says that tasks wait, too.
+pub(super) fn has_waited_a_minute(context: &RuleContext<'_>) -> bool {
+    context.now().cpu.pressure.known().is_some_and(|pressure| pressure.some.avg60 > 40.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::Window;
     use crate::model::snapshot::process::{Process, Task};
@@ -294,8 +300,8 @@ mod tests {
 
     /// A window in which a task waited `share` percent of the time and so many wanted a CPU in each count.
     fn window(name: &str, share: u64, avg60: f64, runnable: &[u32]) -> Window {
-        let scene = Scene::new(name);
-        scene
+        let fixture = Fixture::new(name);
+        fixture
             .changing("proc/stat", &stat(0, 200, 1), &stat(1, 200, 1))
             .changing(
                 "proc/pressure/cpu",
@@ -303,7 +309,7 @@ mod tests {
                 &pressure(20.0, avg60, 1_000_000 + share * 20_000),
             )
             .file("proc/loadavg", "1.00 1.00 1.00 1/100 999\n");
-        let mut window = scene.window();
+        let mut window = fixture.window();
         window.activity.runnable = runnable.to_vec();
         window
     }
@@ -352,21 +358,21 @@ mod tests {
 
     #[test]
     fn without_counts_the_two_snapshots_do_and_without_pressure_the_queue_does() {
-        let scene = Scene::new("q8");
-        scene.changing("proc/stat", &stat(0, 200, 12), &stat(1, 200, 18));
-        scene.file("proc/loadavg", "9.00 1.00 1.00 18/100 999\n");
+        let fixture = Fixture::new("q8");
+        fixture.changing("proc/stat", &stat(0, 200, 12), &stat(1, 200, 18));
+        fixture.file("proc/loadavg", "9.00 1.00 1.00 18/100 999\n");
         // Twelve less the one that read.
-        assert_eq!(scene.ask("cpu.runq")[0].value, 5.5);
-        scene.changing("proc/stat", &stat(0, 200, 2), &stat(1, 200, 18));
-        assert_eq!(scene.ask("cpu.runq"), []);
+        assert_eq!(fixture.ask("cpu.runq")[0].value, 5.5);
+        fixture.changing("proc/stat", &stat(0, 200, 2), &stat(1, 200, 18));
+        assert_eq!(fixture.ask("cpu.runq"), []);
     }
 
     #[test]
     fn a_machine_captured_once_is_judged_by_the_kernels_own_average() {
-        let scene = Scene::new("q9");
-        scene.file("proc/stat", &stat(1, 200, 17)).file("proc/pressure/cpu", &pressure(92.0, 88.0, 5));
-        assert_eq!(severities(&scene.ask("cpu.psi")), [Crit]);
-        assert_eq!(scene.ask("cpu.psi")[0].value, 92.0);
+        let fixture = Fixture::new("q9");
+        fixture.file("proc/stat", &stat(1, 200, 17)).file("proc/pressure/cpu", &pressure(92.0, 88.0, 5));
+        assert_eq!(severities(&fixture.ask("cpu.psi")), [Crit]);
+        assert_eq!(fixture.ask("cpu.psi")[0].value, 92.0);
     }
 
     #[test]
@@ -395,9 +401,9 @@ mod tests {
     }
 
     fn sleepers(name: &str, load: &str, hanging: i32, running: u32) -> Window {
-        let scene = Scene::new(name);
-        scene.changing("proc/stat", &stat(0, 5, 1), &stat(1, 5, 1)).file("proc/loadavg", load);
-        let mut window = scene.window();
+        let fixture = Fixture::new(name);
+        fixture.changing("proc/stat", &stat(0, 5, 1), &stat(1, 5, 1)).file("proc/loadavg", load);
+        let mut window = fixture.window();
         window.activity.looks = 5;
         window.activity.runnable = vec![running; 20];
         window.activity.tasks = (0..hanging)
@@ -434,9 +440,9 @@ mod tests {
     }
 
     fn waiting(busy: u64, nice: i32, waited_ms: u64) -> Window {
-        let scene = Scene::new(&format!("w{busy}-{nice}-{waited_ms}"));
-        scene.changing("proc/stat", &stat(0, busy, 1), &stat(1, busy, 1));
-        let mut window = scene.window();
+        let fixture = Fixture::new(&format!("w{busy}-{nice}-{waited_ms}"));
+        fixture.changing("proc/stat", &stat(0, busy, 1), &stat(1, busy, 1));
+        let mut window = fixture.window();
         let process = |delay: u64| Process {
             pid: 77,
             started: 5,

@@ -2,9 +2,10 @@
 //! rather than accuses.
 
 use crate::doctor::cpu::crowd::{self, By, crowds};
-use crate::doctor::cpu::{each, has_waited_a_minute, online, percent, spent, stats};
+use crate::doctor::cpu::queue::has_waited_a_minute;
+use crate::doctor::cpu::ticks::{each, online, percent, spent, stats};
 use crate::doctor::culprit::{self, Earlier};
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::{Process, Task};
 
@@ -36,17 +37,17 @@ const KTHREADD: i32 = 2;
 /// Stolen since boot, percent, that confirms what the window says.
 const STEAL_BOOT: f64 = 10.0;
 
-pub(super) fn busy(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn busy(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
     let share = percent(time.busy(), time.sum());
-    let severity = match look.judge(share, has_waited_a_minute(look)) {
+    let severity = match context.judge(share, has_waited_a_minute(context)) {
         Some(severity) => severity,
         None if share >= BUSY => Severity::Info,
         None => return Ok(Vec::new()),
     };
-    let crowds = crowds(look.window, By::Use);
-    let finding = look
+    let crowds = crowds(context.window, By::Use);
+    let finding = context
         .finding(severity, share, format!("{share:.0}% of {} CPUs are busy", online(after)))
         .counted("/proc/stat", "cpu busy", before.all.busy(), after.all.busy(), " ticks")
         .by(crowd::culprits(&crowds))
@@ -54,8 +55,8 @@ pub(super) fn busy(look: &Look<'_>) -> Verdict {
     Ok(vec![if crowds.is_empty() { finding.fix(crowd::UNSEEN, None) } else { finding }])
 }
 
-pub(super) fn one_core(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn one_core(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let all = spent(&before.all, &after.all);
     let shares: Vec<(u32, f64)> =
         each(before, after).iter().map(|(cpu, time)| (*cpu, percent(time.busy(), time.sum()))).collect();
@@ -64,9 +65,9 @@ pub(super) fn one_core(look: &Look<'_>) -> Verdict {
         return Ok(Vec::new());
     }
     let idle: Vec<u32> = shares.iter().filter(|(_, share)| *share < IDLE).map(|(cpu, _)| *cpu).collect();
-    let looks = f64::from(look.window.activity.looks.max(1));
-    let is_on_it = |task: &&Task| task.processor == cpu && task.running > 0 && task.pid != look.window.observer;
-    let mut tasks: Vec<&Task> = look.window.activity.tasks.iter().filter(is_on_it).collect();
+    let looks = f64::from(context.window.activity.looks.max(1));
+    let is_on_it = |task: &&Task| task.processor == cpu && task.running > 0 && task.pid != context.window.observer;
+    let mut tasks: Vec<&Task> = context.window.activity.tasks.iter().filter(is_on_it).collect();
     tasks.sort_by_key(|task| (std::cmp::Reverse(task.running), task.pid, task.tid));
     let is_pinned =
         |task: &&&Task| task.allowed.as_deref().is_some_and(|list| !idle.iter().any(|cpu| names(list, *cpu)));
@@ -78,7 +79,7 @@ pub(super) fn one_core(look: &Look<'_>) -> Verdict {
         true => format!("{pinned:.0} tasks queue on CPU {cpu} and may run nowhere else; {others} {rest:.0}% busy"),
         false => format!("CPU {cpu} is {share:.0}% busy, {others} {rest:.0}%"),
     };
-    let severity = look.judge(share, false).unwrap_or(if is_queue { Severity::Warn } else { Severity::Info });
+    let severity = context.judge(share, false).unwrap_or(if is_queue { Severity::Warn } else { Severity::Info });
     let find = |stat: &crate::model::snapshot::cpu::Stat| {
         stat.each.iter().find(|(number, _)| *number == cpu).map_or(0, |(_, ticks)| ticks.busy())
     };
@@ -92,7 +93,7 @@ pub(super) fn one_core(look: &Look<'_>) -> Verdict {
             task.allowed.as_deref().unwrap_or("?")
         ),
     };
-    let finding = look
+    let finding = context
         .finding(severity, share, title)
         .counted("/proc/stat", &format!("cpu{cpu} busy"), find(before), find(after), " ticks")
         .agreed(1 + u32::from(is_queue))
@@ -116,15 +117,15 @@ fn names(list: &str, cpu: u32) -> bool {
     })
 }
 
-pub(super) fn kernel(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn kernel(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
     let share = percent(time.system, time.sum());
     if time.system.saturating_mul(2) <= time.busy() {
         return Ok(Vec::new());
     }
-    let Some(severity) = look.judge(share, has_waited_a_minute(look)) else { return Ok(Vec::new()) };
-    let cause = transfers(look);
+    let Some(severity) = context.judge(share, has_waited_a_minute(context)) else { return Ok(Vec::new()) };
+    let cause = transfers(context);
     let is_fault = percent(time.busy(), time.sum()) >= SYSTEM_BUSY && cause.is_none();
     let severity = if is_fault { severity } else { Severity::Info };
     let why = cause.map(|cause| format!(", for {cause}")).unwrap_or_default();
@@ -132,13 +133,14 @@ pub(super) fn kernel(look: &Look<'_>) -> Verdict {
         "the kernel takes {share:.0}% of the CPUs, programs {:.0}%{why}",
         percent(time.user + time.nice, time.sum())
     );
-    let crowds = crowds(look.window, By::System);
+    let crowds = crowds(context.window, By::System);
     // Threads of the kernel make no system calls.
-    let processes = look.now().processes.known().map_or(&[][..], |all| all.as_slice());
+    let processes = context.now().processes.known().map_or(&[][..], |all| all.as_slice());
     let is_program = |pid: &i32| *pid > 1 && processes.iter().any(|it| it.pid == *pid && it.parent != KTHREADD);
     let pid = crowds.first().and_then(|crowd| crowd.members.iter().copied().find(|pid| is_program(pid)));
     Ok(vec![
-        look.finding(severity, share, title)
+        context
+            .finding(severity, share, title)
             .counted("/proc/stat", "cpu system", before.all.system, after.all.system, " ticks")
             .counted("/proc/stat", "cpu busy", before.all.busy(), after.all.busy(), " ticks")
             .by(crowd::culprits(&crowds))
@@ -147,7 +149,7 @@ pub(super) fn kernel(look: &Look<'_>) -> Verdict {
 }
 
 /// What moves so much data that kernel time has nothing strange.
-fn transfers(look: &Look<'_>) -> Option<&'static str> {
+fn transfers(context: &RuleContext<'_>) -> Option<&'static str> {
     let sum = |snapshot: &crate::model::snapshot::Snapshot| {
         let devices = snapshot.disk.devices.known().map_or(&[][..], |all| all.as_slice());
         let requests = devices.iter().fold(0, |sum: u64, it| sum.saturating_add(it.reads).saturating_add(it.writes));
@@ -159,19 +161,19 @@ fn transfers(look: &Look<'_>) -> Option<&'static str> {
             interfaces.iter().fold(0, |sum: u64, it| sum.saturating_add(it.rx.packets).saturating_add(it.tx.packets));
         (requests, sectors, packets)
     };
-    let (before, after) = (sum(look.before()), sum(look.now()));
-    if look.rate(before.0, after.0) >= REQUESTS || look.rate(before.1, after.1) * 512.0 >= BYTES {
+    let (before, after) = (sum(context.before()), sum(context.now()));
+    if context.rate(before.0, after.0) >= REQUESTS || context.rate(before.1, after.1) * 512.0 >= BYTES {
         return Some("the disks");
     }
-    (look.rate(before.2, after.2) >= PACKETS).then_some("the network")
+    (context.rate(before.2, after.2) >= PACKETS).then_some("the network")
 }
 
-pub(super) fn steal(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn steal(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
     let share = percent(time.steal, time.sum());
     let boot = percent(after.all.steal, after.all.sum());
-    let Some(severity) = look.judge(share, boot >= STEAL_BOOT) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(share, boot >= STEAL_BOOT) else { return Ok(Vec::new()) };
     let host = Culprit {
         kind: "peer".to_owned(),
         pid: None,
@@ -179,7 +181,8 @@ pub(super) fn steal(look: &Look<'_>) -> Verdict {
         what: format!("gave {share:.0}% of the CPUs to others"),
     };
     Ok(vec![
-        look.finding(severity, share, format!("the hypervisor keeps {share:.0}% of the CPUs from this machine"))
+        context
+            .finding(severity, share, format!("the hypervisor keeps {share:.0}% of the CPUs from this machine"))
             .counted("/proc/stat", "cpu steal", before.all.steal, after.all.steal, " ticks")
             .read("/proc/stat", "cpu steal since boot", boot, "%")
             .agreed(1 + u32::from(boot >= STEAL_BOOT))
@@ -188,32 +191,33 @@ pub(super) fn steal(look: &Look<'_>) -> Verdict {
     ])
 }
 
-pub(super) fn iowait(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn iowait(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
     let share = percent(time.iowait, time.sum());
-    let (was, now) = (look.before().disk.pressure.get()?, look.now().disk.pressure.get()?);
-    let waited = look.rate(was.some.total_us, now.some.total_us) / 1e4;
+    let (was, now) = (context.before().disk.pressure.get()?, context.now().disk.pressure.get()?);
+    let waited = context.rate(was.some.total_us, now.some.total_us) / 1e4;
     if waited < IO_PRESSURE {
         return Ok(Vec::new());
     }
-    let severity = match look.judge(share, false) {
+    let severity = match context.judge(share, false) {
         Some(severity) => severity,
         None if share >= IOWAIT => Severity::Info,
         None => return Ok(Vec::new()),
     };
     Ok(vec![
-        look.finding(severity, share, format!("CPUs idled {share:.0}% of the time while tasks waited for I/O"))
+        context
+            .finding(severity, share, format!("CPUs idled {share:.0}% of the time while tasks waited for I/O"))
             .counted("/proc/stat", "cpu iowait", before.all.iowait, after.all.iowait, " ticks")
             .read("/proc/pressure/io", "some", waited, "%")
             .agreed(2)
-            .by(culprit::blocked(look.window))
+            .by(culprit::blocked(context.window))
             .fix("see io.psi; iowait alone says nothing", None),
     ])
 }
 
-pub(super) fn softirq(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn softirq(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let shares = each(before, after).into_iter().map(|(cpu, time)| (cpu, percent(time.softirq, time.sum())));
     let Some((cpu, share)) = shares.max_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(Vec::new()) };
     let net =
@@ -222,17 +226,17 @@ pub(super) fn softirq(look: &Look<'_>) -> Verdict {
                 (sum.0.saturating_add(line.dropped), sum.1.saturating_add(line.squeezed))
             })
         };
-    let (was, now) = (net(look.before()), net(look.now()));
+    let (was, now) = (net(context.before()), net(context.now()));
     let has_dropped = now.0 > was.0;
     let daemon = format!("ksoftirqd/{cpu}");
-    let looks = look.window.activity.looks.max(1);
-    let runs = look.window.activity.tasks.iter().any(|task| task.name == daemon && task.running * 2 >= looks);
-    let Some(severity) = look.judge(share, has_dropped) else { return Ok(Vec::new()) };
-    let is_over = look.crit.is_some_and(|crit| share >= crit);
+    let looks = context.window.activity.looks.max(1);
+    let runs = context.window.activity.tasks.iter().any(|task| task.name == daemon && task.running * 2 >= looks);
+    let Some(severity) = context.judge(share, has_dropped) else { return Ok(Vec::new()) };
+    let is_over = context.crit.is_some_and(|crit| share >= crit);
     let severity = if has_dropped || now.1 > was.1 || runs || is_over { severity } else { Severity::Info };
-    let top = top_softirq(look, cpu);
+    let top = top_softirq(context, cpu);
     let kind = top.as_ref().map(|(name, rate)| format!(", {rate:.0} {name} a second")).unwrap_or_default();
-    let mut finding = look
+    let mut finding = context
         .finding(severity, share, format!("CPU {cpu} spends {share:.0}% in soft interrupts{kind}"))
         .counted("/proc/net/softnet_stat", "dropped", was.0, now.0, "")
         .counted("/proc/net/softnet_stat", "squeezed", was.1, now.1, "")
@@ -240,10 +244,10 @@ pub(super) fn softirq(look: &Look<'_>) -> Verdict {
     if let Some((name, rate)) = top {
         finding = finding.read("/proc/softirqs", &format!("{name} on CPU {cpu}"), rate.round(), "/s");
     }
-    let busiest = look.now().net.interfaces.known().into_iter().flatten().map(|it| {
-        let earlier = look.before().net.interfaces.known().into_iter().flatten().find(|was| was.name == it.name);
+    let busiest = context.now().net.interfaces.known().into_iter().flatten().map(|it| {
+        let earlier = context.before().net.interfaces.known().into_iter().flatten().find(|was| was.name == it.name);
         let packets = |it: &crate::model::snapshot::net::Interface| it.rx.packets.saturating_add(it.tx.packets);
-        (look.rate(earlier.map_or(0, packets), packets(it)), it)
+        (context.rate(earlier.map_or(0, packets), packets(it)), it)
     });
     let busiest = busiest.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(rate, _)| *rate >= 1.0);
     let busiest = busiest.map(|(rate, it)| Culprit {
@@ -252,7 +256,7 @@ pub(super) fn softirq(look: &Look<'_>) -> Verdict {
         name: it.name.clone(),
         what: format!("{rate:.0} packets a second"),
     });
-    let programs = crowds(look.window, By::System);
+    let programs = crowds(context.window, By::System);
     Ok(vec![finding.by(busiest).by(crowd::culprits(&programs)).fix(
         "spread packets over the CPUs: more queues of the card (ethtool -L), RPS, or irqbalance",
         Some("cat /proc/interrupts".to_owned()),
@@ -260,34 +264,35 @@ pub(super) fn softirq(look: &Look<'_>) -> Verdict {
 }
 
 /// The most frequent soft interrupt of a CPU, and how often a second.
-fn top_softirq(look: &Look<'_>, cpu: u32) -> Option<(String, f64)> {
-    let (before, after) = (look.before().cpu.softirqs.known()?, look.now().cpu.softirqs.known()?);
+fn top_softirq(context: &RuleContext<'_>, cpu: u32) -> Option<(String, f64)> {
+    let (before, after) = (context.before().cpu.softirqs.known()?, context.now().cpu.softirqs.known()?);
     let rate = |name: &String, counts: &Vec<u64>| {
         let earlier = before.get(name).and_then(|counts| counts.get(cpu as usize)).copied()?;
-        Some((name.clone(), look.rate(earlier, *counts.get(cpu as usize)?)))
+        Some((name.clone(), context.rate(earlier, *counts.get(cpu as usize)?)))
     };
     after.iter().filter_map(|(name, counts)| rate(name, counts)).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-pub(super) fn switches(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn switches(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
-    let all = look.rate(before.switches, after.switches);
+    let all = context.rate(before.switches, after.switches);
     let rate = all / online(after) as f64;
     if percent(time.system, time.busy()) < SWITCHES_SYSTEM {
         return Ok(Vec::new());
     }
-    let Some(severity) = look.judge(rate, false) else { return Ok(Vec::new()) };
-    let seconds = look.window.seconds();
+    let Some(severity) = context.judge(rate, false) else { return Ok(Vec::new()) };
+    let seconds = context.window.seconds();
     let turns = |process: &Process| process.turns;
     let mut culprits =
-        culprit::took(look.window, turns, |turns| format!("ran {:.0} times a second", turns as f64 / seconds));
+        culprit::took(context.window, turns, |turns| format!("ran {:.0} times a second", turns as f64 / seconds));
     // Only first threads say how often they ran: where those are not it, kernel time tells better.
-    if !explains(look, all / 4.0) {
-        culprits = crowd::culprits(&crowds(look.window, By::System));
+    if !explains(context, all / 4.0) {
+        culprits = crowd::culprits(&crowds(context.window, By::System));
     }
     Ok(vec![
-        look.finding(severity, rate, format!("{all:.0} switches between tasks a second ({rate:.0} a CPU)"))
+        context
+            .finding(severity, rate, format!("{all:.0} switches between tasks a second ({rate:.0} a CPU)"))
             .counted("/proc/stat", "ctxt", before.switches, after.switches, "")
             .counted("/proc/stat", "cpu system", before.all.system, after.all.system, " ticks")
             .agreed(2)
@@ -297,52 +302,53 @@ pub(super) fn switches(look: &Look<'_>) -> Verdict {
 }
 
 /// First threads together got a CPU so often a second or more.
-fn explains(look: &Look<'_>, rate: f64) -> bool {
-    let earlier = Earlier::of(look.window);
+fn explains(context: &RuleContext<'_>, rate: f64) -> bool {
+    let earlier = Earlier::of(context.window);
     let turns = |process: &Process| earlier.growth(process, |process| process.turns);
-    let sum = look.now().processes.known().into_iter().flatten().map(turns).fold(0, u64::saturating_add);
-    look.rate(0, sum) >= rate
+    let sum = context.now().processes.known().into_iter().flatten().map(turns).fold(0, u64::saturating_add);
+    context.rate(0, sum) >= rate
 }
 
-pub(super) fn forks(look: &Look<'_>) -> Verdict {
-    let (before, after) = stats(look)?;
+pub(super) fn forks(context: &RuleContext<'_>) -> Verdict {
+    let (before, after) = stats(context)?;
     let time = spent(&before.all, &after.all);
-    let all = look.rate(before.forks, after.forks);
+    let all = context.rate(before.forks, after.forks);
     let rate = all / online(after) as f64;
     let is_told = rate >= FORKS && percent(time.system, time.busy()) >= FORKS_SYSTEM;
-    let severity = match look.judge(rate, false) {
+    let severity = match context.judge(rate, false) {
         Some(severity) => severity,
         None if is_told => Severity::Info,
         None => return Ok(Vec::new()),
     };
     Ok(vec![
-        look.finding(severity, rate, format!("{all:.0} processes and threads are started a second ({rate:.0} a CPU)"))
+        context
+            .finding(severity, rate, format!("{all:.0} processes and threads are started a second ({rate:.0} a CPU)"))
             .counted("/proc/stat", "processes", before.forks, after.forks, "")
-            .by(crowd::starters(look.window, after.forks.saturating_sub(before.forks)))
+            .by(crowd::starters(context.window, after.forks.saturating_sub(before.forks)))
             .fix("do it in one process: a builtin of the shell, xargs, a loop in the program", None),
     ])
 }
 
-pub(super) fn realtime(look: &Look<'_>) -> Verdict {
-    look.before().processes.get()?;
-    let now = look.now().processes.get()?;
-    let seconds = look.window.seconds();
-    let earlier = Earlier::of(look.window);
+pub(super) fn realtime(context: &RuleContext<'_>) -> Verdict {
+    context.before().processes.get()?;
+    let now = context.now().processes.get()?;
+    let seconds = context.window.seconds();
+    let earlier = Earlier::of(context.window);
     let share = |process: &Process| earlier.growth(process, |process| process.cpu_ticks) as f64 / seconds;
     let thread = |process: &Process| {
-        let looks = look.window.activity.looks;
-        let mut own = look.window.activity.tasks.iter().filter(|task| task.pid == process.pid && task.realtime > 0);
+        let looks = context.window.activity.looks;
+        let mut own = context.window.activity.tasks.iter().filter(|task| task.pid == process.pid && task.realtime > 0);
         // Of many threads one may be it, seen in every look.
         looks > 0 && own.any(|task| task.running == looks)
     };
     let mut found = Vec::new();
-    for process in now.iter().filter(|process| process.pid != look.window.observer) {
+    for process in now.iter().filter(|process| process.pid != context.window.observer) {
         if process.realtime == 0 && !thread(process) {
             continue;
         }
         let share = share(process);
-        let Some(severity) = look.judge(share, false) else { continue };
-        let finding = look
+        let Some(severity) = context.judge(share, false) else { continue };
+        let finding = context
             .finding(severity, share, format!("a real-time task takes {share:.0}% of a CPU from all others"))
             .read(&format!("/proc/{}/stat", process.pid), "rt_priority", f64::from(process.realtime), "")
             .by([culprit::process(process, format!("{share:.0}% of a CPU, real-time"))]);
@@ -361,7 +367,7 @@ pub(super) fn realtime(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::process::{Process, Task};
     use crate::model::snapshot::{Field, Window};
@@ -387,14 +393,14 @@ mod tests {
     }
 
     fn window(name: &str, add: [[u64; 6]; 2], ctxt: u64, forks: u64) -> Window {
-        scene(name, add, ctxt, forks).window()
+        fixture(name, add, ctxt, forks).window()
     }
 
-    fn scene(name: &str, add: [[u64; 6]; 2], ctxt: u64, forks: u64) -> Scene {
-        let scene = Scene::new(name);
-        scene.changing("proc/stat", &stat([[0; 6]; 2], 0, 0), &stat(add, ctxt, forks));
-        scene.file("proc/1/stat", "1 (init) S 0 1 1 0 -1 0 0 0 0 0 1 1 1 1 20 0 1 0 2 99 9 0\n");
-        scene
+    fn fixture(name: &str, add: [[u64; 6]; 2], ctxt: u64, forks: u64) -> Fixture {
+        let fixture = Fixture::new(name);
+        fixture.changing("proc/stat", &stat([[0; 6]; 2], 0, 0), &stat(add, ctxt, forks));
+        fixture.file("proc/1/stat", "1 (init) S 0 1 1 0 -1 0 0 0 0 0 1 1 1 1 20 0 1 0 2 99 9 0\n");
+        fixture
     }
 
     const IDLE: [u64; 6] = [2, 1, 197, 0, 0, 0];
@@ -446,10 +452,10 @@ mod tests {
         // One of two CPUs: not much of the machine.
         assert_eq!(severities(&ask(&window("t9", [KERNEL, IDLE], 100, 1), "cpu.sys")), [Info]);
         assert_eq!(ask(&window("t10", [USER, USER], 100, 1), "cpu.sys"), []);
-        let scene = scene("t11", [KERNEL, KERNEL], 100, 1);
+        let fixture = fixture("t11", [KERNEL, KERNEL], 100, 1);
         let disk = |reads: u64| format!(" 254 0 vda {reads} 0 8000 10 100 0 800 10 0 100 200\n");
-        scene.changing("proc/diskstats", &disk(1000), &disk(100_000));
-        let found = scene.ask("cpu.sys");
+        fixture.changing("proc/diskstats", &disk(1000), &disk(100_000));
+        let found = fixture.ask("cpu.sys");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Info], "the kernel takes 85% of the CPUs, programs 15%, for the disks")
@@ -464,7 +470,7 @@ mod tests {
         // As bad since boot: critical.
         let long = "cpu  1000 0 0 1000 0 0 0 900 0 0\ncpu0 1000 0 0 1000 0 0 0 900 0 0\n";
         let now = "cpu  1100 0 0 1040 0 0 0 960 0 0\ncpu0 1100 0 0 1040 0 0 0 960 0 0\n";
-        assert_eq!(severities(&Scene::new("t14").changing("proc/stat", long, now).ask("cpu.steal")), [Crit]);
+        assert_eq!(severities(&Fixture::new("t14").changing("proc/stat", long, now).ask("cpu.steal")), [Crit]);
     }
 
     #[test]
@@ -474,11 +480,11 @@ mod tests {
                 "some avg10=0.00 avg60=0.00 avg300=0.00 total={us}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
             )
         };
-        let scene = scene("t15", [[5, 5, 30, 160, 0, 0]; 2], 100, 1);
-        scene.file("proc/pressure/io", &pressure(7));
-        assert_eq!(scene.ask("cpu.iowait"), []);
-        scene.changing("proc/pressure/io", &pressure(0), &pressure(1_500_000));
-        assert_eq!(severities(&scene.ask("cpu.iowait")), [Info]);
+        let fixture = fixture("t15", [[5, 5, 30, 160, 0, 0]; 2], 100, 1);
+        fixture.file("proc/pressure/io", &pressure(7));
+        assert_eq!(fixture.ask("cpu.iowait"), []);
+        fixture.changing("proc/pressure/io", &pressure(0), &pressure(1_500_000));
+        assert_eq!(severities(&fixture.ask("cpu.iowait")), [Info]);
     }
 
     #[test]
@@ -494,23 +500,23 @@ mod tests {
             )
         };
         let add = [[20, 20, 80, 0, 80, 0], IDLE];
-        let scene = scene("t16", add, 100, 1);
-        scene.file("proc/net/softnet_stat", &softnet(0, 0)).changing(
+        let fixture = fixture("t16", add, 100, 1);
+        fixture.file("proc/net/softnet_stat", &softnet(0, 0)).changing(
             "proc/softirqs",
             &softirqs(16_909),
             &softirqs(316_909),
         );
-        let found = scene.ask("cpu.softirq");
+        let found = fixture.ask("cpu.softirq");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Info], "CPU 0 spends 40% in soft interrupts, 150000 NET_RX a second")
         );
-        scene.changing("proc/net/softnet_stat", &softnet(0, 1), &softnet(0, 9));
-        assert_eq!(severities(&scene.ask("cpu.softirq")), [Warn]);
-        scene.changing("proc/stat", &stat([[0; 6]; 2], 0, 0), &stat([[10, 20, 10, 0, 160, 0], IDLE], 0, 0));
-        assert_eq!(severities(&scene.ask("cpu.softirq")), [Warn]);
-        scene.changing("proc/net/softnet_stat", &softnet(0, 1), &softnet(77, 9));
-        assert_eq!(severities(&scene.ask("cpu.softirq")), [Crit]);
+        fixture.changing("proc/net/softnet_stat", &softnet(0, 1), &softnet(0, 9));
+        assert_eq!(severities(&fixture.ask("cpu.softirq")), [Warn]);
+        fixture.changing("proc/stat", &stat([[0; 6]; 2], 0, 0), &stat([[10, 20, 10, 0, 160, 0], IDLE], 0, 0));
+        assert_eq!(severities(&fixture.ask("cpu.softirq")), [Warn]);
+        fixture.changing("proc/net/softnet_stat", &softnet(0, 1), &softnet(77, 9));
+        assert_eq!(severities(&fixture.ask("cpu.softirq")), [Crit]);
         assert_eq!(ask(&window("t17", [USER, USER], 100, 1), "cpu.softirq"), []);
     }
 

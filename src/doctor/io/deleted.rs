@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::Severity;
 use crate::model::snapshot::disk::{DeletedFile, DeletedSum};
 use crate::model::unit::Bytes;
@@ -11,25 +12,25 @@ use crate::model::unit::Bytes;
 const SHARE: f64 = 10.0;
 
 /// `fs.deleted_open`.
-pub(super) fn open(look: &Look<'_>) -> Verdict {
-    let deleted = look.now().disk.deleted.get()?;
+pub(super) fn open(context: &RuleContext<'_>) -> Verdict {
+    let deleted = context.now().disk.deleted.get()?;
     let mut by_device: BTreeMap<&str, Vec<&DeletedSum>> = BTreeMap::new();
-    for sum in deleted.holders.iter().filter(|sum| sum.pid != look.window.observer) {
+    for sum in deleted.holders.iter().filter(|sum| sum.pid != context.window.observer) {
         by_device.entry(&sum.device).or_default().push(sum);
     }
     let mut findings = Vec::new();
     for (device, holders) in by_device {
         let files: Vec<&DeletedFile> = deleted.files.iter().filter(|file| file.device == device).collect();
         let bytes = holders.iter().fold(0u64, |all, sum| all.saturating_add(sum.bytes));
-        let mounts = look.now().disk.mounts.known().into_iter().flatten();
+        let mounts = context.now().disk.mounts.known().into_iter().flatten();
         let mount = mounts.filter(|mount| mount.device == device).min_by_key(|mount| mount.point.len());
         let space = mount.and_then(|mount| mount.space.known());
         let share = space.map_or(0.0, |space| 100.0 * bytes as f64 / (space.bytes.max(1)) as f64);
         let is_tight = space.is_some_and(|space| space.available < space.bytes / 10);
-        let severity = match look.judge(bytes as f64, false) {
-            Some(_) | None if share >= SHARE && is_tight && look.warn.is_some() => Severity::Crit,
+        let severity = match context.judge(bytes as f64, false) {
+            Some(_) | None if share >= SHARE && is_tight && context.warn.is_some() => Severity::Crit,
             Some(severity) => severity,
-            None if share >= SHARE && look.warn.is_some() => Severity::Warn,
+            None if share >= SHARE && context.warn.is_some() => Severity::Warn,
             None => continue,
         };
         let point = mount.map_or(device, |mount| mount.point.as_str());
@@ -42,9 +43,9 @@ pub(super) fn open(look: &Look<'_>) -> Verdict {
                 0 | 1 => format!("holds {}{at}", Bytes(sum.bytes)),
                 many => format!("holds {} in {many} files, the largest{at}", Bytes(sum.bytes)),
             };
-            culprit::of_pid(look.window, sum.pid, what)
+            culprit::of_pid(context.window, sum.pid, what)
         };
-        let mut finding = look
+        let mut finding = context
             .finding(severity, bytes as f64, title)
             .agreed(1 + u32::from(is_tight))
             .by(holders.iter().take(culprit::NAMED).map(say));
@@ -70,9 +71,10 @@ pub(super) fn open(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::io::example::{GIB, mount, window};
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::io::mount::example::{GIB, mount, window};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::disk::{Deleted, DeletedFile, DeletedSum};
     use crate::model::snapshot::{Field, Window};

@@ -1,9 +1,27 @@
 //! Rules about devices: slow answers, queues, a device that is never idle.
 
-use crate::doctor::io::{mount_of, stalled};
-use crate::doctor::{Look, Skip, Verdict, culprit};
-use crate::model::diagnosis::{Culprit, Finding, Severity};
+use crate::doctor::culprit;
+use crate::doctor::io::mount::mount_of;
+use crate::doctor::rule::{Direction, Rule, RuleContext, Skip, Verdict};
+use crate::model::diagnosis::{Area, Culprit, Finding, Severity};
 use crate::model::snapshot::disk::Device;
+
+/// The rule of slow answers, which `io.queue` asks too.
+pub(super) const AWAIT: Rule = Rule {
+    id: "io.await",
+    area: Area::Io,
+    title: "a disk answers slowly",
+    source: "/proc/diskstats: requests, time they took, in flight",
+    computation: "mean time of a read or a write, the worse; five times the threshold on rotating disks. Only known \
+                  where no task waits for it (write-back). No answer at all in the window counts as its length",
+    unit: "ms",
+    bad: Direction::Above,
+    warn: Some(20.0),
+    crit: Some(500.0),
+    thresholds_from: "awesome-prometheus-alerts: 100 ms; own: a fifth of it where nothing rotates",
+    remedy: "look for the process that queues the most, then for errors of the disk or a limit of the host",
+    check: slow,
+};
 
 /// From these shares of the window on in which a task waited, and all, tasks suffer from a slow disk: where io.psi warns.
 /// Below, it is write-back that hardly anybody waits for, as every build makes it. Percent.
@@ -55,9 +73,9 @@ impl<'a> Rates<'a> {
 }
 
 /// All devices. One that is new was never used before.
-pub(super) fn rates<'a>(look: &Look<'a>) -> Result<Vec<Rates<'a>>, Skip> {
-    let (before, now) = (look.before().disk.devices.get()?, look.now().disk.devices.get()?);
-    let seconds = look.window.seconds();
+pub(super) fn rates<'a>(context: &RuleContext<'a>) -> Result<Vec<Rates<'a>>, Skip> {
+    let (before, now) = (context.before().disk.devices.get()?, context.now().disk.devices.get()?);
+    let seconds = context.window.seconds();
     let rates = |device: &'a Device| {
         let before = before.iter().find(|before| before.name == device.name);
         let zero = Device::default();
@@ -84,36 +102,38 @@ pub(super) fn rates<'a>(look: &Look<'a>) -> Result<Vec<Rates<'a>>, Skip> {
 }
 
 /// Whether tasks wait for disks. Without pressure the looks must tell.
-fn suffers(look: &Look<'_>) -> bool {
-    stalled(look).map_or_else(
-        |_| look.window.activity.tasks.iter().any(|task| task.blocked > 1 && culprit::may_wait_for_disks(task)),
+fn suffers(context: &RuleContext<'_>) -> bool {
+    stalled(context).map_or_else(
+        |_| context.window.activity.tasks.iter().any(|task| task.blocked > 1 && culprit::may_wait_for_disks(task)),
         |(some, full)| some >= SUFFERS.0 || full >= SUFFERS.1,
     )
 }
 
 /// All tasks waited for disks over a minute too.
-fn lasts(look: &Look<'_>) -> bool {
-    look.now().disk.pressure.known().is_some_and(|pressure| pressure.full.avg60 >= 20.0)
+fn lasts(context: &RuleContext<'_>) -> bool {
+    context.now().disk.pressure.known().is_some_and(|pressure| pressure.full.avg60 >= 20.0)
 }
 
 /// Slow ones, each with the severity its answers have. A device made of a slow one is slow because of it.
-fn slow_ones<'a>(look: &Look<'a>) -> Result<Vec<(Rates<'a>, Look<'a>, Severity)>, Skip> {
-    let all = rates(look)?;
+fn slow_ones<'a>(context: &RuleContext<'a>) -> Result<Vec<(Rates<'a>, RuleContext<'a>, Severity)>, Skip> {
+    let all = rates(context)?;
     let judged = all.iter().filter_map(|rates| {
         let factor = if rates.rotates() { ROTATING } else { 1.0 };
-        let look = Look { warn: look.warn.map(|warn| warn * factor), ..*look };
+        let context = RuleContext { warn: context.warn.map(|warn| warn * factor), ..*context };
         if rates.is_silent {
-            let is_stuck = look.window.activity.tasks.iter().any(|task| task.stuck > 1);
-            return look.judge(silence_ms(&look), is_stuck || lasts(&look)).map(|severity| (*rates, look, severity));
+            let is_stuck = context.window.activity.tasks.iter().any(|task| task.stuck > 1);
+            return context
+                .judge(silence_ms(&context), is_stuck || lasts(&context))
+                .map(|severity| (*rates, context, severity));
         }
-        if rates.waited_s < WEIGHT_MIN * look.window.seconds() {
+        if rates.waited_s < WEIGHT_MIN * context.window.seconds() {
             return None;
         }
-        let severity = look.judge(rates.answer_ms(), lasts(&look))?;
-        let is_said = look.warn.is_none_or(|warn| rates.answer_ms() >= SAID * warn);
-        match (suffers(&look), is_said) {
-            (true, _) => Some((*rates, look, severity)),
-            (false, true) => Some((*rates, look, Severity::Info)),
+        let severity = context.judge(rates.answer_ms(), lasts(&context))?;
+        let is_said = context.warn.is_none_or(|warn| rates.answer_ms() >= SAID * warn);
+        match (suffers(&context), is_said) {
+            (true, _) => Some((*rates, context, severity)),
+            (false, true) => Some((*rates, context, Severity::Info)),
             (false, false) => None,
         }
     });
@@ -123,13 +143,14 @@ fn slow_ones<'a>(look: &Look<'a>) -> Result<Vec<(Rates<'a>, Look<'a>, Severity)>
     Ok(judged.iter().filter(|(rates, ..)| is_cause(rates)).copied().collect())
 }
 
-fn silence_ms(look: &Look<'_>) -> f64 {
-    look.window.seconds() * 1e3
+fn silence_ms(context: &RuleContext<'_>) -> f64 {
+    context.window.seconds() * 1e3
 }
 
 /// The device, and what is mounted from it.
-pub(super) fn culprit_of(look: &Look<'_>, rates: &Rates<'_>) -> Culprit {
-    let mount = mount_of(look, &rates.device.numbers).map(|mount| format!(" with {}", mount.point)).unwrap_or_default();
+pub(super) fn culprit_of(context: &RuleContext<'_>, rates: &Rates<'_>) -> Culprit {
+    let mount =
+        mount_of(context, &rates.device.numbers).map(|mount| format!(" with {}", mount.point)).unwrap_or_default();
     let what = if rates.is_silent {
         format!("no answer, {} in flight{mount}", rates.device.in_flight)
     } else {
@@ -172,12 +193,12 @@ fn proven(finding: Finding, rates: &Rates<'_>) -> Finding {
 }
 
 /// `io.await`.
-pub(super) fn slow(look: &Look<'_>) -> Verdict {
-    let say = |(rates, look, severity): (Rates<'_>, Look<'_>, Severity)| {
+pub(super) fn slow(context: &RuleContext<'_>) -> Verdict {
+    let say = |(rates, context, severity): (Rates<'_>, RuleContext<'_>, Severity)| {
         let name = rates.name();
         let (value, title) = if rates.is_silent {
-            let seconds = look.window.seconds();
-            (silence_ms(&look), format!("{name}: no answer in {seconds:.1} s, {} in flight", rates.device.in_flight))
+            let seconds = context.window.seconds();
+            (silence_ms(&context), format!("{name}: no answer in {seconds:.1} s, {} in flight", rates.device.in_flight))
         } else {
             let word = if rates.read_ms >= rates.write_ms { "read" } else { "write" };
             let value = rates.answer_ms();
@@ -185,10 +206,10 @@ pub(super) fn slow(look: &Look<'_>) -> Verdict {
             (value, format!("{name} takes {value:.0} ms for a {word}, {:.1} in flight{waits}", rates.queue))
         };
         let confirmed = severity != Severity::Info;
-        let finding = proven(look.finding(severity, value, title), &rates)
-            .agreed(1 + u32::from(confirmed) + u32::from(lasts(&look)))
-            .by([culprit_of(&look, &rates)])
-            .by(culprit::by_io_or_wait(look.window, !rates.is_silent));
+        let finding = proven(context.finding(severity, value, title), &rates)
+            .agreed(1 + u32::from(confirmed) + u32::from(lasts(&context)))
+            .by([culprit_of(&context, &rates)])
+            .by(culprit::by_io_or_wait(context.window, !rates.is_silent));
         finding.fix(
             "look for errors of the device and for a limit on it, then queue less at once",
             // The name is the kernel's, but a label is anybody's.
@@ -198,40 +219,38 @@ pub(super) fn slow(look: &Look<'_>) -> Verdict {
             )),
         )
     };
-    Ok(slow_ones(look)?.into_iter().map(say).collect())
+    Ok(slow_ones(context)?.into_iter().map(say).collect())
 }
 
 /// `io.queue`.
-pub(super) fn queue(look: &Look<'_>) -> Verdict {
-    let await_rule = crate::doctor::io::RULES.iter().find(|rule| rule.id == "io.await");
-    let Some(await_rule) = await_rule else { return Ok(Vec::new()) };
-    let answers = Look { rule: await_rule, warn: await_rule.warn, crit: await_rule.crit, ..*look };
-    let say = |(rates, _, slow): (Rates<'_>, Look<'_>, Severity)| {
+pub(super) fn queue(context: &RuleContext<'_>) -> Verdict {
+    let answers = RuleContext { rule: &AWAIT, warn: AWAIT.warn, crit: AWAIT.crit, ..*context };
+    let say = |(rates, _, slow): (Rates<'_>, RuleContext<'_>, Severity)| {
         if rates.is_silent {
             return None;
         }
-        let severity = look.judge(rates.queue, lasts(look))?.min(slow);
+        let severity = context.judge(rates.queue, lasts(context))?.min(slow);
         let title =
             format!("{:.0} requests in flight at {}, {:.0} ms each", rates.queue, rates.name(), rates.answer_ms());
         let before = rates.before.map_or(0, |before| before.queue_ms);
         let field = format!("{} time weighted by requests in flight", rates.device.name);
-        let finding = look
+        let finding = context
             .finding(severity, rates.queue, title)
             .counted("/proc/diskstats", &field, before, rates.device.queue_ms, "ms")
             .agreed(2)
-            .by([culprit_of(look, &rates)])
-            .by(culprit::by_io_or_wait(look.window, true));
+            .by([culprit_of(context, &rates)])
+            .by(culprit::by_io_or_wait(context.window, true));
         Some(finding.fix("start fewer things that read or write at once", None))
     };
     Ok(slow_ones(&answers)?.into_iter().filter_map(say).collect())
 }
 
 /// `io.util`.
-pub(super) fn busy(look: &Look<'_>) -> Verdict {
+pub(super) fn busy(context: &RuleContext<'_>) -> Verdict {
     let say = |rates: &Rates<'_>| {
-        let severity = look.judge(rates.busy, false)?;
+        let severity = context.judge(rates.busy, false)?;
         let is_slow = rates.answer_ms() >= 20.0 && rates.queue <= 1.5;
-        let hurts = (rates.rotates() || is_slow) && suffers(look);
+        let hurts = (rates.rotates() || is_slow) && suffers(context);
         let severity = if hurts { severity } else { Severity::Info };
         let (name, busy, answer) = (rates.name(), rates.busy, rates.answer_ms());
         let title = if hurts {
@@ -241,19 +260,26 @@ pub(super) fn busy(look: &Look<'_>) -> Verdict {
         };
         let before = rates.before.map_or(0, |before| before.busy_ms);
         let field = format!("{} time with requests in flight", rates.device.name);
-        let finding = look
+        let finding = context
             .finding(severity, busy, title)
             .counted("/proc/diskstats", &field, before, rates.device.busy_ms, "ms")
-            .by([culprit_of(look, rates)])
-            .by(culprit::by_io_or_wait(look.window, true));
+            .by([culprit_of(context, rates)])
+            .by(culprit::by_io_or_wait(context.window, true));
         Some(if hurts { finding.fix("read and write less at once, or use a faster disk", None) } else { finding })
     };
-    Ok(rates(look)?.iter().filter(|rates| !rates.is_silent).filter_map(say).collect())
+    Ok(rates(context)?.iter().filter(|rates| !rates.is_silent).filter_map(say).collect())
+}
+
+/// Share of the window in which a task (some) and all tasks (full) waited for disks, percent.
+pub(super) fn stalled(context: &RuleContext<'_>) -> Result<(f64, f64), Skip> {
+    let (before, now) = (context.before().disk.pressure.get()?, context.now().disk.pressure.get()?);
+    let percent = |before: u64, now: u64| context.rate(before, now) / 1e4;
+    Ok((percent(before.some.total_us, now.some.total_us), percent(before.full.total_us, now.full.total_us)))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::process::{Activity, Task};
 
@@ -266,22 +292,22 @@ mod tests {
     }
 
     /// A disk that made so many writes in the window, which took so long each, while tasks waited for half of it.
-    fn scene(name: &str, writes: u64, each_ms: u64, busy_ms: u64) -> Scene {
-        let scene = Scene::new(&format!("device-{name}-{writes}-{each_ms}"));
+    fn fixture(name: &str, writes: u64, each_ms: u64, busy_ms: u64) -> Fixture {
+        let fixture = Fixture::new(&format!("device-{name}-{writes}-{each_ms}"));
         let took = writes * each_ms;
-        scene.changing(
+        fixture.changing(
             "proc/diskstats",
             &line(name, 100, 70, 0, 90, 120),
             &line(name, 100 + writes, 70 + took, 0, 90 + busy_ms, 120 + took),
         );
-        scene.changing("proc/pressure/io", &stalls(5_000), &stalls(1_005_000));
-        scene
+        fixture.changing("proc/pressure/io", &stalls(5_000), &stalls(1_005_000));
+        fixture
     }
 
     #[test]
     fn slow_answers_are_a_fault_where_tasks_wait_for_them() {
-        assert_eq!(severities(&scene("vda", 1_000, 1, 1_900).ask("io.await")), []);
-        let slow = scene("vda", 100, 140, 1_900);
+        assert_eq!(severities(&fixture("vda", 1_000, 1, 1_900).ask("io.await")), []);
+        let slow = fixture("vda", 100, 140, 1_900);
         let found = slow.ask("io.await");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 140.0));
         assert_eq!((found[0].evidence[0].before, found[0].evidence[0].after), (Some(100.0), 200.0));
@@ -289,24 +315,24 @@ mod tests {
         slow.changing("proc/pressure/io", &stalls(5_000), &stalls(6_000));
         assert_eq!(severities(&slow.ask("io.await")), [Info]);
         // A single late request is none.
-        assert_eq!(severities(&scene("vda", 1, 80, 80).ask("io.await")), []);
+        assert_eq!(severities(&fixture("vda", 1, 80, 80).ask("io.await")), []);
     }
 
     #[test]
     fn a_rotating_disk_may_take_five_times_as_long() {
         for (name, each_ms, expected) in [("sda", 40, vec![]), ("sda", 140, vec![Warn]), ("vda", 40, vec![Warn])] {
-            let scene = scene(name, 100, each_ms, 1_900);
-            scene.file(&format!("sys/block/{name}/queue/rotational"), "1\n");
-            assert_eq!(severities(&scene.ask("io.await")), expected, "{name} {each_ms}");
+            let fixture = fixture(name, 100, each_ms, 1_900);
+            fixture.file(&format!("sys/block/{name}/queue/rotational"), "1\n");
+            assert_eq!(severities(&fixture.ask("io.await")), expected, "{name} {each_ms}");
         }
     }
 
     #[test]
     fn no_answer_at_all_is_the_worst_and_critical_if_a_task_is_stuck() {
-        let scene = Scene::new("device-silent");
-        scene.file("proc/diskstats", &line("sdb", 100, 70, 3, 90, 120));
-        scene.file("proc/pressure/io", &stalls(0));
-        let mut window = scene.window();
+        let fixture = Fixture::new("device-silent");
+        fixture.file("proc/diskstats", &line("sdb", 100, 70, 3, 90, 120));
+        fixture.file("proc/pressure/io", &stalls(0));
+        let mut window = fixture.window();
         let found = ask(&window, "io.await");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 2_000.0));
         let task = Task { pid: 5, tid: 5, blocked: 5, stuck: 4, ..Task::default() };
@@ -321,12 +347,12 @@ mod tests {
             line("sda", writes, took, 0, 90, took)
                 + &line("dm-0", writes, took, 0, 90, took).replace(" 8 0 ", " 253 0 ")
         };
-        let scene = Scene::new("device-mapped");
-        scene.changing("proc/diskstats", &both(100, 70), &both(200, 20_070));
-        scene.changing("proc/pressure/io", &stalls(0), &stalls(1_000_000));
-        scene.file("sys/block/sda/queue/rotational", "0\n").file("sys/block/dm-0/slaves/sda/size", "1\n");
-        scene.file("sys/block/dm-0/dm/name", "vg0-root\n");
-        let found = scene.ask("io.await");
+        let fixture = Fixture::new("device-mapped");
+        fixture.changing("proc/diskstats", &both(100, 70), &both(200, 20_070));
+        fixture.changing("proc/pressure/io", &stalls(0), &stalls(1_000_000));
+        fixture.file("sys/block/sda/queue/rotational", "0\n").file("sys/block/dm-0/slaves/sda/size", "1\n");
+        fixture.file("sys/block/dm-0/dm/name", "vg0-root\n");
+        let found = fixture.ask("io.await");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].culprits[0].name, "sda");
     }
@@ -334,19 +360,19 @@ mod tests {
     #[test]
     fn a_deep_queue_is_a_fault_only_with_slow_answers() {
         // 22 in flight and 0.4 ms each: the research file's own negative control.
-        let fast = Scene::new("device-deep");
+        let fast = Fixture::new("device-deep");
         fast.changing("proc/diskstats", &line("vda", 0, 0, 0, 0, 0), &line("vda", 110_000, 44_000, 22, 2_000, 44_000));
         fast.changing("proc/pressure/io", &stalls(0), &stalls(1_000_000));
         assert_eq!(severities(&fast.ask("io.queue")), []);
-        let slow = scene("vda", 300, 150, 2_000).ask("io.queue");
+        let slow = fixture("vda", 300, 150, 2_000).ask("io.queue");
         assert_eq!((severities(&slow), slow[0].value), (vec![Warn], 22.5));
     }
 
     #[test]
     fn being_busy_is_a_fault_only_of_what_serves_one_at_a_time() {
-        assert_eq!(severities(&scene("vda", 10_000, 0, 1_000).ask("io.util")), []);
-        assert_eq!(severities(&scene("vda", 20_000, 0, 2_000).ask("io.util")), [Info]);
-        let rotating = scene("sda", 20_000, 0, 2_000);
+        assert_eq!(severities(&fixture("vda", 10_000, 0, 1_000).ask("io.util")), []);
+        assert_eq!(severities(&fixture("vda", 20_000, 0, 2_000).ask("io.util")), [Info]);
+        let rotating = fixture("sda", 20_000, 0, 2_000);
         rotating.file("sys/block/sda/queue/rotational", "1\n");
         assert_eq!(severities(&rotating.ask("io.util")), [Warn]);
     }

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::doctor::io::{mount_of, quoted};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::io::mount::{mount_of, quoted};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::disk::{Array, Errors, Mount};
 use crate::model::snapshot::system::Record;
@@ -17,8 +18,8 @@ const WORKING: &[&str] = &["running", "live", "connected", "new", "created", "qu
 const PATTERNS: &[&str] = &["io_error", "fs_error", "io_timeout"];
 
 /// `fs.readonly`.
-pub(super) fn readonly(look: &Look<'_>) -> Verdict {
-    let disk = &look.now().disk;
+pub(super) fn readonly(context: &RuleContext<'_>) -> Verdict {
+    let disk = &context.now().disk;
     let mounts = disk.mounts.get()?;
     let wanted = disk.writable_by_fstab.known();
     let mut findings: Vec<Finding> = Vec::new();
@@ -31,7 +32,8 @@ pub(super) fn readonly(look: &Look<'_>) -> Verdict {
         let name = device_name(mount);
         let errors =
             disk.errors.iter().find(|errors| errors.kind == mount.kind && errors.device == name && errors.count > 0);
-        let logged = records(look, &["readonly"]).iter().filter(|record| device_of(&record.text) == Some(name)).count();
+        let logged =
+            records(context, &["readonly"]).iter().filter(|record| device_of(&record.text) == Some(name)).count();
         // The next image in the same loop device has nothing to do with it.
         let logged = if is_loop(name) { 0 } else { logged };
         let by_fstab = has("ro") && wanted.is_some_and(|wanted| wanted.contains(&mount.point));
@@ -44,14 +46,14 @@ pub(super) fn readonly(look: &Look<'_>) -> Verdict {
             [emergency.is_some(), errors.is_some(), logged > 0, by_fstab].into_iter().filter(|agrees| *agrees).count();
         // That fstab wants it otherwise may be the wish of an administrator; errors are nobody's wish.
         let hard = emergency.is_some() || errors.is_some() || logged > 0;
-        let Some(severity) = look.judge(1.0, hard) else { continue };
+        let Some(severity) = context.judge(1.0, hard) else { continue };
         let option = emergency.unwrap_or("ro");
         let count = errors.map_or(0, |errors| errors.count);
         let title = match count {
             0 => format!("{option}: nothing can be written to {}", mount.point),
             count => format!("{option} after {count} {}: nothing can be written to {}", plural(count), mount.point),
         };
-        let mut finding = look.finding(severity, 1.0, title).agreed(signals as u32);
+        let mut finding = context.finding(severity, 1.0, title).agreed(signals as u32);
         finding = finding.read("/proc/self/mountinfo", &format!("{} {option}", mount.point), 1.0, "");
         if let Some(errors) = errors {
             finding = finding.read(&errors.path, "errors_count", errors.count as f64, "");
@@ -87,8 +89,8 @@ fn is_loop(name: &str) -> bool {
 }
 
 /// Records of the kernel's log with one of the patterns; none where it cannot be read.
-fn records<'a>(look: &Look<'a>, patterns: &[&str]) -> Vec<&'a Record> {
-    let all = look.now().system.kmsg.known().into_iter().flat_map(|kmsg| &kmsg.records);
+fn records<'a>(context: &RuleContext<'a>, patterns: &[&str]) -> Vec<&'a Record> {
+    let all = context.now().system.kmsg.known().into_iter().flat_map(|kmsg| &kmsg.records);
     all.filter(|record| patterns.contains(&record.pattern.as_str())).collect()
 }
 
@@ -101,14 +103,14 @@ fn device_of(text: &str) -> Option<&str> {
 }
 
 /// `fs.errors`.
-pub(super) fn errors(look: &Look<'_>) -> Verdict {
-    let disk = &look.now().disk;
+pub(super) fn errors(context: &RuleContext<'_>) -> Verdict {
+    let disk = &context.now().disk;
     let mut findings = Vec::new();
-    findings.extend(disk.errors.iter().filter(|errors| errors.count > 0).filter_map(|errors| counted(look, errors)));
-    findings.extend(disk.arrays.iter().filter_map(|array| of_array(look, array)));
-    findings.extend(of_states(look));
-    findings.extend(logged(look));
-    match look.now().system.kmsg.get() {
+    findings.extend(disk.errors.iter().filter(|errors| errors.count > 0).filter_map(|errors| counted(context, errors)));
+    findings.extend(disk.arrays.iter().filter_map(|array| of_array(context, array)));
+    findings.extend(of_states(context));
+    findings.extend(logged(context));
+    match context.now().system.kmsg.get() {
         Err(why) if findings.is_empty() => {
             let Skip(reason) = why.into();
             Err(Skip(format!("{reason}; the counters of file systems and arrays are well")))
@@ -117,13 +119,13 @@ pub(super) fn errors(look: &Look<'_>) -> Verdict {
     }
 }
 
-fn counted(look: &Look<'_>, errors: &Errors) -> Option<Finding> {
+fn counted(context: &RuleContext<'_>, errors: &Errors) -> Option<Finding> {
     let before =
-        look.before().disk.errors.iter().find(|before| before.kind == errors.kind && before.device == errors.device);
+        context.before().disk.errors.iter().find(|before| before.kind == errors.kind && before.device == errors.device);
     let before = before.map_or(errors.count, |before| before.count);
     let grows = errors.count > before;
-    let severity = look.judge(errors.count as f64, grows)?;
-    let mounts = look.now().disk.mounts.known().into_iter().flatten();
+    let severity = context.judge(errors.count as f64, grows)?;
+    let mounts = context.now().disk.mounts.known().into_iter().flatten();
     let mount = mounts
         .filter(|mount| mount.kind == errors.kind && device_name(mount) == errors.device)
         .min_by_key(|mount| mount.point.len());
@@ -134,7 +136,7 @@ fn counted(look: &Look<'_>, errors: &Errors) -> Option<Finding> {
     };
     let noun = plural(errors.count);
     let title = format!("{} on {} has counted {} {noun}{since}", errors.kind, errors.device, errors.count);
-    let finding = look
+    let finding = context
         .finding(severity, errors.count as f64, title)
         .counted(&errors.path, "errors", before, errors.count, "")
         .agreed(1 + u32::from(grows));
@@ -152,16 +154,16 @@ fn counted(look: &Look<'_>, errors: &Errors) -> Option<Finding> {
     Some(finding.fix("back up, then check the file system: the count is kept until then", command))
 }
 
-fn of_array(look: &Look<'_>, array: &Array) -> Option<Finding> {
+fn of_array(context: &RuleContext<'_>, array: &Array) -> Option<Finding> {
     let is_broken = ["broken", "failed"].contains(&array.state.as_str());
     if array.degraded == 0 && !is_broken {
         return None;
     }
-    let severity = look.judge(1.0, is_broken || array.degraded >= array.disks.max(1))?;
+    let severity = context.judge(1.0, is_broken || array.degraded >= array.disks.max(1))?;
     let title =
         format!("{} ({}) lacks {} of {} disks, {}", array.name, array.level, array.degraded, array.disks, array.sync);
     let path = format!("/sys/block/{}/md/degraded", array.name);
-    let finding = look
+    let finding = context
         .finding(severity, array.degraded as f64, title)
         .read(&path, "degraded", array.degraded as f64, "")
         .by([culprit::thing("device", &array.name, format!("{}, {}", array.state, array.sync))]);
@@ -171,14 +173,15 @@ fn of_array(look: &Look<'_>, array: &Array) -> Option<Finding> {
 }
 
 /// Devices that the kernel has given up.
-fn of_states(look: &Look<'_>) -> Vec<Finding> {
-    let devices = look.now().disk.devices.known().into_iter().flatten();
+fn of_states(context: &RuleContext<'_>) -> Vec<Finding> {
+    let devices = context.now().disk.devices.known().into_iter().flatten();
     let say = |device: &crate::model::snapshot::disk::Device| {
         let state = device.state.as_deref().filter(|state| !WORKING.contains(state))?;
-        let severity = look.judge(1.0, true)?;
+        let severity = context.judge(1.0, true)?;
         let path = format!("/sys/block/{}/device/state", device.name);
-        let mount = mount_of(look, &device.numbers).map(|mount| format!(" with {}", mount.point)).unwrap_or_default();
-        let finding = look
+        let mount =
+            mount_of(context, &device.numbers).map(|mount| format!(" with {}", mount.point)).unwrap_or_default();
+        let finding = context
             .finding(severity, 1.0, format!("{} is {state}{mount}", device.name))
             .read(&path, state, 1.0, "")
             .by([culprit::thing("device", &device.name, format!("{state}{mount}"))]);
@@ -188,9 +191,9 @@ fn of_states(look: &Look<'_>) -> Vec<Finding> {
 }
 
 /// What the kernel's log says, by device; those whose file system counts them are said already.
-fn logged(look: &Look<'_>) -> Vec<Finding> {
+fn logged(context: &RuleContext<'_>) -> Vec<Finding> {
     let mut by_device: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-    for record in records(look, PATTERNS) {
+    for record in records(context, PATTERNS) {
         let device = device_of(&record.text).unwrap_or("a device");
         if !EMPTY_DRIVES.iter().any(|start| device.strip_prefix(start).is_some_and(|rest| rest.parse::<u32>().is_ok()))
         {
@@ -198,16 +201,16 @@ fn logged(look: &Look<'_>) -> Vec<Finding> {
         }
     }
     let is_counted =
-        |device: &str| look.now().disk.errors.iter().any(|errors| errors.device == device && errors.count > 0);
-    let start = look.before().system.uptime.known().copied();
+        |device: &str| context.now().disk.errors.iter().any(|errors| errors.device == device && errors.count > 0);
+    let start = context.before().system.uptime.known().copied();
     let say = |(device, records): (&str, Vec<&Record>)| {
         if is_counted(device) {
             return None;
         }
         let now = records.iter().filter(|record| start.is_some_and(|start| record.at_s >= start)).count();
         // A stick that was pulled out and an image that was detached are past.
-        let is_past = now == 0 && !is_in_use(look, device);
-        let severity = if is_past { Severity::Info } else { look.judge(records.len() as f64, now > 0)? };
+        let is_past = now == 0 && !is_in_use(context, device);
+        let severity = if is_past { Severity::Info } else { context.judge(records.len() as f64, now > 0)? };
         let last = records.last()?;
         let when = match now {
             0 => "in the last half hour".to_owned(),
@@ -215,7 +218,7 @@ fn logged(look: &Look<'_>) -> Vec<Finding> {
         };
         let noun = plural(records.len() as u64);
         let title = format!("{} {noun} of {device} {when}", records.len());
-        let finding = look
+        let finding = context
             .finding(severity, records.len() as f64, title)
             .read("/dev/kmsg", &last.text, records.len() as f64, "")
             .agreed(1 + u32::from(now > 0))
@@ -229,11 +232,11 @@ fn logged(look: &Look<'_>) -> Vec<Finding> {
 }
 
 /// A device that is there, or that a mount or another device stands on.
-fn is_in_use(look: &Look<'_>, name: &str) -> bool {
+fn is_in_use(context: &RuleContext<'_>, name: &str) -> bool {
     if is_loop(name) {
         return false;
     }
-    let disk = &look.now().disk;
+    let disk = &context.now().disk;
     let is_mounted = disk.mounts.known().into_iter().flatten().any(|mount| device_name(mount) == name);
     let devices = disk.devices.known().into_iter().flatten();
     let is_there = |device: &crate::model::snapshot::disk::Device| {
@@ -247,27 +250,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::device_of;
-    use crate::doctor::scene::{Scene, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
 
     const QUIET: &str = "6,1,1000,-;Linux version 6.18.44\n";
 
     /// The root, and a second file system with these options of the mount and of itself.
-    fn scene(name: &str, mount: &str, own: &str) -> Scene {
-        let scene = Scene::new(&format!("faults-{name}"));
+    fn fixture(name: &str, mount: &str, own: &str) -> Fixture {
+        let fixture = Fixture::new(&format!("faults-{name}"));
         let text = format!(
             "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n40 27 8:17 / /data {mount},relatime - ext4 /dev/sdb1 {own}\n"
         );
-        scene.file("proc/self/mountinfo", &text).file("dev/kmsg", QUIET).file("proc/uptime", "1000.00 900.00\n");
-        scene
+        fixture.file("proc/self/mountinfo", &text).file("dev/kmsg", QUIET).file("proc/uptime", "1000.00 900.00\n");
+        fixture
     }
 
     #[test]
     fn a_file_system_that_gave_up_writing_is_critical() {
-        assert_eq!(severities(&scene("well", "rw", "rw").ask("fs.readonly")), []);
+        assert_eq!(severities(&fixture("well", "rw", "rw").ask("fs.readonly")), []);
         // Linux 6.18 does not show `ro` after an error.
-        let found = scene("emergency", "rw", "rw,errors=remount-ro,emergency_ro").ask("fs.readonly");
+        let found = fixture("emergency", "rw", "rw,errors=remount-ro,emergency_ro").ask("fs.readonly");
         assert_eq!(severities(&found), [Crit]);
         assert_eq!(found[0].culprits[0].name, "/data");
         assert_eq!(found[0].remedies[0].command.as_deref(), Some("umount /data && fsck /dev/sdb1"));
@@ -275,8 +279,8 @@ mod tests {
 
     #[test]
     fn read_only_by_wish_is_no_fault() {
-        assert_eq!(severities(&scene("bind", "ro", "rw").ask("fs.readonly")), []);
-        let wish = scene("wish", "ro", "ro");
+        assert_eq!(severities(&fixture("bind", "ro", "rw").ask("fs.readonly")), []);
+        let wish = fixture("wish", "ro", "ro");
         assert_eq!(severities(&wish.ask("fs.readonly")), []);
         wish.file("etc/fstab", "/dev/sdb1 /data ext4 ro,noatime 0 2\n");
         assert_eq!(severities(&wish.ask("fs.readonly")), []);
@@ -292,45 +296,47 @@ mod tests {
 
     #[test]
     fn counted_errors_are_a_warning_and_new_ones_critical() {
-        let scene = scene("counted", "rw", "rw");
-        scene.file("sys/fs/ext4/sdb1/errors_count", "0\n").file("sys/fs/ext4/features/casefold", "supported\n");
-        assert_eq!(severities(&scene.ask("fs.errors")), []);
-        scene.file("sys/fs/ext4/sdb1/errors_count", "2\n").file("sys/fs/ext4/sdb1/last_error_time", "1700000400\n");
-        scene.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\nbtime 1700000000\n");
-        let found = scene.ask("fs.errors");
+        let fixture = fixture("counted", "rw", "rw");
+        fixture.file("sys/fs/ext4/sdb1/errors_count", "0\n").file("sys/fs/ext4/features/casefold", "supported\n");
+        assert_eq!(severities(&fixture.ask("fs.errors")), []);
+        fixture.file("sys/fs/ext4/sdb1/errors_count", "2\n").file("sys/fs/ext4/sdb1/last_error_time", "1700000400\n");
+        fixture.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\nbtime 1700000000\n");
+        let found = fixture.ask("fs.errors");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Warn], "ext4 on sdb1 has counted 2 errors, the last 10 min ago")
         );
-        scene.changing("sys/fs/ext4/sdb1/errors_count", "2\n", "5\n");
-        assert_eq!(severities(&scene.ask("fs.errors")), [Crit]);
+        fixture.changing("sys/fs/ext4/sdb1/errors_count", "2\n", "5\n");
+        assert_eq!(severities(&fixture.ask("fs.errors")), [Crit]);
     }
 
     #[test]
     fn errors_are_known_by_the_kernels_name_of_the_device() {
-        let scene = Scene::new("faults-mapper");
-        scene.file("proc/self/mountinfo", "27 1 253:0 / / ro - ext4 /dev/mapper/vg-root ro\n").file("dev/kmsg", QUIET);
-        scene
+        let fixture = Fixture::new("faults-mapper");
+        fixture
+            .file("proc/self/mountinfo", "27 1 253:0 / / ro - ext4 /dev/mapper/vg-root ro\n")
+            .file("dev/kmsg", QUIET);
+        fixture
             .file("sys/fs/ext4/dm-0/errors_count", "1\n")
             .link("sys/dev/block/253:0", "../../devices/virtual/block/dm-0");
-        let found = scene.ask("fs.readonly");
+        let found = fixture.ask("fs.readonly");
         assert_eq!((severities(&found), found[0].evidence.len()), (vec![Crit], 2));
     }
 
     #[test]
     fn btrfs_counts_by_device() {
-        let scene = scene("btrfs", "rw", "rw");
+        let fixture = fixture("btrfs", "rw", "rw");
         let path = "sys/fs/btrfs/0b2f6c5e-7d0c-4d5e-9d8e-6a1f0f3a2b1c/devinfo/1/error_stats";
-        scene.file(path, "write_errs 0\nread_errs 0\nflush_errs 0\ncorruption_errs 0\ngeneration_errs 0\n");
-        assert_eq!(severities(&scene.ask("fs.errors")), []);
-        scene.file(path, "write_errs 0\nread_errs 4\nflush_errs 0\ncorruption_errs 2\ngeneration_errs 0\n");
-        let found = scene.ask("fs.errors");
+        fixture.file(path, "write_errs 0\nread_errs 0\nflush_errs 0\ncorruption_errs 0\ngeneration_errs 0\n");
+        assert_eq!(severities(&fixture.ask("fs.errors")), []);
+        fixture.file(path, "write_errs 0\nread_errs 4\nflush_errs 0\ncorruption_errs 2\ngeneration_errs 0\n");
+        let found = fixture.ask("fs.errors");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 6.0));
     }
 
     #[test]
     fn an_array_without_a_disk_is_found() {
-        let scene = scene("array", "rw", "rw");
+        let fixture = fixture("array", "rw", "rw");
         let array = |degraded: &str, state: &str| {
             for (name, text) in [
                 ("level", "raid1"),
@@ -339,9 +345,9 @@ mod tests {
                 ("array_state", state),
                 ("sync_action", "idle"),
             ] {
-                scene.file(&format!("sys/block/md0/md/{name}"), &format!("{text}\n"));
+                fixture.file(&format!("sys/block/md0/md/{name}"), &format!("{text}\n"));
             }
-            severities(&scene.ask("fs.errors"))
+            severities(&fixture.ask("fs.errors"))
         };
         assert_eq!(array("0", "clean"), []);
         assert_eq!(array("1", "clean"), [Warn]);
@@ -350,20 +356,20 @@ mod tests {
 
     #[test]
     fn a_device_that_the_kernel_gave_up_is_critical() {
-        let scene = scene("offline", "rw", "rw");
-        scene.file("proc/diskstats", " 8 16 sdb 100 0 800 50 100 0 8000 70 0 90 120 0 0 0 0 0 0\n");
-        scene.file("sys/block/sdb/device/state", "running\n");
-        assert_eq!(severities(&scene.ask("fs.errors")), []);
-        scene.file("sys/block/sdb/device/state", "offline\n");
-        assert_eq!(severities(&scene.ask("fs.errors")), [Crit]);
+        let fixture = fixture("offline", "rw", "rw");
+        fixture.file("proc/diskstats", " 8 16 sdb 100 0 800 50 100 0 8000 70 0 90 120 0 0 0 0 0 0\n");
+        fixture.file("sys/block/sdb/device/state", "running\n");
+        assert_eq!(severities(&fixture.ask("fs.errors")), []);
+        fixture.file("sys/block/sdb/device/state", "offline\n");
+        assert_eq!(severities(&fixture.ask("fs.errors")), [Crit]);
     }
 
     #[test]
     fn the_log_is_believed_if_the_device_is_in_use() {
         let log = |name: &str, device: &str, second: u64| {
-            let scene = scene(name, "rw", "rw");
-            scene.file("dev/kmsg", &format!("3,700,{second}000000,-;I/O error, dev {device}, sector 8192 op 0x0:(READ) flags 0x800 phys_seg 1 prio class 2\n"));
-            severities(&scene.ask("fs.errors"))
+            let fixture = fixture(name, "rw", "rw");
+            fixture.file("dev/kmsg", &format!("3,700,{second}000000,-;I/O error, dev {device}, sector 8192 op 0x0:(READ) flags 0x800 phys_seg 1 prio class 2\n"));
+            severities(&fixture.ask("fs.errors"))
         };
         assert_eq!(log("old", "sdb1", 900), [Warn]);
         assert_eq!(log("now", "sdb1", 1000), [Crit]);
@@ -375,10 +381,10 @@ mod tests {
 
     #[test]
     fn without_the_log_nothing_is_said_to_be_well() {
-        let scene = Scene::new("faults-no-log");
-        scene.file("proc/uptime", "1000.00 900.00\n");
+        let fixture = Fixture::new("faults-no-log");
+        fixture.file("proc/uptime", "1000.00 900.00\n");
         let question = Question { only: vec!["fs.errors".to_owned()], ..Question::default() };
-        let diagnosis = diagnose(&scene.window(), &question);
+        let diagnosis = diagnose(&fixture.window(), &question);
         assert!(diagnosis.skipped[0].reason.contains("kmsg"), "{:?}", diagnosis.skipped);
     }
 

@@ -1,8 +1,10 @@
 //! Rules about tasks that wait: for disks in general, and for write-back.
 
-use crate::doctor::io::devices::{Rates, culprit_of, rates};
-use crate::doctor::io::{quoted, stalled};
-use crate::doctor::{Look, Skip, Verdict, cpus_effective, culprit};
+use crate::doctor::culprit;
+use crate::doctor::host::cpus_effective;
+use crate::doctor::io::devices::{Rates, culprit_of, rates, stalled};
+use crate::doctor::io::mount::quoted;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::disk::Limit;
 use crate::model::unit::Bytes;
@@ -15,32 +17,32 @@ const EXPLAINS: f64 = 0.5;
 const CROWD: f64 = 2.0;
 
 /// `io.psi`.
-pub(super) fn stalls(look: &Look<'_>) -> Verdict {
-    let (some, full) = stalled(look)?;
-    let (before, now) = (look.before().disk.pressure.get()?, look.now().disk.pressure.get()?);
-    let is_over = look.warn.is_some_and(|warn| some >= warn || full >= warn / 2.0);
-    let is_worse = look.crit.is_some_and(|crit| full >= crit && now.full.avg60 >= crit / 2.0);
+pub(super) fn stalls(context: &RuleContext<'_>) -> Verdict {
+    let (some, full) = stalled(context)?;
+    let (before, now) = (context.before().disk.pressure.get()?, context.now().disk.pressure.get()?);
+    let is_over = context.warn.is_some_and(|warn| some >= warn || full >= warn / 2.0);
+    let is_worse = context.crit.is_some_and(|crit| full >= crit && now.full.avg60 >= crit / 2.0);
     if !is_over && !is_worse {
         return Ok(Vec::new());
     }
-    let devices = rates(look).unwrap_or_default();
+    let devices = rates(context).unwrap_or_default();
     let busiest = devices.iter().max_by(|a, b| a.busy.total_cmp(&b.busy));
-    let is_crowd = crowd(look) >= CROWD * cpus_effective(look.now());
-    let limit = limit_of(look);
+    let is_crowd = crowd(context) >= CROWD * cpus_effective(context.now());
+    let limit = limit_of(context);
     let is_calm = !is_crowd && limit.is_none() && busiest.is_some_and(|rates| explains(rates, some));
     let severity = match (is_calm, is_worse) {
         (true, _) => Severity::Info,
         (false, true) => Severity::Crit,
         (false, false) => Severity::Warn,
     };
-    let seconds = look.window.seconds();
+    let seconds = context.window.seconds();
     let title = if is_calm {
         format!("tasks waited for a fast disk {some:.0}% of {seconds:.1} s: busy, not slow")
     } else {
         format!("tasks waited for disks {some:.0}% of {seconds:.1} s, all of them {full:.0}%")
     };
     let path = "/proc/pressure/io";
-    let finding = look
+    let finding = context
         .finding(severity, some, title)
         .counted(path, "some total", before.some.total_us, now.some.total_us, "us")
         .counted(path, "full total", before.full.total_us, now.full.total_us, "us")
@@ -48,24 +50,24 @@ pub(super) fn stalls(look: &Look<'_>) -> Verdict {
         .agreed(
             1 + u32::from(is_worse)
                 + u32::from(is_crowd)
-                + u32::from(!look.window.activity.tasks.is_empty() && crowd(look) >= 1.0),
+                + u32::from(!context.window.activity.tasks.is_empty() && crowd(context) >= 1.0),
         );
     let is_at_work = busiest.is_some_and(|rates| !rates.is_silent && rates.busy >= EXPLAINS * some);
-    let finding = finding.by(culprit::by_io_or_wait(look.window, is_at_work));
+    let finding = finding.by(culprit::by_io_or_wait(context.window, is_at_work));
     let finding = match devices.iter().find(|rates| rates.is_silent).or(busiest.filter(|rates| rates.busy > 1.0)) {
-        Some(rates) => finding.by([culprit_of(look, rates)]),
+        Some(rates) => finding.by([culprit_of(context, rates)]),
         None => finding,
     };
     let finding = match limit {
         Some(limit) => held_back(finding, limit),
         None => finding,
     };
-    Ok(vec![if is_calm { finding } else { remedied(look, finding) }])
+    Ok(vec![if is_calm { finding } else { remedied(context, finding) }])
 }
 
 /// Tasks in uninterruptible sleep at once, on average over the looks.
-fn crowd(look: &Look<'_>) -> f64 {
-    let activity = &look.window.activity;
+fn crowd(context: &RuleContext<'_>) -> f64 {
+    let activity = &context.window.activity;
     let blocked: u64 = activity
         .tasks
         .iter()
@@ -82,10 +84,10 @@ fn explains(rates: &Rates<'_>, some: f64) -> bool {
 }
 
 /// The limit on the rate of a task that waited in most of the looks.
-fn limit_of<'a>(look: &Look<'a>) -> Option<&'a Limit> {
-    let activity = &look.window.activity;
+fn limit_of<'a>(context: &RuleContext<'a>) -> Option<&'a Limit> {
+    let activity = &context.window.activity;
     let waits = |pid: &i32| activity.tasks.iter().any(|task| task.pid == *pid && task.blocked * 2 > activity.looks);
-    look.now().disk.limits.iter().find(|limit| limit.pids.iter().any(waits))
+    context.now().disk.limits.iter().find(|limit| limit.pids.iter().any(waits))
 }
 
 fn held_back(finding: Finding, limit: &Limit) -> Finding {
@@ -102,15 +104,15 @@ fn held_back(finding: Finding, limit: &Limit) -> Finding {
         .fix("raise or lift the limit of the control group", command)
 }
 
-fn remedied(look: &Look<'_>, finding: Finding) -> Finding {
-    let pid = culprit::movers(look.window).iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
+fn remedied(context: &RuleContext<'_>, finding: Finding) -> Finding {
+    let pid = culprit::movers(context.window).iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
     let command = pid.map(|pid| format!("ionice -c idle -p {pid}"));
     finding.fix("let the process that moves the most go last, or start fewer at once", command)
 }
 
 /// `fs.dirty`.
-pub(super) fn dirty(look: &Look<'_>) -> Verdict {
-    let vmstat = look.now().memory.vmstat.get()?;
+pub(super) fn dirty(context: &RuleContext<'_>) -> Verdict {
+    let vmstat = context.now().memory.vmstat.get()?;
     let value =
         |name: &str| vmstat.get(name).copied().ok_or_else(|| Skip(format!("/proc/vmstat: {name} is not in it")));
     let limit = value("nr_dirty_threshold")?;
@@ -119,17 +121,17 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
     let is_held = |task: &&crate::model::snapshot::process::Task| {
         task.wchan.as_deref().is_some_and(|wchan| wchan.starts_with("balance_dirty"))
     };
-    let mut held: Vec<_> = look.window.activity.tasks.iter().filter(is_held).collect();
+    let mut held: Vec<_> = context.window.activity.tasks.iter().filter(is_held).collect();
     // All who write are held back: those first that are most of the time, then those that write the most.
-    let writers = culprit::by_writing(look.window);
+    let writers = culprit::by_writing(context.window);
     let rank = |pid: i32| writers.iter().position(|writer| writer.pid == Some(pid)).unwrap_or(usize::MAX);
     held.sort_by_key(|task| (std::cmp::Reverse(task.blocked), rank(task.pid), task.pid, task.tid));
     let mut seen = std::collections::HashSet::new();
     held.retain(|task| seen.insert(task.pid));
     // One look may catch a writer in a pause that it hardly notices.
     let is_held = held.iter().any(|task| task.blocked > 1);
-    let lasts = look.now().disk.pressure.known().is_some_and(|pressure| pressure.full.avg60 >= 20.0);
-    let severity = match (look.judge(percent, is_held && lasts), is_held) {
+    let lasts = context.now().disk.pressure.known().is_some_and(|pressure| pressure.full.avg60 >= 20.0);
+    let severity = match (context.judge(percent, is_held && lasts), is_held) {
         (None, false) => return Ok(Vec::new()),
         (Some(_), false) => Severity::Info,
         // Their control group or their disk has a limit of its own.
@@ -147,9 +149,9 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
         kind: "process".to_owned(),
         pid: Some(task.pid),
         name: task.name.clone(),
-        what: format!("held back in {} of {} looks", task.blocked, look.window.activity.looks),
+        what: format!("held back in {} of {} looks", task.blocked, context.window.activity.looks),
     };
-    let finding = look
+    let finding = context
         .finding(severity, percent, title)
         .read("/proc/vmstat", "nr_dirty + nr_writeback", pending.0 as f64, "B")
         .read("/proc/vmstat", "nr_dirty_threshold", limit.0 as f64, "B")
@@ -164,7 +166,7 @@ pub(super) fn dirty(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::disk::Limit;
     use crate::model::snapshot::process::{Activity, Task};
@@ -176,11 +178,11 @@ mod tests {
     }
 
     /// 1,000 requests before; then so many more, that took so long together and kept the disk busy for so long.
-    fn disk(scene: &Scene, requests: u64, took_ms: u64, busy_ms: u64) {
+    fn disk(fixture: &Fixture, requests: u64, took_ms: u64, busy_ms: u64) {
         let line = |requests: u64, took: u64, busy: u64| {
             format!(" 254       0 vda 500 0 4000 500 {requests} 0 8000 {took} 0 {busy} {took} 0 0 0 0 0 0\n")
         };
-        scene.changing("proc/diskstats", &line(500, 500, 900), &line(500 + requests, 500 + took_ms, 900 + busy_ms));
+        fixture.changing("proc/diskstats", &line(500, 500, 900), &line(500 + requests, 500 + took_ms, 900 + busy_ms));
     }
 
     fn blocked(pid: i32, looks: u32) -> Task {
@@ -189,35 +191,35 @@ mod tests {
 
     #[test]
     fn waiting_is_a_fault_unless_a_fast_disk_explains_it() {
-        let scene = Scene::new("io-psi");
-        scene.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\ncpu0 1 0 1 1 0 0 0 0 0 0\ncpu1 1 0 1 1 0 0 0 0 0 0\nctxt 1\nbtime 1\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n");
+        let fixture = Fixture::new("io-psi");
+        fixture.file("proc/stat", "cpu  1 0 1 1 0 0 0 0 0 0\ncpu0 1 0 1 1 0 0 0 0 0 0\ncpu1 1 0 1 1 0 0 0 0 0 0\nctxt 1\nbtime 1\nprocesses 1\nprocs_running 1\nprocs_blocked 0\n");
         // Five percent is nothing.
-        scene.changing("proc/pressure/io", &stalls(1000, 500, "0.00"), &stalls(101_000, 500, "0.00"));
-        disk(&scene, 10, 10, 10);
-        assert_eq!(severities(&scene.ask("io.psi")), []);
+        fixture.changing("proc/pressure/io", &stalls(1000, 500, "0.00"), &stalls(101_000, 500, "0.00"));
+        disk(&fixture, 10, 10, 10);
+        assert_eq!(severities(&fixture.ask("io.psi")), []);
         // 90 %, with a disk that served 8,000 requests in 0.2 ms each meanwhile: busy.
-        scene.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 1_500_000, "0.00"));
-        disk(&scene, 8_000, 1_600, 1_900);
-        let found = scene.ask("io.psi");
+        fixture.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 1_500_000, "0.00"));
+        disk(&fixture, 8_000, 1_600, 1_900);
+        let found = fixture.ask("io.psi");
         assert_eq!((severities(&found), found[0].value), (vec![Info], 90.0));
         // The same with 30 ms each.
-        disk(&scene, 60, 1_800, 1_900);
-        assert_eq!(severities(&scene.ask("io.psi")), [Warn]);
+        disk(&fixture, 60, 1_800, 1_900);
+        assert_eq!(severities(&fixture.ask("io.psi")), [Warn]);
         // The same with no disk at work: a limit, a server, a lock.
-        disk(&scene, 10, 10, 10);
-        assert_eq!(severities(&scene.ask("io.psi")), [Warn]);
+        disk(&fixture, 10, 10, 10);
+        assert_eq!(severities(&fixture.ask("io.psi")), [Warn]);
         // It has been so for a minute.
-        scene.changing("proc/pressure/io", &stalls(0, 0, "30.00"), &stalls(1_800_000, 1_500_000, "31.00"));
-        let found = scene.ask("io.psi");
+        fixture.changing("proc/pressure/io", &stalls(0, 0, "30.00"), &stalls(1_800_000, 1_500_000, "31.00"));
+        let found = fixture.ask("io.psi");
         assert_eq!((severities(&found), found[0].confidence), (vec![Crit], 2));
     }
 
     #[test]
     fn a_crowd_is_a_fault_on_a_fast_disk_too_and_so_is_a_limit() {
-        let scene = Scene::new("io-crowd");
-        scene.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
-        disk(&scene, 8_000, 1_600, 1_900);
-        let mut window = scene.window();
+        let fixture = Fixture::new("io-crowd");
+        fixture.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
+        disk(&fixture, 8_000, 1_600, 1_900);
+        let mut window = fixture.window();
         window.activity = Activity { looks: 5, tasks: vec![blocked(7, 5)], is_cut: false, ..Activity::default() };
         assert_eq!(severities(&ask(&window, "io.psi")), [Info]);
         window.activity.tasks = vec![blocked(7, 5), blocked(8, 5)];
@@ -242,13 +244,13 @@ mod tests {
                 "nr_dirty {dirty}\nnr_writeback 1000\nnr_dirty_threshold 100000\nnr_dirty_background_threshold 50000\n"
             )
         };
-        let scene = Scene::new("io-dirty");
+        let fixture = Fixture::new("io-dirty");
         // Most of the background limit: somebody wrote a file.
-        scene.file("proc/vmstat", &vmstat(40_000));
-        assert_eq!(severities(&scene.ask("fs.dirty")), []);
-        scene.file("proc/vmstat", &vmstat(79_000));
-        assert_eq!(severities(&scene.ask("fs.dirty")), [Info]);
-        let mut window = scene.window();
+        fixture.file("proc/vmstat", &vmstat(40_000));
+        assert_eq!(severities(&fixture.ask("fs.dirty")), []);
+        fixture.file("proc/vmstat", &vmstat(79_000));
+        assert_eq!(severities(&fixture.ask("fs.dirty")), [Info]);
+        let mut window = fixture.window();
         let writer = Task { wchan: Some("balance_dirty_pages".to_owned()), ..blocked(9, 3) };
         window.activity = Activity { looks: 5, tasks: vec![writer], is_cut: false, ..Activity::default() };
         let found = ask(&window, "fs.dirty");

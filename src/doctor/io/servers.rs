@@ -1,7 +1,8 @@
 //! The rule about mounts that wait for a server or a process which does not answer.
 
-use crate::doctor::io::quoted;
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::io::mount::quoted;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::Field;
 use crate::model::snapshot::disk::Mount;
@@ -13,8 +14,8 @@ const GONE: &[&str] =
 const PLACES: &[&str] = &["nfs", "rpc_", "cifs", "smb", "ceph", "fuse", "request_wait_answer", "p9_"];
 
 /// `fs.network`.
-pub(super) fn answers(look: &Look<'_>) -> Verdict {
-    let mounts = look.now().disk.mounts.get()?;
+pub(super) fn answers(context: &RuleContext<'_>) -> Verdict {
+    let mounts = context.now().disk.mounts.get()?;
     let mut findings = Vec::new();
     let mut open = None;
     for mount in mounts.iter().filter(|mount| mount.answer_ms.is_some()) {
@@ -23,10 +24,10 @@ pub(super) fn answers(look: &Look<'_>) -> Verdict {
             Field::Unavailable(why) if GONE.iter().any(|text| why.why.contains(text)) => Some(why.why.as_str()),
             _ => None,
         };
-        let waiting = waiting(look);
-        let severity = match (gone, look.judge(seconds, mount.is_hanging || !waiting.is_empty())) {
+        let waiting = waiting(context);
+        let severity = match (gone, context.judge(seconds, mount.is_hanging || !waiting.is_empty())) {
             (_, Some(severity)) => severity,
-            (Some(_), None) if look.warn.is_some() => Severity::Warn,
+            (Some(_), None) if context.warn.is_some() => Severity::Warn,
             _ if mount.is_hanging => {
                 open = Some(Skip(format!("statvfs {}: no answer yet, look longer", mount.point)));
                 continue;
@@ -38,7 +39,7 @@ pub(super) fn answers(look: &Look<'_>) -> Verdict {
             None if mount.is_hanging => format!("no answer for {seconds:.1} s from {}", mount.point),
             None => format!("{seconds:.1} s to an answer from {}", mount.point),
         };
-        let finding = look
+        let finding = context
             .finding(severity, seconds, title)
             .read(&format!("statvfs {}", mount.point), "time", seconds, "s")
             .agreed(1 + u32::from(!waiting.is_empty()))
@@ -64,24 +65,25 @@ fn place(mount: &Mount) -> Culprit {
 }
 
 /// Tasks that wait for an answer of some server.
-fn waiting(look: &Look<'_>) -> Vec<Culprit> {
+fn waiting(context: &RuleContext<'_>) -> Vec<Culprit> {
     let is_waiting = |task: &&crate::model::snapshot::process::Task| {
         task.wchan.as_deref().is_some_and(|wchan| PLACES.iter().any(|place| wchan.contains(place)))
     };
-    let tasks = look.window.activity.tasks.iter().filter(|task| task.blocked > 1).filter(is_waiting);
+    let tasks = context.window.activity.tasks.iter().filter(|task| task.blocked > 1).filter(is_waiting);
     tasks
         .take(culprit::NAMED)
         .map(|task| {
-            culprit::of_pid(look.window, task.pid, format!("waits in {}", task.wchan.as_deref().unwrap_or("it")))
+            culprit::of_pid(context.window, task.pid, format!("waits in {}", task.wchan.as_deref().unwrap_or("it")))
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::io::example::{GIB, mount, window};
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::io::mount::example::{GIB, mount, window};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::Field;
     use crate::model::snapshot::disk::Mount;

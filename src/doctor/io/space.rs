@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::doctor::io::quoted;
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::io::mount::quoted;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::disk::{Mount, Space};
 use crate::model::snapshot::{Field, Snapshot};
@@ -53,8 +54,8 @@ fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
 }
 
 /// Findings are worth saying even if not all could be seen; that all is well is not.
-fn complete(look: &Look<'_>, findings: Vec<crate::model::diagnosis::Finding>) -> Verdict {
-    let mounts = look.now().disk.mounts.get()?;
+fn complete(context: &RuleContext<'_>, findings: Vec<crate::model::diagnosis::Finding>) -> Verdict {
+    let mounts = context.now().disk.mounts.get()?;
     // Others' FUSE mounts deny even root, and overlays are seen on the disk below; both have no room of their own.
     let counts = |mount: &&Mount| !mount.kind.starts_with("fuse") && mount.kind != "overlay";
     let unseen = mounts.iter().filter(counts).find_map(|mount| match &mount.space {
@@ -75,75 +76,75 @@ fn place(mount: &Mount, what: String) -> Culprit {
     culprit::thing("mount", &mount.point, format!("{what} ({} on {})", mount.kind, mount.source))
 }
 
-fn before(look: &Look<'_>, mount: &Mount) -> Option<Space> {
-    let mounts = look.before().disk.mounts.known()?;
+fn before(context: &RuleContext<'_>, mount: &Mount) -> Option<Space> {
+    let mounts = context.before().disk.mounts.known()?;
     mounts.iter().find(|old| old.point == mount.point && old.device == mount.device)?.space.known().copied()
 }
 
 /// Who writes, if room shrank: which file system it was is not counted by process.
-fn writers(look: &Look<'_>, mount: &Mount, now: Space) -> Vec<Culprit> {
-    let shrinks = before(look, mount).is_some_and(|before| before.available > now.available);
+fn writers(context: &RuleContext<'_>, mount: &Mount, now: Space) -> Vec<Culprit> {
+    let shrinks = before(context, mount).is_some_and(|before| before.available > now.available);
     let is_memory = mount.kind == "tmpfs";
-    if shrinks && !is_memory { culprit::by_writing(look.window) } else { Vec::new() }
+    if shrinks && !is_memory { culprit::by_writing(context.window) } else { Vec::new() }
 }
 
 /// Processes that hold deleted files of it.
-fn holders(look: &Look<'_>, mount: &Mount) -> Vec<Culprit> {
-    let deleted = look.now().disk.deleted.known();
+fn holders(context: &RuleContext<'_>, mount: &Mount) -> Vec<Culprit> {
+    let deleted = context.now().disk.deleted.known();
     let files = deleted.into_iter().flat_map(|deleted| &deleted.files).filter(|file| file.device == mount.device);
     let say = |file: &crate::model::snapshot::disk::DeletedFile| {
-        culprit::of_pid(look.window, file.pid, format!("holds {} of a deleted file", Bytes(file.bytes)))
+        culprit::of_pid(context.window, file.pid, format!("holds {} of a deleted file", Bytes(file.bytes)))
     };
     files.take(culprit::NAMED).map(say).collect()
 }
 
 /// `fs.full`.
-pub(super) fn full(look: &Look<'_>) -> Verdict {
+pub(super) fn full(context: &RuleContext<'_>) -> Verdict {
     let mut findings = Vec::new();
-    for (mount, space) in volumes(look.now())? {
+    for (mount, space) in volumes(context.now())? {
         let left = percent(space.available, space.bytes);
-        let severity = match look.judge(left, space.available < NEARLY_NONE) {
-            Some(Severity::Warn) if space.available < NOTHING && space.bytes > ROOM && look.crit.is_some() => {
+        let severity = match context.judge(left, space.available < NEARLY_NONE) {
+            Some(Severity::Warn) if space.available < NOTHING && space.bytes > ROOM && context.crit.is_some() => {
                 Severity::Crit
             }
-            Some(Severity::Warn) if space.available >= ROOM && look.crit.is_some_and(|crit| left > crit) => continue,
+            Some(Severity::Warn) if space.available >= ROOM && context.crit.is_some_and(|crit| left > crit) => continue,
             Some(severity) => severity,
             None => continue,
         };
         let (available, bytes) = (Bytes(space.available), Bytes(space.bytes));
         let title = format!("{available} of {bytes} left ({left:.1}%) on {}", mount.point);
         let path = format!("statvfs {}", mount.point);
-        let finding = look.finding(severity, left, title);
-        let finding = match before(look, mount) {
+        let finding = context.finding(severity, left, title);
+        let finding = match before(context, mount) {
             Some(before) => finding.counted(&path, "f_bavail", before.available, space.available, "B"),
             None => finding.read(&path, "f_bavail", space.available as f64, "B"),
         };
         let finding = finding
             .agreed(1 + u32::from(space.available == 0))
             .by([place(mount, format!("{available} left"))])
-            .by(holders(look, mount))
-            .by(writers(look, mount, space));
+            .by(holders(context, mount))
+            .by(writers(context, mount, space));
         let command = quoted(&mount.point).map(|point| format!("du -xh -d 2 {point} | sort -h | tail -n 15"));
         findings.push(finding.fix("delete what is not needed: build folders, caches, logs", command));
     }
-    complete(look, findings)
+    complete(context, findings)
 }
 
 /// `fs.inodes`.
-pub(super) fn inodes(look: &Look<'_>) -> Verdict {
+pub(super) fn inodes(context: &RuleContext<'_>) -> Verdict {
     let mut findings = Vec::new();
-    for (mount, space) in volumes(look.now())? {
+    for (mount, space) in volumes(context.now())? {
         // FUSE servers that do not count say nothing of any use.
         if space.inodes == 0 || (mount.kind.starts_with("fuse") && space.inodes_available == 0) {
             continue;
         }
         let left = percent(space.inodes_available, space.inodes);
         // How many are left is a state that the kernel counts exactly.
-        let Some(severity) = look.judge(left, true) else { continue };
+        let Some(severity) = context.judge(left, true) else { continue };
         let title = format!("{} of {} inodes left on {}", space.inodes_available, space.inodes, mount.point);
         let path = format!("statvfs {}", mount.point);
-        let finding = look.finding(severity, left, title);
-        let finding = match before(look, mount) {
+        let finding = context.finding(severity, left, title);
+        let finding = match before(context, mount) {
             Some(before) => finding.counted(&path, "f_favail", before.inodes_available, space.inodes_available, ""),
             None => finding.read(&path, "f_favail", space.inodes_available as f64, ""),
         };
@@ -153,15 +154,15 @@ pub(super) fn inodes(look: &Look<'_>) -> Verdict {
         let command = quoted(&mount.point).map(|point| format!("du -x --inodes -d 2 {point} | sort -n | tail -n 15"));
         findings.push(finding.fix("delete folders of many small files: caches, node_modules, sessions", command));
     }
-    complete(look, findings)
+    complete(context, findings)
 }
 
 /// `fs.fill_eta`.
-pub(super) fn fills(look: &Look<'_>) -> Verdict {
-    let window = look.window.seconds();
+pub(super) fn fills(context: &RuleContext<'_>) -> Verdict {
+    let window = context.window.seconds();
     let mut findings = Vec::new();
-    for (mount, space) in volumes(look.now())? {
-        let Some(before) = before(look, mount) else { continue };
+    for (mount, space) in volumes(context.now())? {
+        let Some(before) = before(context, mount) else { continue };
         let speed = before.available.saturating_sub(space.available) as f64 / window;
         if speed <= 0.0 || space.available == 0 {
             continue;
@@ -171,19 +172,19 @@ pub(super) fn fills(look: &Look<'_>) -> Verdict {
         if seconds > BELIEVED * window {
             continue;
         }
-        let Some(severity) = look.judge(seconds / 3600.0, left < HALF_EMPTY && window >= 60.0) else { continue };
+        let Some(severity) = context.judge(seconds / 3600.0, left < HALF_EMPTY && window >= 60.0) else { continue };
         let speed = Bytes(speed as u64);
         let title = format!("full in {} at {speed}/s: {}", span(seconds), mount.point);
         let path = format!("statvfs {}", mount.point);
-        let finding = look
+        let finding = context
             .finding(severity, seconds / 3600.0, title)
             .counted(&path, "f_bavail", before.available, space.available, "B")
             .by([place(mount, format!("{} left", Bytes(space.available)))])
-            .by(writers(look, mount, space));
+            .by(writers(context, mount, space));
         let pid = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
         findings.push(finding.fix("stop what writes, or make room", pid.map(|pid| format!("kill -STOP {pid}"))));
     }
-    complete(look, findings)
+    complete(context, findings)
 }
 
 fn span(seconds: f64) -> String {
@@ -195,8 +196,8 @@ fn span(seconds: f64) -> String {
 }
 
 /// `fs.tmp_small`.
-pub(super) fn temporary(look: &Look<'_>) -> Verdict {
-    let disk = &look.now().disk;
+pub(super) fn temporary(context: &RuleContext<'_>) -> Verdict {
+    let disk = &context.now().disk;
     let mounts = disk.mounts.get()?;
     let folder = disk.temporary.as_deref().unwrap_or("/tmp");
     let below = |mount: &&Mount| std::path::Path::new(folder).starts_with(&mount.point);
@@ -207,13 +208,13 @@ pub(super) fn temporary(look: &Look<'_>) -> Verdict {
         return Ok(Vec::new());
     }
     let space = mount.space.get()?;
-    let severity = match look.judge(space.available as f64, false) {
+    let severity = match context.judge(space.available as f64, false) {
         Some(severity) => severity,
-        None if space.available < TEMPORARY_SAID && look.warn.is_some() => Severity::Info,
+        None if space.available < TEMPORARY_SAID && context.warn.is_some() => Severity::Info,
         None => return Ok(Vec::new()),
     };
     let title = format!("{} left for temporary files, in memory: {folder}", Bytes(space.available));
-    let finding = look
+    let finding = context
         .finding(severity, space.available as f64, title)
         .read(&format!("statvfs {}", mount.point), "f_bavail", space.available as f64, "B")
         .by([place(mount, format!("{} left", Bytes(space.available)))]);
@@ -222,9 +223,10 @@ pub(super) fn temporary(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::io::example::{GIB, mount, window};
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::io::mount::example::{GIB, mount, window};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::Field;
     use crate::model::snapshot::disk::{DeletedFile, Mount, Space};

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
+use crate::doctor::culprit;
 use crate::doctor::io::devices::{culprit_of, rates};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::Task;
 
@@ -38,12 +39,12 @@ const PLACES: &[(&str, &str)] = &[
 ];
 
 /// `io.dstate`.
-pub(super) fn tasks(look: &Look<'_>) -> Verdict {
-    let activity = &look.window.activity;
+pub(super) fn tasks(context: &RuleContext<'_>) -> Verdict {
+    let activity = &context.window.activity;
     if activity.looks < 2 {
         return Err(Skip(format!("tasks were looked at {} times, at least twice is needed", activity.looks)));
     }
-    let processes = look.now().processes.get()?;
+    let processes = context.now().processes.get()?;
     let of_kernel: HashSet<i32> = processes
         .iter()
         .filter(|process| process.parent == KERNEL || process.pid == KERNEL)
@@ -57,7 +58,7 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
         .filter(|task| culprit::may_wait_for_disks(task))
         .collect();
     let (threads, tasks): (Vec<&Task>, Vec<&Task>) = stuck.iter().partition(|task| of_kernel.contains(&task.pid));
-    let hung = look.now().system.kmsg.known().map_or(0, |kmsg| {
+    let hung = context.now().system.kmsg.known().map_or(0, |kmsg| {
         let is_of =
             |text: &str| stuck.iter().any(|task| text.contains(&format!(":{} blocked for more than", task.tid)));
         kmsg.records.iter().filter(|record| record.pattern == "hung_task" && is_of(&record.text)).count()
@@ -70,14 +71,14 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
     }
     let count = if tasks.is_empty() { threads.len() } else { tasks.len() };
     // That it sleeps so and that it never ran are two counters; the kernel's own complaint is a third.
-    let severity = match look.judge(count as f64, true) {
+    let severity = match context.judge(count as f64, true) {
         _ if tasks.is_empty() && hung == 0 => Severity::Info,
-        Some(_) if hung > 0 && look.crit.is_some() => Severity::Crit,
+        Some(_) if hung > 0 && context.crit.is_some() => Severity::Crit,
         Some(severity) => severity,
         None => return Ok(Vec::new()),
     };
     let whole = if tasks.is_empty() { &threads } else { &tasks };
-    let seconds = look.window.seconds();
+    let seconds = context.window.seconds();
     let place = place_of(whole);
     let who = match (tasks.is_empty(), count) {
         (true, 1) => "a thread of the kernel is".to_owned(),
@@ -87,7 +88,7 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
     };
     let title = format!("{who} stuck in uninterruptible sleep, {seconds:.1} s without running");
     let mut finding =
-        look.finding(severity, count as f64, title).agreed(2 + u32::from(hung > 0)).by(named(look, whole));
+        context.finding(severity, count as f64, title).agreed(2 + u32::from(hung > 0)).by(named(context, whole));
     if let Some(first) = whole.first() {
         let path = format!("/proc/{}/task/{}/stat", first.pid, first.tid);
         finding = finding.read(&path, "looks in state D", f64::from(first.blocked), "");
@@ -95,9 +96,9 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
     if hung > 0 {
         finding = finding.read("/dev/kmsg", "blocked for more than", hung as f64, "");
     }
-    let silent = rates(look).unwrap_or_default();
-    finding = finding.by(silent.iter().filter(|rates| rates.is_silent).map(|rates| culprit_of(look, rates)));
-    let mounts = look.now().disk.mounts.known().into_iter().flatten().filter(|mount| mount.is_hanging);
+    let silent = rates(context).unwrap_or_default();
+    finding = finding.by(silent.iter().filter(|rates| rates.is_silent).map(|rates| culprit_of(context, rates)));
+    let mounts = context.now().disk.mounts.known().into_iter().flatten().filter(|mount| mount.is_hanging);
     finding = finding
         .by(mounts.map(|mount| culprit::thing("mount", &mount.point, format!("{} without an answer", mount.kind))));
     let pid = whole.first().map(|task| task.pid);
@@ -116,8 +117,8 @@ fn place_of(tasks: &[&Task]) -> Option<&'static str> {
     tasks.iter().find_map(hint)
 }
 
-fn named(look: &Look<'_>, tasks: &[&Task]) -> Vec<Culprit> {
-    let looks = look.window.activity.looks;
+fn named(context: &RuleContext<'_>, tasks: &[&Task]) -> Vec<Culprit> {
+    let looks = context.window.activity.looks;
     let say = |task: &&Task| {
         let place = task.wchan.as_deref().map(|wchan| format!(" in {wchan}")).unwrap_or_default();
         Culprit {
@@ -132,8 +133,9 @@ fn named(look: &Look<'_>, tasks: &[&Task]) -> Vec<Culprit> {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::process::{Activity, Process, Task};
     use crate::model::snapshot::system::{Kmsg, Record};

@@ -1,43 +1,43 @@
 //! Errors of memory modules.
 
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::memory::Controller;
 
 const EDAC: &str = "/sys/devices/system/edac/mc";
 
-pub(super) fn errors(look: &Look<'_>) -> Verdict {
-    let now = &look.now().memory;
+pub(super) fn errors(context: &RuleContext<'_>) -> Verdict {
+    let now = &context.now().memory;
     let controllers = now.controllers.known();
     let lost = now.meminfo.known().and_then(|info| info.get("HardwareCorrupted").copied());
-    let logged = look.now().system.kmsg.known();
+    let logged = context.now().system.kmsg.known();
     let (None, None, None) = (controllers, lost, logged) else {
-        return judge(look, controllers.map_or(&[], Vec::as_slice), lost.unwrap_or_default());
+        return judge(context, controllers.map_or(&[], Vec::as_slice), lost.unwrap_or_default());
     };
     Err(Skip(format!("{EDAC}: no memory controller tells, and no HardwareCorrupted in /proc/meminfo")))
 }
 
-fn judge(look: &Look<'_>, controllers: &[Controller], lost: u64) -> Verdict {
-    let before = look.before().memory.controllers.known().into_iter().flatten();
+fn judge(context: &RuleContext<'_>, controllers: &[Controller], lost: u64) -> Verdict {
+    let before = context.before().memory.controllers.known().into_iter().flatten();
     let before = |name: &str| before.clone().find(|other| other.name == name).map_or(0, |other| other.corrected);
     let sum = |count: &dyn Fn(&Controller) -> u64| controllers.iter().map(count).fold(0, u64::saturating_add);
     let fresh = sum(&|one| one.corrected.saturating_sub(before(&one.name)));
     let (corrected, uncorrected) = (sum(&|one| one.corrected), sum(&|one| one.uncorrected));
-    let records = look.now().system.kmsg.known().map_or(&[][..], |log| &log.records);
+    let records = context.now().system.kmsg.known().map_or(&[][..], |log| &log.records);
     let logged = records.iter().filter(|record| record.pattern == "memory_error").count() as u64;
     let (severity, value, title) = if uncorrected > 0 || lost > 0 {
         let value = uncorrected.max(u64::from(lost > 0));
-        (look.judge(value as f64, true), value, "memory has errors that could not be corrected".to_owned())
+        (context.judge(value as f64, true), value, "memory has errors that could not be corrected".to_owned())
     } else if fresh > 0 || logged > 0 {
         let value = fresh.max(logged);
-        (look.judge(value as f64, false), value, format!("memory has errors: {value} just now or in half an hour"))
+        (context.judge(value as f64, false), value, format!("memory has errors: {value} just now or in half an hour"))
     } else if corrected > 0 {
         (Some(Severity::Info), corrected, format!("{corrected} errors of memory were corrected since boot"))
     } else {
         (None, 0, String::new())
     };
     let Some(severity) = severity else { return Ok(Vec::new()) };
-    let mut finding = look.finding(severity, value as f64, title);
+    let mut finding = context.finding(severity, value as f64, title);
     for one in controllers.iter().filter(|one| one.corrected > 0 || one.uncorrected > 0) {
         let path = format!("{EDAC}/{}", one.name);
         let what = format!("{} corrected, {} not", one.corrected, one.uncorrected);
@@ -57,13 +57,14 @@ fn judge(look: &Look<'_>, controllers: &[Controller], lost: u64) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
 
     #[test]
     fn errors_of_modules_are_told_by_kind_and_time() {
-        let scene = Scene::new("edac");
+        let fixture = Fixture::new("edac");
         let mc = "sys/devices/system/edac/mc/mc0";
         for (before, now, lost, expected) in [
             ("0\n", "0\n", "0\n", vec![]),
@@ -71,8 +72,8 @@ mod tests {
             ("3\n", "5\n", "0\n", vec![Warn]),
             ("0\n", "0\n", "1\n", vec![Crit]),
         ] {
-            scene.changing(&format!("{mc}/ce_count"), before, now).file(&format!("{mc}/ue_count"), lost);
-            let found = scene.ask("mem.hw");
+            fixture.changing(&format!("{mc}/ce_count"), before, now).file(&format!("{mc}/ue_count"), lost);
+            let found = fixture.ask("mem.hw");
             assert_eq!(severities(&found), expected, "{before} {now} {lost}");
             assert!(found.iter().all(|finding| finding.culprits[0].name == "mc0"));
         }
@@ -80,14 +81,14 @@ mod tests {
 
     #[test]
     fn a_machine_that_does_not_tell_is_skipped_unless_its_log_does() {
-        let scene = Scene::new("no-edac");
-        scene.file("proc/meminfo", "MemTotal: 10000000 kB\n").file("proc/uptime", "500.00 9.0\n");
+        let fixture = Fixture::new("no-edac");
+        fixture.file("proc/meminfo", "MemTotal: 10000000 kB\n").file("proc/uptime", "500.00 9.0\n");
         let question = Question { only: vec!["mem.hw".to_owned()], ..Question::default() };
-        let diagnosis = diagnose(&scene.window(), &question);
+        let diagnosis = diagnose(&fixture.window(), &question);
         assert_eq!((diagnosis.skipped.len(), diagnosis.ok.len()), (1, 0));
-        scene.file("dev/kmsg", "0,9,400000000,-;mce: [Hardware Error]: Machine check events logged\n");
-        assert_eq!(severities(&scene.ask("mem.hw")), [Warn]);
-        scene.file("proc/meminfo", "MemTotal: 10000000 kB\nHardwareCorrupted:     4 kB\n");
-        assert_eq!(severities(&scene.ask("mem.hw")), [Crit]);
+        fixture.file("dev/kmsg", "0,9,400000000,-;mce: [Hardware Error]: Machine check events logged\n");
+        assert_eq!(severities(&fixture.ask("mem.hw")), [Warn]);
+        fixture.file("proc/meminfo", "MemTotal: 10000000 kB\nHardwareCorrupted:     4 kB\n");
+        assert_eq!(severities(&fixture.ask("mem.hw")), [Crit]);
     }
 }

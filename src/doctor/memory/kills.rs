@@ -1,8 +1,10 @@
 //! Processes that the kernel killed for want of memory.
 
+use crate::doctor::culprit;
+use crate::doctor::memory::counter::{VMSTAT, growth};
 use crate::doctor::memory::group::is_inside;
-use crate::doctor::memory::{VMSTAT, events, growth, raise};
-use crate::doctor::{Look, Skip, Verdict, culprit, is_of_run};
+use crate::doctor::memory::limit::{events, raise};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::system::Record;
@@ -25,12 +27,12 @@ struct Kill<'a> {
     group: Option<&'a str>,
 }
 
-fn kills<'a>(look: &Look<'a>) -> Result<Vec<Kill<'a>>, Skip> {
-    let uptime = *look.now().system.uptime.get()?;
+fn kills<'a>(context: &RuleContext<'a>) -> Result<Vec<Kill<'a>>, Skip> {
+    let uptime = *context.now().system.uptime.get()?;
     let mut found = Vec::new();
     // The line before tells of the group.
     let mut group = None;
-    for record in &look.now().system.kmsg.get()?.records {
+    for record in &context.now().system.kmsg.get()?.records {
         match record.pattern.as_str() {
             "oom_victim" => group = part(&record.text, "oom_memcg="),
             "oom_kill" => found.extend(kill(record, uptime, group.take())),
@@ -75,10 +77,10 @@ fn times(count: u64, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}es") }
 }
 
-pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
-    let counted = growth(look, "oom_kill");
+pub(super) fn oom_recent(context: &RuleContext<'_>) -> Verdict {
+    let counted = growth(context, "oom_kill");
     let in_window = counted.as_ref().map_or(0, |growth| growth.now.saturating_sub(growth.before));
-    let logged = kills(look);
+    let logged = kills(context);
     if in_window == 0 {
         // Without the log the last half hour is not known, whatever the window says.
         let logged = logged.as_ref().map_err(|Skip(reason)| match counted {
@@ -94,9 +96,9 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
     let last = logged.last();
     let by_machine = logged.iter().any(|kill| !kill.by_group);
     // A limit that `apm run` was told to set did what it is for, and the run has said so.
-    let is_news = |kill: &&Kill<'_>| !kill.group.is_some_and(is_of_run);
+    let is_news = |kill: &&Kill<'_>| !kill.group.is_some_and(culprit::is_of_run);
     let is_fresh = logged.iter().rev().find(is_news).is_some_and(|kill| kill.age_s <= FRESH_S);
-    let Some(severity) = look.judge(count as f64, in_window > 0) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(count as f64, in_window > 0) else { return Ok(Vec::new()) };
     let severity = if in_window > 0 || by_machine || is_fresh { severity } else { Severity::Info };
     // A kill of before the window is no reason for alarm now.
     let severity = if in_window == 0 { severity.min(Severity::Warn) } else { severity };
@@ -106,7 +108,7 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
     };
     let shown = if in_window > 0 { in_window } else { count };
     let title = format!("{} killed for want of memory{when}", times(shown, "process"));
-    let mut finding = look
+    let mut finding = context
         .finding(severity, count as f64, title)
         .agreed(u32::from(in_window > 0) + u32::from(!logged.is_empty()))
         .by(logged.iter().rev().take(culprit::NAMED).map(Kill::say));
@@ -117,9 +119,9 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
         finding = finding.read("/dev/kmsg", "Killed process", logged.len() as f64, "");
     }
     let by_group = logged.iter().rev().find_map(|kill| kill.group);
-    let group = by_group.and_then(|path| look.now().cgroups.groups.iter().find(|group| group.path == path));
+    let group = by_group.and_then(|path| context.now().cgroups.groups.iter().find(|group| group.path == path));
     Ok(vec![match group {
-        Some(group) => raise(look, finding, group),
+        Some(group) => raise(context, finding, group),
         None if !by_machine && by_group.is_some() => {
             finding.fix("raise the memory limit of that group, or run less in it", None)
         }
@@ -127,8 +129,8 @@ pub(super) fn oom_recent(look: &Look<'_>) -> Verdict {
     }])
 }
 
-pub(super) fn cgroup_oom(look: &Look<'_>) -> Verdict {
-    let cgroups = &look.now().cgroups;
+pub(super) fn cgroup_oom(context: &RuleContext<'_>) -> Verdict {
+    let cgroups = &context.now().cgroups;
     match cgroups.layout.as_str() {
         "" => return Err(Skip("control groups: not looked at".to_owned())),
         "none" => return Err(Skip("no control groups are mounted".to_owned())),
@@ -141,7 +143,7 @@ pub(super) fn cgroup_oom(look: &Look<'_>) -> Verdict {
         return Err(why.map_or_else(|| Skip("no group counts oom_kill".to_owned()), Skip::from));
     }
     let killed = |group: &'_ Group| {
-        let (before, now) = events(look, group, "oom_kill")?;
+        let (before, now) = events(context, group, "oom_kill")?;
         (now > before).then_some((before, now))
     };
     let mut found: Vec<((u64, u64), &Group)> =
@@ -152,7 +154,7 @@ pub(super) fn cgroup_oom(look: &Look<'_>) -> Verdict {
     found.sort_by_key(|((before, now), _)| std::cmp::Reverse(now.saturating_sub(*before)));
     let Some(((before, now), worst)) = found.first().copied() else { return Ok(Vec::new()) };
     let count = found.iter().fold(0_u64, |sum, ((before, now), _)| sum.saturating_add(now.saturating_sub(*before)));
-    let Some(severity) = look.judge(count as f64, true) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(count as f64, true) else { return Ok(Vec::new()) };
     // The limit may be that of a group above.
     let is_above = |group: &&Group| group.path == worst.path || is_inside(&worst.path, &group.path);
     let limits = cgroups.groups.iter().filter(is_above).filter_map(|group| Some((group.memory_max?, group)));
@@ -164,23 +166,24 @@ pub(super) fn cgroup_oom(look: &Look<'_>) -> Verdict {
     let by = found.iter().take(culprit::NAMED).map(|((before, now), group)| {
         culprit::group(group, format!("{} killed", times(now.saturating_sub(*before), "process")))
     });
-    let window = look.window.seconds();
-    let victims = kills(look).unwrap_or_default();
+    let window = context.window.seconds();
+    let victims = kills(context).unwrap_or_default();
     let victims = victims.iter().rev().filter(|kill| kill.by_group && kill.age_s <= window + 1.0).take(culprit::NAMED);
-    let finding = look
+    let finding = context
         .finding(severity, count as f64, title)
         .agreed(2)
         .counted(&format!("{}/{file}", worst.folders.memory), "oom_kill", before, now, "")
         .by(by)
         .by(victims.map(Kill::say))
-        .by(culprit::by_memory_among(look.window, &worst.members));
-    Ok(vec![raise(look, finding, limit.map_or(worst, |(_, group)| group))])
+        .by(culprit::by_memory_among(context.window, &worst.members));
+    Ok(vec![raise(context, finding, limit.map_or(worst, |(_, group)| group))])
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
 
     /// As Linux 6.18 wrote it, at 14586 s after boot.
@@ -192,8 +195,8 @@ mod tests {
 
     #[test]
     fn kills_of_the_last_half_hour_are_told_by_age_and_by_whose_limit() {
-        let scene = Scene::new("oom-recent");
-        scene.file("proc/vmstat", "oom_kill 260\n");
+        let fixture = Fixture::new("oom-recent");
+        fixture.file("proc/vmstat", "oom_kill 260\n");
         let cases = [
             (GROUP_KILL, "14700.00 9.0\n", vec![Warn]),
             (GROUP_KILL, "15000.00 9.0\n", vec![Info]),
@@ -206,37 +209,37 @@ mod tests {
             ("6,1,1000,-;Linux version 6.18.44\n", "600000.00 9.0\n", vec![]),
         ];
         for (log, uptime, expected) in cases {
-            scene.file("dev/kmsg", log).file("proc/uptime", uptime);
-            assert_eq!(severities(&scene.ask("mem.oom_recent")), expected, "{uptime}");
+            fixture.file("dev/kmsg", log).file("proc/uptime", uptime);
+            assert_eq!(severities(&fixture.ask("mem.oom_recent")), expected, "{uptime}");
         }
-        let found = scene.file("dev/kmsg", MACHINE_KILL).file("proc/uptime", "14600.57 9.0\n").ask("mem.oom_recent");
+        let found = fixture.file("dev/kmsg", MACHINE_KILL).file("proc/uptime", "14600.57 9.0\n").ask("mem.oom_recent");
         assert_eq!(
             (found[0].culprits[0].name.as_str(), found[0].culprits[0].what.as_str()),
             ("a) total", "killed 14 s ago")
         );
-        let found = scene.file("dev/kmsg", GROUP_KILL).ask("mem.oom_recent");
+        let found = fixture.file("dev/kmsg", GROUP_KILL).ask("mem.oom_recent");
         assert_eq!(found[0].culprits[0].what, "killed 14 s ago by the limit of /ci");
         assert_eq!(found[0].culprits[0].pid, None);
     }
 
     #[test]
     fn a_kill_in_the_window_is_critical_and_without_the_log_silence_is_no_ok() {
-        let scene = Scene::new("oom-now");
-        scene.file("proc/uptime", "15000.00 9.0\n").changing("proc/vmstat", "oom_kill 260\n", "oom_kill 263\n");
-        let found = scene.ask("mem.oom_recent");
+        let fixture = Fixture::new("oom-now");
+        fixture.file("proc/uptime", "15000.00 9.0\n").changing("proc/vmstat", "oom_kill 260\n", "oom_kill 263\n");
+        let found = fixture.ask("mem.oom_recent");
         assert_eq!((severities(&found), found[0].value), (vec![Crit], 3.0));
-        scene.file("proc/vmstat", "oom_kill 263\n");
+        fixture.file("proc/vmstat", "oom_kill 263\n");
         let question = Question { only: vec!["mem.oom_recent".to_owned()], ..Question::default() };
-        let diagnosis = diagnose(&scene.window(), &question);
+        let diagnosis = diagnose(&fixture.window(), &question);
         assert_eq!((diagnosis.ok.len(), diagnosis.findings.len()), (0, 0));
         assert!(diagnosis.skipped[0].reason.starts_with("none in the window; before it: "), "{:?}", diagnosis.skipped);
     }
 
     #[test]
     fn a_group_whose_limit_kills_is_named() {
-        let scene = Scene::new("cgroup-oom");
+        let fixture = Fixture::new("cgroup-oom");
         let events = |kills: u64| format!("low 0\nhigh 0\nmax 90\noom {kills}\noom_kill {kills}\noom_group_kill 0\n");
-        scene
+        fixture
             .file("proc/self/cgroup", "0::/\n")
             .file("proc/self/mountinfo", "26 22 0:23 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n")
             .file("sys/fs/cgroup/work/memory.max", "2147483648\n")
@@ -245,9 +248,9 @@ mod tests {
             .file("sys/fs/cgroup/old/memory.max", "1073741824\n")
             .file("sys/fs/cgroup/old/memory.events", &events(7));
         for folder in ["sys/fs/cgroup/work", "sys/fs/cgroup/work/job"] {
-            scene.changing(&format!("{folder}/memory.events"), &events(4), &events(7));
+            fixture.changing(&format!("{folder}/memory.events"), &events(4), &events(7));
         }
-        let found = scene.ask("mem.cgroup_oom");
+        let found = fixture.ask("mem.cgroup_oom");
         assert_eq!(severities(&found), [Crit]);
         assert_eq!(found[0].title, "3 processes killed in /work/job, limit 2 GiB");
         assert_eq!(found[0].culprits.len(), 1);
@@ -255,8 +258,8 @@ mod tests {
         // The limit that binds is that of the group above.
         assert_eq!(found[0].remedies[0].command.as_deref(), Some("echo 3221225472 > /sys/fs/cgroup/work/memory.max"));
         for folder in ["sys/fs/cgroup/work", "sys/fs/cgroup/work/job"] {
-            scene.file(&format!("{folder}/memory.events"), &events(7));
+            fixture.file(&format!("{folder}/memory.events"), &events(7));
         }
-        assert_eq!(scene.ask("mem.cgroup_oom"), []);
+        assert_eq!(fixture.ask("mem.cgroup_oom"), []);
     }
 }

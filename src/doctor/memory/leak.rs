@@ -1,7 +1,8 @@
 //! Processes that grow without end.
 
-use crate::doctor::memory::{MEMINFO, value};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::memory::counter::{MEMINFO, value};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::{Process, Sizes};
 use crate::model::unit::Bytes;
@@ -30,35 +31,35 @@ struct Line<'a> {
     to: u64,
 }
 
-pub(super) fn leak(look: &Look<'_>) -> Verdict {
-    let activity = &look.window.activity;
+pub(super) fn leak(context: &RuleContext<'_>) -> Verdict {
+    let activity = &context.window.activity;
     let span = activity.at_us.last().map_or(0.0, |last| *last as f64 / 1e6);
     if activity.at_us.len() < SAMPLES_MIN || span < SPAN_MIN_S {
         return Err(Skip(format!("needs {SAMPLES_MIN} looks over {SPAN_MIN_S} s: --duration 5s or more")));
     }
-    let info = &look.now().memory.meminfo;
+    let info = &context.now().memory.meminfo;
     let (available, total) = (value(info, MEMINFO, "MemAvailable")?, value(info, MEMINFO, "MemTotal")?);
-    let processes = look.now().processes.get()?;
+    let processes = context.now().processes.get()?;
     let per_minute = |line: &Line<'_>| 100.0 * line.slope * 60.0 / total.max(1) as f64;
     let mut lines: Vec<Line<'_>> = activity
         .sizes
         .iter()
-        .filter(|sizes| sizes.pid != look.window.observer)
+        .filter(|sizes| sizes.pid != context.window.observer)
         .filter_map(|sizes| {
             let is_it = |process: &&Process| process.pid == sizes.pid && process.started == sizes.started;
             line(sizes, &activity.at_us, processes.iter().find(is_it)?)
         })
-        .filter(|line| look.judge(per_minute(line), false).is_some())
+        .filter(|line| context.judge(per_minute(line), false).is_some())
         .collect();
     lines.sort_by(|a, b| b.slope.total_cmp(&a.slope));
     let Some(worst) = lines.first() else { return Ok(Vec::new()) };
     // A group may be full sooner than the machine.
-    let groups = look.now().cgroups.groups.iter().filter(|group| group.members.contains(&worst.process.pid));
+    let groups = context.now().cgroups.groups.iter().filter(|group| group.members.contains(&worst.process.pid));
     let left = groups
         .filter_map(|group| Some(group.memory_max?.saturating_sub(*group.memory_used.known()?)))
         .fold(available, u64::min);
     let full_s = left as f64 / worst.slope;
-    let age_s = look.now().system.uptime.known().map(|uptime| uptime - worst.process.started as f64 / TICKS);
+    let age_s = context.now().system.uptime.known().map(|uptime| uptime - worst.process.started as f64 / TICKS);
     let is_short = 5.0 * (available as f64) < total as f64;
     let severity = match age_s {
         Some(age) if age < YOUNG_S && full_s > SOON_S => Severity::Info,
@@ -70,7 +71,7 @@ pub(super) fn leak(look: &Look<'_>) -> Verdict {
         let what = format!("+{}/s, now {}", Bytes(line.slope as u64), Bytes(line.to));
         culprit::process(line.process, what)
     });
-    let finding = look
+    let finding = context
         .finding(severity, per_minute(worst), title)
         .agreed(1 + u32::from(is_short))
         .counted(&format!("/proc/{}/statm", worst.process.pid), "own memory", worst.from, worst.to, "B")
@@ -121,9 +122,10 @@ fn fit(points: &[(f64, f64)]) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::fit;
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{self, Fixture, severities};
     use crate::doctor::memory::texts::meminfo;
-    use crate::doctor::scene::{self, Scene, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{self, Crit, Info, Warn};
     use crate::model::snapshot::process::{Process, Sizes};
     use crate::model::snapshot::{Field, Window};
@@ -132,9 +134,9 @@ mod tests {
 
     /// A process of so many MiB at looks a second apart, so many seconds old, on 10 GB of which so much can be had.
     fn window(sizes: &[u64], age_s: u64, available_kb: u64) -> Window {
-        let scene = Scene::new(&format!("leak-{age_s}-{available_kb}-{}", sizes.iter().sum::<u64>()));
-        scene.file("proc/meminfo", &meminfo(available_kb, "")).file("proc/uptime", "10000.00 9.0\n");
-        let mut window = scene.window();
+        let fixture = Fixture::new(&format!("leak-{age_s}-{available_kb}-{}", sizes.iter().sum::<u64>()));
+        fixture.file("proc/meminfo", &meminfo(available_kb, "")).file("proc/uptime", "10000.00 9.0\n");
+        let mut window = fixture.window();
         let started = (10_000 - age_s) * 100;
         let process = Process { pid: 77, name: "node".to_owned(), started, ..Process::default() };
         window.to.processes = Field::Known(vec![process]);
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn a_process_that_grows_evenly_is_found() {
         let check = |sizes: &[u64], age_s, available, expected: &[Severity]| {
-            let found = scene::ask(&window(sizes, age_s, available), "mem.leak");
+            let found = fixture::ask(&window(sizes, age_s, available), "mem.leak");
             assert_eq!(severities(&found), expected, "{sizes:?} {age_s}");
         };
         // 40 MiB/s: 8,000,000 kB last three minutes.
@@ -161,7 +163,7 @@ mod tests {
         check(&[100, 300, 310, 311, 311], 600, 8_000_000, &[]);
         check(&[100, 180, 100, 180, 260], 600, 8_000_000, &[]);
         check(&[500, 500, 500, 500, 500], 600, 8_000_000, &[]);
-        let found = scene::ask(&window(&[100, 140, 180, 220, 260], 600, 8_000_000), "mem.leak");
+        let found = fixture::ask(&window(&[100, 140, 180, 220, 260], 600, 8_000_000), "mem.leak");
         assert_eq!(
             (found[0].culprits[0].pid, found[0].culprits[0].what.as_str()),
             (Some(77), "+40 MiB/s, now 260 MiB")

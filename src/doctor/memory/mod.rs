@@ -1,21 +1,18 @@
 //! Rules about memory. Most look at whether somebody waits for it, not at how much is in use: memory that holds files
 //! is there to be used.
 
+mod counter;
 mod group;
 mod hardware;
 mod kills;
 mod leak;
+mod limit;
+mod pressure;
 mod space;
 mod stall;
 
-use crate::doctor::{Bad, Look, Rule, Skip, culprit};
-use crate::model::diagnosis::{Area, Finding};
-use crate::model::snapshot::cgroup::Group;
-use crate::model::snapshot::{Counters, Field, Pressure};
-
-const MEMINFO: &str = "/proc/meminfo";
-const VMSTAT: &str = "/proc/vmstat";
-const PRESSURE: &str = "/proc/pressure/memory";
+use crate::doctor::rule::{Direction, Rule};
+use crate::model::diagnosis::Area;
 
 /// What every rule here has in common.
 const RULE: Rule = Rule {
@@ -25,7 +22,7 @@ const RULE: Rule = Rule {
     source: "",
     computation: "",
     unit: "%",
-    bad: Bad::Above,
+    bad: Direction::Above,
     warn: None,
     crit: None,
     thresholds_from: "",
@@ -41,7 +38,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/meminfo MemAvailable, MemTotal; limit and use of apm's control groups",
         computation: "memory that can be had without swapping, in percent of the machine's or of the tightest limit above \
                       apm; critical if tasks stall on memory too, or less than 2 % are left",
-        bad: Bad::Below,
+        bad: Direction::Below,
         warn: Some(10.0),
         crit: Some(5.0),
         thresholds_from: "node_exporter mixin and netdata: 10 %; the specification's 80 % in use is said as info",
@@ -294,141 +291,13 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/buddyinfo; /proc/vmstat compact_fail",
         computation: "free memory in blocks of 64 KiB or more, in percent of what is free, below 10 and while attempts to \
                       make larger blocks fail",
-        bad: Bad::Below,
+        bad: Direction::Below,
         thresholds_from: "own; information only",
         remedy: "let the kernel gather free memory once",
         check: stall::fragment,
         ..RULE
     },
 ];
-
-/// A value of a file of counters, or that it is not in it.
-fn value(counters: &Field<Counters>, path: &str, name: &str) -> Result<u64, Skip> {
-    let missing = || Skip(format!("{path}: {name} is not in it"));
-    counters.get()?.get(name).copied().ok_or_else(missing)
-}
-
-/// A counter of vmstat at both ends of the window, and its growth a second.
-#[derive(Clone, Copy, Debug)]
-struct Growth {
-    before: u64,
-    now: u64,
-    rate: f64,
-}
-
-fn growth(look: &Look<'_>, name: &str) -> Result<Growth, Skip> {
-    let before = value(&look.before().memory.vmstat, VMSTAT, name)?;
-    let now = value(&look.now().memory.vmstat, VMSTAT, name)?;
-    Ok(Growth { before, now, rate: look.rate(before, now) })
-}
-
-/// Memory that can be had, in percent of all.
-fn available_percent(look: &Look<'_>) -> Result<f64, Skip> {
-    let info = &look.now().memory.meminfo;
-    let (available, total) = (value(info, MEMINFO, "MemAvailable")?, value(info, MEMINFO, "MemTotal")?);
-    Ok(100.0 * available as f64 / total.max(1) as f64)
-}
-
-/// Shares of the window in which tasks waited, percent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stalled {
-    some: f64,
-    full: f64,
-    now: Pressure,
-}
-
-fn stalled(look: &Look<'_>, before: &Pressure, now: &Pressure) -> Stalled {
-    // Pressure is counted in microseconds, so many a second are so many hundredths of a percent of it.
-    let share = |before: u64, now: u64| (look.rate(before, now) / 1e4).min(100.0);
-    Stalled {
-        some: share(before.some.total_us, now.some.total_us),
-        full: share(before.full.total_us, now.full.total_us),
-        now: *now,
-    }
-}
-
-/// How long tasks of the whole machine waited for memory.
-fn memory_stalls(look: &Look<'_>) -> Result<Stalled, Skip> {
-    Ok(stalled(look, look.before().memory.pressure.get()?, look.now().memory.pressure.get()?))
-}
-
-/// The same of a group that was there before.
-fn group_stalls(look: &Look<'_>, group: &Group) -> Option<Stalled> {
-    let before = look.before().cgroups.same(group)?.memory_pressure?;
-    Some(stalled(look, &before, &group.memory_pressure?))
-}
-
-/// Growth of an event of a group. One that was not there before began at zero, unless not all were looked at.
-fn events(look: &Look<'_>, group: &Group, name: &str) -> Option<(u64, u64)> {
-    let now = *group.memory_events.known()?.get(name)?;
-    let before = match look.before().cgroups.same(group) {
-        Some(before) => *before.memory_events.known()?.get(name)?,
-        None if look.before().cgroups.is_cut || look.before().cgroups.layout.is_empty() => return None,
-        None => 0,
-    };
-    Some((before, now))
-}
-
-/// How often a second allocations met a limit: v1 counts failures, v2 events of each limit.
-fn refusals(look: &Look<'_>, group: &Group) -> f64 {
-    let rate = |name: &str| events(look, group, name).map_or(0.0, |(before, now)| look.rate(before, now));
-    rate("failcnt") + rate("max") + rate("high")
-}
-
-/// The group to name where tasks wait for memory: the one that waits most, else the one that meets its limit most.
-fn squeezed<'a>(look: &Look<'a>) -> Option<&'a Group> {
-    // The root is the machine, unless it has a limit: then it is that of a container.
-    let is_part = |group: &&Group| group.path != "/" || group.memory_max.is_some();
-    let groups = || look.now().cgroups.groups.iter().filter(is_part);
-    let most = |amount: &dyn Fn(&Group) -> f64, floor: f64| {
-        let amounts = groups().map(|group| (amount(group), group)).filter(|(amount, _)| *amount >= floor);
-        // Of a group and its parent that say the same, the inner one knows better.
-        amounts.max_by(|(a, one), (b, other)| a.total_cmp(b).then(one.path.len().cmp(&other.path.len())))
-    };
-    let waits = |group: &Group| group_stalls(look, group).map_or(0.0, |stalls| stalls.some);
-    most(&waits, 5.0).or_else(|| most(&|group| refusals(look, group), 1.0)).map(|(_, group)| group)
-}
-
-/// The file that holds the limit of a group.
-fn limit_name(group: &Group) -> &'static str {
-    let is_v1 = group.memory_events.known().is_some_and(|events| events.contains_key("oom_kill_disable"));
-    match (is_v1, group.memory_max) {
-        (true, _) => "memory.limit_in_bytes",
-        (false, None) if group.memory_high.is_some() => "memory.high",
-        (false, _) => "memory.max",
-    }
-}
-
-/// Tells how to raise the limit of a group, half as much again. In a container its files can only be read.
-fn raise(look: &Look<'_>, finding: Finding, group: &Group) -> Finding {
-    let text = "run less in it, or raise its limit";
-    let (Some(limit), None) = (group.memory_max.or(group.memory_high), &look.now().system.container) else {
-        return finding.fix(format!("{text}, from outside the container if it is one"), None);
-    };
-    let wanted = (limit.saturating_add(limit / 2) >> 20).max(1) << 20;
-    let write = |file: &str| {
-        let file = culprit::typed(file)?;
-        Some(match look.now().system.uid {
-            0 => format!("echo {wanted} > {file}"),
-            _ => format!("echo {wanted} | sudo tee {file}"),
-        })
-    };
-    let file = format!("{}/{}", group.folders.memory, limit_name(group));
-    let together = group.swap_max.filter(|limit| *limit < wanted && file.ends_with("memory.limit_in_bytes"));
-    // In v1 memory may not have more than memory and swap together.
-    let first = together.map(|_| write(&format!("{}/memory.memsw.limit_in_bytes", group.folders.memory)));
-    let command = match first {
-        Some(first) => first.zip(write(&file)).map(|(first, second)| format!("{first} && {second}")),
-        None => write(&file),
-    };
-    finding.fix(text, command)
-}
-
-/// Tells to end the largest of the culprits. Nobody ends init.
-fn end_largest(finding: Finding, text: &str) -> Finding {
-    let largest = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
-    finding.fix(text, largest.map(|pid| format!("kill {pid}")))
-}
 
 /// Texts of the kernel for the tests here.
 #[cfg(test)]
@@ -451,48 +320,5 @@ mod texts {
         format!(
             "{pid} ({name}) S 1 {pid} {pid} 0 -1 4194560 900 0 {majflt} 0 10 5 0 0 20 0 1 0 100 9999999 {pages} 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{RULES, raise};
-    use crate::doctor::{Look, Question};
-    use crate::model::diagnosis::Severity;
-    use crate::model::snapshot::Window;
-    use crate::model::snapshot::cgroup::Group;
-
-    #[test]
-    fn the_command_that_raises_a_limit_is_right_for_v1_v2_and_hostile_names() {
-        let group = |folder: &str, event: &str, swap_max: Option<u64>| {
-            let mut group = Group { memory_max: Some(64 << 20), swap_max, ..Group::default() };
-            group.folders.memory = folder.to_owned();
-            group.memory_events = crate::model::snapshot::Field::Known([(event.to_owned(), 0)].into());
-            group
-        };
-        let command = |group: &Group, uid: u32| {
-            let mut window = Window::default();
-            window.to.system.uid = uid;
-            let question = Question::default();
-            let look = Look { rule: &RULES[0], window: &window, warn: None, crit: None, question: &question };
-            raise(&look, look.finding(Severity::Info, 0.0, ""), group).remedies.remove(0).command
-        };
-        let v2 = group("/sys/fs/cgroup/ci", "oom_kill", None);
-        assert_eq!(command(&v2, 0).as_deref(), Some("echo 100663296 > /sys/fs/cgroup/ci/memory.max"));
-        assert_eq!(command(&v2, 7).as_deref(), Some("echo 100663296 | sudo tee /sys/fs/cgroup/ci/memory.max"));
-        let v1 = group("/sys/fs/cgroup/memory/a b", "oom_kill_disable", Some(64 << 20));
-        assert_eq!(
-            command(&v1, 0).as_deref(),
-            Some(
-                "echo 100663296 > '/sys/fs/cgroup/memory/a b/memory.memsw.limit_in_bytes' && \
-                 echo 100663296 > '/sys/fs/cgroup/memory/a b/memory.limit_in_bytes'"
-            )
-        );
-        assert_eq!(command(&group("/sys/fs/cgroup/x\u{1b}[2J", "oom_kill", None), 0), None);
-        let quote = group("/sys/fs/cgroup/a'; reboot '", "oom_kill", None);
-        assert_eq!(
-            command(&quote, 0).as_deref(),
-            Some(r"echo 100663296 > '/sys/fs/cgroup/a'\''; reboot '\''/memory.max'")
-        );
     }
 }

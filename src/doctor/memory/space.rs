@@ -1,7 +1,9 @@
 //! How much memory there is, and what takes it.
 
-use crate::doctor::memory::{MEMINFO, available_percent, end_largest, raise, value};
-use crate::doctor::{Look, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::memory::counter::{MEMINFO, available_percent, value};
+use crate::doctor::memory::limit::raise;
+use crate::doctor::rule::{RuleContext, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::memory::Segment;
@@ -14,11 +16,11 @@ const NEGATIVE_MANY: u64 = 20_000_000;
 /// Memory that can be had, percent: with less, waste hurts.
 const SHORT: f64 = 10.0;
 
-pub(super) fn available(look: &Look<'_>) -> Verdict {
-    let info = &look.now().memory.meminfo;
+pub(super) fn available(context: &RuleContext<'_>) -> Verdict {
+    let info = &context.now().memory.meminfo;
     let (available, total) = (value(info, MEMINFO, "MemAvailable")?, value(info, MEMINFO, "MemTotal")?);
     let mut tightest: (u64, u64, Option<&Group>) = (available, total, None);
-    for group in look.now().cgroups.groups.iter().filter(|group| group.is_own) {
+    for group in context.now().cgroups.groups.iter().filter(|group| group.is_own) {
         if let (Some(limit), Some(used)) = (group.memory_max, group.memory_used.known()) {
             // Files in use can be read again, as MemAvailable has it too.
             let files = group.memory_files.unwrap_or_default() / 2;
@@ -31,22 +33,22 @@ pub(super) fn available(look: &Look<'_>) -> Verdict {
     let (left, whole, group) = tightest;
     let percent = 100.0 * left as f64 / (whole as f64).max(1.0);
     // How much is left is a state, not a rate: pressure confirms that it hurts already.
-    let stalls = look.now().memory.pressure.known().is_some_and(|pressure| pressure.some.avg60 > 1.0);
-    let severity = match look.judge(percent, stalls || percent < 2.0) {
+    let stalls = context.now().memory.pressure.known().is_some_and(|pressure| pressure.some.avg60 > 1.0);
+    let severity = match context.judge(percent, stalls || percent < 2.0) {
         Some(severity) => severity,
-        None if percent < SPEC_AVAILABLE && look.warn.is_some_and(|warn| warn < SPEC_AVAILABLE) => Severity::Info,
+        None if percent < SPEC_AVAILABLE && context.warn.is_some_and(|warn| warn < SPEC_AVAILABLE) => Severity::Info,
         None => return Ok(Vec::new()),
     };
     let title = format!("{} of {} can still be had ({percent:.0}%)", Bytes(left), Bytes(whole));
-    let finding = look.finding(severity, percent, title).agreed(1 + u32::from(stalls));
+    let finding = context.finding(severity, percent, title).agreed(1 + u32::from(stalls));
     let text = "run fewer things at once, or end the largest process";
     Ok(vec![match group {
         None => {
             let finding = finding
                 .read(MEMINFO, "MemAvailable", left as f64, "B")
                 .read(MEMINFO, "MemTotal", whole as f64, "B")
-                .by(culprit::by_memory(look.window));
-            end_largest(finding, text)
+                .by(culprit::by_memory(context.window));
+            culprit::end_largest(finding, text)
         }
         Some(group) => {
             let used = group.memory_used.known().copied().unwrap_or_default();
@@ -54,77 +56,77 @@ pub(super) fn available(look: &Look<'_>) -> Verdict {
                 .read(&group.folders.memory, "used without idle files", used as f64, "B")
                 .read(&group.folders.memory, "limit", whole as f64, "B")
                 .by([culprit::group(group, format!("limit {}", Bytes(whole)))])
-                .by(culprit::by_memory_among(look.window, &group.members));
-            raise(look, end_largest(finding, text), group)
+                .by(culprit::by_memory_among(context.window, &group.members));
+            raise(context, culprit::end_largest(finding, text), group)
         }
     }])
 }
 
-pub(super) fn swap_used(look: &Look<'_>) -> Verdict {
-    let info = &look.now().memory.meminfo;
+pub(super) fn swap_used(context: &RuleContext<'_>) -> Verdict {
+    let info = &context.now().memory.meminfo;
     let (total, free) = (value(info, MEMINFO, "SwapTotal")?, value(info, MEMINFO, "SwapFree")?);
-    let available = available_percent(look)?;
+    let available = available_percent(context)?;
     // Full swap with memory to spare is what was swapped out once and never wanted again.
     if total == 0 || available >= SPEC_AVAILABLE {
         return Ok(Vec::new());
     }
     let percent = 100.0 * total.saturating_sub(free) as f64 / total as f64;
-    let Some(severity) = look.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
     let title = format!("swap is {percent:.0}% full, and {available:.0}% of memory can be had");
-    let finding = look
+    let finding = context
         .finding(severity, percent, title)
         .agreed(2)
         .read(MEMINFO, "SwapFree", free as f64, "B")
         .read(MEMINFO, "SwapTotal", total as f64, "B")
-        .by(culprit::by_memory(look.window));
-    Ok(vec![end_largest(finding, "end the largest process, or add swap on zram")])
+        .by(culprit::by_memory(context.window));
+    Ok(vec![culprit::end_largest(finding, "end the largest process, or add swap on zram")])
 }
 
-pub(super) fn no_swap(look: &Look<'_>) -> Verdict {
-    let total = value(&look.now().memory.meminfo, MEMINFO, "SwapTotal")?;
-    let available = available_percent(look)?;
-    let is_limited = look.now().cgroups.groups.iter().any(|group| group.is_own && group.memory_max.is_some());
+pub(super) fn no_swap(context: &RuleContext<'_>) -> Verdict {
+    let total = value(&context.now().memory.meminfo, MEMINFO, "SwapTotal")?;
+    let available = available_percent(context)?;
+    let is_limited = context.now().cgroups.groups.iter().any(|group| group.is_own && group.memory_max.is_some());
     if total > 0 || is_limited || available >= 50.0 {
         return Ok(Vec::new());
     }
     let title = format!("no swap, and {:.0}% of memory is in use", 100.0 - available);
-    let finding = look.finding(Severity::Info, total as f64, title).read(MEMINFO, "SwapTotal", total as f64, "B");
+    let finding = context.finding(Severity::Info, total as f64, title).read(MEMINFO, "SwapTotal", total as f64, "B");
     let command = "modprobe zram && D=$(zramctl --find --size 4G) && mkswap $D && swapon $D";
-    let command = match (&look.now().system.container, look.now().system.uid) {
+    let command = match (&context.now().system.container, context.now().system.uid) {
         (Some(_), _) => None,
         (None, 0) => Some(command.to_owned()),
         (None, _) => Some(format!("sudo sh -c '{command}'")),
     };
-    let finding = finding.by(culprit::by_memory(look.window));
+    let finding = finding.by(culprit::by_memory(context.window));
     Ok(vec![finding.fix("add swap on zram, or give what runs a memory limit", command)])
 }
 
-pub(super) fn commit(look: &Look<'_>) -> Verdict {
-    let mode = *look.now().memory.overcommit.get()?;
-    let info = &look.now().memory.meminfo;
+pub(super) fn commit(context: &RuleContext<'_>) -> Verdict {
+    let mode = *context.now().memory.overcommit.get()?;
+    let info = &context.now().memory.meminfo;
     let (promised, limit) = (value(info, MEMINFO, "Committed_AS")?, value(info, MEMINFO, "CommitLimit")?);
     if mode != 2 {
         return Ok(Vec::new());
     }
     let percent = 100.0 * promised as f64 / limit.max(1) as f64;
     // Allocations beyond the limit fail: that is a hard state.
-    let Some(severity) = look.judge(percent, true) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(percent, true) else { return Ok(Vec::new()) };
     let title = format!("{} of {} are promised ({percent:.0}%)", Bytes(promised), Bytes(limit));
-    let finding = look
+    let finding = context
         .finding(severity, percent, title)
         .read("/proc/sys/vm/overcommit_memory", "", mode as f64, "")
         .read(MEMINFO, "Committed_AS", promised as f64, "B")
         .read(MEMINFO, "CommitLimit", limit as f64, "B")
-        .by(culprit::by_memory(look.window));
+        .by(culprit::by_memory(context.window));
     Ok(vec![
-        finding.fix("let programs ask for more than they use", Some(root(look, "sysctl -w vm.overcommit_memory=0"))),
+        finding.fix("let programs ask for more than they use", Some(root(context, "sysctl -w vm.overcommit_memory=0"))),
     ])
 }
 
-pub(super) fn slab(look: &Look<'_>) -> Verdict {
-    let memory = &look.now().memory;
+pub(super) fn slab(context: &RuleContext<'_>) -> Verdict {
+    let memory = &context.now().memory;
     let (slab, total) = (value(&memory.meminfo, MEMINFO, "SUnreclaim")?, value(&memory.meminfo, MEMINFO, "MemTotal")?);
-    let available = available_percent(look)?;
+    let available = available_percent(context)?;
     let percent = 100.0 * slab as f64 / total.max(1) as f64;
     let caches = memory.slabs.known().into_iter().flatten().filter(|cache| !is_droppable(&cache.name));
     let by = caches.take(culprit::NAMED).map(|cache| Culprit {
@@ -133,23 +135,24 @@ pub(super) fn slab(look: &Look<'_>) -> Verdict {
         name: cache.name.clone(),
         what: Bytes(cache.bytes).to_string(),
     });
-    if let Some(severity) = look.judge(percent, available < SHORT) {
+    if let Some(severity) = context.judge(percent, available < SHORT) {
         let title = format!("kernel objects take {} that cannot be dropped ({percent:.0}%)", Bytes(slab));
-        let finding = look
+        let finding = context
             .finding(severity, percent, title)
             .agreed(1 + u32::from(available < SHORT))
             .read(MEMINFO, "SUnreclaim", slab as f64, "B")
             .by(by);
         return Ok(vec![
-            finding.fix("see which cache grows: it tells whose objects they are", Some(root(look, "slabtop -o -s c"))),
+            finding
+                .fix("see which cache grows: it tells whose objects they are", Some(root(context, "slabtop -o -s c"))),
         ]);
     }
     match memory.negative_dentries.known() {
         Some(count) if *count > NEGATIVE_MANY => {
             let title = format!("{} million names that do not exist are cached", count / 1_000_000);
-            let finding = look.finding(Severity::Info, percent, title);
+            let finding = context.finding(Severity::Info, percent, title);
             let finding = finding.read("/proc/sys/fs/dentry-state", "negative", *count as f64, "");
-            let command = match look.now().system.uid {
+            let command = match context.now().system.uid {
                 0 => "echo 2 > /proc/sys/vm/drop_caches",
                 _ => "echo 2 | sudo tee /proc/sys/vm/drop_caches",
             };
@@ -165,18 +168,18 @@ fn is_droppable(name: &str) -> bool {
     name == "dentry" || name == "buffer_head" || name == "radix_tree_node" || name.contains("inode")
 }
 
-fn root(look: &Look<'_>, command: &str) -> String {
-    if look.now().system.uid == 0 { command.to_owned() } else { format!("sudo {command}") }
+fn root(context: &RuleContext<'_>, command: &str) -> String {
+    if context.now().system.uid == 0 { command.to_owned() } else { format!("sudo {command}") }
 }
 
-pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
-    let info = &look.now().memory.meminfo;
+pub(super) fn shm_tmpfs(context: &RuleContext<'_>) -> Verdict {
+    let info = &context.now().memory.meminfo;
     let (shared, total) = (value(info, MEMINFO, "Shmem")?, value(info, MEMINFO, "MemTotal")?);
-    let available = available_percent(look)?;
+    let available = available_percent(context)?;
     let percent = 100.0 * shared as f64 / total.max(1) as f64;
-    let Some(severity) = look.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
     let mut mounts: Vec<(u64, &str)> = Vec::new();
-    for mount in look.now().disk.mounts.known().into_iter().flatten().filter(|mount| mount.kind == "tmpfs") {
+    for mount in context.now().disk.mounts.known().into_iter().flatten().filter(|mount| mount.kind == "tmpfs") {
         let used = mount.space.known().map_or(0, |space| space.bytes.saturating_sub(space.available));
         // One file system may be mounted in several places.
         let is_again = |(other, _): &&(u64, &str)| *other == used;
@@ -201,7 +204,7 @@ pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
         .map(|point| format!("du -xah {point} | sort -h | tail"));
     let in_files: u64 = mounts.iter().fold(0, |sum, (used, _)| sum.saturating_add(*used));
     let title = format!("files and shared memory take {} of RAM ({percent:.0}%)", Bytes(shared));
-    let finding = look
+    let finding = context
         .finding(severity, percent, title)
         .agreed(1 + u32::from(available < SHORT))
         .read(MEMINFO, "Shmem", shared as f64, "B")
@@ -209,13 +212,13 @@ pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
     if in_files >= shared / 2 {
         return Ok(vec![finding.fix("delete files there, or put them on a disk", command)]);
     }
-    let segments = look.now().memory.segments.known().map_or(&[][..], Vec::as_slice);
+    let segments = context.now().memory.segments.known().map_or(&[][..], Vec::as_slice);
     let in_segments = segments.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.bytes));
     if in_segments >= shared / 4 {
         let orphan = segments.iter().find(|segment| segment.attached == 0);
         let finding = finding
             .read("/proc/sysvipc/shm", "rss of all segments", in_segments as f64, "B")
-            .by(segments.iter().take(culprit::NAMED).map(|segment| segment_of(look, segment)));
+            .by(segments.iter().take(culprit::NAMED).map(|segment| segment_of(context, segment)));
         return Ok(vec![match orphan {
             Some(orphan) => finding.fix("nobody has it mapped: remove it", Some(format!("ipcrm -m {}", orphan.id))),
             None => {
@@ -224,14 +227,14 @@ pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
         }]);
     }
     // With a descriptor and without a name.
-    let unnamed = look.now().disk.deleted.known().map_or(&[][..], |deleted| deleted.memory.as_slice());
+    let unnamed = context.now().disk.deleted.known().map_or(&[][..], |deleted| deleted.memory.as_slice());
     let by = unnamed.iter().filter(|sum| sum.bytes >= shared / 10).take(culprit::NAMED).map(|sum| {
-        culprit::of_pid(look.window, sum.pid, format!("holds {} of memory without a name (memfd)", Bytes(sum.bytes)))
+        culprit::of_pid(context.window, sum.pid, format!("holds {} of memory without a name (memfd)", Bytes(sum.bytes)))
     });
     let by: Vec<Culprit> = by.collect();
     let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -lL /proc/{pid}/fd | grep memfd"));
     Ok(vec![if by.is_empty() {
-        finding.by(culprit::by_memory(look.window)).fix(
+        finding.by(culprit::by_memory(context.window)).fix(
             "see who shares it: mappings without a file",
             Some("grep -h RssShmem /proc/[0-9]*/status | sort -k2 -n | tail -3".to_owned()),
         )
@@ -241,54 +244,57 @@ pub(super) fn shm_tmpfs(look: &Look<'_>) -> Verdict {
 }
 
 /// A segment, and who made it.
-fn segment_of(look: &Look<'_>, segment: &Segment) -> Culprit {
-    let maker = look.now().processes.known().into_iter().flatten().find(|process| process.pid == segment.creator);
+fn segment_of(context: &RuleContext<'_>, segment: &Segment) -> Culprit {
+    let maker = context.now().processes.known().into_iter().flatten().find(|process| process.pid == segment.creator);
     let maker = maker
         .map_or_else(|| "a process that is gone".to_owned(), |process| format!("{}[{}]", process.name, process.pid));
     let (bytes, attached) = (Bytes(segment.bytes), segment.attached);
     culprit::thing("segment", &segment.id.to_string(), format!("{bytes} in RAM, mapped by {attached}, made by {maker}"))
 }
 
-pub(super) fn hugepages_idle(look: &Look<'_>) -> Verdict {
-    let info = &look.now().memory.meminfo;
+pub(super) fn hugepages_idle(context: &RuleContext<'_>) -> Verdict {
+    let info = &context.now().memory.meminfo;
     let count = |name: &str| value(info, MEMINFO, name);
     let (all, free, reserved) = (count("HugePages_Total")?, count("HugePages_Free")?, count("HugePages_Rsvd")?);
     let (size, total) = (count("Hugepagesize")?, count("MemTotal")?);
     let idle = free.saturating_sub(reserved);
     let bytes = idle.saturating_mul(size);
     let percent = 100.0 * bytes as f64 / total.max(1) as f64;
-    let Some(severity) = look.judge(percent, false) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(percent, false) else { return Ok(Vec::new()) };
     let title = format!("{idle} of {all} huge pages lie idle: {} ({percent:.0}%)", Bytes(bytes));
-    let finding = look.finding(severity, percent, title).read(MEMINFO, "HugePages_Free", free as f64, "").read(
+    let finding = context.finding(severity, percent, title).read(MEMINFO, "HugePages_Free", free as f64, "").read(
         MEMINFO,
         "HugePages_Total",
         all as f64,
         "",
     );
-    let command = root(look, &format!("sysctl -w vm.nr_hugepages={}", all.saturating_sub(idle)));
+    let command = root(context, &format!("sysctl -w vm.nr_hugepages={}", all.saturating_sub(idle)));
     Ok(vec![finding.fix("give back what nobody uses", Some(command))])
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::doctor::fixture::{self, Fixture, severities};
     use crate::doctor::memory::texts::{meminfo, pressure, stat};
-    use crate::doctor::scene::{self, Scene, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::Field;
     use crate::model::snapshot::disk::{Mount, Space};
 
     #[test]
     fn available_memory_speaks_below_its_thresholds() {
-        let scene = Scene::new("available");
-        scene.file("proc/pressure/memory", &pressure(0, 0, 0.0));
+        let fixture = Fixture::new("available");
+        fixture.file("proc/pressure/memory", &pressure(0, 0, 0.0));
         for (available, expected) in [(5_000_000, vec![]), (1_900_000, vec![Info]), (900_000, vec![Warn])] {
-            assert_eq!(severities(&scene.file("proc/meminfo", &meminfo(available, "")).ask("mem.available")), expected);
+            assert_eq!(
+                severities(&fixture.file("proc/meminfo", &meminfo(available, "")).ask("mem.available")),
+                expected
+            );
         }
         // Four percent alone is a warning; that tasks stall on it makes it critical.
-        scene.file("proc/meminfo", &meminfo(400_000, ""));
-        assert_eq!(severities(&scene.ask("mem.available")), [Warn]);
-        scene.file("proc/pressure/memory", &pressure(0, 0, 5.0));
-        let found = scene.ask("mem.available");
+        fixture.file("proc/meminfo", &meminfo(400_000, ""));
+        assert_eq!(severities(&fixture.ask("mem.available")), [Warn]);
+        fixture.file("proc/pressure/memory", &pressure(0, 0, 5.0));
+        let found = fixture.ask("mem.available");
         assert_eq!(severities(&found), [Crit]);
         assert_eq!((found[0].value, found[0].confidence), (4.0, 2));
     }
@@ -296,8 +302,8 @@ mod tests {
     /// A container of 1 GiB on a machine with memory to spare.
     #[test]
     fn the_limit_of_the_own_group_counts_and_files_in_it_do_not() {
-        let scene = Scene::new("own-limit");
-        scene
+        let fixture = Fixture::new("own-limit");
+        fixture
             .file("proc/meminfo", &meminfo(8_000_000, ""))
             .file("proc/self/cgroup", "0::/ci\n")
             .file("proc/self/mountinfo", "26 22 0:23 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n")
@@ -307,59 +313,65 @@ mod tests {
             .file("sys/fs/cgroup/ci/cgroup.procs", "71\n")
             .file("proc/71/stat", &stat(71, "node", 0, 200_000))
             .file("proc/72/stat", &stat(72, "elsewhere", 0, 900_000));
-        let found = scene.ask("mem.available");
+        let found = fixture.ask("mem.available");
         assert_eq!(severities(&found), [Warn]);
         let who: Vec<(&str, Option<i32>)> =
             found[0].culprits.iter().map(|culprit| (culprit.name.as_str(), culprit.pid)).collect();
         assert_eq!(who, [("/ci", None), ("node", Some(71))]);
-        scene.file("sys/fs/cgroup/ci/memory.stat", "inactive_file 500000000\nactive_file 0\n");
-        assert_eq!(scene.ask("mem.available"), []);
+        fixture.file("sys/fs/cgroup/ci/memory.stat", "inactive_file 500000000\nactive_file 0\n");
+        assert_eq!(fixture.ask("mem.available"), []);
     }
 
     #[test]
     fn full_swap_is_no_fault_while_memory_can_be_had() {
-        let scene = Scene::new("swap-used");
+        let fixture = Fixture::new("swap-used");
         let swap = "SwapTotal:       1000000 kB\nSwapFree:          50000 kB\n";
         for (available, expected) in [(5_000_000, vec![]), (1_500_000, vec![Warn])] {
             assert_eq!(
-                severities(&scene.file("proc/meminfo", &meminfo(available, swap)).ask("mem.swap_used")),
+                severities(&fixture.file("proc/meminfo", &meminfo(available, swap)).ask("mem.swap_used")),
                 expected
             );
         }
         let none_left = "SwapTotal:       1000000 kB\nSwapFree:          10000 kB\n";
-        assert_eq!(severities(&scene.file("proc/meminfo", &meminfo(800_000, none_left)).ask("mem.swap_used")), [Crit]);
+        assert_eq!(
+            severities(&fixture.file("proc/meminfo", &meminfo(800_000, none_left)).ask("mem.swap_used")),
+            [Crit]
+        );
         let no_swap = "SwapTotal:             0 kB\nSwapFree:              0 kB\n";
-        assert_eq!(scene.file("proc/meminfo", &meminfo(800_000, no_swap)).ask("mem.swap_used"), []);
+        assert_eq!(fixture.file("proc/meminfo", &meminfo(800_000, no_swap)).ask("mem.swap_used"), []);
     }
 
     #[test]
     fn no_swap_is_worth_knowing_once_half_of_memory_is_used() {
-        let scene = Scene::new("no-swap");
+        let fixture = Fixture::new("no-swap");
         let none = "SwapTotal:             0 kB\nSwapFree:              0 kB\n";
         for (available, expected) in [(9_000_000, vec![]), (4_000_000, vec![Info])] {
-            assert_eq!(severities(&scene.file("proc/meminfo", &meminfo(available, none)).ask("mem.no_swap")), expected);
+            assert_eq!(
+                severities(&fixture.file("proc/meminfo", &meminfo(available, none)).ask("mem.no_swap")),
+                expected
+            );
         }
         let some = "SwapTotal:       1000000 kB\nSwapFree:        1000000 kB\n";
-        assert_eq!(scene.file("proc/meminfo", &meminfo(4_000_000, some)).ask("mem.no_swap"), []);
+        assert_eq!(fixture.file("proc/meminfo", &meminfo(4_000_000, some)).ask("mem.no_swap"), []);
     }
 
     #[test]
     fn promises_count_only_where_the_kernel_keeps_them() {
-        let scene = Scene::new("commit");
+        let fixture = Fixture::new("commit");
         // Three and a half times the limit: harmless in the modes 0 and 1.
-        scene.file("proc/meminfo", &meminfo(5_000_000, "CommitLimit:    12342040 kB\nCommitted_AS:   43000000 kB\n"));
+        fixture.file("proc/meminfo", &meminfo(5_000_000, "CommitLimit:    12342040 kB\nCommitted_AS:   43000000 kB\n"));
         for mode in ["0\n", "1\n"] {
-            assert_eq!(scene.file("proc/sys/vm/overcommit_memory", mode).ask("mem.commit"), []);
+            assert_eq!(fixture.file("proc/sys/vm/overcommit_memory", mode).ask("mem.commit"), []);
         }
-        assert_eq!(severities(&scene.file("proc/sys/vm/overcommit_memory", "2\n").ask("mem.commit")), [Crit]);
-        scene.file("proc/meminfo", &meminfo(5_000_000, "CommitLimit:    12342040 kB\nCommitted_AS:   11500000 kB\n"));
-        assert_eq!(severities(&scene.ask("mem.commit")), [Warn]);
+        assert_eq!(severities(&fixture.file("proc/sys/vm/overcommit_memory", "2\n").ask("mem.commit")), [Crit]);
+        fixture.file("proc/meminfo", &meminfo(5_000_000, "CommitLimit:    12342040 kB\nCommitted_AS:   11500000 kB\n"));
+        assert_eq!(severities(&fixture.ask("mem.commit")), [Warn]);
     }
 
     #[test]
     fn kernel_objects_name_the_largest_cache() {
-        let scene = Scene::new("slab");
-        scene
+        let fixture = Fixture::new("slab");
+        fixture
             .file(
                 "proc/slabinfo",
                 "slabinfo - version: 2.1\n\
@@ -369,26 +381,26 @@ mod tests {
                  kmalloc-512      3200000 3200000    512   16    2 : tunables    0    0    0 : slabdata 200000 200000      0\n",
             )
             .file("proc/sys/fs/dentry-state", "685958\t684300\t45\t0\t472715\t0\n");
-        scene.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:       200000 kB\n"));
-        assert_eq!(scene.ask("mem.slab"), []);
-        scene.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:      1600000 kB\n"));
-        let found = scene.ask("mem.slab");
+        fixture.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:       200000 kB\n"));
+        assert_eq!(fixture.ask("mem.slab"), []);
+        fixture.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:      1600000 kB\n"));
+        let found = fixture.ask("mem.slab");
         assert_eq!((severities(&found), found[0].culprits[0].name.as_str()), (vec![Warn], "kmalloc-512"));
-        scene.file("proc/meminfo", &meminfo(500_000, "SUnreclaim:      2600000 kB\n"));
-        assert_eq!(severities(&scene.ask("mem.slab")), [Crit]);
-        scene.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:       200000 kB\n"));
-        scene.file("proc/sys/fs/dentry-state", "45685958\t45684300\t45\t0\t40000000\t0\n");
-        assert_eq!(severities(&scene.ask("mem.slab")), [Info]);
+        fixture.file("proc/meminfo", &meminfo(500_000, "SUnreclaim:      2600000 kB\n"));
+        assert_eq!(severities(&fixture.ask("mem.slab")), [Crit]);
+        fixture.file("proc/meminfo", &meminfo(5_000_000, "SUnreclaim:       200000 kB\n"));
+        fixture.file("proc/sys/fs/dentry-state", "45685958\t45684300\t45\t0\t40000000\t0\n");
+        assert_eq!(severities(&fixture.ask("mem.slab")), [Info]);
     }
 
     #[test]
     fn files_in_ram_are_found_where_they_are() {
-        let scene = Scene::new("shm");
+        let fixture = Fixture::new("shm");
         assert_eq!(
-            scene.file("proc/meminfo", &meminfo(8_000_000, "Shmem:            8872 kB\n")).ask("mem.shm_tmpfs"),
+            fixture.file("proc/meminfo", &meminfo(8_000_000, "Shmem:            8872 kB\n")).ask("mem.shm_tmpfs"),
             []
         );
-        let mut window = scene.file("proc/meminfo", &meminfo(5_000_000, "Shmem:         3000000 kB\n")).window();
+        let mut window = fixture.file("proc/meminfo", &meminfo(5_000_000, "Shmem:         3000000 kB\n")).window();
         let mount = |point: &str, used: u64| Mount {
             point: point.to_owned(),
             kind: "tmpfs".to_owned(),
@@ -396,7 +408,7 @@ mod tests {
             ..Mount::default()
         };
         window.to.disk.mounts = Field::Known(vec![mount("/run", 1_000_000), mount("/dev/shm", 2_900_000_000)]);
-        let found = scene::ask(&window, "mem.shm_tmpfs");
+        let found = fixture::ask(&window, "mem.shm_tmpfs");
         assert_eq!(severities(&found), [Warn]);
         assert_eq!(found[0].culprits[0].name, "/dev/shm");
         assert_eq!(found[0].remedies[0].command.as_deref(), Some("du -xah /dev/shm | sort -h | tail"));
@@ -404,18 +416,18 @@ mod tests {
 
     #[test]
     fn huge_pages_that_are_used_are_no_fault() {
-        let scene = Scene::new("hugepages");
+        let fixture = Fixture::new("hugepages");
         let pages = |free: u64, reserved: u64| {
             format!(
                 "HugePages_Total:    1024\nHugePages_Free:     {free}\nHugePages_Rsvd:     {reserved}\nHugePages_Surp:        0\nHugepagesize:       2048 kB\n"
             )
         };
         for (free, reserved, expected) in [(10, 0, vec![]), (1000, 1000, vec![]), (1000, 0, vec![Warn])] {
-            scene.file("proc/meminfo", &meminfo(5_000_000, &pages(free, reserved)));
-            assert_eq!(severities(&scene.ask("mem.hugepages_idle")), expected);
+            fixture.file("proc/meminfo", &meminfo(5_000_000, &pages(free, reserved)));
+            assert_eq!(severities(&fixture.ask("mem.hugepages_idle")), expected);
         }
         assert_eq!(
-            scene.ask("mem.hugepages_idle")[0].remedies[0].command.as_deref(),
+            fixture.ask("mem.hugepages_idle")[0].remedies[0].command.as_deref(),
             Some("sysctl -w vm.nr_hugepages=24")
         );
     }

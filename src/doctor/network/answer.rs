@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::path::cut;
-use super::{address, holder, named};
-use crate::doctor::{Look, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::network::endpoint::{address, holder, named};
+use crate::doctor::network::path::cut;
+use crate::doctor::rule::{RuleContext, Verdict};
 use crate::model::diagnosis::Severity;
 use crate::model::snapshot::net::{Connection, Tcp};
 
@@ -16,17 +17,17 @@ const TIMEOUTS: u8 = 2;
 const TRYING: usize = 3;
 
 /// `net.no_answer`.
-pub(super) fn none(look: &Look<'_>) -> Verdict {
+pub(super) fn none(context: &RuleContext<'_>) -> Verdict {
     let empty = Tcp::default();
-    let before = look.before().net.tcp.known().unwrap_or(&empty);
-    let now = look.now().net.tcp.get()?;
+    let before = context.before().net.tcp.known().unwrap_or(&empty);
+    let now = context.now().net.tcp.get()?;
     let hangs = |one: &&Connection| {
         let moved = before.connection(one).is_some_and(|earlier| one.acked > earlier.acked);
         one.timeouts >= TIMEOUTS && !moved
     };
     let hanging: Vec<&Connection> = now.connections.iter().filter(hangs).collect();
     let trying = hanging.iter().filter(|one| one.state == SYN_SENT).count();
-    let Some(severity) = look.judge(hanging.len() as f64, false) else {
+    let Some(severity) = context.judge(hanging.len() as f64, false) else {
         return if now.is_cut { Err(cut(now)) } else { Ok(Vec::new()) };
     };
     let severity = if trying == hanging.len() && trying < TRYING { Severity::Info } else { severity };
@@ -41,7 +42,7 @@ pub(super) fn none(look: &Look<'_>) -> Verdict {
         (all, trying) => format!("{all} connections get no answer, {trying} of them are being made"),
     };
     let most = hanging.iter().map(|one| one.timeouts).max().unwrap_or_default();
-    let mut finding = look
+    let mut finding = context
         .finding(severity, hanging.len() as f64, format!("{what}: up to {most} timeouts in a row"))
         .read("sock_diag", "connections without an answer", hanging.len() as f64, "")
         .read("sock_diag", "in state SYN-SENT", trying as f64, "");
@@ -49,7 +50,7 @@ pub(super) fn none(look: &Look<'_>) -> Verdict {
         let timeouts = all.iter().map(|one| one.timeouts).max().unwrap_or_default();
         finding = finding.by([named("peer", peer, format!("{} without an answer, {timeouts} timeouts", all.len()))]);
         let verb = if all[0].state == SYN_SENT { "tries to reach" } else { "is connected to" };
-        finding = finding.by(holder(look, all[0].inode, all[0].uid, format!("{verb} {peer}")));
+        finding = finding.by(holder(context, all[0].inode, all[0].uid, format!("{verb} {peer}")));
     }
     let command = peers
         .first()
@@ -64,17 +65,17 @@ pub(super) fn none(look: &Look<'_>) -> Verdict {
 }
 
 /// `net.close_wait`.
-pub(super) fn close_wait(look: &Look<'_>) -> Verdict {
-    let now = look.now().net.tcp.get()?;
-    let was = look.before().net.tcp.known().map_or(0, |tcp| tcp.half_closed.count);
+pub(super) fn close_wait(context: &RuleContext<'_>) -> Verdict {
+    let now = context.now().net.tcp.get()?;
+    let was = context.before().net.tcp.known().map_or(0, |tcp| tcp.half_closed.count);
     let count = now.half_closed.count;
-    let Some(severity) = look.judge(f64::from(count), false) else {
+    let Some(severity) = context.judge(f64::from(count), false) else {
         return if now.is_cut { Err(cut(now)) } else { Ok(Vec::new()) };
     };
     let title = format!("{count} connections were closed by the other side and not by this one");
     let holders = now.half_closed.inodes.iter().filter_map(|inode| {
-        look.now().net.owners.get(inode)?;
-        holder(look, *inode, 0, "does not close what the other side closed".to_owned())
+        context.now().net.owners.get(inode)?;
+        holder(context, *inode, 0, "does not close what the other side closed".to_owned())
     });
     let mut named: Vec<crate::model::diagnosis::Culprit> = Vec::new();
     for one in holders {
@@ -83,7 +84,7 @@ pub(super) fn close_wait(look: &Look<'_>) -> Verdict {
         }
     }
     named.truncate(culprit::NAMED);
-    let finding = look
+    let finding = context
         .finding(severity, f64::from(count), title)
         .counted("sock_diag", "in state CLOSE-WAIT", was.into(), count.into(), "")
         .by(named);
@@ -93,13 +94,13 @@ pub(super) fn close_wait(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Info, Warn};
     use crate::model::snapshot::net::{Connection, HalfClosed, Owner, Tcp};
     use crate::model::snapshot::{Field, Window};
 
     fn window(before: Vec<Connection>, now: Vec<Connection>) -> Window {
-        let mut window = Scene::new("answer").window();
+        let mut window = Fixture::new("answer").window();
         let known = |connections| Field::Known(Tcp { connections, ..Tcp::default() });
         (window.from.net.tcp, window.to.net.tcp) = (known(before), known(now));
         window.to.net.owners.insert(7, Owner { pid: 99, name: "client".to_owned() });

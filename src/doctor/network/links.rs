@@ -1,7 +1,8 @@
 //! Interfaces, their queueing disciplines, and the CPUs that take packets from them.
 
-use super::{named, percent, plain};
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::network::counter::percent;
+use crate::doctor::network::endpoint::{named, plain};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::Severity;
 use crate::model::snapshot::net::{Interface, Qdisc, Softnet, Traffic};
 
@@ -17,8 +18,8 @@ const DROPPED_MIN: u64 = 5;
 /// Times out of time in a window that are worth a word.
 const SQUEEZED_MIN: u64 = 20;
 
-pub(super) fn softnet(look: &Look<'_>) -> Verdict {
-    let (before, now) = (look.before().net.softnet.get()?, look.now().net.softnet.get()?);
+pub(super) fn softnet(context: &RuleContext<'_>) -> Verdict {
+    let (before, now) = (context.before().net.softnet.get()?, context.now().net.softnet.get()?);
     let grew = |field: fn(&Softnet) -> u64| {
         now.iter()
             .map(|cpu| {
@@ -31,20 +32,21 @@ pub(super) fn softnet(look: &Look<'_>) -> Verdict {
     let all = |cpus: &[Softnet], field: fn(&Softnet) -> u64| cpus.iter().map(field).fold(0, u64::saturating_add);
     let (dropped_before, dropped_now) = (all(before, |cpu| cpu.dropped), all(now, |cpu| cpu.dropped));
     let (squeezed_before, squeezed_now) = (all(before, |cpu| cpu.squeezed), all(now, |cpu| cpu.squeezed));
-    let a_minute = 60.0 * look.rate(dropped_before, dropped_now);
-    let busiest = busiest_receiver(look);
+    let a_minute = 60.0 * context.rate(dropped_before, dropped_now);
+    let busiest = busiest_receiver(context);
     let by =
         busiest.map(|(interface, packets)| named("interface", interface, format!("{packets:.0} packets/s received")));
     let path = "/proc/net/softnet_stat";
     if dropped_now.saturating_sub(dropped_before) >= DROPPED_MIN
-        && let Some(severity) = look.judge(a_minute, false)
+        && let Some(severity) = context.judge(a_minute, false)
     {
         let (dropped, cpu) = grew(|cpu| cpu.dropped);
         let title = format!("CPU {cpu} dropped {dropped} received packets, its queue was full");
-        let limit = look.now().net.limits.get("netdev_max_backlog").copied().unwrap_or(1_000);
+        let limit = context.now().net.limits.get("netdev_max_backlog").copied().unwrap_or(1_000);
         let command = format!("sysctl -w net.core.netdev_max_backlog={}", limit.saturating_mul(2));
         return Ok(vec![
-            look.finding(severity, a_minute, title)
+            context
+                .finding(severity, a_minute, title)
                 .counted(path, "column 2, dropped", dropped_before, dropped_now, "")
                 .counted(path, "column 3, out of time", squeezed_before, squeezed_now, "")
                 .by(by)
@@ -52,12 +54,13 @@ pub(super) fn softnet(look: &Look<'_>) -> Verdict {
         ]);
     }
     let squeezed = squeezed_now.saturating_sub(squeezed_before);
-    let squeezed_a_minute = 60.0 * look.rate(squeezed_before, squeezed_now);
-    if squeezed >= SQUEEZED_MIN && look.judge(squeezed_a_minute, false).is_some() {
+    let squeezed_a_minute = 60.0 * context.rate(squeezed_before, squeezed_now);
+    if squeezed >= SQUEEZED_MIN && context.judge(squeezed_a_minute, false).is_some() {
         let (_, cpu) = grew(|cpu| cpu.squeezed);
         let title = format!("CPU {cpu} and others were out of time {squeezed} times with packets left");
         return Ok(vec![
-            look.finding(Severity::Info, squeezed_a_minute, title)
+            context
+                .finding(Severity::Info, squeezed_a_minute, title)
                 .counted(path, "column 3, out of time", squeezed_before, squeezed_now, "")
                 .by(by)
                 .fix("nothing is lost yet; spread packets over CPUs (RSS, RPS)", None),
@@ -66,17 +69,17 @@ pub(super) fn softnet(look: &Look<'_>) -> Verdict {
     Ok(Vec::new())
 }
 
-fn busiest_receiver<'a>(look: &Look<'a>) -> Option<(&'a str, f64)> {
-    let now = look.now().net.interfaces.known()?;
+fn busiest_receiver<'a>(context: &RuleContext<'a>) -> Option<(&'a str, f64)> {
+    let now = context.now().net.interfaces.known()?;
     let packets = |one: &'a Interface| {
-        let before = earlier(look, &one.name).map_or(0, |earlier| earlier.rx.packets);
-        (one.name.as_str(), look.rate(before, one.rx.packets))
+        let before = earlier(context, &one.name).map_or(0, |earlier| earlier.rx.packets);
+        (one.name.as_str(), context.rate(before, one.rx.packets))
     };
     now.iter().map(packets).max_by(|one, other| one.1.total_cmp(&other.1)).filter(|(_, rate)| *rate > 0.0)
 }
 
-fn earlier<'a>(look: &Look<'a>, name: &str) -> Option<&'a Interface> {
-    look.before().net.interfaces.known()?.iter().find(|interface| interface.name == name)
+fn earlier<'a>(context: &RuleContext<'a>, name: &str) -> Option<&'a Interface> {
+    context.before().net.interfaces.known()?.iter().find(|interface| interface.name == name)
 }
 
 /// What one direction of an interface did in the window.
@@ -104,49 +107,49 @@ impl Direction<'_> {
     }
 }
 
-fn directions<'a>(look: &Look<'a>) -> Result<Vec<Direction<'a>>, Skip> {
-    look.before().net.interfaces.get()?;
+fn directions<'a>(context: &RuleContext<'a>) -> Result<Vec<Direction<'a>>, Skip> {
+    context.before().net.interfaces.get()?;
     let mut all = Vec::new();
-    for one in look.now().net.interfaces.get()? {
+    for one in context.now().net.interfaces.get()? {
         // One that came in the window has no rate.
-        let Some(before) = earlier(look, &one.name) else { continue };
+        let Some(before) = earlier(context, &one.name) else { continue };
         for (is_out, before, now) in [(false, before.rx, one.rx), (true, before.tx, one.tx)] {
-            let qdisc = qdisc(look, &one.name, is_out);
+            let qdisc = qdisc(context, &one.name, is_out);
             all.push(Direction { interface: &one.name, is_out, before, now, qdisc });
         }
     }
     Ok(all)
 }
 
-fn qdisc<'a>(look: &Look<'a>, interface: &str, is_out: bool) -> Option<(u64, u64, &'a str)> {
+fn qdisc<'a>(context: &RuleContext<'a>, interface: &str, is_out: bool) -> Option<(u64, u64, &'a str)> {
     let find = |all: &'a [Qdisc]| all.iter().find(|one| one.interface == interface && one.is_ingress != is_out);
-    let now = find(look.now().net.qdiscs.known()?)?;
+    let now = find(context.now().net.qdiscs.known()?)?;
     // Another one since: it began at zero.
-    let before = find(look.before().net.qdiscs.known()?).filter(|before| before.kind == now.kind);
+    let before = find(context.before().net.qdiscs.known()?).filter(|before| before.kind == now.kind);
     Some((before.map_or(0, |before| before.drops), now.drops, &now.kind))
 }
 
-pub(super) fn drops(look: &Look<'_>) -> Verdict {
+pub(super) fn drops(context: &RuleContext<'_>) -> Verdict {
     let mut findings = Vec::new();
-    for way in directions(look)? {
+    for way in directions(context)? {
         let passed = way.now.packets.saturating_sub(way.before.packets);
         let (dropped, queue) = (way.dropped(), way.queue_dropped());
         let damaged = way.now.errors.saturating_sub(way.before.errors);
         let lost = dropped.saturating_add(queue);
         let all = passed.saturating_add(lost);
-        if look.rate(0, all) < PACKETS_RATE_MIN || lost.max(damaged) < LOST_MIN {
+        if context.rate(0, all) < PACKETS_RATE_MIN || lost.max(damaged) < LOST_MIN {
             continue;
         }
         let (lost_share, damaged_share) = (percent(lost, all), 2.0 * percent(damaged, all));
         let share = lost_share.max(damaged_share);
-        let Some(severity) = look.judge(share, false) else { continue };
+        let Some(severity) = context.judge(share, false) else { continue };
         let (name, word) = (way.interface, way.word());
         let title = if damaged_share > lost_share {
             format!("{damaged} of {all} packets were damaged at {name} ({word})")
         } else {
             format!("{lost} of {all} packets were dropped at {name} ({word}, {share:.0}%)")
         };
-        let mut finding = look.finding(severity, share, title);
+        let mut finding = context.finding(severity, share, title);
         if let Some((before, now, kind)) = way.qdisc.filter(|_| queue > 0) {
             finding = finding
                 .counted(&format!("rtnetlink qdisc {kind} {name}"), "drops", before, now, "")
@@ -171,20 +174,20 @@ pub(super) fn drops(look: &Look<'_>) -> Verdict {
     }
     // Drops of the driver alone are half of the truth.
     if findings.is_empty() {
-        look.now().net.qdiscs.get()?;
+        context.now().net.qdiscs.get()?;
     }
     Ok(findings)
 }
 
-pub(super) fn utilisation(look: &Look<'_>) -> Verdict {
-    let now = look.now().net.interfaces.get()?;
-    let ways = directions(look)?;
+pub(super) fn utilisation(context: &RuleContext<'_>) -> Verdict {
+    let now = context.now().net.interfaces.get()?;
+    let ways = directions(context)?;
     let mut findings = Vec::new();
     let mut measured = 0;
     for interface in now {
         let Some(speed) = interface.speed else { continue };
         measured += 1;
-        let rate = |way: &Direction<'_>| 8.0 * look.rate(way.before.bytes, way.now.bytes);
+        let rate = |way: &Direction<'_>| 8.0 * context.rate(way.before.bytes, way.now.bytes);
         let busier = ways
             .iter()
             .filter(|way| way.interface == interface.name)
@@ -192,23 +195,24 @@ pub(super) fn utilisation(look: &Look<'_>) -> Verdict {
         let Some(way) = busier else { continue };
         let share = 100.0 * rate(way) / (speed as f64 * 1e6);
         // Faster than it can be: a virtual one that says any number.
-        let Some(severity) = look.judge(share, false).filter(|_| share <= SPEED_REAL) else { continue };
+        let Some(severity) = context.judge(share, false).filter(|_| share <= SPEED_REAL) else { continue };
         // A link in full use is what it was paid for, as long as nobody waits.
-        let waiting = look.now().net.qdiscs.known().into_iter().flatten();
+        let waiting = context.now().net.qdiscs.known().into_iter().flatten();
         let waiting = waiting.filter(|qdisc| qdisc.interface == interface.name).any(|qdisc| qdisc.backlog > 0);
         let suffers = waiting || way.dropped() > 0 || way.queue_dropped() > 0;
         let (name, word) = (&interface.name, way.word());
         findings.push(
-            look.finding(
-                if suffers { severity } else { Severity::Info },
-                share,
-                format!("{name} is {share:.0}% full ({word}, {:.0} of {speed} Mbit/s)", rate(way) / 1e6),
-            )
-            .counted("/proc/net/dev", &format!("{name} {word} bytes"), way.before.bytes, way.now.bytes, "B")
-            .read(&format!("/sys/class/net/{name}/speed"), "speed", speed as f64, "Mbit/s")
-            .agreed(1 + u32::from(suffers))
-            .by([named("interface", name, format!("{:.0} Mbit/s {word}", rate(way) / 1e6))])
-            .fix("find out who sends", Some("ss -tnip".to_owned())),
+            context
+                .finding(
+                    if suffers { severity } else { Severity::Info },
+                    share,
+                    format!("{name} is {share:.0}% full ({word}, {:.0} of {speed} Mbit/s)", rate(way) / 1e6),
+                )
+                .counted("/proc/net/dev", &format!("{name} {word} bytes"), way.before.bytes, way.now.bytes, "B")
+                .read(&format!("/sys/class/net/{name}/speed"), "speed", speed as f64, "Mbit/s")
+                .agreed(1 + u32::from(suffers))
+                .by([named("interface", name, format!("{:.0} Mbit/s {word}", rate(way) / 1e6))])
+                .fix("find out who sends", Some("ss -tnip".to_owned())),
         );
     }
     if measured == 0 {
@@ -219,8 +223,9 @@ pub(super) fn utilisation(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, ask, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Info, Warn};
     use crate::model::snapshot::Field;
     use crate::model::snapshot::net::Qdisc;
@@ -243,13 +248,13 @@ mod tests {
 
     #[test]
     fn a_discipline_drops_what_no_file_tells() {
-        let scene = Scene::new("if-drops-qdisc");
-        scene.changing("proc/net/dev", &dev([0; 4], [0, 100, 0, 0]), &dev([0; 4], [290_000, 300, 0, 0]));
+        let fixture = Fixture::new("if-drops-qdisc");
+        fixture.changing("proc/net/dev", &dev([0; 4], [0, 100, 0, 0]), &dev([0; 4], [290_000, 300, 0, 0]));
         // The files alone say that all is well: that is not known.
         let skipped =
-            diagnose(&scene.window(), &Question { only: vec!["net.if_drops".to_owned()], ..Question::default() });
+            diagnose(&fixture.window(), &Question { only: vec!["net.if_drops".to_owned()], ..Question::default() });
         assert_eq!((skipped.ok.len(), skipped.skipped.len()), (0, 1));
-        let mut window = scene.window();
+        let mut window = fixture.window();
         (window.from.net.qdiscs, window.to.net.qdiscs) = (qdiscs(10, 0), qdiscs(5_709, 5_000));
         let found = ask(&window, "net.if_drops");
         assert_eq!(severities(&found), [Warn]);
@@ -271,9 +276,9 @@ mod tests {
             ([9_000, 100, 0, 19], vec![]),
         ];
         for (rx, expected) in rows {
-            let scene = Scene::new("if-drops-driver");
-            scene.changing("proc/net/dev", &dev([0; 4], [0; 4]), &dev(rx, [0; 4]));
-            let mut window = scene.window();
+            let fixture = Fixture::new("if-drops-driver");
+            fixture.changing("proc/net/dev", &dev([0; 4], [0; 4]), &dev(rx, [0; 4]));
+            let mut window = fixture.window();
             (window.from.net.qdiscs, window.to.net.qdiscs) = (qdiscs(0, 0), qdiscs(0, 0));
             assert_eq!(severities(&ask(&window, "net.if_drops")), expected, "{rx:?}");
         }
@@ -281,14 +286,14 @@ mod tests {
 
     #[test]
     fn a_full_link_is_told_and_warned_of_if_somebody_waits() {
-        let scene = Scene::new("if-util");
+        let fixture = Fixture::new("if-util");
         // 228 MB in two seconds: 912 of 1,000 Mbit/s.
-        scene.changing("proc/net/dev", &dev([0; 4], [0; 4]), &dev([228_000_000, 200_000, 0, 0], [0; 4]));
+        fixture.changing("proc/net/dev", &dev([0; 4], [0; 4]), &dev([228_000_000, 200_000, 0, 0], [0; 4]));
         let skipped =
-            diagnose(&scene.window(), &Question { only: vec!["net.if_util".to_owned()], ..Question::default() });
+            diagnose(&fixture.window(), &Question { only: vec!["net.if_util".to_owned()], ..Question::default() });
         assert_eq!(skipped.skipped.len(), 1);
-        scene.file("sys/class/net/eth0/speed", "1000\n");
-        let mut window = scene.window();
+        fixture.file("sys/class/net/eth0/speed", "1000\n");
+        let mut window = fixture.window();
         let found = ask(&window, "net.if_util");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
@@ -297,14 +302,14 @@ mod tests {
         window.to.net.qdiscs = qdiscs(0, 60_000);
         assert_eq!(severities(&ask(&window, "net.if_util")), [Warn]);
         // Virtual ones say any number, or none.
-        scene.file("sys/class/net/eth0/speed", "500\n");
-        assert_eq!(severities(&scene.ask("net.if_util")), []);
-        scene.file("sys/class/net/eth0/speed", "-1\n");
+        fixture.file("sys/class/net/eth0/speed", "500\n");
+        assert_eq!(severities(&fixture.ask("net.if_util")), []);
+        fixture.file("sys/class/net/eth0/speed", "-1\n");
         let skipped =
-            diagnose(&scene.window(), &Question { only: vec!["net.if_util".to_owned()], ..Question::default() });
+            diagnose(&fixture.window(), &Question { only: vec!["net.if_util".to_owned()], ..Question::default() });
         assert_eq!(skipped.skipped.len(), 1);
-        scene.file("sys/class/net/eth0/speed", "10000\n");
-        assert_eq!(severities(&scene.ask("net.if_util")), []);
+        fixture.file("sys/class/net/eth0/speed", "10000\n");
+        assert_eq!(severities(&fixture.ask("net.if_util")), []);
     }
 
     #[test]
@@ -318,9 +323,9 @@ mod tests {
         };
         let rows = [(0, 1, vec![]), (4, 0, vec![]), (0, 40, vec![Info]), (300, 40, vec![Warn])];
         for (dropped, squeezed, expected) in rows {
-            let scene = Scene::new("softnet");
-            scene.changing("proc/net/softnet_stat", &line(1_000, 1_000), &line(1_000 + dropped, 1_000 + squeezed));
-            let found = scene.ask("net.softnet");
+            let fixture = Fixture::new("softnet");
+            fixture.changing("proc/net/softnet_stat", &line(1_000, 1_000), &line(1_000 + dropped, 1_000 + squeezed));
+            let found = fixture.ask("net.softnet");
             assert_eq!(severities(&found), expected, "{dropped} {squeezed}");
             if dropped == 300 {
                 assert_eq!(found[0].title, "CPU 1 dropped 300 received packets, its queue was full");

@@ -1,13 +1,12 @@
 //! Rules about the network, as apm's network namespace sees it. All but the state of queues and tables is what grew in the
 //! window: counters since boot say nothing about now.
 
-use std::net::{IpAddr, SocketAddr};
-
-use crate::doctor::{Bad, Look, Rule, Skip};
-use crate::model::diagnosis::{Area, Culprit};
-use crate::model::snapshot::Counters;
+use crate::doctor::rule::{Direction, Rule};
+use crate::model::diagnosis::Area;
 
 mod answer;
+mod counter;
+mod endpoint;
 mod links;
 mod path;
 mod queues;
@@ -23,7 +22,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/snmp Tcp RetransSegs, OutSegs; tcp_info of each connection by sock_diag",
         computation: "segments sent again in percent of those sent in the window; from 10 again and 200 sent on, or 10 %; those that the other side had already are only said",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1.0),
         crit: Some(5.0),
         thresholds_from: "own: TCP's throughput halves from about 1 % on; Gregg looks at anything above 0; critical only if \
@@ -38,7 +37,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/netstat TcpExt ListenOverflows, ListenDrops; queues and drops of listeners by sock_diag",
         computation: "the larger growth of both a second; or a queue that is full in both snapshots",
         unit: "/s",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(0.5),
         crit: Some(5.0),
         thresholds_from: "pcp: above 0; netdata: 1 and 5 a second; critical only if a queue is full at the end, too",
@@ -52,7 +51,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/netstat TcpExt TCPReqQFullDoCookies, TCPReqQFullDrop; half-open sockets by sock_diag",
         computation: "growth of both a second",
         unit: "/s",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1.0),
         crit: Some(5.0),
         thresholds_from: "netdata: 1 and 5 a second; critical only if requests are dropped or half-open ones fill the queue",
@@ -66,7 +65,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/softnet_stat columns 2 and 3, of the whole machine",
         computation: "packets dropped a minute, from 5 on; being out of time alone is no loss and only said",
         unit: "/min",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(10.0),
         crit: None,
         thresholds_from: "netdata: 10 a minute on average",
@@ -80,7 +79,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/dev drop, errs; drops of queueing disciplines by rtnetlink (in no file)",
         computation: "dropped packets in percent of all, from 100 packets a second and 20 drops on; damaged ones weigh twice",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(2.0),
         crit: None,
         thresholds_from: "netdata: 2 % dropped; node_exporter mixin: 1 % damaged; the smaller counts are own, for a window",
@@ -94,7 +93,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/dev bytes; /sys/class/net/*/speed; rtnetlink",
         computation: "bits a second in percent of the speed, the busier direction; without a queue or drops only said",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(85.0),
         crit: None,
         thresholds_from: "netdata 90 %, pcp 85 %",
@@ -108,7 +107,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/sys/net/netfilter nf_conntrack_count, nf_conntrack_max; /proc/net/stat/nf_conntrack drop, early_drop",
         computation: "entries in percent of their most",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(80.0),
         crit: Some(95.0),
         thresholds_from: "node_exporter mixin 75 %, netdata 90 and 95 %; critical if packets are dropped, too",
@@ -122,7 +121,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "sock_diag; /proc/sys/net/ipv4/ip_local_port_range",
         computation: "ports of the range in use towards one address and port, in percent of the range",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(70.0),
         crit: Some(90.0),
         thresholds_from: "own: none is published; critical if it was so at both ends of the window, or all are in use",
@@ -136,7 +135,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "sock_diag; /proc/net/sockstat tw; /proc/net/netstat TcpExt TCPTimeWaitOverflow",
         computation: "connections in TIME_WAIT towards one address and port, in percent of the range of ports",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(50.0),
         crit: None,
         thresholds_from: "own: none is published; many in TIME_WAIT alone are healthy",
@@ -150,7 +149,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/sockstat TCP mem; /proc/sys/net/ipv4/tcp_mem; TcpExt TCPMemoryPressures, PruneCalled",
         computation: "pages in use in percent of the hard limit, the third number of tcp_mem",
         unit: "%",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(66.0),
         crit: Some(90.0),
         thresholds_from: "the kernel's own pressure mark is 2/3 of the limit; 90 % as netdata; critical if buffers are pruned, too",
@@ -164,7 +163,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/snmp Udp RcvbufErrors, InDatagrams; /proc/net/snmp6; drops of /proc/net/udp",
         computation: "packets lost a second",
         unit: "/s",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(10.0),
         crit: Some(100.0),
         thresholds_from: "netdata: 10 a minute on average, here 10 a second for a short window; critical (own) if more than 1 % \
@@ -179,7 +178,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "sock_diag: state, timeouts in a row and bytes acknowledged of each connection",
         computation: "connections with two timeouts in a row or more and nothing acknowledged in the window; one or two that are being made are only said",
         unit: "",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1.0),
         crit: None,
         thresholds_from: "own; RFC 6298: the second timeout in a row is at least three times a round trip",
@@ -193,7 +192,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "sock_diag: connections in state CLOSE-WAIT",
         computation: "their number: the other side has closed, the program has not",
         unit: "",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(100.0),
         crit: None,
         thresholds_from: "own: each holds a descriptor; 1,024 are the usual limit of a process",
@@ -207,7 +206,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "/proc/net/snmp Tcp OutRsts, AttemptFails, EstabResets, ActiveOpens, PassiveOpens; /proc/uptime",
         computation: "the fastest of the three, if 10 times its mean since boot and a tenth of all connections",
         unit: "/s",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(5.0),
         crit: None,
         thresholds_from: "netdata: 10 times the mean; the 5 a second and the tenth are own",
@@ -221,7 +220,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "tcp_info by sock_diag: backoff, retransmits, unacked, sacked, snd_mss, pmtu, bytes_acked",
         computation: "timeouts in a row of a connection whose small segments arrived and whose full ones do not",
         unit: "",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(3.0),
         crit: None,
         thresholds_from: "own: three timeouts in a row are no chance",
@@ -235,7 +234,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "one query to each nameserver of /etc/resolv.conf, with --probe",
         computation: "time until the answer; without one within 2 s it counts as that",
         unit: "ms",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(100.0),
         crit: Some(1000.0),
         thresholds_from: "own, after node-problem-detector's check; critical if no nameserver is better",
@@ -249,7 +248,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and one connection to each, with --probe",
         computation: "time until it is connected",
         unit: "ms",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1000.0),
         crit: None,
         thresholds_from: "own: a proxy is near",
@@ -263,7 +262,7 @@ pub(crate) const RULES: &[Rule] = &[
         source: "one connection to each host of --probe=HOST or of *_BASE_URL variables: name, TCP, TLS",
         computation: "time until the first answer of TLS",
         unit: "ms",
-        bad: Bad::Above,
+        bad: Direction::Above,
         warn: Some(1000.0),
         crit: None,
         thresholds_from: "own: a connection over the world takes 0.3 s",
@@ -272,70 +271,11 @@ pub(crate) const RULES: &[Rule] = &[
     },
 ];
 
-/// Where the kernel writes a counter of that name.
-fn file_of(name: &str) -> &'static str {
-    match name.split_once('.') {
-        Some(("TcpExt" | "IpExt" | "MPTcpExt", _)) => "/proc/net/netstat",
-        Some(_) => "/proc/net/snmp",
-        None => "/proc/net/snmp6",
-    }
-}
-
-fn both<'a>(look: &Look<'a>) -> Result<(&'a Counters, &'a Counters), Skip> {
-    Ok((look.before().net.counters.get()?, look.now().net.counters.get()?))
-}
-
-/// A counter before and now. One that this kernel does not have is no zero.
-fn counter(look: &Look<'_>, name: &str) -> Result<(u64, u64), Skip> {
-    let (before, now) = both(look)?;
-    before
-        .get(name)
-        .copied()
-        .zip(now.get(name).copied())
-        .ok_or_else(|| Skip(format!("{}: {name} is not in it", file_of(name))))
-}
-
-/// Growth of a counter, where it exists; where it only confirms another.
-fn grown(look: &Look<'_>, name: &str) -> u64 {
-    counter(look, name).map_or(0, |(before, now)| now.saturating_sub(before))
-}
-
-/// Whoever holds a socket: the process, or where it may not be seen its user.
-fn holder(look: &Look<'_>, inode: u64, uid: u32, what: String) -> Option<Culprit> {
-    let (pid, name) = match look.now().net.owners.get(&inode) {
-        Some(owner) if owner.pid == look.window.observer => return None,
-        Some(owner) => (Some(owner.pid), owner.name.clone()),
-        None => (None, format!("a process of user {uid}")),
-    };
-    Some(Culprit { kind: "process".to_owned(), pid, name, what })
-}
-
-/// An interface, or another side.
-fn named(kind: &str, name: &str, what: String) -> Culprit {
-    Culprit { kind: kind.to_owned(), pid: None, name: name.to_owned(), what }
-}
-
-/// The address of a text that was written by us, for a command; a saved snapshot may hold anything.
-fn address(peer: &str) -> Option<IpAddr> {
-    peer.parse::<SocketAddr>().ok().map(|socket| socket.ip())
-}
-
-/// A name of an interface, for a command: the kernel allows nearly anything in it.
-fn plain(name: &str) -> Option<&str> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (!name.is_empty() && !name.starts_with('-') && name.bytes().all(is_plain)).then_some(name)
-}
-
-/// A share; of nothing it is nothing.
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
-
 #[cfg(test)]
 pub(crate) mod samples {
     use std::fmt::Write as _;
 
-    use crate::doctor::scene::Scene;
+    use crate::doctor::fixture::Fixture;
 
     /// /proc/net/snmp of a 6.18 kernel with these numbers of Tcp and Udp.
     pub(crate) fn snmp(tcp: &[(&str, u64)], udp: &[(&str, u64)]) -> String {
@@ -366,19 +306,20 @@ pub(crate) mod samples {
     }
 
     /// A machine whose TCP counters grow so, and those of netstat from zero.
-    pub(crate) fn tcp(name: &str, from: &[(&str, u64)], to: &[(&str, u64)], more: &[(&str, u64)]) -> Scene {
-        let scene = Scene::new(name);
+    pub(crate) fn tcp(name: &str, from: &[(&str, u64)], to: &[(&str, u64)], more: &[(&str, u64)]) -> Fixture {
+        let fixture = Fixture::new(name);
         let zero: Vec<(&str, u64)> = more.iter().map(|(name, _)| (*name, 0)).collect();
-        scene.changing("proc/net/snmp", &snmp(from, &[]), &snmp(to, &[]));
-        scene.changing("proc/net/netstat", &netstat(&zero), &netstat(more));
-        scene
+        fixture.changing("proc/net/snmp", &snmp(from, &[]), &snmp(to, &[]));
+        fixture.changing("proc/net/netstat", &netstat(&zero), &netstat(more));
+        fixture
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RULES, plain};
-    use crate::doctor::{Question, diagnose};
+    use super::RULES;
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::question::Question;
     use crate::model::snapshot::Window;
 
     #[test]
@@ -389,13 +330,5 @@ mod tests {
         );
         assert_eq!((diagnosis.ok, diagnosis.findings), (vec![], vec![]));
         assert_eq!(diagnosis.skipped.len(), RULES.len());
-    }
-
-    #[test]
-    fn a_name_that_a_shell_would_take_apart_is_in_no_command() {
-        assert_eq!(plain("enp3s0.100"), Some("enp3s0.100"));
-        for name in ["", "a;reboot", "$(id)", "-all", "a b"] {
-            assert_eq!(plain(name), None, "{name}");
-        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{address, counter, file_of, grown, holder, named, percent};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::network::counter::{counter, file_of, grown, percent};
+use crate::doctor::network::endpoint::{address, holder, named};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::net::{Connection, Tcp};
 
@@ -28,8 +30,8 @@ const HEADERS_MAX: u32 = 80;
 /// Smallest payload of a full segment; the kernel's own search has gone below it.
 const MSS_MIN: u32 = 1_000;
 
-pub(super) fn retrans(look: &Look<'_>) -> Verdict {
-    let (again, sent) = (counter(look, "Tcp.RetransSegs")?, counter(look, "Tcp.OutSegs")?);
+pub(super) fn retrans(context: &RuleContext<'_>) -> Verdict {
+    let (again, sent) = (counter(context, "Tcp.RetransSegs")?, counter(context, "Tcp.OutSegs")?);
     let (resent, all) = (again.1.saturating_sub(again.0), sent.1.saturating_sub(sent.0));
     let share = percent(resent, all);
     // More often again than for the first time: nothing is under way but what gets no answer, which net.no_answer tells.
@@ -39,20 +41,20 @@ pub(super) fn retrans(look: &Look<'_>) -> Verdict {
     if resent < RESENT_MIN || (all < SEGMENTS_MIN && share < HEAVY) {
         return Ok(Vec::new());
     }
-    let timeouts = grown(look, "TcpExt.TCPTimeouts");
+    let timeouts = grown(context, "TcpExt.TCPTimeouts");
     // Told by the other side: it had them already. Newer kernels count segments, older ones only how often it said so.
-    let unneeded = grown(look, "TcpExt.TCPDSACKRecvSegs").max(grown(look, "TcpExt.TCPDSACKRecv")).min(resent);
-    let Some(worst) = look.judge(share, timeouts > 0) else { return Ok(Vec::new()) };
-    let severity = look.judge(percent(resent - unneeded, all), timeouts > 0).unwrap_or(worst.min(Severity::Info));
-    let mut finding = look
+    let unneeded = grown(context, "TcpExt.TCPDSACKRecvSegs").max(grown(context, "TcpExt.TCPDSACKRecv")).min(resent);
+    let Some(worst) = context.judge(share, timeouts > 0) else { return Ok(Vec::new()) };
+    let severity = context.judge(percent(resent - unneeded, all), timeouts > 0).unwrap_or(worst.min(Severity::Info));
+    let mut finding = context
         .finding(severity, share, format!("{share:.1}% of {all} segments were sent again"))
         .counted(file_of("Tcp."), "Tcp RetransSegs", again.0, again.1, "")
         .counted(file_of("Tcp."), "Tcp OutSegs", sent.0, sent.1, "")
         .agreed(1 + u32::from(timeouts > 0));
-    if let Ok((before, now)) = counter(look, "TcpExt.TCPTimeouts") {
+    if let Ok((before, now)) = counter(context, "TcpExt.TCPTimeouts") {
         finding = finding.counted("/proc/net/netstat", "TcpExt TCPTimeouts", before, now, "");
     }
-    let (culprits, worst) = resenders(look);
+    let (culprits, worst) = resenders(context);
     finding = finding.by(culprits);
     if unneeded >= resent.div_ceil(2) {
         let text = format!("{unneeded} were not lost (TcpExt TCPDSACKRecvSegs): packets come late or out of order");
@@ -63,9 +65,10 @@ pub(super) fn retrans(look: &Look<'_>) -> Verdict {
 }
 
 /// Other sides by what was sent again to them in the window, then whose connections these are.
-fn resenders(look: &Look<'_>) -> (Vec<Culprit>, Option<std::net::IpAddr>) {
+fn resenders(context: &RuleContext<'_>) -> (Vec<Culprit>, Option<std::net::IpAddr>) {
     let none = Tcp::default();
-    let (before, now) = (look.before().net.tcp.known().unwrap_or(&none), look.now().net.tcp.known().unwrap_or(&none));
+    let (before, now) =
+        (context.before().net.tcp.known().unwrap_or(&none), context.now().net.tcp.known().unwrap_or(&none));
     let mut peers: HashMap<&str, (u64, &Connection)> = HashMap::new();
     for one in &now.connections {
         let resent = one.resent.saturating_sub(before.connection(one).map_or(0, |before| before.resent));
@@ -81,22 +84,22 @@ fn resenders(look: &Look<'_>) -> (Vec<Culprit>, Option<std::net::IpAddr>) {
     };
     let mut culprits: Vec<Culprit> = peers.iter().map(say).collect();
     if let Some((peer, (_, one))) = peers.first() {
-        culprits.extend(holder(look, one.inode, one.uid, format!("is connected to {peer}")));
+        culprits.extend(holder(context, one.inode, one.uid, format!("is connected to {peer}")));
     }
     (culprits, peers.first().and_then(|(peer, _)| address(peer)))
 }
 
-pub(super) fn resets(look: &Look<'_>) -> Verdict {
-    let uptime = *look.now().system.uptime.get()?;
-    let opened = grown(look, "Tcp.ActiveOpens").saturating_add(grown(look, "Tcp.PassiveOpens"));
+pub(super) fn resets(context: &RuleContext<'_>) -> Verdict {
+    let uptime = *context.now().system.uptime.get()?;
+    let opened = grown(context, "Tcp.ActiveOpens").saturating_add(grown(context, "Tcp.PassiveOpens"));
     let mut worst: Option<(f64, &str, &str, (u64, u64))> = None;
     for (name, say) in [
         ("Tcp.AttemptFails", "connections a second fail to open"),
         ("Tcp.EstabResets", "connections a second are cut"),
         ("Tcp.OutRsts", "resets a second are sent"),
     ] {
-        let (before, now) = counter(look, name)?;
-        let rate = look.rate(before, now);
+        let (before, now) = counter(context, name)?;
+        let rate = context.rate(before, now);
         let mean = before as f64 / uptime.max(1.0);
         let share = now.saturating_sub(before) as f64 / opened.max(1) as f64;
         let is_many = rate >= RESETS_TIMES * mean && share >= RESETS_SHARE;
@@ -105,14 +108,14 @@ pub(super) fn resets(look: &Look<'_>) -> Verdict {
         }
     }
     let Some((rate, name, say, (before, now))) = worst else { return Ok(Vec::new()) };
-    let Some(severity) = look.judge(rate, false) else { return Ok(Vec::new()) };
-    let mut finding = look
+    let Some(severity) = context.judge(rate, false) else { return Ok(Vec::new()) };
+    let mut finding = context
         .finding(severity, rate, format!("{rate:.0} {say}"))
         .counted(file_of(name), &name.replace('.', " "), before, now, "")
         .read("/proc/uptime", "mean since boot", before as f64 / uptime.max(1.0), "/s");
-    let attempts = grown(look, "Tcp.AttemptFails");
-    let (what, filter) = if attempts as f64 >= look.rate(before, now) {
-        finding = finding.by(connectors(look));
+    let attempts = grown(context, "Tcp.AttemptFails");
+    let (what, filter) = if attempts as f64 >= context.rate(before, now) {
+        finding = finding.by(connectors(context));
         ("something here connects to a port where nobody listens", "ss -tno state syn-sent")
     } else if name == "Tcp.OutRsts" {
         ("others send to ports where nobody listens, or a program closes without reading", "ss -tln")
@@ -123,13 +126,13 @@ pub(super) fn resets(look: &Look<'_>) -> Verdict {
 }
 
 /// A socket that was refused is gone: who connects all the time shows by its time in the kernel.
-fn connectors(look: &Look<'_>) -> Vec<Culprit> {
-    let seconds = look.window.seconds();
+fn connectors(context: &RuleContext<'_>) -> Vec<Culprit> {
+    let seconds = context.window.seconds();
     let say =
         |ticks: u64| format!("likely: {:.0}% of a CPU in the kernel meanwhile", ticks as f64 * 100.0 / TICKS / seconds);
     let share = |ticks: u64| ticks as f64 / TICKS / seconds;
     let busy = culprit::took(
-        look.window,
+        context.window,
         |process| if process.parent == 2 { 0 } else { process.system_ticks },
         |ticks| {
             if share(ticks) >= 0.1 { say(ticks) } else { String::new() }
@@ -138,8 +141,8 @@ fn connectors(look: &Look<'_>) -> Vec<Culprit> {
     busy.into_iter().filter(|culprit| !culprit.what.is_empty()).take(1).collect()
 }
 
-pub(super) fn mtu(look: &Look<'_>) -> Verdict {
-    let (before, now) = (look.before().net.tcp.get()?, look.now().net.tcp.get()?);
+pub(super) fn mtu(context: &RuleContext<'_>) -> Verdict {
+    let (before, now) = (context.before().net.tcp.get()?, context.now().net.tcp.get()?);
     let is_stuck = |one: &&Connection| {
         let earlier = before.connection(one);
         let is_growing = earlier.is_none_or(|earlier| one.backoff > earlier.backoff || one.timeouts > earlier.timeouts);
@@ -156,12 +159,12 @@ pub(super) fn mtu(look: &Look<'_>) -> Verdict {
             address(&other.peer) == address(&one.peer)
                 && other.in_flight.is_some_and(|bytes| bytes < u64::from(other.mss))
         };
-        let Some(severity) = look.judge(f64::from(one.timeouts), false) else { continue };
+        let Some(severity) = context.judge(f64::from(one.timeouts), false) else { continue };
         if stuck.iter().any(is_dead) || findings.len() >= culprit::NAMED {
             continue;
         }
         let path = format!("sock_diag {}", one.peer);
-        let mut finding = look
+        let mut finding = context
             .finding(
                 severity,
                 f64::from(one.timeouts),
@@ -179,14 +182,14 @@ pub(super) fn mtu(look: &Look<'_>) -> Verdict {
             // Small ones behind the gap did arrive.
             .agreed(1 + u32::from(one.sacked > 0))
             .by([named("peer", &one.peer, format!("{} segments of {} B wait for an answer", one.unacked, one.mss))])
-            .by(holder(look, one.inode, one.uid, format!("is connected to {}", one.peer)));
+            .by(holder(context, one.inode, one.uid, format!("is connected to {}", one.peer)));
         if let Some(peer) = address(&one.peer) {
             finding = finding.fix("find where packets become too large", Some(format!("tracepath -n {peer}")));
         }
         let probing = "sysctl -w net.ipv4.tcp_mtu_probing=1".to_owned();
         findings.push(finding.fix("let TCP find the size by itself", Some(probing)));
     }
-    match look.now().net.tcp.known() {
+    match context.now().net.tcp.known() {
         Some(tcp) if findings.is_empty() && tcp.is_cut => Err(cut(tcp)),
         _ => Ok(findings),
     }
@@ -213,8 +216,8 @@ pub(super) fn cut(tcp: &Tcp) -> Skip {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::tcp;
-    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::network::samples::tcp;
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::net::{Connection, Net, Owner, Tcp};
     use crate::model::snapshot::process::Process;
@@ -257,8 +260,8 @@ mod tests {
 
     #[test]
     fn heavy_loss_is_told_though_it_leaves_few_segments() {
-        let scene = tcp("retrans-heavy", &[], &[("OutSegs", 90), ("RetransSegs", 25)], &[("TCPTimeouts", 6)]);
-        assert_eq!(severities(&scene.ask("net.retrans")), [Crit]);
+        let fixture = tcp("retrans-heavy", &[], &[("OutSegs", 90), ("RetransSegs", 25)], &[("TCPTimeouts", 6)]);
+        assert_eq!(severities(&fixture.ask("net.retrans")), [Crit]);
     }
 
     #[test]
@@ -280,9 +283,9 @@ mod tests {
     fn resets_speak_if_they_are_many_more_than_ever() {
         let from = [("ActiveOpens", 1_000), ("AttemptFails", 500), ("OutRsts", 500)];
         let to = [("ActiveOpens", 1_400), ("AttemptFails", 900), ("OutRsts", 900)];
-        let scene = tcp("resets", &from, &to, &[]);
-        scene.file("proc/uptime", "10000.00 19000.00\n");
-        let mut window = scene.window();
+        let fixture = tcp("resets", &from, &to, &[]);
+        fixture.file("proc/uptime", "10000.00 19000.00\n");
+        let mut window = fixture.window();
         let process =
             |pid, system_ticks| Process { pid, system_ticks, name: "prober".to_owned(), ..Process::default() };
         window.from.processes = Field::Known(vec![process(9, 100), process(8, 7_000)]);
@@ -292,13 +295,13 @@ mod tests {
         assert_eq!(found[0].title, "200 connections a second fail to open");
         assert_eq!(found[0].culprits.iter().map(|who| who.pid).collect::<Vec<_>>(), [Some(9)]);
         // The same on a machine where it is always so.
-        scene.file("proc/uptime", "10.00 19.00\n");
-        assert_eq!(severities(&scene.ask("net.rst")), []);
+        fixture.file("proc/uptime", "10.00 19.00\n");
+        assert_eq!(severities(&fixture.ask("net.rst")), []);
         // Twenty a second of a proxy that opens a thousand.
         let to = [("ActiveOpens", 3_000), ("AttemptFails", 500), ("OutRsts", 540)];
-        let scene = tcp("resets-proxy", &from, &to, &[]);
-        scene.file("proc/uptime", "10000.00 19000.00\n");
-        assert_eq!(severities(&scene.ask("net.rst")), []);
+        let fixture = tcp("resets-proxy", &from, &to, &[]);
+        fixture.file("proc/uptime", "10000.00 19000.00\n");
+        assert_eq!(severities(&fixture.ask("net.rst")), []);
     }
 
     /// As a connection looks whose 1,500 byte packets a router drops: the request's head of 200 bytes arrived.

@@ -1,7 +1,9 @@
 //! Queues of sockets that a program does not empty in time: connections to accept, half-open ones, packets to read.
 
-use super::{counter, file_of, grown, holder, percent};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::network::counter::{counter, file_of, grown, percent};
+use crate::doctor::network::endpoint::holder;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::net::{Listener, Tcp, udp_lost};
 use crate::model::unit::Bytes;
@@ -12,27 +14,27 @@ const UDP_SHARE: f64 = 1.0;
 /// A listener and what it turned away in the window.
 type Turned<'a> = (u32, &'a Listener);
 
-pub(super) fn listen(look: &Look<'_>) -> Verdict {
-    let overflows = counter(look, "TcpExt.ListenOverflows")?;
-    let drops = counter(look, "TcpExt.ListenDrops")?;
-    let rate = look.rate(overflows.0, overflows.1).max(look.rate(drops.0, drops.1));
-    let guilty = turned_away(look);
+pub(super) fn listen(context: &RuleContext<'_>) -> Verdict {
+    let overflows = counter(context, "TcpExt.ListenOverflows")?;
+    let drops = counter(context, "TcpExt.ListenDrops")?;
+    let rate = context.rate(overflows.0, overflows.1).max(context.rate(drops.0, drops.1));
+    let guilty = turned_away(context);
     let is_full = guilty.iter().any(|(_, listener)| listener.queue > listener.backlog);
-    let (severity, title) = match look.judge(rate, is_full) {
+    let (severity, title) = match context.judge(rate, is_full) {
         Some(severity) => {
             let place = guilty.first().map(|(_, listener)| format!(" at {}", listener.address)).unwrap_or_default();
             (severity, format!("{rate:.1} connections a second are turned away{place}"))
         }
         // Nobody connects any more, but those who did still wait.
-        None => match guilty.iter().find(|(_, listener)| stood(look, listener)) {
-            Some((_, listener)) if look.warn.is_some() => (
+        None => match guilty.iter().find(|(_, listener)| stood(context, listener)) {
+            Some((_, listener)) if context.warn.is_some() => (
                 Severity::Warn,
                 format!("the queue of {} is full: {} wait to be accepted", listener.address, listener.queue),
             ),
             _ => return Ok(Vec::new()),
         },
     };
-    let mut finding = look
+    let mut finding = context
         .finding(severity, rate, title)
         .counted(file_of("TcpExt."), "TcpExt ListenOverflows", overflows.0, overflows.1, "")
         .counted(file_of("TcpExt."), "TcpExt ListenDrops", drops.0, drops.1, "")
@@ -40,7 +42,7 @@ pub(super) fn listen(look: &Look<'_>) -> Verdict {
         .by(guilty.iter().filter_map(|(dropped, listener)| {
             let (queue, backlog) = (listener.queue, listener.backlog);
             let what = format!("{}: {dropped} turned away, {queue} wait (at most {backlog})", listener.address);
-            holder(look, listener.inode, listener.uid, what)
+            holder(context, listener.inode, listener.uid, what)
         }));
     if let Some((_, listener)) = guilty.first() {
         let path = format!("sock_diag {}", listener.address);
@@ -50,21 +52,21 @@ pub(super) fn listen(look: &Look<'_>) -> Verdict {
             f64::from(listener.backlog),
             "",
         );
-        if let Some(owner) = look.now().net.owners.get(&listener.inode) {
+        if let Some(owner) = context.now().net.owners.get(&listener.inode) {
             finding = finding.fix("see why it does not accept", Some(format!("cat /proc/{}/wchan", owner.pid)));
         }
     }
-    finding = longer_queue(look, finding, guilty.first().map(|(_, listener)| *listener));
+    finding = longer_queue(context, finding, guilty.first().map(|(_, listener)| *listener));
     Ok(vec![finding])
 }
 
 /// The smaller of two limits holds: the program's own, and the system's when it began to listen.
 fn longer_queue(
-    look: &Look<'_>,
+    context: &RuleContext<'_>,
     finding: crate::model::diagnosis::Finding,
     listener: Option<&Listener>,
 ) -> crate::model::diagnosis::Finding {
-    let Some(most) = look.now().net.limits.get("somaxconn").copied() else {
+    let Some(most) = context.now().net.limits.get("somaxconn").copied() else {
         return finding.fix("a longer queue: somaxconn and the program's listen()", None);
     };
     match listener {
@@ -81,10 +83,10 @@ fn longer_queue(
 }
 
 /// Listeners that turned something away or whose queue is full, the worst first.
-fn turned_away<'a>(look: &Look<'a>) -> Vec<Turned<'a>> {
+fn turned_away<'a>(context: &RuleContext<'a>) -> Vec<Turned<'a>> {
     let none = Tcp::default();
-    let before = look.before().net.tcp.known().unwrap_or(&none);
-    let Some(now) = look.now().net.tcp.known() else { return Vec::new() };
+    let before = context.before().net.tcp.known().unwrap_or(&none);
+    let Some(now) = context.now().net.tcp.known() else { return Vec::new() };
     let mut guilty: Vec<Turned<'a>> = now
         .listeners
         .iter()
@@ -98,33 +100,33 @@ fn turned_away<'a>(look: &Look<'a>) -> Vec<Turned<'a>> {
 }
 
 /// Its queue was full in the first snapshot, too.
-fn stood(look: &Look<'_>, listener: &Listener) -> bool {
-    let before = look.before().net.tcp.known().and_then(|before| before.listener(listener));
+fn stood(context: &RuleContext<'_>, listener: &Listener) -> bool {
+    let before = context.before().net.tcp.known().and_then(|before| before.listener(listener));
     listener.queue > listener.backlog && before.is_some_and(|before| before.queue > before.backlog)
 }
 
-pub(super) fn syn_cookies(look: &Look<'_>) -> Verdict {
+pub(super) fn syn_cookies(context: &RuleContext<'_>) -> Verdict {
     const COOKIES: &str = "TcpExt.TCPReqQFullDoCookies";
     const DROPPED: &str = "TcpExt.TCPReqQFullDrop";
-    let cookies = counter(look, COOKIES)?;
-    let dropped = counter(look, DROPPED)?;
-    let rate = look.rate(cookies.0, cookies.1) + look.rate(dropped.0, dropped.1);
+    let cookies = counter(context, COOKIES)?;
+    let dropped = counter(context, DROPPED)?;
+    let rate = context.rate(cookies.0, cookies.1) + context.rate(dropped.0, dropped.1);
     let mut listeners: Vec<&Listener> =
-        look.now().net.tcp.known().map(|tcp| tcp.listeners.iter().collect()).unwrap_or_default();
+        context.now().net.tcp.known().map(|tcp| tcp.listeners.iter().collect()).unwrap_or_default();
     listeners.retain(|listener| listener.half_open > 0);
     listeners.sort_by_key(|listener| (std::cmp::Reverse(listener.half_open), listener.inode));
     let is_full = listeners.first().is_some_and(|one| one.half_open >= one.backlog.max(1));
-    let confirmed = is_full || dropped.1 > dropped.0 || grown(look, "TcpExt.SyncookiesFailed") > 0;
-    let Some(severity) = look.judge(rate, confirmed) else { return Ok(Vec::new()) };
+    let confirmed = is_full || dropped.1 > dropped.0 || grown(context, "TcpExt.SyncookiesFailed") > 0;
+    let Some(severity) = context.judge(rate, confirmed) else { return Ok(Vec::new()) };
     let place = listeners.first().map(|listener| format!(" at {}", listener.address)).unwrap_or_default();
     let title = format!("{rate:.0} SYNs a second do not fit into the queue{place}");
     let say = |listener: &&Listener| {
         let (half_open, backlog) = (listener.half_open, listener.backlog);
         let what = format!("{}: {half_open} half open (at most {backlog})", listener.address);
-        holder(look, listener.inode, listener.uid, what)
+        holder(context, listener.inode, listener.uid, what)
     };
     let culprits: Vec<Culprit> = listeners.iter().take(culprit::NAMED).filter_map(say).collect();
-    let finding = look
+    let finding = context
         .finding(severity, rate, title)
         .counted(file_of(COOKIES), "TcpExt TCPReqQFullDoCookies", cookies.0, cookies.1, "")
         .counted(file_of(DROPPED), "TcpExt TCPReqQFullDrop", dropped.0, dropped.1, "")
@@ -134,28 +136,29 @@ pub(super) fn syn_cookies(look: &Look<'_>) -> Verdict {
             "if they are no clients of yours, limit them at the firewall; see who",
             Some("ss -tn state syn-recv".to_owned()),
         );
-    Ok(vec![if look.now().net.limits.get("tcp_syncookies") == Some(&0) {
+    Ok(vec![if context.now().net.limits.get("tcp_syncookies") == Some(&0) {
         finding.fix("answer without remembering", Some("sysctl -w net.ipv4.tcp_syncookies=1".to_owned()))
     } else {
-        longer_queue(look, finding, listeners.first().copied())
+        longer_queue(context, finding, listeners.first().copied())
     }])
 }
 
-pub(super) fn udp(look: &Look<'_>) -> Verdict {
-    let lost = counter(look, "Udp.RcvbufErrors")?;
-    let received = grown(look, "Udp.InDatagrams").saturating_add(grown(look, "Udp6InDatagrams"));
+pub(super) fn udp(context: &RuleContext<'_>) -> Verdict {
+    let lost = counter(context, "Udp.RcvbufErrors")?;
+    let received = grown(context, "Udp.InDatagrams").saturating_add(grown(context, "Udp6InDatagrams"));
     // A kernel without IPv6 has none.
-    let lost_six = counter(look, "Udp6RcvbufErrors").unwrap_or_default();
+    let lost_six = counter(context, "Udp6RcvbufErrors").unwrap_or_default();
     let all_lost = lost.1.saturating_sub(lost.0).saturating_add(lost_six.1.saturating_sub(lost_six.0));
-    let rate = look.rate(0, all_lost);
+    let rate = context.rate(0, all_lost);
     let share = percent(all_lost, received.saturating_add(all_lost));
     let none = Vec::new();
-    let (before, now) = (look.before().net.udp.known().unwrap_or(&none), look.now().net.udp.known().unwrap_or(&none));
+    let (before, now) =
+        (context.before().net.udp.known().unwrap_or(&none), context.now().net.udp.known().unwrap_or(&none));
     let guilty = udp_lost(before, now);
     let stands = guilty.first().is_some_and(|(_, socket)| socket.queue > 0);
-    let Some(severity) = look.judge(rate, share > UDP_SHARE && stands) else { return Ok(Vec::new()) };
+    let Some(severity) = context.judge(rate, share > UDP_SHARE && stands) else { return Ok(Vec::new()) };
     let place = guilty.first().map(|(_, socket)| format!(" at {}", socket.address)).unwrap_or_default();
-    let mut finding = look
+    let mut finding = context
         .finding(severity, rate, format!("{rate:.0} UDP packets a second are lost{place} ({share:.0}%)"))
         .counted(file_of("Udp."), "Udp RcvbufErrors", lost.0, lost.1, "");
     if lost_six.1 > lost_six.0 {
@@ -163,13 +166,13 @@ pub(super) fn udp(look: &Look<'_>) -> Verdict {
     }
     for (drops, socket) in guilty.iter().take(culprit::NAMED) {
         let what = format!("{}: {drops} lost, {} wait to be read", socket.address, Bytes(socket.queue));
-        finding = finding.by(holder(look, socket.inode, socket.uid, what));
+        finding = finding.by(holder(context, socket.inode, socket.uid, what));
     }
     if let Some((drops, socket)) = guilty.first() {
         let before = socket.drops.saturating_sub(*drops);
         finding = finding.counted(&format!("/proc/net/udp {}", socket.address), "drops", before, socket.drops, "");
     }
-    let limit = look.now().net.limits.get("rmem_max").copied().unwrap_or(212_992);
+    let limit = context.now().net.limits.get("rmem_max").copied().unwrap_or(212_992);
     let text = format!("read faster, or a larger SO_RCVBUF in the program ({} are allowed)", Bytes(limit));
     let larger = limit.saturating_mul(2).max(4 << 20);
     Ok(vec![
@@ -180,14 +183,14 @@ pub(super) fn udp(look: &Look<'_>) -> Verdict {
 }
 
 /// For rules that need sockets and cannot see them.
-pub(super) fn sockets<'a>(look: &Look<'a>) -> Result<&'a Tcp, Skip> {
-    Ok(look.now().net.tcp.get()?)
+pub(super) fn sockets<'a>(context: &RuleContext<'a>) -> Result<&'a Tcp, Skip> {
+    Ok(context.now().net.tcp.get()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{snmp, tcp};
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
+    use crate::doctor::network::samples::{snmp, tcp};
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::net::{Listener, Owner, Tcp};
     use crate::model::snapshot::{Field, Window};
@@ -205,11 +208,11 @@ mod tests {
     #[test]
     fn a_full_listen_queue_names_the_program_that_does_not_accept() {
         let more = [("ListenOverflows", 320), ("ListenDrops", 320)];
-        let scene = tcp("listen", &[], &[], &more);
-        scene.file("proc/sys/net/core/somaxconn", "4096\n");
+        let fixture = tcp("listen", &[], &[], &more);
+        fixture.file("proc/sys/net/core/somaxconn", "4096\n");
         // Without sock_diag the counters still tell.
-        assert_eq!(severities(&scene.ask("net.listen_ovf")), [Warn]);
-        let mut window = scene.window();
+        assert_eq!(severities(&fixture.ask("net.listen_ovf")), [Warn]);
+        let mut window = fixture.window();
         listeners(&mut window, listener(5, 3), listener(325, 3));
         let found = ask(&window, "net.listen_ovf");
         assert_eq!(severities(&found), [Crit]);
@@ -242,10 +245,10 @@ mod tests {
     #[test]
     fn a_flood_of_syns_is_told_where_it_goes() {
         let more = [("TCPReqQFullDoCookies", 8_000), ("TCPReqQFullDrop", 0), ("SyncookiesFailed", 0)];
-        let scene = tcp("cookies", &[], &[], &more);
-        scene.file("proc/sys/net/core/somaxconn", "64\n");
-        assert_eq!(severities(&scene.ask("net.syn_cookies")), [Warn]);
-        let mut window = scene.window();
+        let fixture = tcp("cookies", &[], &[], &more);
+        fixture.file("proc/sys/net/core/somaxconn", "64\n");
+        assert_eq!(severities(&fixture.ask("net.syn_cookies")), [Warn]);
+        let mut window = fixture.window();
         let flooded = Listener { half_open: 64, backlog: 64, ..listener(0, 0) };
         listeners(&mut window, listener(0, 0), flooded);
         let found = ask(&window, "net.syn_cookies");
@@ -267,25 +270,25 @@ mod tests {
 
     #[test]
     fn a_reader_of_udp_that_is_too_slow_is_named() {
-        let scene = Scene::new("udp");
+        let fixture = Fixture::new("udp");
         let counters = |lost| snmp(&[], &[("InDatagrams", 1_000), ("InErrors", lost), ("RcvbufErrors", lost)]);
-        scene.changing("proc/net/snmp", &counters(50), &counters(31_410));
-        scene.changing("proc/net/udp", &udp(0, 50), &udp(0x34500, 31_410));
-        let found = scene.ask("net.udp_rcvbuf");
+        fixture.changing("proc/net/snmp", &counters(50), &counters(31_410));
+        fixture.changing("proc/net/udp", &udp(0, 50), &udp(0x34500, 31_410));
+        let found = fixture.ask("net.udp_rcvbuf");
         assert_eq!(severities(&found), [Crit]);
         assert_eq!(found[0].title, "15680 UDP packets a second are lost at 0.0.0.0:5353 (100%)");
         // Its owner is of another machine: the user at least.
         assert_eq!((found[0].culprits[0].pid, found[0].culprits[0].name.as_str()), (None, "a process of user 109"));
         assert_eq!(found[0].culprits[0].what, "0.0.0.0:5353: 31360 lost, 209 KiB wait to be read");
         // The queue is empty again: a warning. Lost since boot only: nothing.
-        scene.changing("proc/net/udp", &udp(0, 50), &udp(0, 31_410));
-        assert_eq!(severities(&scene.ask("net.udp_rcvbuf")), [Warn]);
-        scene.file("proc/net/snmp", &counters(31_410));
-        assert_eq!(severities(&scene.ask("net.udp_rcvbuf")), []);
+        fixture.changing("proc/net/udp", &udp(0, 50), &udp(0, 31_410));
+        assert_eq!(severities(&fixture.ask("net.udp_rcvbuf")), [Warn]);
+        fixture.file("proc/net/snmp", &counters(31_410));
+        assert_eq!(severities(&fixture.ask("net.udp_rcvbuf")), []);
         // What comes by IPv6 is counted elsewhere.
         let six =
             |lost: u64| format!("Udp6InDatagrams                 \t10\nUdp6RcvbufErrors                \t{lost}\n");
-        scene.changing("proc/net/snmp6", &six(0), &six(30));
-        assert_eq!(severities(&scene.ask("net.udp_rcvbuf")), [Warn]);
+        fixture.changing("proc/net/snmp6", &six(0), &six(30));
+        assert_eq!(severities(&fixture.ask("net.udp_rcvbuf")), [Warn]);
     }
 }

@@ -1,7 +1,7 @@
 //! What answered when it was asked: nameservers, proxies, hosts. Only with --probe, for it sends something.
 
-use super::named;
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::network::endpoint::named;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::net::Attempt;
 
@@ -22,10 +22,10 @@ fn outcome(attempt: &Attempt) -> String {
 }
 
 /// A finding about one of them.
-fn about(look: &Look<'_>, attempt: &Attempt, severity: Severity, kind: &str, path: &str) -> Finding {
+fn about(context: &RuleContext<'_>, attempt: &Attempt, severity: Severity, kind: &str, path: &str) -> Finding {
     let title = format!("{kind} {}: {}", attempt.target, outcome(attempt));
     let what = if attempt.steps.is_empty() { outcome(attempt) } else { attempt.steps.clone() };
-    look.finding(severity, took(attempt), title).read(path, &attempt.target, took(attempt), "ms").by([named(
+    context.finding(severity, took(attempt), title).read(path, &attempt.target, took(attempt), "ms").by([named(
         "peer",
         &attempt.target,
         what,
@@ -33,21 +33,21 @@ fn about(look: &Look<'_>, attempt: &Attempt, severity: Severity, kind: &str, pat
 }
 
 /// How bad it is; no answer is at least a warning, unless the user silenced the rule.
-fn judge(look: &Look<'_>, attempt: &Attempt, confirmed: bool) -> Option<Severity> {
+fn judge(context: &RuleContext<'_>, attempt: &Attempt, confirmed: bool) -> Option<Severity> {
     let silent = attempt.took_ms.known().is_none();
-    look.judge(took(attempt), confirmed).or(look.warn.filter(|_| silent).map(|_| Severity::Warn))
+    context.judge(took(attempt), confirmed).or(context.warn.filter(|_| silent).map(|_| Severity::Warn))
 }
 
-pub(super) fn dns(look: &Look<'_>) -> Verdict {
-    let asked = &look.now().net.reach.get()?.nameservers;
+pub(super) fn dns(context: &RuleContext<'_>) -> Verdict {
+    let asked = &context.now().net.reach.get()?.nameservers;
     let fastest = asked.iter().map(took).fold(f64::INFINITY, f64::min);
     // Another one answers in time: programs wait, but they go on.
-    let confirmed = look.crit.is_some_and(|crit| fastest >= crit);
+    let confirmed = context.crit.is_some_and(|crit| fastest >= crit);
     let mut findings = Vec::new();
     for attempt in asked {
-        let Some(severity) = judge(look, attempt, confirmed) else { continue };
+        let Some(severity) = judge(context, attempt, confirmed) else { continue };
         findings.push(
-            about(look, attempt, severity, "nameserver", "/etc/resolv.conf nameserver")
+            about(context, attempt, severity, "nameserver", "/etc/resolv.conf nameserver")
                 .agreed(1 + u32::from(confirmed))
                 .fix(
                     "put one that answers first, or wait less: `options timeout:1 attempts:2`",
@@ -58,32 +58,32 @@ pub(super) fn dns(look: &Look<'_>) -> Verdict {
     Ok(findings)
 }
 
-pub(super) fn proxy(look: &Look<'_>) -> Verdict {
-    let asked = &look.now().net.reach.get()?.proxies;
+pub(super) fn proxy(context: &RuleContext<'_>) -> Verdict {
+    let asked = &context.now().net.reach.get()?.proxies;
     let mut findings = Vec::new();
     for attempt in asked {
-        let Some(severity) = judge(look, attempt, false) else { continue };
+        let Some(severity) = judge(context, attempt, false) else { continue };
         let variable = attempt.target.split(' ').next().unwrap_or_default();
         let is_name = !variable.is_empty() && variable.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         findings.push(
-            about(look, attempt, severity, "proxy", "environment")
+            about(context, attempt, severity, "proxy", "environment")
                 .fix("start it, or do without", is_name.then(|| format!("unset {variable}"))),
         );
     }
     Ok(findings)
 }
 
-pub(super) fn hosts(look: &Look<'_>) -> Verdict {
-    let asked = &look.now().net.reach.get()?.hosts;
+pub(super) fn hosts(context: &RuleContext<'_>) -> Verdict {
+    let asked = &context.now().net.reach.get()?.hosts;
     if asked.is_empty() {
         let text = "--probe: no host to ask (`--probe=HOST`), or the way to it is a proxy with a password";
         return Err(Skip(text.to_owned()));
     }
     let mut findings = Vec::new();
     for attempt in asked {
-        let Some(severity) = judge(look, attempt, false) else { continue };
+        let Some(severity) = judge(context, attempt, false) else { continue };
         findings.push(
-            about(look, attempt, severity, "host", "connect")
+            about(context, attempt, severity, "host", "connect")
                 .fix("see its steps, then the name, the proxy, the firewall", None),
         );
     }
@@ -92,8 +92,9 @@ pub(super) fn hosts(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::net::{Attempt, Reach};
     use crate::model::snapshot::{Field, Window};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::path::cut;
-use super::queues::sockets;
-use super::{counter, file_of, grown, holder, named, percent};
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::network::counter::{counter, file_of, grown, percent};
+use crate::doctor::network::endpoint::{holder, named};
+use crate::doctor::network::path::cut;
+use crate::doctor::network::queues::sockets;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::net::{Connection, Destination, Tcp};
 use crate::model::unit::Bytes;
@@ -13,29 +15,29 @@ use crate::model::unit::Bytes;
 /// Page size of x86-64 and of aarch64 as distributions build it.
 const PAGE: u64 = 4096;
 
-pub(super) fn conntrack(look: &Look<'_>) -> Verdict {
-    let now = look.now().net.conntrack.get()?;
+pub(super) fn conntrack(context: &RuleContext<'_>) -> Verdict {
+    let now = context.now().net.conntrack.get()?;
     if now.max == 0 {
         // The table has no end.
         return Ok(Vec::new());
     }
-    let before = look.before().net.conntrack.known();
+    let before = context.before().net.conntrack.known();
     let drops = before.and_then(|before| before.drop).zip(now.drop);
     let early = before.and_then(|before| before.early_drop).zip(now.early_drop);
     let dropped = drops.map_or(0, |(before, now)| now.saturating_sub(before));
     let pushed_out = early.map_or(0, |(before, now)| now.saturating_sub(before));
     let share = percent(now.count, now.max);
     let suffers = dropped > 0 || pushed_out > 0;
-    let severity = match look.judge(share, suffers) {
+    let severity = match context.judge(share, suffers) {
         // Another network namespace may fill the table: what is dropped here is dropped.
-        None if dropped > 0 && look.warn.is_some() => Severity::Warn,
+        None if dropped > 0 && context.warn.is_some() => Severity::Warn,
         Some(severity) => severity,
         None => return Ok(Vec::new()),
     };
     let loss = if dropped > 0 { format!(", {dropped} packets dropped") } else { String::new() };
     let title = format!("{} of {} tracked connections are in use ({share:.0}%){loss}", now.count, now.max);
     let folder = "/proc/sys/net/netfilter";
-    let mut finding = look
+    let mut finding = context
         .finding(severity, share, title)
         .read(&format!("{folder}/nf_conntrack_count"), "entries", now.count as f64, "")
         .read(&format!("{folder}/nf_conntrack_max"), "most", now.max as f64, "")
@@ -54,8 +56,8 @@ pub(super) fn conntrack(look: &Look<'_>) -> Verdict {
 }
 
 /// The ports that connections from here get.
-fn range(look: &Look<'_>) -> Result<u64, Skip> {
-    let limits = &look.now().net.limits;
+fn range(context: &RuleContext<'_>) -> Result<u64, Skip> {
+    let limits = &context.now().net.limits;
     let (low, high) = (limits.get("ip_local_port_range.0"), limits.get("ip_local_port_range.1"));
     match low.zip(high) {
         Some((low, high)) if high >= low => Ok(high - low + 1),
@@ -68,20 +70,20 @@ fn calm(tcp: &Tcp) -> Verdict {
     if tcp.is_cut { Err(cut(tcp)) } else { Ok(Vec::new()) }
 }
 
-pub(super) fn ports(look: &Look<'_>) -> Verdict {
-    let range = range(look)?;
-    let tcp = sockets(look)?;
+pub(super) fn ports(context: &RuleContext<'_>) -> Verdict {
+    let range = range(context)?;
+    let tcp = sockets(context)?;
     let mut findings = Vec::new();
     for destination in &tcp.destinations {
         let used = u64::from(destination.ports);
         let share = percent(used, range);
-        let earlier = earlier(look, destination);
+        let earlier = earlier(context, destination);
         let confirmed = used >= range
             || earlier
-                .is_some_and(|before| look.crit.is_some_and(|crit| percent(u64::from(before.ports), range) >= crit));
-        let Some(severity) = look.judge(share, confirmed) else { continue };
+                .is_some_and(|before| context.crit.is_some_and(|crit| percent(u64::from(before.ports), range) >= crit));
+        let Some(severity) = context.judge(share, confirmed) else { continue };
         let (peer, local) = (&destination.peer, &destination.local);
-        let finding = look
+        let finding = context
             .finding(severity, share, format!("{used} of {range} ports to {peer} are in use"))
             .counted(
                 &format!("sock_diag {local} {peer}"),
@@ -93,9 +95,9 @@ pub(super) fn ports(look: &Look<'_>) -> Verdict {
             .read(&format!("sock_diag {local} {peer}"), "TIME_WAIT", f64::from(destination.time_wait), "")
             .read("/proc/sys/net/ipv4/ip_local_port_range", "ports", range as f64, "")
             .agreed(1 + u32::from(confirmed))
-            .by(users(look, destination))
+            .by(users(context, destination))
             .by([named("peer", peer, format!("{used} ports of {local} lead to it"))]);
-        findings.push(wider(look, finding.fix("keep connections and use them again", None)));
+        findings.push(wider(context, finding.fix("keep connections and use them again", None)));
         if findings.len() >= culprit::NAMED {
             break;
         }
@@ -104,9 +106,9 @@ pub(super) fn ports(look: &Look<'_>) -> Verdict {
 }
 
 /// A range that is small already can be made wider; the usual one only a little.
-fn wider(look: &Look<'_>, finding: Finding) -> Finding {
-    let low = look.now().net.limits.get("ip_local_port_range.0").copied().unwrap_or_default();
-    let high = look.now().net.limits.get("ip_local_port_range.1").copied().unwrap_or_default();
+fn wider(context: &RuleContext<'_>, finding: Finding) -> Finding {
+    let low = context.now().net.limits.get("ip_local_port_range.0").copied().unwrap_or_default();
+    let high = context.now().net.limits.get("ip_local_port_range.1").copied().unwrap_or_default();
     if low <= 15_000 && high >= 65_000 {
         return finding;
     }
@@ -114,32 +116,32 @@ fn wider(look: &Look<'_>, finding: Finding) -> Finding {
     finding.fix("more ports; see first that nothing listens in them", Some(command))
 }
 
-fn earlier<'a>(look: &Look<'a>, now: &Destination) -> Option<&'a Destination> {
-    let before = look.before().net.tcp.known()?;
+fn earlier<'a>(context: &RuleContext<'a>, now: &Destination) -> Option<&'a Destination> {
+    let before = context.before().net.tcp.known()?;
     before.destinations.iter().find(|before| before.local == now.local && before.peer == now.peer)
 }
 
 /// Processes that hold some of the sockets, each once.
-fn users(look: &Look<'_>, destination: &Destination) -> Vec<Culprit> {
+fn users(context: &RuleContext<'_>, destination: &Destination) -> Vec<Culprit> {
     let mut found: Vec<Culprit> = Vec::new();
     for inode in &destination.inodes {
-        let Some(owner) = look.now().net.owners.get(inode) else { continue };
-        if owner.pid != look.window.observer && found.iter().all(|known| known.pid != Some(owner.pid)) {
+        let Some(owner) = context.now().net.owners.get(inode) else { continue };
+        if owner.pid != context.window.observer && found.iter().all(|known| known.pid != Some(owner.pid)) {
             let what = format!("holds connections to {}", destination.peer);
-            found.extend(holder(look, *inode, 0, what));
+            found.extend(holder(context, *inode, 0, what));
         }
     }
     found.truncate(culprit::NAMED);
     found
 }
 
-pub(super) fn time_wait(look: &Look<'_>) -> Verdict {
-    let range = range(look)?;
-    let counted = look.now().net.sockets.get()?.get("TCP.tw").copied();
-    let overflow = counter(look, "TcpExt.TCPTimeWaitOverflow");
+pub(super) fn time_wait(context: &RuleContext<'_>) -> Verdict {
+    let range = range(context)?;
+    let counted = context.now().net.sockets.get()?.get("TCP.tw").copied();
+    let overflow = counter(context, "TcpExt.TCPTimeWaitOverflow");
     let overflown = overflow.as_ref().map_or(0, |(before, now)| now.saturating_sub(*before));
-    let warn = look.warn.unwrap_or(100.0);
-    let worst = match sockets(look) {
+    let warn = context.warn.unwrap_or(100.0);
+    let worst = match sockets(context) {
         Ok(tcp) => {
             let worst = tcp.destinations.iter().max_by_key(|destination| destination.time_wait);
             let is_calm = worst.is_none_or(|worst| percent(u64::from(worst.time_wait), range) < warn);
@@ -154,14 +156,14 @@ pub(super) fn time_wait(look: &Look<'_>) -> Verdict {
     };
     let (waiting, peer) = worst.map_or((0, ""), |worst| (u64::from(worst.time_wait), worst.peer.as_str()));
     let share = percent(waiting, range);
-    let (severity, title) = match look.judge(share, false) {
+    let (severity, title) = match context.judge(share, false) {
         Some(severity) => (severity, format!("{waiting} of {range} ports to {peer} wait for late packets")),
-        None if overflown > 0 && look.warn.is_some() => {
+        None if overflown > 0 && context.warn.is_some() => {
             (Severity::Warn, format!("{overflown} connections did not fit into TIME_WAIT (TCPTimeWaitOverflow)"))
         }
         None => return Ok(Vec::new()),
     };
-    let mut finding = look.finding(severity, share, title);
+    let mut finding = context.finding(severity, share, title);
     if let Some(all) = counted {
         finding = finding.read("/proc/net/sockstat", "TCP tw", all as f64, "");
     }
@@ -170,50 +172,50 @@ pub(super) fn time_wait(look: &Look<'_>) -> Verdict {
     }
     if let Some(worst) = worst {
         let path = format!("sock_diag {} {}", worst.local, worst.peer);
-        let before = earlier(look, worst).map_or(0, |before| u64::from(before.time_wait));
+        let before = earlier(context, worst).map_or(0, |before| u64::from(before.time_wait));
         finding = finding
             .counted(&path, "TIME_WAIT", before, u64::from(worst.time_wait), "")
-            .by(users(look, worst))
+            .by(users(context, worst))
             .by([named("peer", &worst.peer, format!("{} closed connections to it", worst.time_wait))]);
     }
     let command = "sysctl -w net.ipv4.tcp_tw_reuse=1".to_owned();
     Ok(vec![finding.fix("keep connections and use them again; or let new ones take these ports", Some(command))])
 }
 
-pub(super) fn sockmem(look: &Look<'_>) -> Verdict {
-    let pages = look.now().net.sockets.get()?.get("TCP.mem").copied();
-    let limits = &look.now().net.limits;
+pub(super) fn sockmem(context: &RuleContext<'_>) -> Verdict {
+    let pages = context.now().net.sockets.get()?.get("TCP.mem").copied();
+    let limits = &context.now().net.limits;
     let (pressure, most) = (limits.get("tcp_mem.1").copied(), limits.get("tcp_mem.2").copied());
     let (Some(pages), Some(pressure), Some(most)) = (pages, pressure, most.filter(|most| *most > 0)) else {
         return Err(Skip("/proc/sys/net/ipv4/tcp_mem: not visible in this network namespace".to_owned()));
     };
     let share = percent(pages, most);
-    let pruned = grown(look, "TcpExt.PruneCalled")
-        .saturating_add(grown(look, "TcpExt.TCPMemoryPressures"))
-        .saturating_add(grown(look, "TcpExt.TCPAbortOnMemory"));
-    let Some(severity) = look.judge(share, pruned > 0) else { return Ok(Vec::new()) };
+    let pruned = grown(context, "TcpExt.PruneCalled")
+        .saturating_add(grown(context, "TcpExt.TCPMemoryPressures"))
+        .saturating_add(grown(context, "TcpExt.TCPAbortOnMemory"));
+    let Some(severity) = context.judge(share, pruned > 0) else { return Ok(Vec::new()) };
     let bytes = |pages: u64| Bytes(pages.saturating_mul(PAGE));
-    let mut finding = look
+    let mut finding = context
         .finding(severity, share, format!("TCP uses {} of {} ({share:.0}%)", bytes(pages), bytes(most)))
         .read("/proc/net/sockstat", "TCP mem", pages as f64, " pages")
         .read("/proc/sys/net/ipv4/tcp_mem", "pressure", pressure as f64, " pages")
         .read("/proc/sys/net/ipv4/tcp_mem", "most", most as f64, " pages")
         .agreed(1 + u32::from(pruned > 0));
     for name in ["TcpExt.PruneCalled", "TcpExt.TCPMemoryPressures", "TcpExt.TCPAbortOnMemory"] {
-        if let Ok((before, now)) = counter(look, name) {
+        if let Ok((before, now)) = counter(context, name) {
             finding = finding.counted(file_of(name), &name.replace('.', " "), before, now, "");
         }
     }
     Ok(vec![
         finding
-            .by(queues_by_holder(look))
+            .by(queues_by_holder(context))
             .fix("find the connections that are not read or not acknowledged", Some("ss -tmn".to_owned())),
     ])
 }
 
 /// Who has the most in the queues of its connections.
-fn queues_by_holder(look: &Look<'_>) -> Vec<Culprit> {
-    let net = &look.now().net;
+fn queues_by_holder(context: &RuleContext<'_>) -> Vec<Culprit> {
+    let net = &context.now().net;
     let mut holders: BTreeMap<(Option<i32>, u32), Vec<&Connection>> = BTreeMap::new();
     let queued = |one: &Connection| u64::from(one.receive_queue) + u64::from(one.send_queue);
     let connections = net.tcp.known().into_iter().flat_map(|tcp| &tcp.connections);
@@ -229,16 +231,17 @@ fn queues_by_holder(look: &Look<'_>) -> Vec<Culprit> {
         let (unread, unsent) = (sum(&all, |one| one.receive_queue), sum(&all, |one| one.send_queue));
         let more = if all.len() > 1 { format!(" and {} more", all.len() - 1) } else { String::new() };
         let what = format!("{}{more}: {unread} not read, {unsent} not sent", fullest.peer);
-        holder(look, fullest.inode, fullest.uid, what)
+        holder(context, fullest.inode, fullest.uid, what)
     };
     holders.into_iter().take(culprit::NAMED).filter_map(say).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::{netstat, snmp};
-    use crate::doctor::scene::{Scene, ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, ask, severities};
+    use crate::doctor::network::samples::{netstat, snmp};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::net::{Connection, Destination, Owner, Tcp};
     use crate::model::snapshot::{Field, Window};
@@ -263,11 +266,11 @@ mod tests {
             (10, 3_456, vec![Warn]),
         ];
         for (count, dropped, expected) in rows {
-            let scene = Scene::new("conntrack");
-            scene.file("proc/sys/net/netfilter/nf_conntrack_max", "262144\n");
-            scene.file("proc/sys/net/netfilter/nf_conntrack_count", &format!("{count}\n"));
-            scene.changing("proc/net/stat/nf_conntrack", &stat(1_000, 5), &stat(1_000 + dropped, 5));
-            let found = scene.ask("net.conntrack");
+            let fixture = Fixture::new("conntrack");
+            fixture.file("proc/sys/net/netfilter/nf_conntrack_max", "262144\n");
+            fixture.file("proc/sys/net/netfilter/nf_conntrack_count", &format!("{count}\n"));
+            fixture.changing("proc/net/stat/nf_conntrack", &stat(1_000, 5), &stat(1_000 + dropped, 5));
+            let found = fixture.ask("net.conntrack");
             assert_eq!(severities(&found), expected, "{count} {dropped}");
             if expected == [Crit] {
                 let title = "262144 of 262144 tracked connections are in use (100%), 3456 packets dropped";
@@ -276,16 +279,16 @@ mod tests {
         }
     }
 
-    fn machine(name: &str, range: &str, waiting: u64) -> Scene {
-        let scene = Scene::new(name);
-        scene.file("proc/sys/net/ipv4/ip_local_port_range", range);
-        scene.file(
+    fn machine(name: &str, range: &str, waiting: u64) -> Fixture {
+        let fixture = Fixture::new(name);
+        fixture.file("proc/sys/net/ipv4/ip_local_port_range", range);
+        fixture.file(
             "proc/net/sockstat",
             &format!("sockets: used 17\nTCP: inuse 1 orphan 0 tw {waiting} alloc 1 mem 142\n"),
         );
-        scene.file("proc/net/snmp", &snmp(&[], &[]));
-        scene.file("proc/net/netstat", &netstat(&[("TCPTimeWaitOverflow", 7)]));
-        scene
+        fixture.file("proc/net/snmp", &snmp(&[], &[]));
+        fixture.file("proc/net/netstat", &netstat(&[("TCPTimeWaitOverflow", 7)]));
+        fixture
     }
 
     fn towards(ports: u32, time_wait: u32, is_cut: bool) -> Field<Tcp> {
@@ -348,10 +351,10 @@ mod tests {
 
     #[test]
     fn connections_that_did_not_fit_into_time_wait_are_told() {
-        let scene = machine("time-wait-overflow", "32768\t60999\n", 3_000);
+        let fixture = machine("time-wait-overflow", "32768\t60999\n", 3_000);
         let overflow = |count| netstat(&[("TCPTimeWaitOverflow", count)]);
-        scene.changing("proc/net/netstat", &overflow(7), &overflow(107));
-        let mut window = scene.window();
+        fixture.changing("proc/net/netstat", &overflow(7), &overflow(107));
+        let mut window = fixture.window();
         window.to.net.tcp = towards(100, 100, false);
         let found = ask(&window, "net.time_wait");
         assert_eq!(severities(&found), [Warn]);
@@ -363,15 +366,15 @@ mod tests {
         for (pages, pruned, expected) in
             [(142, 0, vec![]), (400_000, 0, vec![Warn]), (560_000, 0, vec![Warn]), (560_000, 40, vec![Crit])]
         {
-            let scene = Scene::new("sockmem");
-            scene.file(
+            let fixture = Fixture::new("sockmem");
+            fixture.file(
                 "proc/net/sockstat",
                 &format!("sockets: used 17\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem {pages}\n"),
             );
-            scene.file("proc/sys/net/ipv4/tcp_mem", "287898\t383867\t575796\n");
-            scene.file("proc/net/snmp", &snmp(&[], &[]));
-            scene.changing("proc/net/netstat", &netstat(&[("PruneCalled", 0)]), &netstat(&[("PruneCalled", pruned)]));
-            let mut window = scene.window();
+            fixture.file("proc/sys/net/ipv4/tcp_mem", "287898\t383867\t575796\n");
+            fixture.file("proc/net/snmp", &snmp(&[], &[]));
+            fixture.changing("proc/net/netstat", &netstat(&[("PruneCalled", 0)]), &netstat(&[("PruneCalled", pruned)]));
+            let mut window = fixture.window();
             let connection = |peer: &str, receive_queue| Connection {
                 peer: peer.to_owned(),
                 receive_queue,
@@ -390,8 +393,8 @@ mod tests {
             }
         }
         // In a network namespace the limit is not visible.
-        let scene = Scene::new("sockmem-namespace");
-        scene.file("proc/net/sockstat", "sockets: used 17\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 142\n");
-        assert_eq!(skips(&scene.window(), "net.sockmem"), 1);
+        let fixture = Fixture::new("sockmem-namespace");
+        fixture.file("proc/net/sockstat", "sockets: used 17\nTCP: inuse 1 orphan 0 tw 0 alloc 1 mem 142\n");
+        assert_eq!(skips(&fixture.window(), "net.sockmem"), 1);
     }
 }

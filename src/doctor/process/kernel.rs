@@ -1,6 +1,7 @@
 //! The clock, what it is read from, the kernel's complaints, and whether it measures stalls.
 
-use crate::doctor::{Look, Skip, Verdict, culprit, is_of_run};
+use crate::doctor::culprit;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::system::Record;
 
@@ -19,14 +20,14 @@ const BROKEN: &[&str] = &["lockup", "oops"];
 /// Characters of a complaint that are shown.
 const QUOTE_MAX: usize = 52;
 
-pub(super) fn clock(look: &Look<'_>) -> Verdict {
-    let system = &look.now().system;
+pub(super) fn clock(context: &RuleContext<'_>) -> Verdict {
+    let system = &context.now().system;
     let clock = system.clock.get()?;
     let offset = (clock.offset_us as f64 / 1000.0).abs();
     let is_lost = !clock.is_synchronised && clock.error_max_us >= ERROR_MAX_US;
     let is_settled = system.uptime.known().is_none_or(|uptime| *uptime >= SETTLED_S);
     let is_guest = system.container.is_some() || system.is_virtual == Some(true);
-    let severity = match look.judge(offset, false) {
+    let severity = match context.judge(offset, false) {
         Some(severity) => severity,
         None if is_lost && is_settled && is_guest => Severity::Info,
         None if is_lost && is_settled => Severity::Warn,
@@ -40,7 +41,8 @@ pub(super) fn clock(look: &Look<'_>) -> Verdict {
     };
     let command = system.services.known().is_some().then(|| "timedatectl set-ntp true".to_owned());
     Ok(vec![
-        look.finding(severity, offset, title)
+        context
+            .finding(severity, offset, title)
             .read("adjtimex", "synchronised", f64::from(u8::from(clock.is_synchronised)), "")
             .read("adjtimex", "offset", clock.offset_us as f64, "us")
             .read("adjtimex", "maxerror", clock.error_max_us as f64, "us")
@@ -48,8 +50,8 @@ pub(super) fn clock(look: &Look<'_>) -> Verdict {
     ])
 }
 
-pub(super) fn clocksource(look: &Look<'_>) -> Verdict {
-    let source = look.now().system.clocksource.get()?;
+pub(super) fn clocksource(context: &RuleContext<'_>) -> Verdict {
+    let source = context.now().system.clocksource.get()?;
     if !SLOW.contains(&source.current.as_str()) {
         return Ok(Vec::new());
     }
@@ -63,7 +65,8 @@ pub(super) fn clocksource(look: &Look<'_>) -> Verdict {
         what: "is asked at every reading of the clock".to_owned(),
     };
     Ok(vec![
-        look.finding(Severity::Warn, 0.0, format!("the clock is read from {}: slow", source.current))
+        context
+            .finding(Severity::Warn, 0.0, format!("the clock is read from {}: slow", source.current))
             .read(&format!("{FOLDER}/current_clocksource"), &source.current, 1.0, "")
             .by([culprit])
             .fix(
@@ -73,28 +76,29 @@ pub(super) fn clocksource(look: &Look<'_>) -> Verdict {
     ])
 }
 
-pub(super) fn log(look: &Look<'_>) -> Verdict {
-    let system = &look.now().system;
+pub(super) fn log(context: &RuleContext<'_>) -> Verdict {
+    let system = &context.now().system;
     let log = system.kmsg.get()?;
     let Ok(uptime) = system.uptime.get() else {
         return Err(Skip("/proc/uptime: needed to know how old a record is".to_owned()));
     };
     let is_told_elsewhere = |record: &Record| {
-        ELSEWHERE.contains(&record.pattern.as_str()) || (record.pattern == "pids_refused" && is_of_run(&record.text))
+        ELSEWHERE.contains(&record.pattern.as_str())
+            || (record.pattern == "pids_refused" && culprit::is_of_run(&record.text))
     };
     let is_recent =
         |record: &&Record| uptime - record.at_s <= RECENT_S && !is_told_elsewhere(record) && !is_of_loop(record);
     let recent: Vec<&Record> = log.records.iter().filter(is_recent).collect();
     let is_broken = |record: &&&Record| BROKEN.contains(&record.pattern.as_str());
     let Some(worst) = recent.iter().rev().find(is_broken).or(recent.last()) else { return Ok(Vec::new()) };
-    let severity = match look.judge(recent.len() as f64, false) {
+    let severity = match context.judge(recent.len() as f64, false) {
         Some(_) if is_broken(&worst) => Severity::Crit,
         Some(severity) => severity,
         None => return Ok(Vec::new()),
     };
     let quote: String = worst.text.chars().take(QUOTE_MAX).collect();
     let age = (uptime - worst.at_s).max(0.0);
-    let finding = look
+    let finding = context
         .finding(severity, recent.len() as f64, format!("{age:.0} s ago: {quote}"))
         .read("/dev/kmsg", "complaints in 5 minutes", recent.len() as f64, "")
         .read("/dev/kmsg", &format!("{} at", worst.pattern), worst.at_s, " s")
@@ -124,12 +128,13 @@ fn hung(record: &Record) -> Option<Culprit> {
     })
 }
 
-pub(super) fn pressure_off(look: &Look<'_>) -> Verdict {
-    let now = look.now();
+pub(super) fn pressure_off(context: &RuleContext<'_>) -> Verdict {
+    let now = context.now();
     let all = [now.cpu.pressure.get().err(), now.memory.pressure.get().err(), now.disk.pressure.get().err()];
     let [Some(why), Some(_), Some(_)] = all else { return Ok(Vec::new()) };
     Ok(vec![
-        look.finding(Severity::Info, 0.0, "the kernel does not measure stalls: the best rules are skipped")
+        context
+            .finding(Severity::Info, 0.0, "the kernel does not measure stalls: the best rules are skipped")
             .read(&why.path, "readable", 0.0, "")
             .fix("boot with psi=1 on the kernel's command line (Linux 4.20 or newer)", None),
     ])
@@ -137,7 +142,7 @@ pub(super) fn pressure_off(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
+    use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::system::Clock;
     use crate::model::snapshot::{Field, Window};
@@ -166,10 +171,10 @@ mod tests {
     #[test]
     fn slow_clocks_are_named() {
         let folder = "sys/devices/system/clocksource/clocksource0";
-        let scene = Scene::new("k1");
-        scene.file(&format!("{folder}/available_clocksource"), "tsc hpet acpi_pm \n");
-        assert_eq!(scene.file(&format!("{folder}/current_clocksource"), "tsc\n").ask("sys.clocksource"), []);
-        let found = scene.file(&format!("{folder}/current_clocksource"), "hpet\n").ask("sys.clocksource");
+        let fixture = Fixture::new("k1");
+        fixture.file(&format!("{folder}/available_clocksource"), "tsc hpet acpi_pm \n");
+        assert_eq!(fixture.file(&format!("{folder}/current_clocksource"), "tsc\n").ask("sys.clocksource"), []);
+        let found = fixture.file(&format!("{folder}/current_clocksource"), "hpet\n").ask("sys.clocksource");
         assert_eq!(severities(&found), [Warn]);
         assert_eq!(
             found[0].remedies[0].command.as_deref(),
@@ -179,38 +184,38 @@ mod tests {
 
     #[test]
     fn recent_complaints_of_the_kernel_are_quoted() {
-        let scene = Scene::new("k2");
-        scene.file("proc/uptime", "15000.00 20000.00\n").file(
+        let fixture = Fixture::new("k2");
+        fixture.file("proc/uptime", "15000.00 20000.00\n").file(
             "dev/kmsg",
             "3,1,14000000000,-;EXT4-fs error (device sda1): ext4_lookup:1: inode #2\n\
              3,2,14990000000,-;Memory cgroup out of memory: Killed process 4538 (python3) total-vm:1kB\n",
         );
-        assert_eq!(scene.ask("sys.kmsg"), []);
-        scene.file("dev/kmsg", "3,3,14930000000,-;INFO: task to:uch:812 blocked for more than 120 seconds.\n");
-        let found = scene.ask("sys.kmsg");
+        assert_eq!(fixture.ask("sys.kmsg"), []);
+        fixture.file("dev/kmsg", "3,3,14930000000,-;INFO: task to:uch:812 blocked for more than 120 seconds.\n");
+        let found = fixture.ask("sys.kmsg");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Warn], "70 s ago: INFO: task to:uch:812 blocked for more than 120 seco")
         );
         assert_eq!((found[0].culprits[0].pid, found[0].culprits[0].name.as_str()), (Some(812), "to:uch"));
-        scene.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (sda1): Remounting filesystem read-only\n");
-        assert_eq!(severities(&scene.ask("sys.kmsg")), [Warn]);
-        scene.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (loop3): Remounting filesystem read-only\n");
-        assert_eq!(scene.ask("sys.kmsg"), []);
+        fixture.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (sda1): Remounting filesystem read-only\n");
+        assert_eq!(severities(&fixture.ask("sys.kmsg")), [Warn]);
+        fixture.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (loop3): Remounting filesystem read-only\n");
+        assert_eq!(fixture.ask("sys.kmsg"), []);
         for (group, expected) in [("ci", vec![Warn]), ("apm-20261125-171907-7009fe", vec![])] {
             let text = format!("4,5,14930000000,-;cgroup: fork rejected by pids controller in /{group}/2\n");
-            scene.file("dev/kmsg", &text);
-            assert_eq!(severities(&scene.ask("sys.kmsg")), expected, "{group}");
+            fixture.file("dev/kmsg", &text);
+            assert_eq!(severities(&fixture.ask("sys.kmsg")), expected, "{group}");
         }
-        scene.file("dev/kmsg", "4,5,14930000000,-;Oops: general protection fault, kernel NULL pointer dereference\n");
-        assert_eq!(severities(&scene.ask("sys.kmsg")), [Crit]);
+        fixture.file("dev/kmsg", "4,5,14930000000,-;Oops: general protection fault, kernel NULL pointer dereference\n");
+        assert_eq!(severities(&fixture.ask("sys.kmsg")), [Crit]);
     }
 
     #[test]
     fn a_kernel_that_does_not_measure_stalls_is_said() {
-        let scene = Scene::new("k3");
-        assert_eq!(severities(&scene.ask("sys.psi_off")), [Info]);
+        let fixture = Fixture::new("k3");
+        assert_eq!(severities(&fixture.ask("sys.psi_off")), [Info]);
         let calm = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
-        assert_eq!(scene.file("proc/pressure/cpu", calm).ask("sys.psi_off"), []);
+        assert_eq!(fixture.file("proc/pressure/cpu", calm).ask("sys.psi_off"), []);
     }
 }

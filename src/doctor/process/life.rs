@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::doctor::{Look, Skip, Verdict, culprit};
+use crate::doctor::culprit;
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::Process;
 use crate::model::snapshot::system::Service;
@@ -10,9 +11,9 @@ use crate::model::snapshot::system::Service;
 /// A start less than this after the one before, seconds, is a loop.
 const LOOP: u64 = 600;
 
-pub(super) fn zombies(look: &Look<'_>) -> Verdict {
+pub(super) fn zombies(context: &RuleContext<'_>) -> Verdict {
     let is_zombie = |process: &&Process| process.state == 'Z' && process.threads <= 1;
-    let (was, now) = (look.before().processes.get()?, look.now().processes.get()?);
+    let (was, now) = (context.before().processes.get()?, context.now().processes.get()?);
     let before: HashSet<(i32, u64)> = was.iter().filter(is_zombie).map(|it| (it.pid, it.started)).collect();
     let mut parents: BTreeMap<i32, Vec<&Process>> = BTreeMap::new();
     for zombie in now.iter().filter(is_zombie).filter(|it| before.contains(&(it.pid, it.started))) {
@@ -21,8 +22,8 @@ pub(super) fn zombies(look: &Look<'_>) -> Verdict {
     let mut found = Vec::new();
     for (pid, zombies) in parents {
         let count = zombies.len() as f64;
-        let most = look.now().system.pid_max.known().copied().unwrap_or(u64::MAX);
-        let severity = match look.judge(count, false) {
+        let most = context.now().system.pid_max.known().copied().unwrap_or(u64::MAX);
+        let severity = match context.judge(count, false) {
             Some(_) if count >= most as f64 / 2.0 => Severity::Crit,
             Some(severity) => severity,
             None => continue,
@@ -37,7 +38,7 @@ pub(super) fn zombies(look: &Look<'_>) -> Verdict {
             name,
             what: format!("left {count:.0} of its children, such as {first}"),
         };
-        let finding = look
+        let finding = context
             .finding(severity, count, title)
             .read("/proc/PID/stat", "state Z at both ends of the window", count, "")
             .by([culprit]);
@@ -54,8 +55,8 @@ pub(super) fn zombies(look: &Look<'_>) -> Verdict {
     Ok(found)
 }
 
-pub(super) fn restarts(look: &Look<'_>) -> Verdict {
-    let (was, now) = (look.before().system.services.get()?, look.now().system.services.get()?);
+pub(super) fn restarts(context: &RuleContext<'_>) -> Verdict {
+    let (was, now) = (context.before().system.services.get()?, context.now().system.services.get()?);
     if now.is_empty() {
         return Err(Skip("/run/systemd/units: no service is in it".to_owned()));
     }
@@ -66,14 +67,14 @@ pub(super) fn restarts(look: &Look<'_>) -> Verdict {
     let mut again: Vec<(String, u64)> = now.iter().filter_map(again).collect();
     again.sort_by_key(|(name, apart)| (*apart, name.clone()));
     let looping = again.iter().filter(|(_, apart)| *apart < LOOP).count();
-    let severity = match look.judge(looping as f64, false) {
+    let severity = match context.judge(looping as f64, false) {
         Some(severity) => severity,
         None if again.is_empty() => return Ok(Vec::new()),
         None => Severity::Info,
     };
     let is_plain = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.@:-".contains(c));
     let title = match (looping, again.first()) {
-        (0, _) => format!("{} services were restarted in {:.1} s", again.len(), look.window.seconds()),
+        (0, _) => format!("{} services were restarted in {:.1} s", again.len(), context.window.seconds()),
         (_, Some((_, apart))) => format!("a service was started again {apart} s after the start before"),
         (_, None) => return Ok(Vec::new()),
     };
@@ -86,7 +87,8 @@ pub(super) fn restarts(look: &Look<'_>) -> Verdict {
     let command =
         again.first().map(|(name, _)| name).filter(is_plain).map(|name| format!("journalctl -n 50 -u {name}"));
     Ok(vec![
-        look.finding(severity, looping as f64, title)
+        context
+            .finding(severity, looping as f64, title)
             .read("/run/systemd/units", "services started anew", again.len() as f64, "")
             .by(again.iter().take(culprit::NAMED).map(name))
             .fix("see why it ended", command),
@@ -95,7 +97,7 @@ pub(super) fn restarts(look: &Look<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{ask, severities};
+    use crate::doctor::fixture::{ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
     use crate::model::snapshot::process::Process;
     use crate::model::snapshot::system::Service;

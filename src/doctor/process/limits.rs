@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::culprit::{self, Earlier};
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::process::Process;
@@ -25,26 +25,26 @@ fn use_of_files(process: &Process) -> Option<f64> {
     Some(percent(process.files?, limit))
 }
 
-pub(super) fn files(look: &Look<'_>) -> Verdict {
-    look.before().processes.get()?;
-    let now = look.now().processes.get()?;
-    let earlier = Earlier::of(look.window);
+pub(super) fn files(context: &RuleContext<'_>) -> Verdict {
+    context.before().processes.get()?;
+    let now = context.now().processes.get()?;
+    let earlier = Earlier::of(context.window);
     let is_program = |process: &&Process| {
         process.parent != KTHREADD
             && process.pid != KTHREADD
             && process.state != 'Z'
-            && process.pid != look.window.observer
+            && process.pid != context.window.observer
     };
     let programs: Vec<&Process> = now.iter().filter(is_program).collect();
     let unseen = programs.iter().filter(|process| process.files.is_none()).count();
     let is_full_already = |process: &Process| {
-        earlier.get(process).and_then(use_of_files).is_some_and(|share| look.crit.is_some_and(|crit| share >= crit))
+        earlier.get(process).and_then(use_of_files).is_some_and(|share| context.crit.is_some_and(|crit| share >= crit))
     };
     let mut full: Vec<(f64, Severity, &Process)> = programs
         .iter()
         .filter_map(|process| {
             let share = use_of_files(process)?;
-            Some((share, look.judge(share, is_full_already(process))?, *process))
+            Some((share, context.judge(share, is_full_already(process))?, *process))
         })
         .collect();
     full.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.pid.cmp(&b.2.pid)));
@@ -62,7 +62,7 @@ pub(super) fn files(look: &Look<'_>) -> Verdict {
         let limit = process.files_max.unwrap_or_default();
         culprit::process(process, format!("{} of {limit} open files ({share:.0}%)", process.files.unwrap_or_default()))
     };
-    let finding = look
+    let finding = context
         .finding(severity, share, format!("a process has {open} of {limit} files open ({share:.0}%)"))
         .read(&format!("/proc/{}/fd", worst.pid), "open files", open as f64, "")
         .read(&format!("/proc/{}/limits", worst.pid), "Max open files, soft", limit as f64, "")
@@ -81,16 +81,20 @@ pub(super) fn files(look: &Look<'_>) -> Verdict {
     }])
 }
 
-pub(super) fn all_files(look: &Look<'_>) -> Verdict {
-    let (was, _) = *look.before().system.files.get()?;
-    let (open, most) = *look.now().system.files.get()?;
+pub(super) fn all_files(context: &RuleContext<'_>) -> Verdict {
+    let (was, _) = *context.before().system.files.get()?;
+    let (open, most) = *context.now().system.files.get()?;
     let share = percent(open, most);
-    let is_full_already = look.crit.is_some_and(|crit| percent(was, most) >= crit);
-    let Some(severity) = look.judge(share, is_full_already) else { return Ok(Vec::new()) };
-    let holders =
-        culprit::most(look.window, |process| process.files.unwrap_or_default(), |files| format!("{files} open files"));
+    let is_full_already = context.crit.is_some_and(|crit| percent(was, most) >= crit);
+    let Some(severity) = context.judge(share, is_full_already) else { return Ok(Vec::new()) };
+    let holders = culprit::most(
+        context.window,
+        |process| process.files.unwrap_or_default(),
+        |files| format!("{files} open files"),
+    );
     Ok(vec![
-        look.finding(severity, share, format!("{open} of {most} files of the system are open ({share:.0}%)"))
+        context
+            .finding(severity, share, format!("{open} of {most} files of the system are open ({share:.0}%)"))
             .counted("/proc/sys/fs/file-nr", "open files", was, open, "")
             .read("/proc/sys/fs/file-nr", "fs.file-max", most as f64, "")
             .by(holders)
@@ -110,27 +114,27 @@ struct Limit<'a> {
     uid: Option<u32>,
 }
 
-pub(super) fn tasks(look: &Look<'_>) -> Verdict {
+pub(super) fn tasks(context: &RuleContext<'_>) -> Verdict {
     let mut limits = Vec::new();
-    for group in &look.now().cgroups.groups {
+    for group in &context.now().cgroups.groups {
         let (Some(most), Some(now)) = (group.pids_max, group.pids.known()) else { continue };
-        let earlier = look.before().cgroups.same(group);
+        let earlier = context.before().cgroups.same(group);
         let refused = earlier.and_then(|it| it.pids_refused).zip(group.pids_refused);
         let before = earlier.and_then(|it| it.pids.known()).copied().unwrap_or_default();
         let place = format!("{}/pids.current", group.folders.pids);
         let what = "a control group".to_owned();
         limits.push(Limit { place, what, before, now: *now, most, refused, group: Some(group), uid: None });
     }
-    let system = &look.now().system;
+    let system = &context.now().system;
     let machine = system.pid_max.known().into_iter().chain(system.threads_max.known()).min();
-    if let (Some(most), Ok(now)) = (machine, look.now().cpu.tasks.get()) {
-        let before = look.before().cpu.tasks.known().copied().unwrap_or_default();
+    if let (Some(most), Ok(now)) = (machine, context.now().cpu.tasks.get()) {
+        let before = context.before().cpu.tasks.known().copied().unwrap_or_default();
         let place = "/proc/loadavg tasks".to_owned();
         let what = "the system".to_owned();
         limits.push(Limit { place, what, before, now: *now, most: *most, refused: None, group: None, uid: None });
     }
     // Root is not held to it.
-    let own = look.now().room.processes.known().copied().flatten().filter(|_| system.uid != 0);
+    let own = context.now().room.processes.known().copied().flatten().filter(|_| system.uid != 0);
     let others = system.user_tasks.iter().filter(|(uid, _)| **uid != system.uid).map(|(uid, most)| (*uid, *most));
     for (uid, most) in own.map(|most| (system.uid, most)).into_iter().chain(others) {
         let count = |snapshot: &crate::model::snapshot::Snapshot| {
@@ -139,30 +143,30 @@ pub(super) fn tasks(look: &Look<'_>) -> Verdict {
         };
         let place = format!("/proc/PID/stat threads of user {uid}");
         let what = if uid == system.uid { "this user".to_owned() } else { format!("user {uid}") };
-        let (before, now) = (count(look.before()), count(look.now()));
+        let (before, now) = (count(context.before()), count(context.now()));
         limits.push(Limit { place, what, before, now, most, refused: None, group: None, uid: Some(uid) });
     }
     if limits.is_empty() {
         return Err(Skip("no limit of processes can be seen".to_owned()));
     }
-    let mut found: Vec<Finding> = limits.iter().filter_map(|limit| too_many(look, limit)).collect();
+    let mut found: Vec<Finding> = limits.iter().filter_map(|limit| too_many(context, limit)).collect();
     found.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.value.total_cmp(&a.value)));
     found.truncate(culprit::NAMED);
     Ok(found)
 }
 
-fn too_many(look: &Look<'_>, limit: &Limit<'_>) -> Option<Finding> {
+fn too_many(context: &RuleContext<'_>, limit: &Limit<'_>) -> Option<Finding> {
     let share = percent(limit.now, limit.most);
     let refused = limit.refused.map_or(0, |(before, now)| now.saturating_sub(before));
-    let is_full_already = look.crit.is_some_and(|crit| percent(limit.before, limit.most) >= crit);
-    let severity = match look.judge(share, refused > 0 || is_full_already) {
+    let is_full_already = context.crit.is_some_and(|crit| percent(limit.before, limit.most) >= crit);
+    let severity = match context.judge(share, refused > 0 || is_full_already) {
         Some(severity) => severity,
         None if refused > 0 => Severity::Warn,
         None => return None,
     };
     let forks = if refused > 0 { format!(", {refused} forks refused") } else { String::new() };
     let title = format!("{} has {} of {} processes and threads{forks}", limit.what, limit.now, limit.most);
-    let mut finding = look
+    let mut finding = context
         .finding(severity, share, title)
         .counted(&limit.place, "tasks", limit.before, limit.now, "")
         .read(&limit.place, "limit", limit.most as f64, "")
@@ -179,10 +183,11 @@ fn too_many(look: &Look<'_>, limit: &Limit<'_>) -> Option<Finding> {
         let what = format!("{} of {}", limit.now, limit.most);
         finding = finding.by([Culprit { kind: "cgroup".to_owned(), pid: None, name: group.path.clone(), what }]);
     }
-    finding =
-        finding
-            .by(by_name(look, &threads))
-            .by(culprit::most(look.window, threads, |count| format!("{count} threads")).into_iter().take(1));
+    finding = finding.by(by_name(context, &threads)).by(culprit::most(context.window, threads, |count| {
+        format!("{count} threads")
+    })
+    .into_iter()
+    .take(1));
     Some(match limit.group {
         Some(group) => finding.fix("end what starts so many, or raise the limit", raise(group, limit.most)),
         None if limit.uid.is_some() => finding.fix("end what starts so many, or raise ulimit -u", None),
@@ -195,11 +200,11 @@ fn too_many(look: &Look<'_>, limit: &Limit<'_>) -> Option<Finding> {
 }
 
 /// The name that most tasks have, if one process alone does not explain them, with a parent to look at.
-fn by_name(look: &Look<'_>, threads: &dyn Fn(&Process) -> u64) -> Option<Culprit> {
+fn by_name(context: &RuleContext<'_>, threads: &dyn Fn(&Process) -> u64) -> Option<Culprit> {
     let mut names: BTreeMap<&str, (u64, u64, BTreeMap<i32, u64>)> = BTreeMap::new();
-    for process in look.now().processes.known().into_iter().flatten() {
+    for process in context.now().processes.known().into_iter().flatten() {
         let count = threads(process);
-        if count > 0 && process.pid != look.window.observer && process.parent != KTHREADD {
+        if count > 0 && process.pid != context.window.observer && process.parent != KTHREADD {
             let entry = names.entry(&process.name).or_default();
             entry.0 = entry.0.saturating_add(count);
             entry.1 += 1;
@@ -234,8 +239,8 @@ fn raise(group: &Group, most: u64) -> Option<String> {
     })
 }
 
-pub(super) fn watchers(look: &Look<'_>) -> Verdict {
-    let system = &look.now().system;
+pub(super) fn watchers(context: &RuleContext<'_>) -> Verdict {
+    let system = &context.now().system;
     let inotify = &system.inotify;
     let limits = inotify.limits.get()?;
     let mut users: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
@@ -258,14 +263,14 @@ pub(super) fn watchers(look: &Look<'_>) -> Verdict {
             let one = if what == "instances" { "instance" } else { "watch" };
             let own = holding(system.uid, what);
             let title = format!("the kernel refused this user one more inotify {one}: limit {}", own.most);
-            found.push(of_user(look, look.finding(Severity::Crit, 100.0, title), &own));
+            found.push(of_user(context, context.finding(Severity::Crit, 100.0, title), &own));
         }
         for uid in users.keys().filter(|uid| refused != Some(what) || **uid != system.uid) {
             let own = holding(*uid, what);
             let share = percent(own.used, own.most);
-            let Some(severity) = look.judge(share, false) else { continue };
+            let Some(severity) = context.judge(share, false) else { continue };
             let title = format!("user {uid} has {} of {} inotify {what} ({share:.0}%)", own.used, own.most);
-            found.push(of_user(look, look.finding(severity, share, title), &own));
+            found.push(of_user(context, context.finding(severity, share, title), &own));
         }
     }
     if !found.is_empty() {
@@ -291,14 +296,14 @@ struct Holding {
 }
 
 /// Evidence, culprits and remedy.
-fn of_user(look: &Look<'_>, finding: Finding, own: &Holding) -> Finding {
+fn of_user(context: &RuleContext<'_>, finding: Finding, own: &Holding) -> Finding {
     let what = own.what;
     let amount = |it: &Watcher| if what == "instances" { it.instances } else { it.watches };
-    let seen = look.now().system.inotify.users.known().map_or(&[][..], |all| all.as_slice());
+    let seen = context.now().system.inotify.users.known().map_or(&[][..], |all| all.as_slice());
     let mut holders: Vec<&Watcher> = seen.iter().filter(|it| it.uid == own.uid && amount(it) > 0).collect();
     holders.sort_by_key(|it| (std::cmp::Reverse(amount(it)), it.pid));
     let name = |it: &&Watcher| {
-        let process = look.now().processes.known()?.iter().find(|process| process.pid == it.pid)?;
+        let process = context.now().processes.known()?.iter().find(|process| process.pid == it.pid)?;
         Some(culprit::process(process, format!("{} {what}", amount(it))))
     };
     let setting = format!("fs.inotify.max_user_{what}");
@@ -312,8 +317,9 @@ fn of_user(look: &Look<'_>, finding: Finding, own: &Holding) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use crate::doctor::scene::{Scene, ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{Fixture, ask, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Crit, Warn};
     use crate::model::snapshot::process::Process;
     use crate::model::snapshot::system::{InotifyLimits, Watcher};
@@ -373,22 +379,22 @@ mod tests {
 
     #[test]
     fn the_files_of_the_system_are_judged_by_their_most() {
-        let scene = Scene::new("p1");
-        assert_eq!(scene.file("proc/sys/fs/file-nr", "826\t0\t2466170\n").ask("sys.fd"), []);
+        let fixture = Fixture::new("p1");
+        assert_eq!(fixture.file("proc/sys/fs/file-nr", "826\t0\t2466170\n").ask("sys.fd"), []);
         assert_eq!(
-            severities(&scene.changing("proc/sys/fs/file-nr", "100\t0\t1000\n", "950\t0\t1000\n").ask("sys.fd")),
+            severities(&fixture.changing("proc/sys/fs/file-nr", "100\t0\t1000\n", "950\t0\t1000\n").ask("sys.fd")),
             [Warn]
         );
-        assert_eq!(severities(&scene.file("proc/sys/fs/file-nr", "950\t0\t1000\n").ask("sys.fd")), [Crit]);
+        assert_eq!(severities(&fixture.file("proc/sys/fs/file-nr", "950\t0\t1000\n").ask("sys.fd")), [Crit]);
         // systemd sets it to the largest number there is.
-        assert_eq!(scene.file("proc/sys/fs/file-nr", "9000\t0\t9223372036854775807\n").ask("sys.fd"), []);
+        assert_eq!(fixture.file("proc/sys/fs/file-nr", "9000\t0\t9223372036854775807\n").ask("sys.fd"), []);
     }
 
     #[test]
     fn refused_forks_and_full_groups_are_named() {
-        let scene = Scene::new("p2");
+        let fixture = Fixture::new("p2");
         let group = "sys/fs/cgroup/ci/job";
-        scene
+        fixture
             .file("proc/self/mountinfo", "35 24 0:30 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n")
             .file("proc/self/cgroup", "0::/ci/job\n")
             .file("proc/loadavg", "0.10 0.10 0.10 1/300 999\n")
@@ -400,22 +406,22 @@ mod tests {
             .file(&format!("{group}/pids.current"), "40\n")
             .file(&format!("{group}/pids.events"), "max 3\n");
         // Refused long ago is no fault of today.
-        assert_eq!(scene.ask("proc.pids"), []);
-        scene.changing(&format!("{group}/pids.current"), "430\n", "512\n").changing(
+        assert_eq!(fixture.ask("proc.pids"), []);
+        fixture.changing(&format!("{group}/pids.current"), "430\n", "512\n").changing(
             &format!("{group}/pids.events"),
             "max 3\n",
             "max 12\n",
         );
-        let found = scene.ask("proc.pids");
+        let found = fixture.ask("proc.pids");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
             (vec![Crit], "a control group has 512 of 512 processes and threads, 9 forks refused")
         );
         assert_eq!((found[0].culprits[0].kind.as_str(), found[0].culprits[0].name.as_str()), ("cgroup", "/ci/job"));
-        scene.file(&format!("{group}/pids.current"), "430\n").file(&format!("{group}/pids.events"), "max 3\n");
-        assert_eq!(severities(&scene.ask("proc.pids")), [Warn]);
-        scene.file(&format!("{group}/pids.max"), "max\n").file("proc/loadavg", "0.10 0.10 0.10 1/32000 999\n");
-        let found = scene.ask("proc.pids");
+        fixture.file(&format!("{group}/pids.current"), "430\n").file(&format!("{group}/pids.events"), "max 3\n");
+        assert_eq!(severities(&fixture.ask("proc.pids")), [Warn]);
+        fixture.file(&format!("{group}/pids.max"), "max\n").file("proc/loadavg", "0.10 0.10 0.10 1/32000 999\n");
+        let found = fixture.ask("proc.pids");
         assert_eq!(
             (severities(&found), found[0].remedies[0].command.as_deref()),
             (vec![Crit], Some("sysctl -w kernel.pid_max=65536 kernel.threads-max=65536"))

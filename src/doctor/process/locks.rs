@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::doctor::culprit::{self, Earlier};
-use crate::doctor::{Look, Skip, Verdict};
+use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::Window;
 use crate::model::snapshot::process::Process;
@@ -32,14 +32,14 @@ fn file(wait: &LockWait) -> String {
     wait.file.clone().unwrap_or_else(|| format!("a file ({})", wait.inode))
 }
 
-pub(super) fn waits(look: &Look<'_>) -> Verdict {
+pub(super) fn waits(context: &RuleContext<'_>) -> Verdict {
     let mut locks: BTreeMap<(Option<i32>, &str), Vec<&LockWait>> = BTreeMap::new();
-    for wait in lasting(look.window)? {
+    for wait in lasting(context.window)? {
         locks.entry((wait.holder, wait.inode.as_str())).or_default().push(wait);
     }
     let processes: HashMap<i32, &Process> =
-        look.now().processes.get()?.iter().map(|process| (process.pid, process)).collect();
-    let mut found: Vec<Finding> = locks.into_values().map(|waits| finding(look, &processes, &waits)).collect();
+        context.now().processes.get()?.iter().map(|process| (process.pid, process)).collect();
+    let mut found: Vec<Finding> = locks.into_values().map(|waits| finding(context, &processes, &waits)).collect();
     found
         .sort_by(|a, b| (b.severity, b.value).partial_cmp(&(a.severity, a.value)).unwrap_or(std::cmp::Ordering::Equal));
     found.truncate(culprit::NAMED);
@@ -47,7 +47,7 @@ pub(super) fn waits(look: &Look<'_>) -> Verdict {
 }
 
 /// One lock, and all who wait for it.
-fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWait]) -> Finding {
+fn finding(context: &RuleContext<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWait]) -> Finding {
     let count = waits.len() as f64;
     let named = |pid: i32| processes.get(&pid).map_or_else(|| format!("[{pid}]"), |it| format!("{}[{pid}]", it.name));
     let holder = waits[0].holder.and_then(|pid| processes.get(&pid)).copied();
@@ -55,7 +55,7 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
         [one] => format!("{} waits", named(one.waiter)),
         several => format!("{} processes wait", several.len()),
     };
-    let stuck = holder.and_then(|holder| waits.iter().find(|wait| is_ring(look, processes, wait.waiter, holder)));
+    let stuck = holder.and_then(|holder| waits.iter().find(|wait| is_ring(context, processes, wait.waiter, holder)));
     let (severity, title) = match holder {
         Some(holder) if holder.state == 'T' => {
             (Severity::Warn, format!("{who} for a lock that {} holds, which is stopped", named(holder.pid)))
@@ -75,7 +75,7 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
         let what = || format!("waits for {}", file(waits[0]));
         culprits.extend(waiters.take(culprit::NAMED).map(|waiter| culprit::process(waiter, what())));
     }
-    let finding = look
+    let finding = context
         .finding(severity, count, title)
         .read("/proc/locks", "waits at both ends of the window", count, "")
         .by(culprits);
@@ -94,8 +94,8 @@ fn finding(look: &Look<'_>, processes: &HashMap<i32, &Process>, waits: &[&LockWa
 
 /// Whether who holds the lock waits, over any number of steps, for who waits for it: an ancestor that does nothing waits
 /// for its child, and each lock has its holder.
-fn is_ring(look: &Look<'_>, processes: &HashMap<i32, &Process>, waiter: i32, holder: &Process) -> bool {
-    let earlier = Earlier::of(look.window);
+fn is_ring(context: &RuleContext<'_>, processes: &HashMap<i32, &Process>, waiter: i32, holder: &Process) -> bool {
+    let earlier = Earlier::of(context.window);
     let is_idle = |process: &Process| earlier.growth(process, |it| it.cpu_ticks) == 0;
     let parents = |pid: i32| {
         let above = |pid: &i32| Some(processes.get(pid)?.parent);
@@ -106,7 +106,7 @@ fn is_ring(look: &Look<'_>, processes: &HashMap<i32, &Process>, waiter: i32, hol
         if at.pid == waiter || (is_idle(at) && parents(waiter).any(|pid| pid == at.pid)) {
             return true;
         }
-        let next = lasting(look.window).into_iter().flatten().find(|wait| wait.waiter == at.pid);
+        let next = lasting(context.window).into_iter().flatten().find(|wait| wait.waiter == at.pid);
         let Some(next) = next.and_then(|wait| processes.get(&wait.holder?)) else { return false };
         at = next;
     }
@@ -116,8 +116,9 @@ fn is_ring(look: &Look<'_>, processes: &HashMap<i32, &Process>, waiter: i32, hol
 #[cfg(test)]
 mod tests {
     use super::of;
-    use crate::doctor::scene::{ask, severities};
-    use crate::doctor::{Question, diagnose};
+    use crate::doctor::diagnose::diagnose;
+    use crate::doctor::fixture::{ask, severities};
+    use crate::doctor::question::Question;
     use crate::model::diagnosis::Severity::{Info, Warn};
     use crate::model::snapshot::process::Process;
     use crate::model::snapshot::system::LockWait;
