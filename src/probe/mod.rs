@@ -93,6 +93,13 @@ pub(crate) fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// A file of a few words; none where it cannot be read or is empty.
+pub(crate) fn words(path: &Path) -> Option<String> {
+    let bytes = std::fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
 /// `NAME VALUE` lines, as in vmstat, cpu.stat, memory.events. Lines that are none are left out; none at all is no file
 /// of this kind.
 pub(crate) fn counters(text: &str) -> Option<Counters> {

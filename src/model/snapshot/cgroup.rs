@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Field, Pressure};
+use crate::model::snapshot::field::{Counters, Field};
+use crate::model::snapshot::pressure::Pressure;
 
 /// Control groups.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Pressure};
+use crate::model::snapshot::field::Field;
+use crate::model::snapshot::pressure::Pressure;
 
 /// CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Pressure};
+use crate::model::snapshot::field::Field;
+use crate::model::snapshot::pressure::Pressure;
 
 /// Disks and file systems.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,89 +1,22 @@
 //! What a machine said at one moment, as raw counters. A field is there or says why not: absent is not zero. Rates come
 //! only from two snapshots. Plain data that is saved, sent and read back elsewhere: no command lines, no environments.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 pub mod cgroup;
 pub mod cpu;
 pub mod disk;
+pub mod field;
 pub mod memory;
 pub mod net;
+pub mod pressure;
 pub mod process;
 pub mod room;
 pub mod system;
 pub mod tunables;
 
-/// A value, or why there is none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Field<T> {
-    /// It was read.
-    Known(T),
-    /// It could not be.
-    Unavailable(Unavailable),
-}
-
-/// What could not be read, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unavailable {
-    /// The file or the call.
-    pub path: String,
-    /// In words.
-    pub why: String,
-}
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self::unavailable("", "not looked at")
-    }
-}
-
-impl<T> Field<T> {
-    /// A value that is not there.
-    pub fn unavailable(path: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Unavailable(Unavailable { path: path.into(), why: why.into() })
-    }
-
-    /// The value, or why there is none.
-    pub fn get(&self) -> Result<&T, &Unavailable> {
-        match self {
-            Self::Known(value) => Ok(value),
-            Self::Unavailable(unavailable) => Err(unavailable),
-        }
-    }
-
-    /// The value, if there is one.
-    pub fn known(&self) -> Option<&T> {
-        self.get().ok()
-    }
-}
-
-/// Named counters of one file, as the kernel names them.
-pub type Counters = BTreeMap<String, u64>;
-
-/// Stalls of /proc/pressure/RESOURCE or a control group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pressure {
-    /// At least one task waited.
-    pub some: Stall,
-    /// All tasks waited; zero where the kernel does not say.
-    pub full: Stall,
-}
-
-/// One line of a pressure file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Stall {
-    /// Share of the last 10, 60, 300 seconds, percent.
-    pub avg10: f64,
-    /// See `avg10`.
-    pub avg60: f64,
-    /// See `avg10`.
-    pub avg300: f64,
-    /// Time since boot, microseconds.
-    pub total_us: u64,
-}
+pub use field::{Counters, Field, Unavailable};
+pub use pressure::{Pressure, Stall};
 
 /// A machine at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Field};
+use crate::model::snapshot::field::{Counters, Field};
 
 /// The network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

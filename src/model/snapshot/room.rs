@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Field;
-use super::disk::Space;
+use crate::model::snapshot::disk::Space;
+use crate::model::snapshot::field::Field;
 
 /// Room for agents.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Field;
+use crate::model::snapshot::field::Field;
 
 /// The system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::snapshot::Field;
+use crate::model::snapshot::field::Field;
 
 /// Settings of a machine, as they are and as files say.
 #[derive(Clone, Debug, Default, PartialEq)]

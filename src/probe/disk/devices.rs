@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::disk::{Array, Device};
-use crate::probe::disk::words;
-use crate::probe::{Roots, field, number};
+use crate::probe::{Roots, field, number, words};
 
 /// Devices whose further files are read.
 const DEVICES_MAX: usize = 256;

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::model::snapshot::disk::Errors;
-use crate::probe::disk::words;
-use crate::probe::{Roots, counters, number, read_into};
+use crate::probe::{Roots, counters, number, read_into, words};
 
 /// File systems asked.
 const FILE_SYSTEMS_MAX: usize = 256;

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::disk::Limit;
-use crate::probe::Roots;
-use crate::probe::disk::words;
+use crate::probe::{Roots, words};
 
 /// Groups looked at.
 const GROUPS_MAX: usize = 300;

@@ -6,8 +6,6 @@ mod errors;
 mod limits;
 mod mounts;
 
-use std::path::Path;
-
 use crate::model::snapshot::disk::Disk;
 use crate::probe::{Roots, field, pressure};
 
@@ -29,11 +27,4 @@ pub(crate) fn read(roots: &Roots) -> Disk {
 pub(crate) fn read_once(roots: &Roots, disk: &mut Disk, is_deep: bool) {
     disk.limits = limits::read(roots);
     disk.deleted = deleted::read(roots, disk.mounts.known().map_or(&[], Vec::as_slice), is_deep);
-}
-
-/// A file of a few words; none where it cannot be read or is empty.
-fn words(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
-    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    (!text.is_empty()).then_some(text)
 }
