@@ -61,9 +61,6 @@ const ALLOWED: &[&[&str]] = &[
         "command/watch.rs",
     ],
     &["engine/dispatch.rs", "engine/schedule.rs", "engine/unit.rs"],
-    &["report/profile/flame/draw.rs", "report/profile/flame/mod.rs"],
-    &["report/profile/pprof/mod.rs", "report/profile/pprof/read.rs", "report/profile/pprof/write.rs"],
-    &["report/profile/text/beside.rs", "report/profile/text/mod.rs", "report/profile/text/paths.rs"],
     &["workflow/qa/call.rs", "workflow/qa/mod.rs"],
     &[
         "workflow/qa/parse/findings.rs",

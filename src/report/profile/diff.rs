@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::model::profile::{Profile, Unit};
-use crate::report::profile::text::shorten;
+use crate::report::profile::text::name::shorten;
 use crate::report::profile::tree::{Names, Roots, Tree};
 use crate::report::profile::{amount, quality};
 use crate::text::layout::{Layout, Style, pad, wrap};

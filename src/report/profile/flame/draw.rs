@@ -6,10 +6,24 @@ use std::fmt::Write as _;
 use crate::model::profile::Unit;
 use crate::report::profile::amount;
 use crate::report::profile::flame::colour::{Change, HUES, Hues};
-use crate::report::profile::flame::{Look, SCRIPT, STYLE};
-use crate::report::profile::tree::{Function, Names, Place, Tree};
+use crate::report::profile::tree::{Function, Names, Place, Roots, Tree};
 use crate::text::escape::xml;
 use crate::text::{layout, number, transcript};
+
+/// Behaviour and look, also for pages that hold several graphs.
+pub(crate) const SCRIPT: &str = include_str!("script.js");
+pub(crate) const STYLE: &str = include_str!("style.css");
+
+/// How a graph is drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look {
+    /// The outermost functions on top.
+    pub(crate) is_icicle: bool,
+    /// Part of a page that brings [`SCRIPT`] and [`STYLE`].
+    pub(crate) is_embedded: bool,
+    /// What stands outside of the stacks.
+    pub(crate) roots: Roots,
+}
 
 /// Width without a script, pixels.
 const WIDTH: f64 = 1200.0;

@@ -5,27 +5,14 @@
 use crate::model::profile::{Profile, Unit};
 use crate::report::profile::flame::colour::{Change, Hues};
 use crate::report::profile::flame::draw::Graph;
-use crate::report::profile::tree::{Names, Roots, Side, Tree};
+use crate::report::profile::tree::{Names, Side, Tree};
 use crate::report::profile::{amount, diff, quality};
 use crate::text::transcript;
 
 mod colour;
 mod draw;
 
-/// Behaviour and look, also for pages that hold several graphs.
-pub(crate) const SCRIPT: &str = include_str!("script.js");
-pub(crate) const STYLE: &str = include_str!("style.css");
-
-/// How a graph is drawn.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Look {
-    /// The outermost functions on top.
-    pub(crate) is_icicle: bool,
-    /// Part of a page that brings [`SCRIPT`] and [`STYLE`].
-    pub(crate) is_embedded: bool,
-    /// What stands outside of the stacks.
-    pub(crate) roots: Roots,
-}
+pub(crate) use draw::{Look, SCRIPT, STYLE};
 
 /// The graph of one kind.
 pub(crate) fn write(profile: &Profile, kind: usize, look: Look) -> String {
@@ -110,9 +97,10 @@ fn when(profile: &Profile) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Look, Roots, write, write_difference};
+    use super::{Look, write, write_difference};
     use crate::model::profile::Profile;
     use crate::report::profile::sample;
+    use crate::report::profile::tree::Roots;
 
     fn boxes(svg: &str) -> Vec<(String, f64, f64)> {
         let document = roxmltree::Document::parse(svg).expect("well-formed");

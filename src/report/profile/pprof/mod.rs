@@ -7,63 +7,20 @@
 //!
 //! The reader takes what fits the model: thread and process labels, comments as notes. What it drops it says in a note.
 
-use std::io::{Read, Write};
-
-pub(crate) use read::read;
-
-use crate::model::profile::Profile;
-use protobuf::Flaw;
-
+mod packed;
 mod protobuf;
 mod read;
 mod write;
 
-/// Bytes that a packed file may have unpacked.
-pub(crate) const UNPACKED_MAX: u64 = 512 << 20;
-/// Functions of one location.
-const LINES_MAX: usize = 10_000;
+pub(crate) use packed::{PprofError, gunzip};
+pub(crate) use read::read;
 
-/// Why bytes are no profile of this format.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PprofError {
-    #[error("gzip: {0}")]
-    Gzip(std::io::Error),
-    #[error("more than {UNPACKED_MAX} bytes when unpacked")]
-    Large,
-    #[error("not a pprof file: {0}")]
-    Message(#[from] FlawOf),
-    #[error("not a pprof file: {0}")]
-    Meaning(String),
-}
-
-/// What is wrong with the bytes.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct FlawOf(Flaw);
-
-impl From<Flaw> for PprofError {
-    fn from(flaw: Flaw) -> Self {
-        Self::Message(FlawOf(flaw))
-    }
-}
+use crate::model::profile::Profile;
+use crate::report::profile::pprof::packed::gzip;
 
 /// The bytes of a `.pb.gz` file.
 pub(crate) fn write(profile: &Profile) -> Vec<u8> {
     gzip(&write::message(profile))
-}
-
-/// Packs bytes with gzip.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 3), flate2::Compression::new(4));
-    // Memory takes everything; an error would leave an empty file, which no reader takes for a profile.
-    writer.write_all(bytes).and_then(|()| writer.finish()).unwrap_or_default()
-}
-
-/// Unpacks gzip up to [`UNPACKED_MAX`].
-pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, PprofError> {
-    let mut out = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes).take(UNPACKED_MAX + 1).read_to_end(&mut out).map_err(PprofError::Gzip)?;
-    if out.len() as u64 > UNPACKED_MAX { Err(PprofError::Large) } else { Ok(out) }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
+use crate::report::profile::pprof::packed::{PprofError, gunzip};
 use crate::report::profile::pprof::protobuf::{Fields, Flaw, Value, numbers};
-use crate::report::profile::pprof::{LINES_MAX, PprofError, gunzip};
+use crate::report::profile::pprof::write::LINES_MAX;
 use crate::report::profile::tree::file_name;
 
 /// Frames of all samples together that are read.

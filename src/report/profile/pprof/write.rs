@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::model::profile::{Frame, Profile, Row, Unit};
-use crate::report::profile::pprof::LINES_MAX;
 use crate::report::profile::pprof::protobuf::Message;
 use crate::report::profile::quality;
+
+/// Functions of one location.
+pub(super) const LINES_MAX: usize = 10_000;
 
 /// The message, not packed.
 pub(super) fn message(profile: &Profile) -> Vec<u8> {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::shorten;
 use crate::model::profile::{Kind, List, Profile, Timeline};
+use crate::report::profile::text::name::shorten;
 use crate::report::profile::{amount, timeline};
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::transcript;

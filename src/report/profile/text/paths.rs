@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use unicode_width::UnicodeWidthStr;
 
 use crate::report::profile::amount;
-use crate::report::profile::text::{Extent, shorten};
+use crate::report::profile::text::extent::Extent;
+use crate::report::profile::text::name::shorten;
 use crate::report::profile::tree::{Function, Names, Tree};
 use crate::text::layout::{Layout, Style};
 use crate::text::{number, transcript};
