@@ -9,8 +9,9 @@ use crate::command::{Context, request};
 use crate::config::environment::repository_root;
 use crate::engine::dispatch::Source;
 use crate::model::task::Skip;
+use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
-use crate::workflow::qa::{self, Wanted};
+use crate::workflow::qa::wanted::Wanted;
 
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
 pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result<Vec<(String, String)>, String> {

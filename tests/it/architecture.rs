@@ -61,13 +61,6 @@ const ALLOWED: &[&[&str]] = &[
         "command/watch.rs",
     ],
     &["engine/dispatch.rs", "engine/schedule.rs", "engine/unit.rs"],
-    &["workflow/qa/call.rs", "workflow/qa/mod.rs"],
-    &[
-        "workflow/qa/parse/findings.rs",
-        "workflow/qa/parse/mod.rs",
-        "workflow/qa/parse/rust.rs",
-        "workflow/qa/parse/tests.rs",
-    ],
 ];
 
 fn sources(folder: &Path, out: &mut Vec<(String, String)>) {

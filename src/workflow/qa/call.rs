@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::model::bytestring::ByteString;
 use crate::model::task::{Category, Run};
-use crate::workflow::qa::Wanted;
 use crate::workflow::qa::project::{Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript};
 use crate::workflow::qa::tools::Tool;
+use crate::workflow::qa::wanted::Wanted;
 
 /// Files handed to one call of a tool, and bytes of their names: far below what the kernel takes.
 const FILES_PER_CALL: usize = 1_000;

@@ -8,7 +8,9 @@ use crate::model::finding::{Finding, Results, Severity, TestStatus};
 use crate::model::outcome::{Cause, Outcome};
 use crate::model::task::{Category, Check, Skip, Task};
 use crate::text::transcript;
-use crate::workflow::qa::parse::{Parser, Place, Printed, offline};
+use crate::workflow::qa::parse::Parser;
+use crate::workflow::qa::parse::offline::offline;
+use crate::workflow::qa::parse::printed::{Place, Printed};
 use crate::workflow::qa::tools;
 
 /// What is made of an attempt of a check.

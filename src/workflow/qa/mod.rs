@@ -10,6 +10,7 @@ pub(crate) mod parse;
 mod project;
 mod targets;
 mod tools;
+pub(crate) mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,24 +21,11 @@ use facts::Facts;
 use parse::Parser;
 use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
+use wanted::Wanted;
 
 /// Bytes of the names of folders that one run is told to leave out: with what is said around them less than the kernel
 /// takes as one word. What is beyond is checked twice rather than not at all.
 const BELOW_BYTES_MAX: usize = 50_000;
-
-/// What is wanted of the plan.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) only: Vec<String>,
-    pub(crate) skip: Vec<String>,
-    /// Where `only` and `skip` were said.
-    pub(crate) only_by: String,
-    pub(crate) skip_by: String,
-    pub(crate) fix: bool,
-    pub(crate) strict: bool,
-    /// Folder for build trees outside the repository.
-    pub(crate) build_dir: String,
-}
 
 /// A word of `--only` or `--skip` that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::tests::go_place;
-use super::{Distinct, Printed, Read, finding, json, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity};
+use crate::workflow::qa::parse::distinct::{Distinct, finding};
+use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
+use crate::workflow::qa::parse::tests::go_place;
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()

@@ -1,38 +1,15 @@
-//! Reads what tools print into tests and findings: the readers by name, and what they share. What the results mean is said
-//! in `judge`.
+//! Reads what tools print into tests and findings: the readers by name. What they share is in `printed`, `distinct` and
+//! `offline`; what the results mean is said in `judge`.
 
+mod distinct;
 mod findings;
+pub(crate) mod offline;
+pub(crate) mod printed;
 mod rust;
 mod tests;
 
-use std::collections::HashSet;
-use std::path::{Component, Path};
-
-use crate::model::finding::{Finding, Results, Severity};
-
-/// What a reader is given.
-pub(crate) struct Printed<'a> {
-    /// The exit code; absent where a signal ended it.
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: &'a [u8],
-    pub(crate) stderr: &'a [u8],
-    /// Folder of the files it wrote.
-    pub(crate) written: Option<&'a Path>,
-    /// Makes a path relative to the repository.
-    pub(crate) place: Place<'a>,
-}
-
-/// Turns the paths of a tool into paths of the repository.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    /// Root of the repository.
-    pub(crate) root: &'a Path,
-    /// Folder the tool ran in, relative to it.
-    pub(crate) dir: &'a str,
-}
-
-/// A reader's answer: what it read, or why it could not.
-pub(crate) type Read = Result<Results, String>;
+use crate::model::finding::Results;
+use crate::workflow::qa::parse::printed::{Printed, Read};
 
 macro_rules! parsers {
     ($($variant:ident $word:literal $read:expr,)*) => {
@@ -93,98 +70,4 @@ parsers! {
 
 fn nothing_to_read(_: &Printed<'_>) -> Read {
     Ok(Results::default())
-}
-
-/// Texts by which tools say that they could not reach the network.
-const OFFLINE: [&str; 14] = [
-    "could not resolve host",
-    "temporary failure in name resolution",
-    "name or service not known",
-    "network is unreachable",
-    "failed to fetch advisory database",
-    "couldn't fetch advisory database",
-    "enotfound",
-    "eai_again",
-    "econnrefused",
-    "no such host",
-    "connection refused",
-    "failed to establish a new connection",
-    "could not connect to",
-    "dial tcp",
-];
-
-/// Whether a line, in lower case, says that the network could not be reached.
-pub(crate) fn offline(line: &str) -> bool {
-    // `ModuleNotFoundError` holds an `enotfound`.
-    let starts = |at: usize| !line[..at].ends_with(char::is_alphanumeric);
-    OFFLINE.iter().any(|text| line.match_indices(text).any(|(at, _)| starts(at)))
-}
-
-impl Place<'_> {
-    /// The path relative to the repository, with `/`; a path outside stays as it is.
-    pub(crate) fn file(&self, path: &str) -> String {
-        let path = path.strip_prefix("file://").unwrap_or(path);
-        let joined = self.root.join(self.dir).join(path);
-        let mut parts: Vec<Component<'_>> = Vec::new();
-        for part in joined.components() {
-            match part {
-                Component::CurDir => {}
-                Component::ParentDir if matches!(parts.last(), Some(Component::Normal(_))) => drop(parts.pop()),
-                part => parts.push(part),
-            }
-        }
-        let clean: std::path::PathBuf = parts.iter().collect();
-        clean.strip_prefix(self.root).unwrap_or(&clean).to_string_lossy().into_owned()
-    }
-}
-
-/// Text of a stream. Also JSON is not always UTF-8: names of files are in it as they are.
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
-/// A stream that is one JSON document.
-fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    serde_json::from_str(&text(bytes)).map_err(|error| format!("not the JSON it promised: {error}"))
-}
-
-/// The lines of a stream that are JSON objects; others are passed over.
-fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.first() == Some(&b'{'))
-        .filter_map(|line| serde_json::from_str(&text(line)).ok())
-}
-
-/// Findings, each once: the library and its tests, a package and its test variant, two streams say the same.
-#[derive(Default)]
-struct Distinct {
-    findings: Vec<Finding>,
-    /// Severity, place, rule and message: what makes two findings the same.
-    seen: HashSet<(Severity, String, [u32; 4], String, String)>,
-}
-
-impl Distinct {
-    fn push(&mut self, found: Finding) {
-        let place = [found.line, found.column, found.line_end, found.column_end];
-        let key = (found.severity, found.file.clone(), place, found.rule.clone(), found.message.clone());
-        if self.seen.insert(key) {
-            self.findings.push(found);
-        }
-    }
-}
-
-/// A finding without a place.
-fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
-    Finding {
-        rule: rule.to_owned(),
-        severity,
-        message: message.trim().to_owned(),
-        file: String::new(),
-        line: 0,
-        column: 0,
-        line_end: 0,
-        column_end: 0,
-        url: String::new(),
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::tests::junit;
-use super::{Distinct, Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+use crate::workflow::qa::parse::distinct::{Distinct, finding};
+use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
+use crate::workflow::qa::parse::tests::junit;
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
@@ -196,7 +197,7 @@ pub(super) fn deny(printed: &Printed<'_>) -> Read {
 
 /// `cargo audit --json`.
 pub(super) fn audit(printed: &Printed<'_>) -> Read {
-    let report: Value = super::json(printed.stdout)?;
+    let report: Value = json(printed.stdout)?;
     let list = report.get("vulnerabilities").and_then(|all| all.get("list")).and_then(Value::as_array);
     let mut results = Distinct::default();
     let mut add = |entry: &Value, severity: Severity| {

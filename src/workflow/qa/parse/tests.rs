@@ -7,8 +7,10 @@ use std::time::Duration;
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
-use super::{Distinct, Printed, Read, finding, json_lines, text};
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+use crate::workflow::qa::parse::distinct::{Distinct, finding};
+use crate::workflow::qa::parse::offline::offline;
+use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
 
 /// Longest message kept of a test.
 const MESSAGE_MAX: usize = 16 << 10;
@@ -83,7 +85,7 @@ fn bounded(mut message: String) -> String {
 
 /// `jest --json`.
 pub(super) fn jest(printed: &Printed<'_>) -> Read {
-    let report: Value = super::json(&read_file(printed.written, "jest.json")?)?;
+    let report: Value = json(&read_file(printed.written, "jest.json")?)?;
     let mut results = Results::default();
     let files = report.get("testResults").and_then(Value::as_array).ok_or("no `testResults` in it")?;
     for file in files {
@@ -206,7 +208,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
 
 /// Whether a line says that a module could not be fetched: it has the place of the import, and nothing is wrong there.
 fn is_unfetched(line: &str) -> bool {
-    line.contains(": Get \"http") && super::offline(&line.to_lowercase())
+    line.contains(": Get \"http") && offline(&line.to_lowercase())
 }
 
 /// `./a.go:3:5: undefined: x`, as the compiler prints it.

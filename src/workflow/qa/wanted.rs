@@ -1,0 +1,15 @@
+//! What the user wants of the checks of a repository.
+
+/// What is wanted of the plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) only: Vec<String>,
+    pub(crate) skip: Vec<String>,
+    /// Where `only` and `skip` were said.
+    pub(crate) only_by: String,
+    pub(crate) skip_by: String,
+    pub(crate) fix: bool,
+    pub(crate) strict: bool,
+    /// Folder for build trees outside the repository.
+    pub(crate) build_dir: String,
+}
