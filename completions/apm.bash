@@ -71,6 +71,12 @@ _apm() {
             apm__subcmd__profile,show)
                 cmd="apm__subcmd__profile__subcmd__show"
                 ;;
+            apm__subcmd__run,add)
+                cmd="apm__subcmd__run__subcmd__add"
+                ;;
+            apm__subcmd__run,cancel)
+                cmd="apm__subcmd__run__subcmd__cancel"
+                ;;
             apm__subcmd__run,each)
                 cmd="apm__subcmd__run__subcmd__each"
                 ;;
@@ -80,11 +86,23 @@ _apm() {
             apm__subcmd__run,ls)
                 cmd="apm__subcmd__run__subcmd__list"
                 ;;
+            apm__subcmd__run,pause)
+                cmd="apm__subcmd__run__subcmd__pause"
+                ;;
             apm__subcmd__run,qa)
                 cmd="apm__subcmd__run__subcmd__qa"
                 ;;
+            apm__subcmd__run,set)
+                cmd="apm__subcmd__run__subcmd__set"
+                ;;
             apm__subcmd__run,show)
                 cmd="apm__subcmd__run__subcmd__show"
+                ;;
+            apm__subcmd__run,unpause)
+                cmd="apm__subcmd__run__subcmd__unpause"
+                ;;
+            apm__subcmd__run,watch)
+                cmd="apm__subcmd__run__subcmd__watch"
                 ;;
             apm__subcmd__tune,apply)
                 cmd="apm__subcmd__tune__subcmd__apply"
@@ -882,7 +900,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run)
-            opts="-j -o -q -v -h --resume --replay --relay --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show"
+            opts="-j -o -q -v -h --resume --replay --relay --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -934,6 +952,66 @@ _apm() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        apm__subcmd__run__subcmd__add)
+            opts="-q -v -h --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        apm__subcmd__run__subcmd__cancel)
+            opts="-q -v -h --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -1087,6 +1165,36 @@ _apm() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        apm__subcmd__run__subcmd__pause)
+            opts="-q -v -h --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         apm__subcmd__run__subcmd__qa)
             opts="-j -o -q -v -h --only --skip --fix --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1161,8 +1269,54 @@ _apm() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        apm__subcmd__run__subcmd__set)
+            opts="-q -v -h --agents --priority --memory --resource --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resource)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         apm__subcmd__run__subcmd__show)
-            opts="-o -q -v -h --format --output --color --quiet --verbose --config --set --help"
+            opts="-o -q -v -h --waiting --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1178,6 +1332,70 @@ _apm() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        apm__subcmd__run__subcmd__unpause)
+            opts="-q -v -h --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        apm__subcmd__run__subcmd__watch)
+            opts="-q -v -h --output --format --color --quiet --verbose --config --set --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "text ndjson" -- "${cur}"))
                     return 0
                     ;;
                 --color)

@@ -39,15 +39,15 @@ complete -c apm -n "__fish_apm_needs_command" -f -a "tune" -d 'Say which setting
 complete -c apm -n "__fish_apm_needs_command" -f -a "profile" -d 'Say where the time of a command or process goes, by function'
 complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l replay -d 'Render the report of a recorded run again, in any format' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l replay -d 'Render the report of a recorded run again, in any format' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
 ndjson\t'The event stream, one event a line, as it happens'
 junit\t'JUnit XML'
@@ -55,25 +55,31 @@ markdown\t'Markdown'
 html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l relay -d 'Relay the output of tasks to standard output, a whole task at a time'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l fail-fast -d 'Stop at the first failure; `when: always` and `failure` still run'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s q -l quiet -d 'Print results and errors only'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s v -l verbose -d 'Say more about what is decided and why'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "qa" -d 'Find what there is to check in this repository and check it'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "each" -d 'Run a command once for each value, as xargs and GNU parallel do'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "list" -d 'List recorded runs, newest first'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "ls" -d 'List recorded runs, newest first'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show" -a "show" -d 'Show a recorded run, or the output of one of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l relay -d 'Relay the output of tasks to standard output, a whole task at a time'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l fail-fast -d 'Stop at the first failure; `when: always` and `failure` still run'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l strict -d 'Count skipped and missing tools as incomplete (exit code 3) and warnings as failures'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l dry-run -d 'Print the plan with the reason for each task, start nothing'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l no-journal -d 'Keep no record: no --resume, no `apm run show`, no learned durations'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "qa" -d 'Find what there is to check in this repository and check it'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "each" -d 'Run a command once for each value, as xargs and GNU parallel do'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "list" -d 'List recorded runs, newest first'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "ls" -d 'List recorded runs, newest first'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "show" -d 'Show a recorded run, or the output of one of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "watch" -d 'Follow a run from another terminal, until it ends'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "cancel" -d 'Cancel a run that goes on, or some of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "pause" -d 'Pause a run that goes on, or some of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "unpause" -d 'Let a paused run go on, or some of its tasks'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "set" -d 'Change limits and priorities of a run that goes on'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "add" -d 'Add the tasks of a plan file to a run that goes on'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l only -d 'Only these categories (format, lint, types, build, tests, audit, docs), tools or task ids' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l skip -d 'Leave these categories, tools or task ids out' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
@@ -178,9 +184,75 @@ always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l waiting -d 'Say what each unfinished task waits for: needs, resources and who holds them, memory, back-off, pause'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l output -d 'Follow the output of this task; ends with it, with exit code 1 if it does not pass' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l format -d 'What goes to standard output' -r -f -a "text\t'Progress on standard error, the summary at the end'
+ndjson\t'The events, one a line, from the first on'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l agents -d 'Tasks at once' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l priority -d 'Priority of a task; repeatable' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l resource -d 'Capacity of a named resource; repeatable' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
+json\t'One document'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+always\t'Yes'
+never\t'No'"
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l config -d 'Read this configuration file too, above the project\'s' -r -F
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Print results and errors only'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more about what is decided and why'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l duration -d 'How long to look: rates are over this time; `doctor.window_seconds` where not given, else 2s' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'The whole diagnosis, schema apm.doctor/1'

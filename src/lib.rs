@@ -3,18 +3,26 @@
 //! # Bird's eye
 //!
 //! A command turns what the user asked for into tasks (`workflow`). The pure scheduler decides what starts when
-//! (`engine::schedule`); the one owner of the run (`engine::dispatch`) feeds it with what happened, numbers every event,
-//! hands it to the journal first and to the sinks next, and only then starts or ends anything. Attempts run on threads of
-//! their own (`engine::unit`) as process trees (`executor::local`); a thread whose attempt has ended steps the owner's
-//! state itself and leaves with the next attempt. Reports are folds over the events and nothing else, so a
-//! recorded run renders as the live one did, and a resume is a fold too (`journal::resume`).
+//! (`engine::scheduler`); the one owner of the run (`engine::dispatch`) feeds it with what happened, numbers every event,
+//! hands it to the journal first and to the sinks next, and only then starts or ends anything. What an attempt is only its
+//! executor knows (`executor`: process trees on this machine, steps of apm itself, scripted ones for the simulation); a
+//! thread whose attempt has ended steps the owner's state itself and leaves with the next attempt. The plan may change while
+//! the run goes on: tasks arrive from a source, from a step, from a planner (`engine::plan`), or from another process of the
+//! user through a socket in the folder of the run (`control`), and every change is an event. Reports are folds over the
+//! events and nothing else, so a recorded run renders as the live one did, a resume is a fold too (`journal::resume`), and
+//! whoever watches a run reads its journal (`journal::follow`).
 //!
 //! # The code in reading order
 //!
-//! - `model`: plain data: tasks, outcomes, findings, the event stream. A wire format; knows nobody.
-//! - `engine`: `graph`, `queue`, `pool`, `retry`, `history`, `admit` and `schedule` are pure and take `now` as a value;
-//!   `simulation` proves their laws under a virtual clock. `dispatch` owns the run, `unit` is the life of an attempt.
-//! - `executor`: processes on this machine, their output, the files they read and make.
+//! - `model`: plain data: tasks, attempts, outcomes, edits, findings, the event stream. A wire format; knows nobody.
+//! - `engine`: `graph`, `queue`, `pool`, `capacity`, `admit`, `retry`, `history` and `scheduler` are pure and take `now` as a
+//!   value. `scheduler::node` has the states of a task and the one function that changes them; `ready` starts, `finish` takes
+//!   ends, `stop`, `sample`, `edit` and `explain` say what they do. `plan` is where tasks come from, `dispatch` owns the run,
+//!   `live` keeps the newest output of what runs.
+//! - `simulate`: the same scheduler under a virtual clock; its laws are checked over random runs.
+//! - `executor`: the boundary (`Executor`, `Owner`), `local` process trees, `step` code of apm, `scripted` ones without a
+//!   thread; output, the files tasks read and make.
+//! - `control`: the socket of a running run: what is said over it, who answers, who asks.
 //! - `sys`: the only unsafe: spawn, signals, priorities, control groups. `probe`: read-only looks at Linux.
 //! - `journal`: the state directory, writing and reading the journal, resume, what is learned about durations.
 //! - `workflow`: `each` (templates, values), `planfile`, `qa` (facts, projects, the table of tools, readers of outputs, what
@@ -30,17 +38,17 @@
 //!   sampled memory, `watch` looks at processes meanwhile.
 //! - `shim`: a library of its own, built by its `build.rs` and carried by apm as bytes; it is preloaded into programs that
 //!   are profiled, and shares one file with apm, `layout.rs`. Unsafe throughout, without a runtime or dependencies.
-//! - `report`: a fold (`run`) and one leaf a format; a diagnosis has its own leaves. `sink`: consumers of events while a
-//!   run goes on.
+//! - `report`: a summary of bounded size (`run`), the rows of all tasks as a stream (`rows`), and one leaf a format; a
+//!   diagnosis has its own leaves. `sink`: consumers of events while a run goes on.
 //! - `config`: layers, keys, settings. `cli`: words only. `command`: wires all of it; `text` and `ui`: how it is said.
 //!
 //! # If you look for
 //!
-//! 1. what may start next, and why a task waits: `engine::schedule`, `engine::admit`
+//! 1. what may start next, and why a task waits: `engine::scheduler::ready`, `engine::capacity`, `engine::admit`
 //! 2. how a process is started without a fork: `sys::spawn`
-//! 3. what happens at Ctrl-C (and Ctrl-\): `engine::signals`, then `Input::Stop` in `engine::schedule`
-//! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::schedule` (`Input::Sampled`)
-//! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::carries`
+//! 3. what happens at Ctrl-C (and Ctrl-\): `engine::signals`, then `Input::Stop` in `engine::scheduler::stop`
+//! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::scheduler::sample`
+//! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::has_marker`
 //! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`;
 //!    its words: `workflow::qa::call`; why a check failed or is broken: `workflow::qa::judge`
 //! 7. a new key of the configuration: a row in `config::keys`, a field in `config::settings`, a test in `tests/it/config.rs`
@@ -64,6 +72,13 @@
 //! 18. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
 //! 19. which task of an apm run a sampled process belongs to: `sys::process::task_of`, `profile::process`
 //!
+//! 20. how a task enters a running plan: `State::join` in `engine::dispatch`, then `Scheduler::add`; those who call it:
+//!     a source (`State::add`), a step (`Owner::add`), a planner (`State::change`), another process (`control::server`)
+//! 21. where a new kind of attempt goes: an executor in `executor`, a variant of `model::task::Run`, a line in `Executors::of`
+//! 22. a new change of a running plan: `model::edit::Edit`, `engine::scheduler::edit` (made, refused, replayed by a resume),
+//!     `command::steer`
+//! 23. what a newer or older journal may hold: `journal::read`, `model::event` (VERSION, FEATURES), `tests/it/journals.rs`
+//!
 //! # Invariants, mostly absences
 //!
 //! - What is not in the journal has not happened: an event is written before the action it announces.
@@ -76,8 +91,12 @@
 //!
 //! `tests/it/architecture.rs` holds the list of imports. Where it differs from what one might expect:
 //! `text::yaml` builds its own located tree on `saphyr-parser`, because errors found while reading a meaning must still
-//! point at the text, which serde's data model has forgotten by then; `ui` asks `sys` for the width of the terminal;
-//! `engine::admit` takes a `probe` reading as a value. The state of a run lies behind a lock, not behind a channel to a
+//! point at the text, which serde's data model has forgotten by then; `text::json` makes the same tree without positions,
+//! and what it cannot read is read by `text::yaml` again; `ui` asks `sys` for the width of the terminal;
+//! `engine::admit` takes a `probe` reading as a value. An executor has no way to take over an attempt of an earlier apm, and
+//! events say nothing between the start and the end of an attempt but pauses: both come with the first executor whose attempts
+//! outlive apm or have something to tell. The name of a task that has passed is remembered for tasks that need it later, but
+//! not in `each`, whose values are independent and may be millions. The state of a run lies behind a lock, not behind a channel to a
 //! loop of its own: `cargo bench -- spawn` measured 1.5 times the wall time of the physical limit with the loop, 1.1
 //! without (`engine::dispatch` says why). `pprof` writes no files
 //! here: only `profile::itself` uses it, for samples of apm's own threads; `report::profile` has a writer of its own.
@@ -85,6 +104,7 @@
 pub mod cli;
 mod command;
 mod config;
+mod control;
 mod doctor;
 mod engine;
 mod executor;
@@ -93,6 +113,7 @@ mod model;
 mod probe;
 mod profile;
 mod report;
+pub mod simulate;
 mod sink;
 mod sys;
 mod text;

@@ -14,13 +14,14 @@ use clap::{Args, Subcommand, ValueEnum};
         apm run plan.yaml -j 4                     run a plan, four tasks at a time\n  \
         apm run each -- gzip -k {} ::: *.log       one gzip per file\n  \
         apm run --resume                           go on with the last run\n  \
+        apm run watch                              follow a run from another terminal\n  \
         apm run --replay last --format html        render a report of the last run"
 )]
 pub struct Run {
     /// What to run; a plan file where absent.
     #[command(subcommand)]
     pub what: Option<What>,
-    /// Plan file: YAML, JSON or JSON lines; `-` is standard input
+    /// Plan file: YAML, JSON or JSON lines; `-` is standard input, whose JSON lines are run as they come
     #[arg(value_name = "FILE", required_unless_present_any = ["resume", "replay"])]
     pub file: Option<PathBuf>,
     /// Go on with a run that was stopped or crashed: what is recorded as passed is not run again
@@ -50,6 +51,18 @@ pub enum What {
     List(List),
     /// Show a recorded run, or the output of one of its tasks
     Show(Show),
+    /// Follow a run from another terminal, until it ends
+    Watch(Watch),
+    /// Cancel a run that goes on, or some of its tasks
+    Cancel(Steer),
+    /// Pause a run that goes on, or some of its tasks
+    Pause(Steer),
+    /// Let a paused run go on, or some of its tasks
+    Unpause(Steer),
+    /// Change limits and priorities of a run that goes on
+    Set(Set),
+    /// Add the tasks of a plan file to a run that goes on
+    Add(Add),
 }
 
 /// Options of every run.
@@ -232,10 +245,103 @@ pub struct Show {
     /// Print what this task wrote, both streams, whole
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
+    /// Say what each unfinished task waits for: needs, resources and who holds them, memory, back-off, pause
+    #[arg(long, conflicts_with_all = ["task", "output"])]
+    pub waiting: bool,
     /// What goes to standard output
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
     /// Write a report to a file as well; repeatable
     #[arg(short, long, value_name = "FORMAT=FILE")]
     pub output: Vec<OsString>,
+}
+
+/// Follow a run from another terminal, until it ends
+///
+/// Shows the progress that the terminal of the run shows, and ends with the summary and the exit code of the run. A run that
+/// has ended shows its summary at once. Reads the journal of the run, which costs the run nothing.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+        apm run watch                              the newest run\n  \
+        apm run watch last --output build          what the task `build` prints, as it prints it")]
+pub struct Watch {
+    /// The run: its name, the start of it, or `last`
+    #[arg(value_name = "RUN", default_value = "last")]
+    pub run: String,
+    /// Follow the output of this task; ends with it, with exit code 1 if it does not pass
+    #[arg(long, value_name = "TASK", conflicts_with = "format")]
+    pub output: Option<String>,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: WatchFormat,
+}
+
+/// Formats of a run that is followed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchFormat {
+    /// Progress on standard error, the summary at the end.
+    Text,
+    /// The events, one a line, from the first on.
+    Ndjson,
+}
+
+/// A run that goes on, or some of its tasks
+///
+/// Without tasks the whole run is meant. A paused task is stopped where it is (SIGSTOP): its slot is free for others, its
+/// time limit stands still; it keeps its memory and the resources it uses. A cancelled task gets SIGTERM, then SIGKILL, and
+/// stays cancelled when the run is resumed. Exit code 2 if the run refuses, 3 if it cannot be reached, 4 if none goes on.
+#[derive(Args, Debug)]
+pub struct Steer {
+    /// The run: its name, the start of it, or `last`; the one that goes on where absent
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Tasks; the whole run where absent
+    #[arg(value_name = "TASK")]
+    pub tasks: Vec<String>,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// Change limits and priorities of a run that goes on
+///
+/// The changes hold at once and for a resume too. Fewer agents end nothing: attempts beyond the number end in their own
+/// time. Over a smaller memory ceiling the youngest attempts are put back into the queue.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+        apm run set --agents 8                     eight tasks at a time from now on\n  \
+        apm run set last --priority deploy=5       start `deploy` before the others")]
+pub struct Set {
+    /// The run: its name, the start of it, or `last`; the one that goes on where absent
+    #[arg(value_name = "RUN")]
+    pub run: Option<String>,
+    /// Tasks at once
+    #[arg(long, value_name = "N", required_unless_present_any = ["priority", "memory", "resource"])]
+    pub agents: Option<u32>,
+    /// Priority of a task; repeatable
+    #[arg(long, value_name = "TASK=N")]
+    pub priority: Vec<String>,
+    /// Memory ceiling of the whole run, for instance 4GiB
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Capacity of a named resource; repeatable
+    #[arg(long, value_name = "NAME=N")]
+    pub resource: Vec<String>,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
+}
+
+/// Add the tasks of a plan file to a run that goes on
+///
+/// All of them or none: a plan that the run cannot take is refused with the reason, and the run goes on. Tasks may need
+/// tasks of the run. Folders are relative to the folder that the run was started in.
+#[derive(Args, Debug)]
+pub struct Add {
+    /// The run (the one that goes on where absent), and the plan file; `-` is standard input
+    #[arg(value_names = ["RUN", "FILE"], required = true, num_args = 1..=2)]
+    pub words: Vec<OsString>,
+    /// What goes to standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: ListFormat,
 }

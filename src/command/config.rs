@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::config::{Config, Init};
 use crate::cli::run::ListFormat;
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::doctor::question::Configured;
 use crate::command::failure::{Exit, Failure};
 use crate::config::environment;
@@ -67,7 +67,7 @@ fn loaded(context: &Context) -> Result<Merged, Failure> {
 }
 
 fn print(context: &Context, text: &str) -> Result<Exit, Failure> {
-    context.ui.result(text.as_bytes()).map(|_| Exit::Good).map_err(Failure::machine)
+    context.print(text.as_bytes())
 }
 
 fn show(context: &Context, merged: &Merged, with_origin: bool) -> String {

@@ -12,18 +12,17 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::mpsc;
 
 use crate::cli::run::{Each, Format};
-use crate::command::Context;
+use crate::command::context::Context;
+use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
 use crate::command::request::{self, Request};
-use crate::command::run::{self, Work};
-use crate::engine::dispatch::Source;
-use crate::engine::schedule::{Halt, HaltCount, HaltOn};
+use crate::engine::plan::{Arrival, Source};
+use crate::model::request::{Halt, HaltCount, HaltOn, Relay, RelayOrder};
 use crate::model::task::Task;
 use crate::model::unit::Percent;
 use crate::report::dry_run;
 use crate::sink::Sink;
 use crate::sink::joblog::Joblog;
-use crate::sink::relay::Order;
 use crate::sink::sinks::FailurePolicy;
 use crate::workflow::each::template::{self, Group, Template};
 use crate::workflow::each::values::{self, Cut, Values};
@@ -96,17 +95,20 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     let work = Work {
         title,
         cwd: context.environment.cwd.clone(),
-        root: run::root_of(context),
+        root: execute::root_of(context),
         tasks: first,
+        resources: std::collections::BTreeMap::new(),
+        independent: !source.is_fixed(),
         source,
         halt,
         relay: Some(relay(&words)),
+        joblog: words.joblog.clone(),
         sinks,
         eta: words.eta,
         silent: true,
         may_be_empty: true,
     };
-    let exit = run::execute(context, request, work, None)?;
+    let exit = execute::execute(context, request, work, None)?;
     let fault = fault.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(error) = fault {
         context.ui.say(&format!("apm: error: {error}\n  hint: what came before it was run, nothing after it\n"));
@@ -144,13 +146,13 @@ pub(crate) fn joblog(path: &Path) -> Result<(FailurePolicy, Box<dyn Sink>), Fail
 }
 
 /// When and how outputs are passed on.
-pub(crate) fn relay(words: &Each) -> (Order, bool) {
+pub(crate) fn relay(words: &Each) -> Relay {
     let order = match (words.keep_order, words.line_buffer) {
-        (true, _) => Order::Kept,
-        (_, true) => Order::Live,
-        _ => Order::Grouped,
+        (true, _) => RelayOrder::Kept,
+        (_, true) => RelayOrder::Live,
+        _ => RelayOrder::Grouped,
     };
-    (order, words.tag)
+    Relay { order, tag: words.tag }
 }
 
 /// The tasks of the values, one after the other.
@@ -209,7 +211,7 @@ fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> Result<(Sourc
             next.iter_mut().for_each(|task| request.complete(task));
             for chunk in next.chunks(batch) {
                 // Nobody takes them any more when the run was stopped.
-                if sender.blocking_send(chunk.to_vec()).is_err() {
+                if sender.blocking_send(Arrival::Tasks(chunk.to_vec())).is_err() {
                     return;
                 }
             }
@@ -228,7 +230,7 @@ fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> Result<(Sourc
     };
     let started = std::thread::Builder::new().spawn(reader);
     started.context("start a thread (`ulimit -u` bounds them)").map_err(Failure::machine)?;
-    Ok((Source::Stream { tasks: receiver, queue_max }, fault))
+    Ok((Source::Stream { arrivals: receiver, queue_max }, fault))
 }
 
 fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], cut: Cut) -> Result<Values, Failure> {
@@ -316,7 +318,7 @@ pub(crate) fn halt(text: &str) -> Result<Option<Halt>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::halt;
-    use crate::engine::schedule::{Halt, HaltCount, HaltOn};
+    use crate::model::request::{Halt, HaltCount, HaltOn};
     use crate::model::unit::Percent;
 
     #[test]

@@ -55,7 +55,7 @@ Exit codes of apm, the same for every command
        feature, state directory, a tool that broke or printed what cannot be
        read, an output file that could not be written; the rest stands
   4    nothing to do where something was expected
-  5    ended early by --deadline
+  5    ended early by --deadline or `apm run cancel`
   70   a bug in apm
   130  ended by Ctrl-C (SIGINT); 143: SIGTERM; 129: SIGHUP
 

@@ -6,15 +6,22 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command, When};
+use crate::command::context::Context;
 use crate::command::failure::{EXIT_CODES, Exit, Failure};
 use crate::config::environment::Environment;
 use crate::sys;
 use crate::ui::{self, Ui, Wishes};
 
 mod config;
+mod context;
 mod doctor;
 mod each;
+mod execute;
 mod failure;
+mod finish;
+mod follow;
+mod nested;
+mod observer;
 mod output;
 mod place;
 mod plan;
@@ -22,28 +29,11 @@ mod profile;
 mod qa;
 mod recorded;
 mod request;
+mod resume;
 mod run;
+mod steer;
 mod tune;
 mod watch;
-
-/// What every command gets.
-pub(crate) struct Context {
-    pub(crate) environment: Environment,
-    pub(crate) ui: Ui,
-    pub(crate) argv: Vec<OsString>,
-    pub(crate) global: crate::cli::Global,
-}
-
-impl Context {
-    /// Refuses a configuration where the command has no keys in it.
-    fn has_no_configuration(&self, command: &str) -> Result<(), Failure> {
-        if self.global.config.is_none() && self.global.set.is_empty() {
-            return Ok(());
-        }
-        let failure = Failure::usage(anyhow::anyhow!("`--config` and `--set` have no effect on `apm {command}`"));
-        Err(failure.hint(format!("it is asked by its own options: `apm {command} --help`")))
-    }
-}
 
 /// Runs the command line.
 pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
@@ -92,7 +82,7 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
         Command::Run(run) => run::main(&context, run),
         Command::Doctor(words) => doctor::main(&context, words),
         Command::Tune(words) => tune::main(&context, words),
-        Command::Profile(words) => profile::main(&context, &words),
+        Command::Profile(words) => profile::main(&context, &words, parse_and_run),
         Command::Config(words) => config::main(&context, words),
         Command::Help { words } => help(&context, &words),
     };

@@ -5,40 +5,39 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 
 use crate::cli::run::Format;
 use crate::command::failure::Failure;
-use crate::report::run::RunReport;
-use crate::report::{ReadStored, github, html, json, junit, markdown, text, trace};
+use crate::report::{RunView, github, html, json, junit, markdown, text, trace};
 use crate::sink::Sink;
-use crate::sink::file::{Render, ReportFile, target};
+use crate::sink::file::{Render, ReportFile, Whole, target};
 use crate::sink::jsonl::JsonLines;
 use crate::sys::terminal::may_stall;
 use crate::text::layout::Layout;
 use crate::text::suggest;
 
+/// Whether a format shows each task, and so reads the journal of the run when it is over.
+pub(crate) fn needs_journal(format: Format) -> bool {
+    !matches!(format, Format::Text | Format::Ndjson)
+}
+
 /// Renders a report in a format. `Ndjson` is no report: it is the stream itself.
-pub(crate) fn render(
-    format: Format,
-    report: &RunReport,
-    read: ReadStored<'_>,
-    layout: &Layout,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+pub(crate) fn render(format: Format, view: &RunView<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     match format {
-        Format::Text => text::write(report, read, layout, out),
-        Format::Json | Format::Ndjson => json::write(report, read, out),
-        Format::Junit => junit::write(report, read, out),
-        Format::Markdown => markdown::write(report, read, out),
-        Format::Html => html::write(report, read, out),
-        Format::Trace => trace::write(report, out),
-        Format::Github => github::write(report, read, out),
+        Format::Text => text::write(view.report, view.read, layout, out),
+        Format::Json | Format::Ndjson => json::write(view, out),
+        Format::Junit => junit::write(view, out),
+        Format::Markdown => markdown::write(view, out),
+        Format::Html => html::write(view, out),
+        Format::Trace => trace::write(view, out),
+        Format::Github => github::write(view, out),
     }
 }
 
 fn renderer(format: Format, layout: Layout) -> Render {
-    Box::new(move |report, read, out| render(format, report, read, &layout, out))
+    Box::new(move |view, out| render(format, view, &layout, out))
 }
 
 /// A file asked for by `-o`, in one of the formats of a command.
@@ -118,29 +117,43 @@ fn parse_one<F: ValueEnum>(value: &OsString) -> Result<Wanted<F>, Failure> {
     Ok(Wanted { format, path })
 }
 
-/// A sink for a file. Fails now if the file cannot be created.
-pub(crate) fn file(wanted: &Wanted) -> Result<Box<dyn Sink>, Failure> {
+/// The layout of files and of what goes to standard output by name.
+const FILE_LAYOUT: Layout = Layout { width: 100, ..Layout::PLAIN };
+
+/// A sink for a file, of the run with this journal. Fails now if the file cannot be created.
+pub(crate) fn file(wanted: &Wanted, journal: &Path) -> Result<Box<dyn Sink>, Failure> {
     let name = wanted.name();
-    let shown = name.clone();
-    let fail = |error: io::Error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {shown}`")))
-    };
+    let fail = |error| cannot_create(wanted, error);
     if wanted.path == Path::new("-") {
-        return Ok(stdout(wanted.format, Layout::PLAIN));
+        return Ok(stdout(wanted.format, Layout::PLAIN, journal));
     }
     if wanted.format == Format::Ndjson {
         let file = std::fs::File::create(&wanted.path).map_err(fail)?;
         return Ok(Box::new(JsonLines::new(name, Box::new(file))));
     }
-    let render = renderer(wanted.format, Layout { width: 100, ..Layout::PLAIN });
-    Ok(Box::new(ReportFile::create(name, &wanted.path, render).map_err(fail)?))
+    let render = renderer(wanted.format, FILE_LAYOUT);
+    Ok(Box::new(ReportFile::create(name, &wanted.path, render, journal).map_err(fail)?))
 }
 
 /// A sink for standard output.
-pub(crate) fn stdout(format: Format, layout: Layout) -> Box<dyn Sink> {
+pub(crate) fn stdout(format: Format, layout: Layout, journal: &Path) -> Box<dyn Sink> {
     let name = format!("{} on standard output", format.as_str());
     match format {
         Format::Ndjson => Box::new(JsonLines::new(name, Box::new(io::stdout()))),
-        _ => Box::new(ReportFile::stdout(name, renderer(format, layout))),
+        _ => Box::new(ReportFile::stdout(name, renderer(format, layout), journal)),
     }
+}
+
+/// Writes a report of a recorded run into the file that `-o` names.
+pub(crate) fn save(
+    wanted: &Wanted,
+    write: impl FnOnce(&Layout, &mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let whole = Whole::create(&wanted.path).map_err(|error| cannot_create(wanted, error))?;
+    let written = whole.write(|out| write(&FILE_LAYOUT, out));
+    written.with_context(|| format!("write the file of `-o {}`", wanted.name())).map_err(Failure::machine)
+}
+
+fn cannot_create(wanted: &Wanted, error: io::Error) -> Failure {
+    Failure::usage(anyhow::Error::new(error).context(format!("create the file of `-o {}`", wanted.name())))
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use jiff::Zoned;
 
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::Failure;
 use crate::command::request::Request;
-use crate::journal::folder::{self, RunFolder, State};
+use crate::journal::folder::{self, RunDir, State};
 use crate::model::event::NoteLevel;
 use crate::model::id::RunId;
 use crate::probe::{self, Roots};
@@ -21,7 +21,7 @@ const SCANS_MAX: usize = 20;
 /// The place of a run: its folder, if it is recorded, or a temporary one.
 pub(crate) struct Folder {
     pub(crate) state: Option<State>,
-    pub(crate) run: Option<RunFolder>,
+    pub(crate) run: Option<RunDir>,
     pub(crate) temporary: Option<(RunId, PathBuf)>,
 }
 
@@ -30,7 +30,7 @@ impl Folder {
     pub(crate) fn open(
         context: &Context,
         request: &Request,
-        resumed: Option<RunFolder>,
+        resumed: Option<RunDir>,
         notes: &mut Vec<(NoteLevel, String)>,
     ) -> Result<Self, Failure> {
         let now = Zoned::now();
@@ -109,7 +109,7 @@ pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
         // known, and stopped, so that none forks meanwhile.
         for _ in 0..SCANS_MAX {
             let table = probe::process::sweep(&Roots::default());
-            let mut roots = process::find(|pid| process::carries(pid, run.as_str()));
+            let mut roots = process::find(|pid| process::has_marker(pid, run.as_str()));
             roots.extend(&known);
             let members: std::collections::BTreeSet<i32> =
                 roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();

@@ -1,30 +1,47 @@
 //! `apm run FILE`: the tasks of a plan file.
 
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use tokio::sync::mpsc;
 
 use crate::cli::run::Options;
+use crate::command::context::Context;
+use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
-use crate::command::run::{self, Work};
-use crate::command::{Context, request};
-use crate::engine::dispatch::Source;
+use crate::command::request::{self, Request};
 use crate::engine::graph::{Graph, GraphError};
-use crate::sink::relay::Order;
-use crate::workflow::planfile::{self, Rules};
+use crate::engine::plan::{Arrival, Source};
+use crate::model::request::{Relay, RelayOrder};
+use crate::model::task::Task;
+use crate::workflow::planfile;
 
 /// Largest plan read: 100,000 tasks with long commands are a tenth of it.
 const SIZE_MAX: u64 = 1 << 30;
 
+/// Longest line of standard input.
+const LINE_MAX: u64 = 64 << 20;
+/// Lines read ahead of the run.
+const LINES_WAITING: usize = 64;
+
 /// `apm run FILE`
 pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options) -> Result<Exit, Failure> {
     let request = request::read(context, options)?;
-    let source = read(context, file)?;
-    let rules = Rules { priority_levels: request.settings.priority_levels };
     let name = file.display().to_string();
-    let plan = planfile::read(&name, &source, &rules).map_err(Failure::usage)?;
-    if let Err(error) = Graph::default().add(&plan.tasks) {
+    let mut read_before = Vec::new();
+    if file == Path::new("-") && !request.options.dry_run {
+        let first = first_line(&mut read_before).context("read standard input").map_err(Failure::usage)?;
+        if std::str::from_utf8(first).is_ok_and(planfile::starts_as_lines) {
+            let source = stream(read_before, request.clone())?;
+            let work = work(context, name, relay, Vec::new(), BTreeMap::new(), source);
+            return execute::execute(context, request, work, None);
+        }
+    }
+    let source = read(context, file, read_before)?;
+    let plan = planfile::read(&name, &source, &request.rules()).map_err(Failure::usage)?;
+    if let Err(error) = Graph::default().add(&plan.tasks, |_| false) {
         let message = error.to_string();
         return Err(Failure::usage(match error {
             GraphError::Cycle(circle) => plan.fault(&name, &source, &circle[0], message),
@@ -34,25 +51,94 @@ pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options
         }));
     }
     drop(source);
-    let work = Work {
-        title: name,
+    let work = work(context, name, relay, plan.tasks, plan.resources, Source::Fixed);
+    execute::execute(context, request, work, None)
+}
+
+fn work(
+    context: &Context,
+    title: String,
+    relay: bool,
+    tasks: Vec<Task>,
+    resources: BTreeMap<String, u64>,
+    source: Source,
+) -> Work {
+    Work {
+        title,
         cwd: context.environment.cwd.clone(),
-        root: run::root_of(context),
-        tasks: plan.tasks,
-        source: Source::Fixed,
+        root: execute::root_of(context),
+        tasks,
+        resources,
+        independent: false,
+        joblog: None,
+        source,
         halt: None,
-        relay: relay.then_some((Order::Grouped, false)),
+        relay: relay.then_some(Relay { order: RelayOrder::Grouped, tag: false }),
         sinks: Vec::new(),
         eta: false,
         silent: false,
         may_be_empty: false,
-    };
-    run::execute(context, request, work, None)
+    }
 }
 
-fn read(context: &Context, file: &Path) -> Result<String, Failure> {
+/// Reads standard input up to the end of its first line that is not empty, byte by byte as it comes.
+fn first_line(read: &mut Vec<u8>) -> std::io::Result<&[u8]> {
+    let mut input = std::io::stdin().lock();
+    loop {
+        let start = read.len();
+        let count = input.by_ref().take(LINE_MAX).read_until(b'\n', read)?;
+        if count == 0 || read[start..].iter().any(|byte| !byte.is_ascii_whitespace()) {
+            return Ok(&read[start..]);
+        }
+    }
+}
+
+/// Reads tasks from standard input, a line each, while the run goes on. A line that is no task is refused, and the next one
+/// is read. The thread is not waited for: a read that blocks keeps nobody from leaving.
+fn stream(read_before: Vec<u8>, request: Request) -> Result<Source, Failure> {
+    let (sender, receiver) = mpsc::channel(LINES_WAITING);
+    let queue_max = request.settings.queue_max;
+    let reader = move || {
+        let rules = request.rules();
+        let mut lines = planfile::Lines::new("-", &rules);
+        let mut input = std::io::Cursor::new(read_before).chain(BufReader::new(std::io::stdin()));
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let read = input.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
+            let refused =
+                |reason: String| Arrival::Refused { what: format!("line {number} of standard input"), reason };
+            let arrival = match read {
+                Ok(0) => return,
+                Ok(_) => match std::str::from_utf8(&line).map(|text| lines.read(text, number)) {
+                    Ok(Ok(tasks)) if tasks.is_empty() => continue,
+                    Ok(Ok(mut tasks)) => {
+                        tasks.iter_mut().for_each(|task| request.complete(task));
+                        Arrival::Tasks(tasks)
+                    }
+                    Ok(Err(error)) => refused(error.in_one_line()),
+                    Err(error) => refused(format!("not UTF-8: {error}")),
+                },
+                Err(error) => {
+                    let _ = sender.blocking_send(refused(error.to_string()));
+                    return;
+                }
+            };
+            // Nobody takes them any more when the run was stopped.
+            if sender.blocking_send(arrival).is_err() {
+                return;
+            }
+        }
+    };
+    let started = std::thread::Builder::new().spawn(reader);
+    started.context("start a thread (`ulimit -u` bounds them)").map_err(Failure::machine)?;
+    Ok(Source::Stream { arrivals: receiver, queue_max })
+}
+
+/// The whole plan; of standard input a part may have been read already.
+fn read(context: &Context, file: &Path, read_before: Vec<u8>) -> Result<String, Failure> {
     let shown = file.display();
-    let mut bytes = Vec::new();
+    let mut bytes = read_before;
     let result = if file == Path::new("-") {
         std::io::stdin().take(SIZE_MAX + 1).read_to_end(&mut bytes)
     } else {

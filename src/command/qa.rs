@@ -3,11 +3,12 @@
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::run::Qa;
+use crate::command::context::Context;
+use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
-use crate::command::run::{self, Work};
-use crate::command::{Context, request};
+use crate::command::request;
 use crate::config::environment::repository_root;
-use crate::engine::dispatch::Source;
+use crate::engine::plan::Source;
 use crate::model::task::Skip;
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
@@ -19,7 +20,7 @@ pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result
     let tasks = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
     let mut missing: Vec<(String, String)> = tasks
         .into_iter()
-        .filter_map(|task| match task.skip {
+        .filter_map(|task| match task.skip.map(|skip| *skip) {
             Some(Skip::ToolMissing { tool, install }) => Some((tool, install)),
             _ => None,
         })
@@ -79,6 +80,9 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         cwd: context.environment.cwd.clone(),
         root,
         tasks,
+        resources: std::collections::BTreeMap::new(),
+        independent: false,
+        joblog: None,
         source: Source::Fixed,
         halt: None,
         relay: None,
@@ -87,5 +91,5 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         silent: false,
         may_be_empty: false,
     };
-    run::execute(context, request, work, None)
+    execute::execute(context, request, work, None)
 }

@@ -1,50 +1,45 @@
-//! Recorded runs: list, show, render again, go on with. And what a run inside another leaves for the outer one.
+//! Recorded runs: list, show, render again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use clap::Parser;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::cli::run::{Format, List, ListFormat, Options, Show, What};
-use crate::cli::{Cli, Command};
+use crate::cli::run::{Format, List, ListFormat, Options, Show};
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::request::{self, Given};
-use crate::command::run::{self, Earlier, Work};
-use crate::command::{Context, each, output, place};
-use crate::engine::dispatch::Source;
-use crate::engine::schedule::Halt;
-use crate::executor::{files, store};
+use crate::command::output;
+use crate::executor::store;
 use crate::journal::folder::{FindError, State, journal_of};
-use crate::journal::read::{self, Recorded};
-use crate::journal::resume::{self, Outstanding};
-use crate::model::event::{Event, NoteLevel, Parent, RunStarted, Stored};
+use crate::journal::read::{self, ReadError, Recorded};
+use crate::model::event::{Event, Stored};
 use crate::model::id::{RunId, TaskId};
+use crate::report::row::{Row, task_of};
 use crate::report::run::RunReport;
-use crate::report::text;
-use crate::sink::relay::Order;
+use crate::report::{RunView, text};
+use crate::sink::file::rows_of;
 use crate::text::layout::{Layout, Style, pad};
-use crate::text::suggest;
+use crate::text::{suggest, transcript};
 
 /// Bytes of an output copied at once.
 const CHUNK: u64 = 1 << 20;
 
 /// `apm run list`
-pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
+pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure> {
     let state = state(context)?;
     let ids = state.list().with_context(|| format!("list `{}`", state.root().display())).map_err(Failure::machine)?;
     let layout = context.ui.stdout_layout();
     let mut out = String::new();
     let mut rows = Vec::new();
-    for id in ids.iter().take(words.limit) {
-        let recorded = read::read(&journal_of(&state.path_of(id)));
+    for id in ids.iter().take(arguments.limit) {
         let alive = state.is_alive(id);
-        match recorded {
-            Ok(recorded) => {
-                let report = report_of(&recorded, alive);
+        match summary_of(&journal_of(&state.path_of(id)), alive) {
+            Ok((report, skipped)) => {
+                say_skipped(context, id, &skipped);
                 let title = report.started.as_ref().map_or_else(String::new, |started| started.title.clone());
                 let state_word = match (alive, report.exit_code) {
                     (true, _) => "running",
@@ -54,12 +49,16 @@ pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
                 let verdict = text::verdict(&report, &layout);
                 let line = format!("{}  {}  {verdict}", pad(id.as_str(), 22), pad(&layout.cut(&title, 24), 24));
                 let _ = writeln!(out, "{}", line.trim_end());
-                rows.push(json!({
+                let mut row = json!({
                     "run": id.as_str(), "title": title, "state": state_word, "exit_code": report.exit_code,
-                    "started_at": report.at.map(|at| at.to_string()), "tasks": report.rows.len(),
+                    "started_at": report.at.map(|at| at.to_string()), "tasks": report.totals().tasks,
                     "duration_us": report.elapsed.as_micros() as u64,
                     "verdict": text::verdict(&report, &Layout::PLAIN),
-                }));
+                });
+                if !skipped.is_empty() {
+                    row["skipped_events"] = json!(skipped);
+                }
+                rows.push(row);
             }
             Err(error) => {
                 let _ = writeln!(out, "{}  {}", pad(id.as_str(), 22), layout.paint(Style::Bad, &error.to_string()));
@@ -67,7 +66,7 @@ pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
             }
         }
     }
-    match words.format {
+    match arguments.format {
         ListFormat::Json => {
             out = serde_json::to_string_pretty(&json!({"version": 1, "runs": rows})).map_err(Failure::machine)?;
             out.push('\n');
@@ -75,8 +74,8 @@ pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
         ListFormat::Text if ids.is_empty() => {
             context.ui.say(&format!("apm: no run is recorded in `{}`\n", state.root().display()));
         }
-        ListFormat::Text if ids.len() > words.limit => {
-            let _ = writeln!(out, "... and {} older; `-n N` shows more", ids.len() - words.limit);
+        ListFormat::Text if ids.len() > arguments.limit => {
+            let _ = writeln!(out, "... and {} older; `-n N` shows more", ids.len() - arguments.limit);
         }
         ListFormat::Text => {}
     }
@@ -85,12 +84,12 @@ pub(crate) fn list(context: &Context, words: &List) -> Result<Exit, Failure> {
 }
 
 /// `apm run show`
-pub(crate) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
+pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure> {
     let state = state(context)?;
-    let id = find(&state, &words.run)?;
-    match &words.task {
+    let id = find(&state, &arguments.run)?;
+    match &arguments.task {
         Some(task) => show_task(context, &state, &id, task),
-        None => render(context, &state, &id, words.format, &output::parse(&words.output)?),
+        None => render(context, &state, &id, arguments.format, &output::parse(&arguments.output)?),
     }
 }
 
@@ -101,150 +100,12 @@ pub(crate) fn replay(context: &Context, name: &str, options: &Options) -> Result
     render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?)
 }
 
-/// `apm run --resume`
-pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<Exit, Failure> {
-    if options.no_journal {
-        return Err(Failure::usage(anyhow!("--resume goes on with a recorded run, --no-journal keeps no record")));
-    }
-    let state = state(context)?;
-    let id = find(&state, name)?;
-    let place = || format!("take over run {id} in `{}`", state.root().display());
-    let running =
-        || Failure::usage(anyhow!("run {id} is still running")).hint(format!("`apm run show {id}` shows it so far"));
-    let mut notes = Vec::new();
-    // A dry run touches nothing: it neither takes the run over nor ends what it left.
-    let folder = if options.dry_run {
-        if state.is_alive(&id) {
-            return Err(running());
-        }
-        None
-    } else {
-        let folder = state.take_over(&id).with_context(place).map_err(Failure::machine)?.ok_or_else(running)?;
-        place::sweep(&id, &mut notes);
-        Some(folder)
-    };
-    let recorded = journal(&state, &id)?;
-    let Outstanding { started, mut tasks, done, closed, invalidated } = {
-        let cwd = recorded.envelopes.first().and_then(|envelope| match &envelope.event {
-            Event::RunStarted(started) => Some(started.cwd.as_path().to_owned()),
-            _ => None,
-        });
-        let cwd = cwd.unwrap_or_else(|| context.environment.cwd.clone());
-        resume::outstanding(&recorded.envelopes, |task, digest| {
-            let base = task.cwd.as_ref().map_or_else(|| cwd.clone(), |folder| cwd.join(folder.as_path()));
-            let now = (!task.inputs.is_empty()).then(|| files::digest(&task.inputs, &base));
-            match now {
-                Some(Ok(now)) if now != digest => return Some("its inputs changed".to_owned()),
-                Some(Err(error)) => return Some(error),
-                _ => {}
-            }
-            files::missing(&task.outputs, &base).map(|output| format!("its output `{output}` is gone"))
-        })
-    };
-    let Some(started) = started else {
-        return Err(Failure::machine(anyhow!("run {id} broke off before anything of it was recorded"))
-            .hint("nothing of it was run; start it again"));
-    };
-    let left = done.iter().filter(|(_, end)| end.is_none()).count();
-    if let Some(folder) = &folder {
-        folder
-            .restore_environments(&mut tasks)
-            .context("read the environments of the run")
-            .map_err(Failure::machine)?;
-    } else {
-        let mut ends = done.iter().map(|(_, end)| end.is_none());
-        tasks.retain(|_| ends.next().unwrap_or(true));
-    }
-    if left == 0
-        && closed
-        && let Some(folder) = folder
-    {
-        folder.close();
-        context.ui.say(&format!("apm: run {id} has nothing left to do\n"));
-        return render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?);
-    }
-    let cwd = started.cwd.as_path().to_owned();
-    let Original { before, halt, relay, joblog, eta } = original(&started)?;
-    let halt = halt.filter(|_| !options.fail_fast);
-    let now = Given::of(&context.global, options)?;
-    let given = match before {
-        Some(before) => before.then(&cwd, now),
-        None => now,
-    };
-    let mut request = request::read_given(context, given)?;
-    // The clock of the run goes on where it was; a deadline given now counts from now.
-    let elapsed = recorded.envelopes.iter().map(|envelope| envelope.t).max().unwrap_or_default();
-    request.deadline = request.deadline.map(|deadline| deadline.saturating_add(elapsed));
-    request.warnings.extend(notes.into_iter().map(|(_, text): (NoteLevel, String)| text));
-    if !closed {
-        request.warnings.push(
-            "the run broke off while values were still being read; those that were not read yet are not known: run the \
-             command again with them"
-                .to_owned(),
-        );
-    }
-    let joblog = joblog.filter(|_| folder.is_some()).map(|path| each::joblog(&cwd.join(path))).transpose()?;
-    let Recorded { envelopes, good_len, next_seq, .. } = recorded;
-    let earlier = Earlier { envelopes, good_len, next_seq, done, invalidated };
-    let is_each = started.title.starts_with("each ");
-    let work = Work {
-        title: started.title,
-        cwd,
-        root: started.root.as_path().to_owned(),
-        tasks,
-        source: Source::Fixed,
-        halt,
-        relay,
-        sinks: joblog.into_iter().collect(),
-        eta,
-        silent: is_each,
-        may_be_empty: true,
-    };
-    run::execute(context, request, work, folder.map(|folder| (folder, earlier)))
-}
-
-/// What the command line of a recorded run asked for.
-#[derive(Default)]
-struct Original {
-    before: Option<Given>,
-    halt: Option<Halt>,
-    relay: Option<(Order, bool)>,
-    joblog: Option<PathBuf>,
-    eta: bool,
-}
-
-/// Reads the command line of a run again. One that this apm does not understand any more asks for nothing.
-fn original(started: &RunStarted) -> Result<Original, Failure> {
-    let mut original = Original::default();
-    let Ok(Cli { global, command: Command::Run(words) }) =
-        Cli::try_parse_from(started.argv.iter().map(|word| word.as_os_str()))
-    else {
-        return Ok(original);
-    };
-    let options = match words.what {
-        Some(What::Each(each)) => {
-            original.halt = each::halt(&each.halt)?;
-            original.relay = Some(each::relay(&each));
-            original.eta = each.eta;
-            original.joblog = each.joblog;
-            each.options
-        }
-        Some(What::Qa(qa)) => qa.options,
-        _ => {
-            original.relay = words.relay.then_some((Order::Grouped, false));
-            words.options
-        }
-    };
-    original.before = Some(Given::of(&global, options)?);
-    Ok(original)
-}
-
-fn state(context: &Context) -> Result<State, Failure> {
+pub(crate) fn state(context: &Context) -> Result<State, Failure> {
     let dir = context.environment.state_dir().context("find the state directory").map_err(Failure::machine)?;
     Ok(State::existing(&dir))
 }
 
-fn find(state: &State, name: &str) -> Result<RunId, Failure> {
+pub(crate) fn find(state: &State, name: &str) -> Result<RunId, Failure> {
     state.find(name).map_err(|error| {
         let failure = match &error {
             FindError::Io(_) => Failure::machine(error),
@@ -255,16 +116,32 @@ fn find(state: &State, name: &str) -> Result<RunId, Failure> {
     })
 }
 
-fn journal(state: &State, id: &RunId) -> Result<Recorded, Failure> {
+pub(crate) fn journal(state: &State, id: &RunId) -> Result<Recorded, Failure> {
     let path = journal_of(&state.path_of(id));
-    read::read(&path).with_context(|| format!("read the journal `{}`", path.display())).map_err(Failure::machine)
+    read::read(&path).with_context(|| reading(&path)).map_err(Failure::machine)
 }
 
-fn report_of(recorded: &Recorded, is_alive: bool) -> RunReport {
+fn reading(journal: &Path) -> String {
+    format!("read the journal `{}`", journal.display())
+}
+
+/// The summary of a recorded run, and how many events of kinds this apm does not know were skipped. The events are not kept:
+/// a long journal does not fit into memory.
+pub(crate) fn summary_of(journal: &Path, is_alive: bool) -> Result<(RunReport, BTreeMap<String, u64>), ReadError> {
     let mut report = RunReport::default();
     report.is_alive = is_alive;
-    recorded.envelopes.iter().for_each(|envelope| report.apply(envelope));
-    report
+    let read = read::each(journal, &mut |envelope| {
+        report.apply(&envelope);
+        Ok(())
+    })?;
+    Ok((report, read.skipped))
+}
+
+/// Says which events of a run were skipped because this apm does not know their kinds.
+pub(crate) fn say_skipped(context: &Context, id: &RunId, skipped: &BTreeMap<String, u64>) {
+    if let Some(warning) = read::skipped_warning(skipped) {
+        context.ui.say(&format!("apm: run {id}: {}\n", transcript::line(&warning)));
+    }
 }
 
 fn reader(folder: PathBuf) -> impl Fn(&Stored, usize) -> Vec<u8> {
@@ -272,16 +149,17 @@ fn reader(folder: PathBuf) -> impl Fn(&Stored, usize) -> Vec<u8> {
     move |stored, max| store::read(&folder, stored, max).unwrap_or_default()
 }
 
-fn render(
+pub(crate) fn render(
     context: &Context,
     state: &State,
     id: &RunId,
     format: Format,
     wanted: &[output::Wanted],
 ) -> Result<Exit, Failure> {
-    let recorded = journal(state, id)?;
-    let report = report_of(&recorded, state.is_alive(id));
-    let read = reader(state.path_of(id));
+    let journal = journal_of(&state.path_of(id));
+    let (report, skipped) =
+        summary_of(&journal, state.is_alive(id)).with_context(|| reading(&journal)).map_err(Failure::machine)?;
+    say_skipped(context, id, &skipped);
     if report.is_alive {
         context.ui.say(&format!("apm: run {id} is still running; this is what is known so far\n"));
     } else if report.started.is_none() {
@@ -289,35 +167,89 @@ fn render(
     } else if report.exit_code.is_none() {
         context.ui.say(&format!("apm: run {id} broke off; `apm run --resume {id}` goes on\n"));
     }
+    let (each_row, read) = (rows_of(&journal, &report), reader(state.path_of(id)));
+    let view = RunView { report: &report, each_row: &each_row, read: &read };
+    let write = |format: Format, layout: &Layout, out: &mut dyn Write| match format {
+        Format::Ndjson => events_of(&journal, out),
+        _ => output::render(format, &view, layout, out),
+    };
+    let to_stdout = |format: Format, layout: &Layout| {
+        let written = context.ui.stream(|out| write(format, layout, out));
+        written.with_context(|| format!("write {} to standard output", format.as_str())).map_err(Failure::machine)
+    };
     for one in wanted {
-        let mut sink = output::file(one)?;
-        let finished = recorded
-            .envelopes
-            .iter()
-            .try_for_each(|envelope| sink.event(envelope, &read))
-            .and_then(|()| sink.finish(&read));
-        finished.with_context(|| sink.name()).map_err(Failure::machine)?;
-    }
-    let mut text = Vec::new();
-    if format == Format::Ndjson {
-        for envelope in &recorded.envelopes {
-            serde_json::to_writer(&mut text, envelope).map_err(Failure::machine)?;
-            text.push(b'\n');
+        if one.path == Path::new("-") {
+            to_stdout(one.format, &Layout::PLAIN)?;
+        } else {
+            output::save(one, |layout, out| write(one.format, layout, out))?;
         }
-    } else {
-        output::render(format, &report, &read, &context.ui.stdout_layout(), &mut text).map_err(Failure::machine)?;
     }
-    context.ui.result(&text).map_err(Failure::machine)?;
+    to_stdout(format, &context.ui.stdout_layout())?;
     Ok(Exit::Good)
+}
+
+/// Writes the events of a journal, one a line.
+fn events_of(journal: &Path, out: &mut dyn Write) -> std::io::Result<()> {
+    let read = read::each(journal, &mut |envelope| {
+        serde_json::to_writer(&mut *out, &envelope)?;
+        out.write_all(b"\n")
+    });
+    match read {
+        Ok(_) => Ok(()),
+        Err(ReadError::Io(error)) => Err(error),
+        Err(error) => Err(std::io::Error::other(error)),
+    }
+}
+
+/// The row of one task, found in the journal, and what was skipped there.
+fn row_of(journal: &Path, wanted: &TaskId) -> Result<(Option<Row>, BTreeMap<String, u64>), ReadError> {
+    let mut found: Option<Row> = None;
+    let read = read::each(journal, &mut |envelope| {
+        match (&envelope.event, &mut found) {
+            (Event::TasksAdded { tasks, .. }, None) => {
+                found = tasks.iter().find(|task| task.id == *wanted).map(|task| Row::new(Arc::clone(task)));
+            }
+            (Event::RunResumed { invalidated, .. }, Some(row)) => {
+                row.outcome.take_if(|outcome| !outcome.is_good() || invalidated.iter().any(|one| one.task == *wanted));
+            }
+            (event, Some(row)) if task_of(event) == Some(wanted) => row.apply(&envelope),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((found, read.skipped))
+}
+
+/// The task of a run that was probably meant.
+fn likely_task(journal: &Path, name: &str) -> Option<String> {
+    let mut likely: Option<String> = None;
+    let read = read::each(journal, &mut |envelope| {
+        if let Event::TasksAdded { tasks, .. } = &envelope.event {
+            for id in tasks.iter().map(|task| task.id.as_str()) {
+                let closer = suggest::likely(name, likely.as_deref().into_iter().chain([id])).map(str::to_owned);
+                likely = closer;
+            }
+        }
+        Ok(())
+    });
+    read.ok().and(likely)
 }
 
 /// What a task printed, as it printed it: standard output to standard output, the other to the other.
 fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result<Exit, Failure> {
-    let report = report_of(&journal(state, id)?, state.is_alive(id));
-    let row = TaskId::new(name).ok().and_then(|task| report.find(&task)).ok_or_else(|| {
-        let likely = suggest::likely(name, report.rows.iter().map(|row| row.task.id.as_str()));
+    let journal = journal_of(&state.path_of(id));
+    let row = match TaskId::new(name) {
+        Ok(task) => {
+            let read = row_of(&journal, &task);
+            let (row, skipped) = read.with_context(|| reading(&journal)).map_err(Failure::machine)?;
+            say_skipped(context, id, &skipped);
+            row
+        }
+        Err(_) => None,
+    };
+    let row = row.ok_or_else(|| {
         let failure = Failure::usage(anyhow!("run {id} has no task `{name}`"));
-        match likely {
+        match likely_task(&journal, name) {
             Some(likely) => failure.hint(format!("did you mean `{likely}`?")),
             None => failure.hint(format!("`apm run show {id} --format json` names all")),
         }
@@ -353,42 +285,4 @@ fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result
         }
     }
     Ok(Exit::Good)
-}
-
-/// A run inside a task of another, as the outer one finds it.
-#[derive(Serialize, Deserialize)]
-struct Child {
-    task: TaskId,
-    run: RunId,
-    exit_code: i32,
-}
-
-/// Leaves word for the run this one was started in.
-pub(crate) fn tell_parent(state: &State, parent: &Parent, run: &RunId, exit_code: i32) {
-    let folder = state.path_of(&parent.run);
-    if !folder.is_dir() {
-        // It keeps its record elsewhere, or none.
-        return;
-    }
-    let child = Child { task: parent.task.clone(), run: run.clone(), exit_code };
-    let write = || -> std::io::Result<()> {
-        let folder = folder.join("children");
-        std::fs::create_dir_all(&folder)?;
-        let mut file = std::fs::File::create(folder.join(format!("{run}.json")))?;
-        file.write_all(&serde_json::to_vec(&child)?)
-    };
-    // The outer report lacks a line then; the exit code of the task says the same.
-    let _ = write();
-}
-
-/// The runs that left word in the folder of a run, oldest first.
-pub(crate) fn children(folder: &Path) -> Vec<Event> {
-    let Ok(entries) = std::fs::read_dir(folder.join("children")) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort_unstable();
-    paths
-        .iter()
-        .filter_map(|path| serde_json::from_slice::<Child>(&std::fs::read(path).ok()?).ok())
-        .map(|Child { task, run, exit_code }| Event::ChildRun { task, run, exit_code })
-        .collect()
 }

@@ -7,16 +7,18 @@ use anyhow::Context as _;
 
 use crate::cli::Global;
 use crate::cli::run::Options;
+use crate::command::context::Context;
 use crate::command::failure::Failure;
-use crate::command::{Context, output};
+use crate::command::output;
 use crate::config::layers::Origin;
 use crate::config::settings::{self, Loaded, Settings};
-use crate::engine::schedule::{Halt, HaltCount, HaltOn};
 use crate::model::event::{Ceilings, NoteLevel, PoolShape};
-use crate::model::task::Task;
+use crate::model::request::{Halt, HaltCount, HaltOn, RunRequest};
+use crate::model::task::{Limits, Run, Task};
 use crate::model::unit::{Bytes, parse_duration};
 use crate::probe::machine;
 use crate::sys::limits::{self, Resource};
+use crate::workflow::planfile::Rules;
 
 /// Descriptors one attempt needs: three pipes with both ends while it starts, a pidfd, files of its outputs, one to look
 /// at /proc.
@@ -33,21 +35,28 @@ pub(crate) struct Request {
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) outputs: Vec<output::Wanted>,
+    /// What a resume has to know of it.
+    pub(crate) recorded: RunRequest,
+    /// The number of agents, or the memory ceiling, is said on the command line of this very command.
+    pub(crate) has_new_agents: bool,
+    pub(crate) has_new_memory: bool,
 }
 
 /// What a command line says about a run.
 #[derive(Clone)]
-pub(crate) struct Given {
+pub(crate) struct Overrides {
     config: Option<PathBuf>,
     /// `key=value`, and the flag it came from; later ones win.
     flags: Vec<(String, String)>,
     options: Options,
+    has_new_agents: bool,
+    has_new_memory: bool,
 }
 
 /// Bounds of the pool, which a number of agents makes void where they come from below it.
 const POOL: [&str; 2] = ["sub_agents.pool_configuration.initial_size", "sub_agents.pool_configuration.max_size"];
 
-impl Given {
+impl Overrides {
     /// Of a command line.
     pub(crate) fn of(global: &Global, options: Options) -> Result<Self, Failure> {
         let mut flags: Vec<(String, String)> =
@@ -59,11 +68,29 @@ impl Given {
             options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
         let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
         let agents = options.agents.map(|n| n.to_string());
+        let (has_new_agents, has_new_memory) = (options.agents.is_some(), options.memory.is_some());
         flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
         flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
         flag("--agents", "performance.resource_allocation.max_concurrent_agents", agents);
         flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
-        Ok(Self { config: global.config.clone(), flags, options })
+        Ok(Self { config: global.config.clone(), flags, options, has_new_agents, has_new_memory })
+    }
+
+    /// Of a recorded run.
+    pub(crate) fn of_recorded(recorded: &RunRequest) -> Self {
+        Self {
+            config: recorded.config.as_ref().map(|path| path.as_path().to_owned()),
+            flags: recorded.settings.clone(),
+            options: Options {
+                agents: recorded.agents,
+                timeout: recorded.timeout.clone(),
+                fail_fast: recorded.fail_fast,
+                strict: recorded.strict,
+                ..Options::default()
+            },
+            has_new_agents: false,
+            has_new_memory: false,
+        }
     }
 
     /// What holds for a run that goes on: this, said when it started in the folder `cwd`, where `now` says nothing else.
@@ -87,18 +114,29 @@ impl Given {
                 strict: now.options.strict || before.strict,
                 ..now.options
             },
+            has_new_agents: now.has_new_agents,
+            has_new_memory: now.has_new_memory,
         }
     }
 }
 
 /// Reads the configuration and the flags of a run.
 pub(crate) fn read(context: &Context, options: Options) -> Result<Request, Failure> {
-    read_given(context, Given::of(&context.global, options)?)
+    read_overrides(context, Overrides::of(&context.global, options)?)
 }
 
 /// Reads the configuration beneath what was given.
-pub(crate) fn read_given(context: &Context, given: Given) -> Result<Request, Failure> {
-    let Given { config, flags, options } = given;
+pub(crate) fn read_overrides(context: &Context, overrides: Overrides) -> Result<Request, Failure> {
+    let Overrides { config, flags, options, has_new_agents, has_new_memory } = overrides;
+    let recorded = RunRequest {
+        config: config.clone().map(Into::into),
+        settings: flags.clone(),
+        agents: options.agents,
+        timeout: options.timeout.clone(),
+        fail_fast: options.fail_fast,
+        strict: options.strict,
+        ..RunRequest::default()
+    };
     let duration = |name: &str, text: &Option<String>| {
         let parsed = text.as_deref().map(parse_duration).transpose();
         parsed.with_context(|| name.to_owned()).map_err(Failure::usage)
@@ -118,14 +156,27 @@ pub(crate) fn read_given(context: &Context, given: Given) -> Result<Request, Fai
         settings,
         warnings: merged.warnings,
         options,
+        recorded,
+        has_new_agents,
+        has_new_memory,
     })
+}
+
+fn open_files() -> u64 {
+    limits::get(Resource::Files).map_or(1024, |limit| limit.soft.unwrap_or(u64::MAX))
 }
 
 impl Request {
     /// Gives a task the limits and retries that its plan leaves open. A recorded task has those of its first run: they
     /// give way.
     pub(crate) fn complete(&self, task: &mut Task) {
-        let (limits, retry, filled) = (&mut task.limits, &mut task.retry, &mut task.filled);
+        if matches!(task.run, Run::Step(_)) {
+            // Code of apm: no process to limit, and nothing that another try would change.
+            return;
+        }
+        let (retry, filled) = (&mut task.retry, &mut task.filled);
+        // A copy: tasks without limits share one, and a write would make each its own.
+        let mut limits = Limits::clone(&task.limits);
         if filled.memory || limits.memory.is_none() {
             limits.memory = self.settings.agent_memory;
             filled.memory = limits.memory.is_some();
@@ -137,6 +188,9 @@ impl Request {
         if filled.timeout || limits.timeout.is_none() {
             limits.timeout = self.timeout;
             filled.timeout = limits.timeout.is_some();
+        }
+        if limits != *task.limits {
+            task.limits = limits.into();
         }
         if filled.retries || (retry.max == 0 && !task.never_repeated) {
             retry.max = self.settings.retries;
@@ -153,6 +207,20 @@ impl Request {
     pub(crate) fn halt(&self) -> Option<Halt> {
         let on = HaltOn::Fail;
         self.options.fail_fast.then_some(Halt { now: true, on, count: HaltCount::Number(1) })
+    }
+
+    /// Agents that the limit of open files allows.
+    pub(crate) fn agents_possible(&self) -> u32 {
+        (open_files().saturating_sub(FILES_OWN) / FILES_PER_ATTEMPT).clamp(1, u64::from(u32::MAX)) as u32
+    }
+
+    /// What plan files may say.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            priority_levels: self.settings.priority_levels,
+            resources: self.settings.resources.clone(),
+            open_needs: false,
+        }
     }
 
     /// What the whole run may use.
@@ -172,9 +240,9 @@ impl Request {
         if let Some(left) = context.environment.slots_left().filter(|_| context.environment.parent().is_some()) {
             max = max.min(left.max(1));
         }
-        let files = limits::get(Resource::Files).map_or(1024, |limit| limit.soft.unwrap_or(u64::MAX));
-        let fit = (files.saturating_sub(FILES_OWN) / FILES_PER_ATTEMPT).clamp(1, u64::from(u32::MAX)) as u32;
+        let fit = self.agents_possible();
         if fit < max {
+            let files = open_files();
             notes.push((
                 NoteLevel::Warning,
                 format!("{fit} tasks at once, not {max}: only {files} files may be open (`ulimit -n`)"),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cli::doctor::Format;
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::doctor::question::Question;
 use crate::doctor::watch::{Change, Watched};

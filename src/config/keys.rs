@@ -437,6 +437,14 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "memory never admitted against",
         Works("admission_changed events"),
     ),
+    key(
+        "run.resources",
+        Pairs,
+        "",
+        "NAME: CAPACITY",
+        "resources that tasks name in `uses`, for instance `db: 2`; those of a plan file win",
+        Works("`resources` of the first event, `apm run show RUN --waiting`"),
+    ),
     key("qa.only", Texts, "", "", "categories or tools to run", Works("the plan of `apm run qa`")),
     key("qa.skip", Texts, "", "", "categories or tools to leave out", Works("the plan of `apm run qa`")),
     key(

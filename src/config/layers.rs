@@ -92,7 +92,7 @@ impl fmt::Display for Value {
 pub(crate) fn merge(sources: &Sources) -> Result<Merged, ConfigError> {
     let mut merged = Merged::default();
     for key in keys::KEYS.iter().filter(|key| !key.default.is_empty()) {
-        let node = Node { at: (1, 1), kind: Kind::Plain(key.default.to_owned()) };
+        let node = Node { at: (1, 1), kind: Kind::Plain(key.default.into()) };
         let value = value_of(key, &node).map_err(|fault| ConfigError(format!("{}: {}", key.path, fault.message)))?;
         merged.values.insert(key.path, (value, Origin::Default));
     }
@@ -155,7 +155,7 @@ impl Merged {
             return Ok(());
         }
         for (key, value) in node.map()? {
-            let below = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+            let below = if path.is_empty() { key.text.to_string() } else { format!("{path}.{}", key.text) };
             if let Some(info) = keys::find(&below) {
                 let value = value_of(info, value)?;
                 self.values.insert(info.path, (value, Origin::File(file.to_owned(), key.at.0)));
@@ -184,7 +184,7 @@ impl Merged {
             return Err(Fault::at(name.at, format!("`{text}` is no strategy; known are {known}")).hint(hint));
         }
         for (key, value) in entries {
-            match key.text.as_str() {
+            match key.text.as_ref() {
                 "name" => {}
                 "description" => drop(value.text()?),
                 "parameters" => self.read_node(value, &below, file)?,
@@ -279,12 +279,16 @@ fn parse_text(path: &str, text: &OsStr) -> Result<Value, String> {
     let info = keys::find(path).ok_or("unknown key")?;
     let text = text.to_str().ok_or("the value is not UTF-8")?;
     let node = if matches!(info.takes, Takes::Texts | Takes::Pairs) {
-        let item = |text: &str| Node { at: (1, 1), kind: Kind::Quoted(text.trim().to_owned()) };
+        let item = |text| Node { at: (1, 1), kind: Kind::Quoted(str::trim(text).into()) };
         Node { at: (1, 1), kind: Kind::List(text.split(',').filter(|t| !t.trim().is_empty()).map(item).collect()) }
     } else {
-        Node { at: (1, 1), kind: Kind::Plain(text.trim().to_owned()) }
+        Node { at: (1, 1), kind: Kind::Plain(text.trim().into()) }
     };
     value_of(info, &node).map_err(|fault| fault.message)
+}
+
+fn owned(texts: Vec<&str>) -> Value {
+    Value::Texts(texts.into_iter().map(str::to_owned).collect())
 }
 
 fn value_of(info: &KeyInfo, node: &Node) -> Result<Value, Fault> {
@@ -312,16 +316,38 @@ fn value_of(info: &KeyInfo, node: &Node) -> Result<Value, Fault> {
             let hint = suggest::likely(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
             Err(wrong().hint(hint))
         }
-        Takes::Texts => node.texts().map(Value::Texts).map_err(|_| wrong()),
+        Takes::Texts => node.texts().map(owned).map_err(|_| wrong()),
         Takes::Pairs => match &node.kind {
             Kind::Map(pairs) => {
                 let pair = |(key, value): &(Key, Node)| Ok(format!("{}={}", key.text, value.text()?));
                 pairs.iter().map(pair).collect::<Result<_, Fault>>().map(Value::Texts).map_err(|_| wrong())
             }
-            _ => node.texts().map(Value::Texts).map_err(|_| wrong()),
-        },
+            _ => node.texts().map(owned).map_err(|_| wrong()),
+        }
+        .and_then(|value| if info.path == "run.resources" { capacities(value, node) } else { Ok(value) }),
         Takes::Anything => Ok(Value::Opaque),
     }
+}
+
+/// Checks what resources may be called and how much of them there may be.
+fn capacities(value: Value, node: &Node) -> Result<Value, Fault> {
+    let Value::Texts(texts) = &value else { return Ok(value) };
+    for text in texts {
+        let (name, capacity) = text.split_once('=').unwrap_or((text, ""));
+        let name_fits = !name.is_empty() && !name.contains(char::is_whitespace);
+        if !name_fits || ["slots", "memory"].contains(&name) {
+            let message = format!("run.resources: `{name}` cannot be the name of a resource");
+            return Err(
+                Fault::at(node.at, message).hint(Some("slots are set by `-j`, memory by `--memory`".to_owned()))
+            );
+        }
+        if !capacity.parse::<u64>().is_ok_and(|capacity| (1..=1_000_000).contains(&capacity)) {
+            let message =
+                format!("run.resources: `{text}`: expected NAME=CAPACITY, a whole number from 1 to 1,000,000");
+            return Err(Fault::at(node.at, message));
+        }
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The settings that the commands use, in their types. Keys that wait for their system stay in the layers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) retry_delay: Duration,
     pub(crate) retry_delay_max: Duration,
     pub(crate) memory_reserve: Percent,
+    /// Capacities of named resources.
+    pub(crate) resources: BTreeMap<String, u64>,
     pub(crate) qa_only: Vec<String>,
     pub(crate) qa_skip: Vec<String>,
     pub(crate) qa_strict: bool,
@@ -190,6 +193,13 @@ fn typed(merged: &Merged) -> Settings {
         retry_delay: millis("run.retry_delay_ms"),
         retry_delay_max: millis("run.retry_delay_max_ms"),
         memory_reserve: percent("run.memory_reserve_percent").unwrap_or_default(),
+        resources: texts("run.resources")
+            .iter()
+            .filter_map(|text| {
+                let (name, capacity) = text.split_once('=')?;
+                Some((name.to_owned(), capacity.parse().ok()?))
+            })
+            .collect(),
         qa_only: texts("qa.only"),
         qa_skip: texts("qa.skip"),
         qa_strict: flag("qa.strict"),

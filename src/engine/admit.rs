@@ -22,43 +22,20 @@ pub(crate) struct Bounds {
     pub(crate) io_max: Option<Percent>,
 }
 
-/// What runs, in sums.
-#[derive(Clone, Copy, Debug, Default)]
+/// What runs, in sums that are kept up to date with each start, sample and end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
-    /// Attempts running.
-    pub(crate) running: u32,
     /// For each the larger of expected and measured memory.
     pub(crate) committed: Bytes,
     /// Measured memory.
     pub(crate) measured: Bytes,
 }
 
-/// Says why one more task that needs `need` has to wait; `None` lets it start.
-pub(crate) fn hold(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes) -> Option<String> {
-    if load.running == 0 {
-        return None;
-    }
-    if let Some(ceiling) = bounds.memory_ceiling
-        && load.committed.0.saturating_add(need.0) > ceiling.0
-    {
-        return Some(format!(
-            "memory: {} expected by what runs and {need} by the next task pass the ceiling of {ceiling}",
-            load.committed
-        ));
-    }
-    if let (Some(available), Some(total)) = (reading.available, reading.total) {
-        let reserve = Bytes((total.0 as f64 * bounds.reserve.0 / 100.0) as u64);
-        let to_come = load.committed.0.saturating_sub(load.measured.0).saturating_add(need.0);
-        if available.0 < reserve.0.saturating_add(to_come) {
-            return Some(format!(
-                "memory: {available} available, {} still expected, {reserve} kept in reserve",
-                Bytes(to_come)
-            ));
-        }
+/// Says why nothing more may start on this machine, whatever it needs.
+pub(crate) fn machine_hold(bounds: &Bounds, reading: &Reading) -> Option<String> {
+    if let (Some(available), Some(total), Some(max)) = (reading.available, reading.total, bounds.memory_max) {
         let used = 100.0 * (1.0 - available.0 as f64 / (total.0 as f64).max(1.0));
-        if let Some(max) = bounds.memory_max
-            && used > max.0
-        {
+        if used > max.0 {
             return Some(format!("memory: {} in use, threshold {max}", Percent(used)));
         }
     }
@@ -75,9 +52,46 @@ pub(crate) fn hold(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes)
     None
 }
 
+/// How much memory there is for one more task; `None` where nothing is known to bound it.
+pub(crate) fn memory_free(bounds: &Bounds, reading: &Reading, load: &Load) -> Option<Bytes> {
+    let ceiling = bounds.memory_ceiling.map(|ceiling| Bytes(ceiling.0.saturating_sub(load.committed.0)));
+    let machine = machine_room(bounds, reading, load).map(|(room, ..)| room);
+    ceiling.into_iter().chain(machine).min()
+}
+
+fn machine_room(bounds: &Bounds, reading: &Reading, load: &Load) -> Option<(Bytes, Bytes, Bytes, Bytes)> {
+    let (available, total) = (reading.available?, reading.total?);
+    let reserve = Bytes((total.0 as f64 * bounds.reserve.0 / 100.0) as u64);
+    // What runs will still take.
+    let to_come = Bytes(load.committed.0.saturating_sub(load.measured.0));
+    let room = Bytes(available.0.saturating_sub(reserve.0).saturating_sub(to_come.0));
+    Some((room, available, to_come, reserve))
+}
+
+/// Why a task that needs so much memory does not fit, for people.
+pub(crate) fn memory_lacking(bounds: &Bounds, reading: &Reading, load: &Load, need: Bytes) -> String {
+    if let Some(ceiling) = bounds.memory_ceiling
+        && load.committed.0.saturating_add(need.0) > ceiling.0
+    {
+        return format!(
+            "memory: {} expected by what runs and {need} by the next task pass the ceiling of {ceiling}",
+            load.committed
+        );
+    }
+    match machine_room(bounds, reading, load) {
+        Some((_, available, to_come, reserve)) => {
+            format!(
+                "memory: {available} available, {} still expected, {reserve} kept in reserve",
+                Bytes(to_come.0.saturating_add(need.0))
+            )
+        }
+        None => format!("memory: {need} needed"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Load, hold};
+    use super::{Bounds, Load, machine_hold, memory_free, memory_lacking};
     use crate::model::unit::{Bytes, Percent};
     use crate::probe::machine::Reading;
 
@@ -90,29 +104,31 @@ mod tests {
         io_max: None,
     };
 
-    fn busy(running: u32, committed: u64, measured: u64) -> Load {
-        Load { running, committed: Bytes::gib(committed), measured: Bytes::gib(measured) }
+    fn busy(committed: u64, measured: u64) -> Load {
+        Load { committed: Bytes::gib(committed), measured: Bytes::gib(measured) }
     }
 
     #[test]
     fn the_ceiling_counts_what_running_tasks_will_still_take() {
         let bounds = Bounds { memory_ceiling: Some(Bytes::gib(4)), ..BOUNDS };
         let none = Reading::default();
-        assert_eq!(hold(&bounds, &none, &busy(3, 3, 1), Bytes::gib(1)), None);
-        let why = hold(&bounds, &none, &busy(4, 4, 1), Bytes::gib(1)).expect("five do not fit");
-        assert_eq!(why, "memory: 4 GiB expected by what runs and 1 GiB by the next task pass the ceiling of 4 GiB");
-        assert_eq!(hold(&bounds, &none, &busy(0, 0, 0), Bytes::gib(9)), None, "one always starts");
+        assert_eq!(memory_free(&bounds, &none, &busy(3, 1)), Some(Bytes::gib(1)));
+        assert_eq!(memory_free(&bounds, &none, &busy(5, 1)), Some(Bytes(0)));
+        assert_eq!(
+            memory_lacking(&bounds, &none, &busy(4, 1), Bytes::gib(1)),
+            "memory: 4 GiB expected by what runs and 1 GiB by the next task pass the ceiling of 4 GiB"
+        );
+        assert_eq!(memory_free(&BOUNDS, &none, &busy(5, 1)), None);
     }
 
     #[test]
     fn available_memory_counts_less_the_reserve() {
-        let reading = |available| Reading {
-            available: Some(Bytes::gib(available)),
-            total: Some(Bytes::gib(20)),
-            ..Reading::default()
-        };
-        assert_eq!(hold(&BOUNDS, &reading(6), &busy(1, 2, 0), Bytes::gib(2)), None);
-        assert!(hold(&BOUNDS, &reading(5), &busy(1, 2, 0), Bytes::gib(2)).is_some());
+        let reading = Reading { available: Some(Bytes::gib(6)), total: Some(Bytes::gib(20)), ..Reading::default() };
+        assert_eq!(memory_free(&BOUNDS, &reading, &busy(2, 0)), Some(Bytes::gib(2)));
+        assert_eq!(
+            memory_lacking(&BOUNDS, &reading, &busy(2, 0), Bytes::gib(3)),
+            "memory: 6 GiB available, 5 GiB still expected, 2 GiB kept in reserve"
+        );
     }
 
     #[test]
@@ -123,13 +139,10 @@ mod tests {
             memory_pressure: Some(Percent(5.0)),
             ..Reading::default()
         };
-        assert_eq!(hold(&BOUNDS, &reading, &busy(1, 0, 0), Bytes(0)), None);
+        assert_eq!(machine_hold(&BOUNDS, &reading), None);
         let cpu = Bounds { cpu_max: Some(Percent(80.0)), ..BOUNDS };
-        assert_eq!(
-            hold(&cpu, &reading, &busy(1, 0, 0), Bytes(0)).as_deref(),
-            Some("cpu: 90% of the machine busy, threshold 80%")
-        );
+        assert_eq!(machine_hold(&cpu, &reading).as_deref(), Some("cpu: 90% of the machine busy, threshold 80%"));
         let io = Bounds { io_max: Some(Percent(40.0)), ..BOUNDS };
-        assert!(hold(&io, &reading, &busy(1, 0, 0), Bytes(0)).is_some());
+        assert!(machine_hold(&io, &reading).is_some());
     }
 }

@@ -1,20 +1,49 @@
-//! The dependency graph of a run, by dense index. Knows nothing of states or time.
+//! The dependency graph of a run, by dense index. Knows nothing of states or time. Tasks without edges take no room in
+//! it, and a task that has ended is forgotten: a run of a million tasks keeps those that are still open.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::model::attempt::Ix;
 use crate::model::id::TaskId;
 use crate::model::task::Task;
 
-/// Index of a task in its run, in plan order.
-pub(crate) type Ix = u32;
+/// A map by index of a task.
+pub(crate) type IxMap<T> = HashMap<Ix, T, BuildHasherDefault<IxHasher>>;
 
-/// Tasks and the edges between them. Only grows.
+/// Spreads dense indices over a table: a multiplication (Fibonacci hashing), since nobody chooses them to collide.
+#[derive(Debug, Default)]
+pub(crate) struct IxHasher(u64);
+
+impl Hasher for IxHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+}
+
+/// Open tasks by name, and the edges between them.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     index: HashMap<TaskId, Ix>,
-    needs: Vec<Vec<Ix>>,
-    dependents: Vec<Vec<Ix>>,
+    links: IxMap<Links>,
+    next: Ix,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    /// Tasks that it waits for, ended ones included until it ends itself.
+    needs: Vec<Ix>,
+    /// Open tasks that wait for it.
+    dependents: Vec<Ix>,
 }
 
 /// Why tasks do not form a graph.
@@ -24,85 +53,131 @@ pub(crate) enum GraphError {
     Duplicate(TaskId),
     #[error("task `{task}` needs `{need}`, which is not in the plan")]
     Missing { task: TaskId, need: TaskId },
-    #[error("tasks need each other in a circle: {}", .0.iter().map(TaskId::as_str).collect::<Vec<_>>().join(" -> "))]
+    #[error("tasks need each other in a cycle: {}", .0.iter().map(TaskId::as_str).collect::<Vec<_>>().join(" -> "))]
     Cycle(Vec<TaskId>),
 }
 
 impl Graph {
-    /// Adds tasks that may need each other and tasks added before. On error nothing is added.
-    pub(crate) fn add<T: Borrow<Task>>(&mut self, tasks: &[T]) -> Result<std::ops::Range<Ix>, GraphError> {
-        let first = self.needs.len() as Ix;
+    /// Adds tasks that may need each other and tasks added before. `has_ended` tells of names that are not in the graph any
+    /// more: to need one of them is no edge. On error nothing is added.
+    pub(crate) fn add<T: Borrow<Task>>(
+        &mut self,
+        tasks: &[T],
+        has_ended: impl Fn(&TaskId) -> bool,
+    ) -> Result<std::ops::Range<Ix>, GraphError> {
+        let first = self.next;
         for (offset, task) in tasks.iter().map(Borrow::borrow).enumerate() {
-            if self.index.contains_key(&task.id) {
-                self.index.retain(|_, at| *at < first);
+            if self.index.contains_key(&task.id) || has_ended(&task.id) {
+                self.take_back(&tasks[..offset], first);
                 return Err(GraphError::Duplicate(task.id.clone()));
             }
             self.index.insert(task.id.clone(), first + offset as Ix);
         }
         let mut edges = Vec::with_capacity(tasks.len());
         for task in tasks.iter().map(Borrow::borrow) {
-            let found: Result<Vec<Ix>, _> =
-                task.needs.iter().map(|need| self.index.get(need).copied().ok_or_else(|| need.clone())).collect();
-            match found {
-                Ok(mut needs) => {
-                    needs.sort_unstable();
-                    needs.dedup();
-                    edges.push(needs);
-                }
-                Err(need) => {
-                    self.index.retain(|_, at| *at < first);
-                    return Err(GraphError::Missing { task: task.id.clone(), need });
+            let mut needs = Vec::with_capacity(task.needs.len());
+            for need in &task.needs {
+                match self.index.get(need) {
+                    Some(ix) => needs.push(*ix),
+                    None if has_ended(need) => {}
+                    None => {
+                        self.take_back(tasks, first);
+                        return Err(GraphError::Missing { task: task.id.clone(), need: need.clone() });
+                    }
                 }
             }
+            needs.sort_unstable();
+            needs.dedup();
+            edges.push(needs);
         }
         if let Some(cycle) = find_cycle(&edges, first) {
-            self.index.retain(|_, at| *at < first);
+            self.take_back(tasks, first);
             return Err(GraphError::Cycle(
                 cycle.iter().map(|ix| tasks[(ix - first) as usize].borrow().id.clone()).collect(),
             ));
         }
-        self.dependents.resize_with(self.needs.len() + tasks.len(), Vec::new);
-        for (offset, needs) in edges.into_iter().enumerate() {
+        for (offset, needs) in edges.into_iter().enumerate().filter(|(_, needs)| !needs.is_empty()) {
+            let ix = first + offset as Ix;
             for need in &needs {
-                self.dependents[*need as usize].push(first + offset as Ix);
+                self.links.entry(*need).or_default().dependents.push(ix);
             }
-            self.needs.push(needs);
+            self.links.entry(ix).or_default().needs = needs;
         }
-        Ok(first..self.needs.len() as Ix)
+        self.next += tasks.len() as Ix;
+        Ok(first..self.next)
     }
 
-    /// What a task waits for.
+    fn take_back<T: Borrow<Task>>(&mut self, tasks: &[T], first: Ix) {
+        for task in tasks.iter().map(Borrow::borrow) {
+            if self.index.get(&task.id).is_some_and(|ix| *ix >= first) {
+                self.index.remove(&task.id);
+            }
+        }
+    }
+
+    /// Makes a task wait for open tasks besides its needs. The answer names a task among them that waits for it in turn,
+    /// where there is one: then nothing is changed.
+    pub(crate) fn await_on(&mut self, ix: Ix, on: &[Ix]) -> Result<(), Ix> {
+        let mut seen: std::collections::HashSet<Ix> = [ix].into();
+        let mut stack = vec![ix];
+        while let Some(one) = stack.pop() {
+            if let Some(circular) = on.iter().find(|other| **other == one) {
+                return Err(*circular);
+            }
+            stack.extend(self.dependents(one).iter().filter(|dependent| seen.insert(**dependent)));
+        }
+        for need in on {
+            self.links.entry(*need).or_default().dependents.push(ix);
+        }
+        self.links.entry(ix).or_default().needs.extend_from_slice(on);
+        Ok(())
+    }
+
+    /// The index of an open task.
+    pub(crate) fn find(&self, id: &TaskId) -> Option<Ix> {
+        self.index.get(id).copied()
+    }
+
+    /// Forgets a task that has ended; returns what waited for it.
+    pub(crate) fn end(&mut self, ix: Ix, id: &TaskId) -> Vec<Ix> {
+        self.index.remove(id);
+        self.links.remove(&ix).map(|links| links.dependents).unwrap_or_default()
+    }
+
+    /// What a task waits for; some of it may have ended.
     pub(crate) fn needs(&self, ix: Ix) -> &[Ix] {
-        &self.needs[ix as usize]
+        self.links.get(&ix).map_or(&[], |links| &links.needs)
     }
 
-    /// What waits for a task.
+    /// Open tasks that wait for a task.
     pub(crate) fn dependents(&self, ix: Ix) -> &[Ix] {
-        &self.dependents[ix as usize]
+        self.links.get(&ix).map_or(&[], |links| &links.dependents)
     }
 
-    /// The upward rank of each task: the longest way from its start to the end of the run, in the unit of `cost`.
-    /// Starting the highest rank first is "critical path first".
-    pub(crate) fn ranks(&self, cost: impl Fn(Ix) -> u64) -> Vec<u64> {
-        let count = self.needs.len();
-        let mut ranks = vec![0u64; count];
-        let mut open: Vec<u32> = self.dependents.iter().map(|d| d.len() as u32).collect();
-        let mut stack: Vec<Ix> = (0..count as Ix).filter(|ix| open[*ix as usize] == 0).collect();
-        while let Some(ix) = stack.pop() {
-            let longest = self.dependents(ix).iter().map(|d| ranks[*d as usize]).max().unwrap_or(0);
-            ranks[ix as usize] = longest.saturating_add(cost(ix));
-            for need in self.needs(ix) {
-                open[*need as usize] -= 1;
-                if open[*need as usize] == 0 {
-                    stack.push(*need);
+    /// Tasks of a range in an order in which each comes after all of the range that need it.
+    pub(crate) fn dependents_first(&self, range: std::ops::Range<Ix>) -> Vec<Ix> {
+        let first = range.start;
+        let mut open: Vec<u32> = range
+            .clone()
+            .map(|ix| self.dependents(ix).iter().filter(|dependent| range.contains(dependent)).count() as u32)
+            .collect();
+        let mut order: Vec<Ix> = range.clone().filter(|ix| open[(ix - first) as usize] == 0).collect();
+        let mut at = 0;
+        while let Some(ix) = order.get(at).copied() {
+            at += 1;
+            for need in self.needs(ix).iter().filter(|need| range.contains(need)) {
+                let left = &mut open[(need - first) as usize];
+                *left -= 1;
+                if *left == 0 {
+                    order.push(*need);
                 }
             }
         }
-        ranks
+        order
     }
 }
 
-/// A circle among new tasks (edges to older tasks cannot be part of one), first task repeated at the end.
+/// A cycle among new tasks (edges to older tasks cannot be part of one), first task repeated at the end.
 fn find_cycle(edges: &[Vec<Ix>], first: Ix) -> Option<Vec<Ix>> {
     const OPEN: u8 = 1;
     const CLOSED: u8 = 2;
@@ -145,12 +220,15 @@ fn find_cycle(edges: &[Vec<Ix>], first: Ix) -> Option<Vec<Ix>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Graph;
+    use super::{Graph, GraphError};
     use crate::model::id::TaskId;
     use crate::model::task::{Run, Task};
 
+    fn id(text: &str) -> TaskId {
+        TaskId::new(text).expect("a good id")
+    }
+
     fn tasks(spec: &[(&str, &[&str])]) -> Vec<Task> {
-        let id = |text: &str| TaskId::new(text).expect("a good id");
         spec.iter()
             .map(|(name, needs)| {
                 let mut task = Task::new(id(name), Run::Argv(vec!["true".into()]));
@@ -160,16 +238,20 @@ mod tests {
             .collect()
     }
 
+    fn add(graph: &mut Graph, spec: &[(&str, &[&str])]) -> Result<std::ops::Range<u32>, GraphError> {
+        graph.add(&tasks(spec), |_| false)
+    }
+
     #[test]
     fn errors_name_the_tasks_and_leave_the_graph_as_it_was() {
         let mut graph = Graph::default();
-        graph.add(&tasks(&[("a", &[])])).expect("one task");
+        add(&mut graph, &[("a", &[])]).expect("one task");
         let errors = [
-            graph.add(&tasks(&[("b", &[]), ("b", &[])])).expect_err("a double"),
-            graph.add(&tasks(&[("a", &[])])).expect_err("a double of an older task"),
-            graph.add(&tasks(&[("b", &["x"])])).expect_err("a missing need"),
-            graph.add(&tasks(&[("b", &["d"]), ("c", &["b"]), ("d", &["c"])])).expect_err("a circle"),
-            graph.add(&tasks(&[("b", &["b"])])).expect_err("a task that needs itself"),
+            add(&mut graph, &[("b", &[]), ("b", &[])]).expect_err("a double"),
+            add(&mut graph, &[("a", &[])]).expect_err("a double of an older task"),
+            add(&mut graph, &[("b", &["x"])]).expect_err("a missing need"),
+            add(&mut graph, &[("b", &["d"]), ("c", &["b"]), ("d", &["c"])]).expect_err("a cycle"),
+            add(&mut graph, &[("b", &["b"])]).expect_err("a task that needs itself"),
         ];
         assert_eq!(
             errors.map(|e| e.to_string()),
@@ -177,20 +259,43 @@ mod tests {
                 "two tasks are named `b`",
                 "two tasks are named `a`",
                 "task `b` needs `x`, which is not in the plan",
-                "tasks need each other in a circle: b -> d -> c -> b",
-                "tasks need each other in a circle: b -> b",
+                "tasks need each other in a cycle: b -> d -> c -> b",
+                "tasks need each other in a cycle: b -> b",
             ]
         );
-        assert_eq!(graph.add(&tasks(&[("b", &["a", "a"])])), Ok(1..2));
+        assert_eq!(add(&mut graph, &[("b", &["a", "a"])]), Ok(1..2));
         assert_eq!(graph.needs(1), [0]);
     }
 
     #[test]
-    fn the_rank_is_the_longest_way_to_the_end() {
+    fn an_ended_task_is_forgotten_and_may_be_needed_but_not_added_again() {
         let mut graph = Graph::default();
-        graph.add(&tasks(&[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])])).expect("a diamond");
-        let costs = [1, 10, 2, 5];
-        assert_eq!(graph.ranks(|ix| costs[ix as usize]), [16, 15, 7, 5]);
+        add(&mut graph, &[("a", &[]), ("b", &["a"])]).expect("two tasks");
+        assert_eq!(graph.end(0, &id("a")), [1]);
+        assert!(graph.find(&id("a")).is_none());
+        let ended = |name: &TaskId| name.as_str() == "a";
+        assert_eq!(graph.add(&tasks(&[("c", &["a"])]), ended), Ok(2..3));
+        assert_eq!(graph.needs(2), [] as [u32; 0]);
+        assert_eq!(graph.add(&tasks(&[("a", &[])]), ended), Err(GraphError::Duplicate(id("a"))));
+    }
+
+    #[test]
+    fn waiting_for_what_waits_is_refused() {
+        let mut graph = Graph::default();
+        add(&mut graph, &[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &[])]).expect("tasks");
+        assert_eq!(graph.await_on(0, &[3, 2]), Err(2));
+        assert_eq!(graph.needs(0), [] as [u32; 0]);
+        assert_eq!(graph.await_on(0, &[3]), Ok(()));
+        assert_eq!(graph.dependents(3), [0]);
+        assert_eq!(graph.await_on(3, &[3]), Err(3));
+    }
+
+    #[test]
+    fn dependents_come_first() {
+        let mut graph = Graph::default();
+        add(&mut graph, &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["b", "c"])]).expect("a diamond");
+        let order = graph.dependents_first(0..4);
+        assert_eq!((order[0], order[3], order.len()), (3, 0, 4));
     }
 
     #[test]
@@ -201,7 +306,7 @@ mod tests {
             list.extend(tasks(&[(&pair[1], &[&pair[0]])]));
         }
         let mut graph = Graph::default();
-        graph.add(&list).expect("a chain");
-        assert_eq!(graph.ranks(|_| 1)[0], 100_000);
+        graph.add(&list, |_| false).expect("a chain");
+        assert_eq!(graph.dependents_first(0..100_000)[0], 99_999);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::task::{Run, Task};
+use crate::model::task::{Run, Step, Task};
 use crate::model::unit::Bytes;
 
 /// Entries kept; the least recently updated go first.
@@ -128,6 +128,10 @@ pub(crate) fn key_of(task: &Task) -> String {
         Run::Script { shell, script } => {
             shell.iter().for_each(|word| field(word.as_os_str().as_encoded_bytes()));
             field(script.as_os_str().as_encoded_bytes());
+        }
+        Run::Step(Step::Plan { file }) => {
+            field(b"plan");
+            field(file.as_os_str().as_encoded_bytes());
         }
     }
     field(task.cwd.as_ref().map_or(&[], |cwd| cwd.as_os_str().as_encoded_bytes()));

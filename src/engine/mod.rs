@@ -1,16 +1,16 @@
-//! The task engine. `graph`, `queue`, `schedule`, `pool`, `admit`, `retry` and `history` are pure: state, `now` and an
-//! input go in, decisions come out. `dispatch` owns a run: it feeds them and performs what they decide; `unit` is
-//! the life of one attempt.
+//! The task engine. `graph`, `queue`, `pool`, `capacity`, `admit`, `retry`, `history` and `scheduler` are pure: state, `now`
+//! and an input go in, decisions come out. `plan` says where tasks come from; `dispatch` owns a run: it feeds the scheduler
+//! and performs what it decides, by the executors of the run; `live` keeps the newest output of what runs.
 
 pub(crate) mod admit;
+pub(crate) mod capacity;
 pub(crate) mod dispatch;
 pub(crate) mod graph;
 pub(crate) mod history;
+pub(crate) mod live;
+pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod queue;
 pub(crate) mod retry;
-pub(crate) mod schedule;
+pub(crate) mod scheduler;
 pub(crate) mod signals;
-#[cfg(test)]
-mod simulation;
-pub(crate) mod unit;

@@ -11,6 +11,8 @@ pub(crate) struct Pool {
     shape: PoolShape,
     size: u32,
     free: BTreeSet<u32>,
+    /// Slots in use, by slot number; some of them may be beyond the size by now.
+    taken: Vec<bool>,
     /// Since when each free slot is unused, by slot number.
     unused_since: Vec<Duration>,
     grown_at: Option<Duration>,
@@ -32,13 +34,13 @@ impl Pool {
             shape,
             size,
             free: (0..size).collect(),
+            taken: vec![false; shape.max.max(1) as usize],
             unused_since: vec![Duration::ZERO; shape.max.max(1) as usize],
             grown_at: None,
         }
     }
 
     /// Slots that exist.
-    #[cfg(test)]
     pub(crate) fn size(&self) -> u32 {
         self.size
     }
@@ -48,13 +50,43 @@ impl Pool {
         !self.free.is_empty()
     }
 
+    /// Free slots.
+    pub(crate) fn free(&self) -> u32 {
+        self.free.len() as u32
+    }
+
+    /// Slots at most.
+    pub(crate) fn max(&self) -> u32 {
+        self.shape.max
+    }
+
+    /// Another number of slots from now on, as it stands: attempts on slots beyond it end in their own time.
+    pub(crate) fn resize(&mut self, now: Duration, to: u32) -> Resize {
+        let from = self.size;
+        let slots = self.unused_since.len().max(to as usize);
+        self.unused_since.resize(slots, now);
+        self.taken.resize(slots, false);
+        for slot in (from..to).filter(|slot| !self.taken[*slot as usize]) {
+            self.unused_since[slot as usize] = now;
+            self.free.insert(slot);
+        }
+        self.free.retain(|slot| *slot < to);
+        self.size = to;
+        self.shape.initial = to;
+        self.shape.max = to;
+        Resize { from, to, reason: "as asked".to_owned() }
+    }
+
     /// Takes the lowest free slot: the timeline stays compact and the high slots get idle and go away.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        self.free.pop_first()
+        let slot = self.free.pop_first()?;
+        self.taken[slot as usize] = true;
+        Some(slot)
     }
 
     /// Gives a slot back.
     pub(crate) fn give(&mut self, now: Duration, slot: u32) {
+        self.taken[slot as usize] = false;
         if slot < self.size {
             self.unused_since[slot as usize] = now;
             self.free.insert(slot);
@@ -71,7 +103,7 @@ impl Pool {
         let from = self.size;
         let factor = self.shape.scale_factor.max(1.0);
         let to = ((f64::from(from) * factor).ceil() as u32).clamp(from + 1, self.shape.max);
-        for slot in from..to {
+        for slot in (from..to).filter(|slot| !self.taken[*slot as usize]) {
             self.unused_since[slot as usize] = now;
             self.free.insert(slot);
         }
@@ -138,6 +170,19 @@ mod tests {
         assert_eq!(pool.shrink(Duration::from_secs(5)), None);
         assert_eq!(pool.shrink(Duration::from_secs(6)).map(|r| (r.from, r.to)), Some((7, 2)));
         assert_eq!(pool.next_shrink(), None);
+    }
+
+    #[test]
+    fn a_slot_in_use_is_not_given_again_after_the_pool_was_smaller() {
+        let mut pool = pool(3, 3, 2.0);
+        let slots: Vec<u32> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(slots, [0, 1, 2]);
+        pool.resize(TICK, 1);
+        pool.give(TICK, 1);
+        pool.resize(TICK, 4);
+        assert_eq!(std::iter::from_fn(|| pool.take()).collect::<Vec<_>>(), [1, 3], "slot 2 is still in use");
+        pool.give(TICK, 2);
+        assert_eq!(pool.take(), Some(2));
     }
 
     #[test]

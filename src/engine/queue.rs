@@ -2,13 +2,14 @@
 //! Knows nothing of slots, limits or states.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::engine::graph::Ix;
+use crate::engine::graph::IxMap;
+use crate::model::attempt::Ix;
 
 /// What decides the order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rank {
     /// Higher first.
     pub(crate) priority: i32,
@@ -18,63 +19,62 @@ pub(crate) struct Rank {
     pub(crate) latest_start: Option<Duration>,
 }
 
+/// A rank and the task as a key of ordered sets: the first is the next to start.
+pub(crate) type RankKey = (Reverse<i32>, Reverse<u64>, Ix);
+
+impl Rank {
+    /// The key of a task of this rank, deadlines left out.
+    pub(crate) fn key(&self, ix: Ix) -> RankKey {
+        (Reverse(self.priority), Reverse(self.path), ix)
+    }
+}
+
 /// Ready tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    by_rank: BinaryHeap<(i32, u64, Reverse<Ix>)>,
-    by_deadline: BinaryHeap<(i32, Reverse<Duration>, Reverse<Ix>)>,
-    /// What is really in the queue: entries of the heaps that are not in it are stale.
-    queued: HashSet<Ix>,
+    by_rank: BTreeSet<RankKey>,
+    by_deadline: BTreeSet<(Reverse<i32>, Duration, Ix)>,
+    ranks: IxMap<Rank>,
 }
 
 impl Queue {
     /// How many tasks wait.
     pub(crate) fn len(&self) -> usize {
-        self.queued.len()
+        self.ranks.len()
     }
 
-    /// Adds a task.
+    /// Whether a task is in it.
+    pub(crate) fn contains(&self, ix: Ix) -> bool {
+        self.ranks.contains_key(&ix)
+    }
+
+    /// Adds a task, or gives one that is in it another rank.
     pub(crate) fn push(&mut self, ix: Ix, rank: Rank) {
-        if self.queued.insert(ix) {
-            self.by_rank.push((rank.priority, rank.path, Reverse(ix)));
-            if let Some(latest) = rank.latest_start {
-                self.by_deadline.push((rank.priority, Reverse(latest), Reverse(ix)));
-            }
+        self.remove(ix);
+        self.ranks.insert(ix, rank);
+        self.by_rank.insert(rank.key(ix));
+        if let Some(latest) = rank.latest_start {
+            self.by_deadline.insert((Reverse(rank.priority), latest, ix));
         }
     }
 
     /// The task to start next. It stays until it is removed.
-    pub(crate) fn first(&mut self, now: Duration) -> Option<Ix> {
-        self.drop_stale();
-        let (priority, _, Reverse(first)) = *self.by_rank.peek()?;
+    pub(crate) fn first(&self, now: Duration) -> Option<Ix> {
+        let (Reverse(priority), _, first) = *self.by_rank.first()?;
         let pressing = self
             .by_deadline
-            .peek()
-            .filter(|(their_priority, Reverse(latest), _)| *latest <= now && *their_priority >= priority)
-            .map(|(_, _, Reverse(ix))| *ix);
+            .first()
+            .filter(|(Reverse(their_priority), latest, _)| *latest <= now && *their_priority >= priority)
+            .map(|(_, _, ix)| *ix);
         Some(pressing.unwrap_or(first))
     }
 
     /// Takes a task out.
     pub(crate) fn remove(&mut self, ix: Ix) {
-        self.queued.remove(&ix);
-    }
-
-    /// Removes everything.
-    pub(crate) fn drain(&mut self) -> Vec<Ix> {
-        self.by_rank.clear();
-        self.by_deadline.clear();
-        let mut all: Vec<Ix> = self.queued.drain().collect();
-        all.sort_unstable();
-        all
-    }
-
-    fn drop_stale(&mut self) {
-        while self.by_rank.peek().is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix)) {
-            self.by_rank.pop();
-        }
-        while self.by_deadline.peek().is_some_and(|(_, _, Reverse(ix))| !self.queued.contains(ix)) {
-            self.by_deadline.pop();
+        let Some(rank) = self.ranks.remove(&ix) else { return };
+        self.by_rank.remove(&rank.key(ix));
+        if let Some(latest) = rank.latest_start {
+            self.by_deadline.remove(&(Reverse(rank.priority), latest, ix));
         }
     }
 }
@@ -123,5 +123,17 @@ mod tests {
         assert_eq!(pop(&mut queue, 0), None);
         queue.push(7, rank);
         assert_eq!(pop(&mut queue, 0), Some(7));
+    }
+
+    /// Regression: the rank of a queued task stayed what it was when the task was queued, because the entries of the heap
+    /// were never changed.
+    #[test]
+    fn a_queued_task_can_be_given_another_rank() {
+        let mut queue = Queue::default();
+        let rank = |path| Rank { priority: 0, path, latest_start: None };
+        queue.push(0, rank(5));
+        queue.push(1, rank(4));
+        queue.push(1, rank(9));
+        assert_eq!([pop(&mut queue, 0), pop(&mut queue, 0), pop(&mut queue, 0)], [Some(1), Some(0), None]);
     }
 }

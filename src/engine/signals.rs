@@ -4,8 +4,6 @@ use std::task::Poll;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::sys::signal::is_ignored;
-
 /// Listens for them.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -14,17 +12,22 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Those that were not ignored from the start.
-    pub(crate) fn listen() -> std::io::Result<Self> {
+    /// Those that `is_ignored` does not tell to have been ignored from the start: `nohup apm ...` wants the hangup to stay
+    /// ignored.
+    pub(crate) fn listen(is_ignored: fn(i32) -> bool) -> std::io::Result<Self> {
         let mut streams = Vec::new();
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()] {
             let number = kind.as_raw_value();
-            // `nohup apm ...` wants the hangup to stay ignored.
             if !is_ignored(number) {
                 streams.push((number, signal(kind)?));
             }
         }
         Ok(Self { streams, seen: 0 })
+    }
+
+    /// Nobody sends any.
+    pub(crate) fn none() -> Self {
+        Self { streams: Vec::new(), seen: 0 }
     }
 
     /// The next one, and whether everything is to end at once: it is not the first.

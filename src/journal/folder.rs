@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 
-use crate::model::bytestring::ByteString;
 use crate::model::id::{RunId, TaskId};
 use crate::model::task::Task;
+use crate::model::variables::Variables;
 use crate::sys::process;
 
 /// From the start of a process to its exec: milliseconds, more on a loaded machine.
@@ -29,7 +29,7 @@ pub(crate) struct State {
 
 /// The folder of a run that this process owns.
 #[derive(Debug)]
-pub(crate) struct RunFolder {
+pub(crate) struct RunDir {
     pub(crate) id: RunId,
     pub(crate) path: PathBuf,
     marker: PathBuf,
@@ -74,7 +74,7 @@ impl State {
     }
 
     /// Creates the folder of a new run. `now` and `random` make its name.
-    pub(crate) fn create(&self, now: &Zoned, random: u64) -> io::Result<RunFolder> {
+    pub(crate) fn create(&self, now: &Zoned, random: u64) -> io::Result<RunDir> {
         let mut random = random;
         for _ in 0..64 {
             let name = name(now, random);
@@ -87,7 +87,7 @@ impl State {
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     sign(&lock)?;
-                    return Ok(RunFolder { id, path, marker, _lock: lock });
+                    return Ok(RunDir { id, path, marker, _lock: lock });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
@@ -101,11 +101,14 @@ impl State {
     }
 
     /// Takes over a recorded run, unless its apm is alive.
-    pub(crate) fn take_over(&self, id: &RunId) -> io::Result<Option<RunFolder>> {
-        let marker = self.root.join("active").join(id.as_str());
+    pub(crate) fn take_over(&self, id: &RunId) -> io::Result<Option<RunDir>> {
+        let active = self.root.join("active");
+        // Runs may have been copied here without it.
+        DirBuilder::new().recursive(true).mode(0o700).create(&active)?;
+        let marker = active.join(id.as_str());
         let Some(lock) = hold(&marker, true)? else { return Ok(None) };
         sign(&lock)?;
-        Ok(Some(RunFolder { id: id.clone(), path: self.path_of(id), marker, _lock: lock }))
+        Ok(Some(RunDir { id: id.clone(), path: self.path_of(id), marker, _lock: lock }))
     }
 
     /// Recorded runs, newest first.
@@ -157,7 +160,7 @@ impl State {
 
     /// Runs whose apm ended without an end: what they left has to be looked for. Each is held while it is looked at, so
     /// that nobody goes on with it meanwhile, and is a crashed one again unless it is closed.
-    pub(crate) fn crashed(&self) -> impl Iterator<Item = RunFolder> {
+    pub(crate) fn crashed(&self) -> impl Iterator<Item = RunDir> {
         let entries = std::fs::read_dir(self.root.join("active")).into_iter().flatten();
         entries.filter_map(|entry| {
             let entry = entry.ok()?;
@@ -165,7 +168,7 @@ impl State {
             let marker = entry.path();
             // One that cannot be opened is somebody else's, or has just gone.
             let lock = hold(&marker, false).ok().flatten()?;
-            Some(RunFolder { path: self.path_of(&id), id, marker, _lock: lock })
+            Some(RunDir { path: self.path_of(&id), id, marker, _lock: lock })
         })
     }
 
@@ -189,15 +192,10 @@ impl State {
     }
 }
 
-impl RunFolder {
-    /// The journal.
-    pub(crate) fn journal(&self) -> PathBuf {
-        journal_of(&self.path)
-    }
-
+impl RunDir {
     /// Keeps the values of the tasks' environments, which no event and no report carries, for a resume.
-    pub(crate) fn keep_environments(&self, tasks: &[Task]) -> io::Result<()> {
-        let with_env: Vec<&Task> = tasks.iter().filter(|task| !task.env.is_empty()).collect();
+    pub(crate) fn keep_environments<'a>(&self, tasks: impl IntoIterator<Item = &'a Task>) -> io::Result<()> {
+        let with_env: Vec<&Task> = tasks.into_iter().filter(|task| !task.env.is_empty()).collect();
         if with_env.is_empty() {
             return Ok(());
         }
@@ -217,7 +215,7 @@ impl RunFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut kept: BTreeMap<TaskId, BTreeMap<ByteString, ByteString>> = BTreeMap::new();
+        let mut kept: BTreeMap<TaskId, Variables> = BTreeMap::new();
         for line in BufReader::new(file).split(b'\n') {
             // A torn last line belongs to tasks that were never announced.
             if let Ok((id, env)) = serde_json::from_slice(&line?) {

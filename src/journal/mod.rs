@@ -2,6 +2,7 @@
 //! `resume` decides what is still to do (pure), `folder` knows the layout, `learned` keeps durations between runs.
 
 pub(crate) mod folder;
+pub(crate) mod follow;
 pub(crate) mod learned;
 pub(crate) mod read;
 pub(crate) mod resume;

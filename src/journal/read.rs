@@ -1,18 +1,27 @@
-//! Reads a journal as a crash may have left it: a torn last line is dropped, what is newer than this apm is refused.
+//! Reads a journal as a crash may have left it: a torn last line is dropped. What is newer than this apm is refused, but for
+//! events of a kind it does not know, which are skipped and counted: nothing is dropped in silence.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::time::Duration;
 
-use serde::Deserialize;
+use jiff::Timestamp;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
-use crate::model::event::{Envelope, VERSION};
+use crate::model::event::{Envelope, Event, FEATURES, VERSION};
+use crate::model::unit::micros;
 
 /// A journal read to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Recorded {
     /// The events, without those of a kind this apm does not know.
     pub(crate) envelopes: Vec<Envelope>,
+    /// How many events were skipped, by kind.
+    pub(crate) skipped: BTreeMap<String, u64>,
     /// Length of the good part in bytes: where an append goes.
     pub(crate) good_len: u64,
     /// Bytes after it.
@@ -28,15 +37,60 @@ pub(crate) enum ReadError {
     Io(#[from] io::Error),
     #[error("record {seq} has version {found}, this apm reads up to {VERSION}; use the apm that wrote it")]
     Newer { seq: u64, found: u32 },
+    #[error(
+        "record {seq} (`{kind}`) was written by a newer apm and has what this one does not know: {why}; use the apm that wrote it"
+    )]
+    Unknown { seq: u64, kind: String, why: String },
+    #[error("the run needs `{feature}`, which this apm does not know; use the apm that wrote it")]
+    Feature { feature: String },
     #[error("line {line} is damaged: {why}")]
     Damaged { line: u64, why: String },
 }
 
-/// The part of an envelope that every version has.
+/// One line, with its event still as text. Every version has these fields.
 #[derive(Deserialize)]
-struct Frame {
+struct Frame<'a> {
     v: u32,
     seq: u64,
+    at: Timestamp,
+    #[serde(rename = "t_us", with = "micros")]
+    t: Duration,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// What a line is.
+pub(crate) enum Line {
+    /// An event.
+    Event(Box<Envelope>),
+    /// An event of a kind that this apm does not know.
+    UnknownKind { kind: String },
+}
+
+/// The name of the kind of an event: the one key of its object, or the object itself where it is only a text.
+struct Kind(String);
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = Kind;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an event")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Kind, E> {
+                Ok(Kind(name.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
+                let mut first = None;
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    first.get_or_insert(name);
+                }
+                Ok(Kind(first.unwrap_or_default()))
+            }
+        }
+        deserializer.deserialize_any(Name)
+    }
 }
 
 /// Longest line accepted: a batch of tasks with long scripts is a few MiB.
@@ -51,7 +105,26 @@ pub(crate) fn read(path: &Path) -> Result<Recorded, ReadError> {
     }
 }
 
-fn parse(mut reader: impl BufRead) -> Result<Recorded, ReadError> {
+fn parse(reader: impl BufRead) -> Result<Recorded, ReadError> {
+    let mut envelopes = Vec::new();
+    let read = stream(reader, &mut |envelope| {
+        envelopes.push(envelope);
+        Ok(())
+    })?;
+    Ok(Recorded { envelopes, ..read })
+}
+
+/// Hands each event of a journal over as it is read, so that a long journal need not fit into memory. The `envelopes` of
+/// the answer are empty.
+pub(crate) fn each(path: &Path, take: &mut dyn FnMut(Envelope) -> io::Result<()>) -> Result<Recorded, ReadError> {
+    match File::open(path) {
+        Ok(file) => stream(BufReader::with_capacity(1 << 16, file), take),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recorded::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn stream(mut reader: impl BufRead, take: &mut dyn FnMut(Envelope) -> io::Result<()>) -> Result<Recorded, ReadError> {
     let mut recorded = Recorded::default();
     let mut line = Vec::new();
     let mut number = 0;
@@ -62,40 +135,83 @@ fn parse(mut reader: impl BufRead) -> Result<Recorded, ReadError> {
             return Ok(recorded);
         }
         number += 1;
-        let last = line.last() != Some(&b'\n');
-        match (serde_json::from_slice::<Frame>(&line), serde_json::from_slice::<Envelope>(&line)) {
-            // Without its line break a record may be a prefix that happens to parse: it does not count.
-            _ if last => {
-                recorded.torn_len = len;
-                return Ok(recorded);
-            }
-            (Ok(frame), _) if frame.v > VERSION => {
-                return Err(ReadError::Newer { seq: frame.seq, found: frame.v });
-            }
-            (Ok(frame), _) if frame.seq != recorded.next_seq => {
-                let why = format!("record {} where {} belongs", frame.seq, recorded.next_seq);
-                return Err(ReadError::Damaged { line: number, why });
-            }
-            (Ok(_), Ok(envelope)) => recorded.envelopes.push(envelope),
-            // A kind of event that a later apm of the same version added.
-            (Ok(_), Err(error)) if is_unknown_kind(&error) => {}
-            (Ok(_), Err(error)) | (Err(error), _) => {
+        // Without its line break a record may be a prefix that happens to parse: it does not count.
+        if line.last() != Some(&b'\n') {
+            recorded.torn_len = len;
+            return Ok(recorded);
+        }
+        match read_line(&line, number, recorded.next_seq) {
+            Ok(Line::Event(envelope)) => take(*envelope)?,
+            Ok(Line::UnknownKind { kind }) => *recorded.skipped.entry(kind).or_default() += 1,
+            Err(ReadError::Damaged { line, why }) => {
                 // A crash tears the end only: a bad line with nothing behind it is that.
                 let rest = io::Read::take(&mut reader, 1).read_until(b'\n', &mut Vec::new())?;
                 if rest == 0 {
                     recorded.torn_len = len;
                     return Ok(recorded);
                 }
-                return Err(ReadError::Damaged { line: number, why: error.to_string() });
+                return Err(ReadError::Damaged { line, why });
             }
+            Err(error) => return Err(error),
         }
         recorded.next_seq += 1;
         recorded.good_len += len;
     }
 }
 
-fn is_unknown_kind(error: &serde_json::Error) -> bool {
-    error.is_data() && error.to_string().starts_with("unknown variant")
+/// Reads one whole line, whose number in the file is `line`; its event must have the number `next_seq`.
+pub(crate) fn read_line(text: &[u8], line: u64, next_seq: u64) -> Result<Line, ReadError> {
+    let damaged = |why: String| ReadError::Damaged { line, why };
+    let Frame { v, seq, at, t, event } = serde_json::from_slice(text).map_err(|error| {
+        // A later version may have other fields, but it says which it is.
+        match serde_json::from_slice::<VersionOnly>(text) {
+            Ok(VersionOnly { v, seq }) if v > VERSION => ReadError::Newer { seq, found: v },
+            _ => damaged(error.to_string()),
+        }
+    })?;
+    if v > VERSION {
+        return Err(ReadError::Newer { seq, found: v });
+    }
+    if seq != next_seq {
+        return Err(damaged(format!("record {seq} where {next_seq} belongs")));
+    }
+    match serde_json::from_str::<Event>(event.get()) {
+        Ok(event) => {
+            if let Event::RunStarted(started) = &event
+                && let Some(feature) = started.needs.iter().find(|feature| !FEATURES.contains(&feature.as_str()))
+            {
+                return Err(ReadError::Feature { feature: feature.clone() });
+            }
+            Ok(Line::Event(Box::new(Envelope { v, seq, at, t, event })))
+        }
+        Err(error) => {
+            let Kind(kind) = serde_json::from_str(event.get()).map_err(|error| damaged(error.to_string()))?;
+            if Event::KINDS.contains(&kind.as_str()) {
+                Err(ReadError::Unknown { seq, kind, why: error.to_string() })
+            } else {
+                Ok(Line::UnknownKind { kind })
+            }
+        }
+    }
+}
+
+/// What to say where events of unknown kinds were skipped.
+pub(crate) fn skipped_warning(skipped: &BTreeMap<String, u64>) -> Option<String> {
+    let total: u64 = skipped.values().sum();
+    let kinds: Vec<String> = skipped.iter().map(|(kind, count)| format!("{count} x `{kind}`")).collect();
+    let (noun, verb, them) = if total == 1 { ("event", "was", "it") } else { ("events", "were", "them") };
+    (total > 0).then(|| {
+        format!(
+            "{total} {noun} of kinds that this apm does not know {verb} skipped: {}; a newer apm wrote {them}",
+            kinds.join(", ")
+        )
+    })
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    v: u32,
+    seq: u64,
 }
 
 #[cfg(test)]
@@ -134,7 +250,7 @@ mod tests {
         let unknown = line(0, "one").replace("noted", "sung") + &line(1, "two");
         let recorded = parse(unknown.as_bytes()).expect("readable");
         assert_eq!((recorded.envelopes.len(), recorded.next_seq), (1, 2));
-        let newer = line(0, "one").replace("{\"v\":1", "{\"v\":2");
-        assert!(matches!(parse(newer.as_bytes()), Err(ReadError::Newer { seq: 0, found: 2 })));
+        let newer = line(0, "one").replace(&format!("{{\"v\":{VERSION}"), &format!("{{\"v\":{}", VERSION + 1));
+        assert!(matches!(parse(newer.as_bytes()), Err(ReadError::Newer { seq: 0, found }) if found == VERSION + 1));
     }
 }

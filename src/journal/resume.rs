@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::model::edit::{Edit, Origin};
 use crate::model::event::{Envelope, Event, Invalidated, Next, RunStarted};
 use crate::model::id::TaskId;
 use crate::model::outcome::Outcome;
@@ -20,6 +21,17 @@ pub(crate) struct Outstanding {
     pub(crate) closed: bool,
     /// Passes that do not count any more.
     pub(crate) invalidated: Vec<Invalidated>,
+    /// Changes of the plan, in order.
+    pub(crate) edits: Vec<RecordedEdit>,
+    /// Tasks that steps have added, by the task of the step.
+    pub(crate) added: Vec<(TaskId, Vec<TaskId>)>,
+}
+
+/// A change of the plan and who made it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RecordedEdit {
+    pub(crate) edit: Edit,
+    pub(crate) by: Origin,
 }
 
 /// Folds the events. A pass counts unless `changed` gives a reason against it or a task it needs runs again; everything
@@ -34,7 +46,10 @@ pub(crate) fn outstanding(
     for envelope in envelopes {
         match &envelope.event {
             Event::RunStarted(started) => result.started = Some((**started).clone()),
-            Event::TasksAdded { tasks } => {
+            Event::TasksAdded { tasks, by } => {
+                if let Some(Origin::Task { task }) = by {
+                    result.added.push((task.clone(), tasks.iter().map(|task| task.id.clone()).collect()));
+                }
                 for task in tasks {
                     index.insert(task.id.clone(), result.tasks.len());
                     result.tasks.push(Task::clone(task));
@@ -48,6 +63,9 @@ pub(crate) fn outstanding(
                         result.tasks[*at] = Task::clone(task);
                     }
                 }
+            }
+            Event::PlanEdited { edit, by } => {
+                result.edits.push(RecordedEdit { edit: edit.clone(), by: by.clone() });
             }
             Event::TasksClosed {} => result.closed = true,
             Event::AttemptStarted { task, attempt, .. } => {
@@ -170,11 +188,14 @@ mod tests {
     fn only_recorded_passes_count() {
         let failed = Exit::Code(1).outcome();
         let events = log(vec![
-            Event::TasksAdded { tasks: ["a", "b", "c", "d", "e"].map(|name| Arc::new(task(name, &[]))).to_vec() },
+            Event::TasksAdded {
+                tasks: ["a", "b", "c", "d", "e"].map(|name| Arc::new(task(name, &[]))).to_vec(),
+                by: None,
+            },
             passed("a"),
             finished("b", failed.clone(), Next::Done { outcome: failed.clone() }),
             finished("c", failed, Next::Retry { delay: Duration::ZERO }),
-            Event::AttemptStarted { task: id("d"), attempt: 1, slot: 0 },
+            Event::AttemptStarted { task: id("d"), attempt: 1, slot: Some(0) },
         ]);
         let result = outstanding(&events, |_, _| None);
         let counts: Vec<bool> = result.done.iter().map(|(_, end)| end.is_some()).collect();
@@ -187,6 +208,7 @@ mod tests {
         let events = log(vec![
             Event::TasksAdded {
                 tasks: [task("c", &["b"]), task("b", &["a"]), task("a", &[]), task("x", &[])].map(Arc::new).to_vec(),
+                by: None,
             },
             passed("a"),
             passed("b"),

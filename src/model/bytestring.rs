@@ -6,14 +6,15 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An `OsString` that survives JSON unchanged.
+/// An `OsString` that survives JSON unchanged, and takes no room to grow.
 ///
 /// Text is stored as it is. A byte that is not UTF-8 becomes the private-use character U+F700 + byte,
 /// and so do the bytes of a real character of that small range, so that reading back is exact.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ByteString(OsString);
+pub struct ByteString(Box<OsStr>);
 
 const ESCAPE_BASE: u32 = 0xF700;
 const ESCAPES: std::ops::RangeInclusive<char> = '\u{F780}'..='\u{F7FF}';
@@ -54,7 +55,7 @@ impl ByteString {
     /// What was encoded.
     pub fn decode(text: &str) -> Self {
         if !text.contains(|c| ESCAPES.contains(&c)) {
-            return Self(text.into());
+            return text.into();
         }
         let mut bytes = Vec::with_capacity(text.len());
         for c in text.chars() {
@@ -63,7 +64,7 @@ impl ByteString {
                 _ => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        Self(OsString::from_vec(bytes))
+        bytes.into()
     }
 }
 
@@ -78,7 +79,17 @@ impl Serialize for ByteString {
 
 impl<'de> Deserialize<'de> for ByteString {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::decode(&String::deserialize(deserializer)?))
+        struct Visit;
+        impl Visitor<'_> for Visit {
+            type Value = ByteString;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<ByteString, E> {
+                Ok(ByteString::decode(text))
+            }
+        }
+        deserializer.deserialize_str(Visit)
     }
 }
 
@@ -90,31 +101,31 @@ impl fmt::Debug for ByteString {
 
 impl From<&str> for ByteString {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        Self(OsStr::new(text).into())
     }
 }
 
 impl From<String> for ByteString {
     fn from(text: String) -> Self {
-        Self(text.into())
+        OsString::from(text).into()
     }
 }
 
 impl From<OsString> for ByteString {
     fn from(text: OsString) -> Self {
-        Self(text)
+        Self(text.into_boxed_os_str())
     }
 }
 
 impl From<Vec<u8>> for ByteString {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(OsString::from_vec(bytes))
+        OsString::from_vec(bytes).into()
     }
 }
 
 impl From<PathBuf> for ByteString {
     fn from(path: PathBuf) -> Self {
-        Self(path.into_os_string())
+        path.into_os_string().into()
     }
 }
 

@@ -1,6 +1,11 @@
 //! The one event stream. What happened in a run is a sequence of [`Envelope`]s; journal, progress, reports and
-//! `--replay` are folds over it. This is a wire format: additions only, units in the keys, unknown kinds skipped.
+//! `--replay` are folds over it. This is a wire format: additions only, units in the keys.
+//!
+//! Compatibility: a field that is unknown to a reader is ignored. An event of an unknown kind is skipped and counted, and the
+//! reader says so. An unknown value inside a known kind makes the journal one "written by a newer apm": nothing of it may be
+//! dropped in silence. What a reader must understand beyond that is named in [`RunStarted::needs`] ([`FEATURES`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +13,20 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::bytestring::ByteString;
+use crate::model::edit::{Edit, Origin};
 use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Cause, Outcome, Stop};
+use crate::model::request::RunRequest;
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, Percent, micros};
 
-/// Version of the stream. A reader refuses a higher one.
-pub const VERSION: u32 = 1;
+/// Version of the stream. A reader refuses a higher one. Version 2 added edits of a running plan, steps and resources: readers
+/// of version 1 dropped an event with an unknown value in it without a word, so they must refuse it whole.
+pub const VERSION: u32 = 2;
+
+/// What this apm understands beyond the version: names that [`RunStarted::needs`] may contain. Empty so far.
+pub const FEATURES: &[&str] = &[];
 
 /// One numbered event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +69,26 @@ pub enum Event {
     TasksAdded {
         /// They, in plan order.
         tasks: Vec<Arc<Task>>,
+        /// Who added them while the run went on; absent for the plan itself and its source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Origin>,
+    },
+    /// The plan was changed while the run went on.
+    PlanEdited {
+        /// What was changed.
+        edit: Edit,
+        /// By whom.
+        by: Origin,
+    },
+    /// A change of the plan was refused; the run goes on as before.
+    EditRefused {
+        /// The change, for people.
+        edit: String,
+        /// Who wanted it; absent for the source of the plan's tasks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Origin>,
+        /// Why not.
+        reason: String,
     },
     /// The source of tasks came to its end: the plan is whole.
     TasksClosed {},
@@ -67,8 +98,26 @@ pub enum Event {
         task: TaskId,
         /// From 1.
         attempt: u32,
-        /// The place in the pool, from 0; the row in the timeline.
-        slot: u32,
+        /// The place in the pool, from 0; the row in the timeline. Absent for an attempt that takes no slot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slot: Option<u32>,
+    },
+    /// A running attempt was paused: its processes are stopped, its slot is free, its time limit stands still.
+    AttemptPaused {
+        /// Of which task.
+        task: TaskId,
+        /// From 1.
+        attempt: u32,
+    },
+    /// A paused attempt runs again.
+    AttemptUnpaused {
+        /// Of which task.
+        task: TaskId,
+        /// From 1.
+        attempt: u32,
+        /// Its place in the pool from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slot: Option<u32>,
     },
     /// An attempt ended.
     AttemptFinished(Box<AttemptFinished>),
@@ -168,6 +217,15 @@ pub struct RunStarted {
     /// Ceilings of the whole run.
     #[serde(default)]
     pub ceilings: Ceilings,
+    /// Named resources and their capacities.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub resources: BTreeMap<String, u64>,
+    /// What was asked for, as data: what a resume goes by. Absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<RunRequest>>,
+    /// What a reader must understand; one that does not know a name in here must refuse the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<String>,
 }
 
 /// What a part of a run goes by; a resume may be given other flags than the run was.
@@ -329,6 +387,11 @@ pub enum Next {
         /// Why.
         reason: String,
     },
+    /// Another attempt when these tasks have ended, however they end.
+    Await {
+        /// They.
+        on: Vec<TaskId>,
+    },
 }
 
 /// How a process ended.
@@ -432,6 +495,32 @@ pub struct EngineFigures {
     pub own_cpu: Duration,
     /// Peak memory of apm itself.
     pub own_memory_peak: Bytes,
+}
+
+impl Event {
+    /// The names of all kinds, as they stand in records.
+    pub const KINDS: &[&str] = &[
+        "run_started",
+        "run_resumed",
+        "tasks_changed",
+        "tasks_added",
+        "plan_edited",
+        "edit_refused",
+        "tasks_closed",
+        "attempt_started",
+        "attempt_paused",
+        "attempt_unpaused",
+        "attempt_finished",
+        "task_ended",
+        "pool_resized",
+        "admission_changed",
+        "deadline_at_risk",
+        "sampled",
+        "noted",
+        "child_run",
+        "stopping",
+        "run_finished",
+    ];
 }
 
 impl Exit {

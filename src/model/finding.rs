@@ -148,6 +148,16 @@ impl Counts {
         self.warnings += other.warnings;
         self.notes += other.notes;
     }
+
+    /// Takes back what was summed: the other one is a part of this.
+    pub fn take_back(&mut self, other: &Self) {
+        self.tests_passed -= other.tests_passed;
+        self.tests_failed -= other.tests_failed;
+        self.tests_skipped -= other.tests_skipped;
+        self.errors -= other.errors;
+        self.warnings -= other.warnings;
+        self.notes -= other.notes;
+    }
 }
 
 fn is_zero(value: &u32) -> bool {

@@ -1,5 +1,6 @@
 //! Names of things: tasks and runs. Parsed once, valid ever after.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +45,12 @@ impl TaskId {
 
     /// The text itself.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TaskId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

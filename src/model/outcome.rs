@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::edit::Origin;
+use crate::model::id::TaskId;
 use crate::model::task::Skip;
 use crate::model::unit::{Bytes, micros};
 
@@ -76,6 +78,13 @@ pub enum Cause {
         /// The path or glob.
         output: String,
     },
+    /// Tasks that it added and waited for did not pass.
+    Tasks {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: TaskId,
+    },
 }
 
 /// A limit in time that was passed.
@@ -140,6 +149,11 @@ pub enum Stop {
     Failure,
     /// The reader of the output that was to be passed on went away.
     Closed,
+    /// `apm run cancel`.
+    Cancel {
+        /// By whom.
+        by: Origin,
+    },
     /// The run itself could not go on, for instance a full disk under the journal.
     Fault {
         /// What happened.

@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::model::task::{Run, Task, When};
+use serde::ser::{Error as _, SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+
+use crate::model::task::{MEMORY, Run, Task, When};
+use crate::model::unit::Bytes;
 use crate::report::text;
 use crate::text::layout::{Layout, Style};
 use crate::text::{number, transcript};
@@ -21,7 +25,7 @@ pub(crate) fn one(task: &Task, layout: &Layout, out: &mut dyn Write) -> io::Resu
         Some(skip) => writeln!(out, "{id}: {}", layout.paint(Style::Warn, &text::explain_skip(skip)))?,
         None => writeln!(out, "{id}: {}", transcript::line(&text::command(task)))?,
     }
-    details(task).iter().try_for_each(|detail| writeln!(out, "    {detail}"))
+    details(task, out)
 }
 
 /// The last line.
@@ -30,30 +34,47 @@ pub(crate) fn total(tasks: u64, skipped: usize, out: &mut dyn Write) -> io::Resu
     writeln!(out, "{}{skipped}; nothing was started", number::count(tasks, "task"))
 }
 
-fn details(task: &Task) -> Vec<String> {
-    let mut details = Vec::new();
-    details.extend(task.title.as_deref().map(|title| format!("title: {}", transcript::line(title))));
+fn details(task: &Task, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(title) = &task.title {
+        writeln!(out, "    title: {}", transcript::line(title))?;
+    }
     if !task.reason.is_empty() {
-        details.push(format!("why: {}", transcript::line(&task.reason)));
+        writeln!(out, "    why: {}", transcript::line(&task.reason))?;
     }
     if let Some(cwd) = &task.cwd {
-        details.push(format!("in: {}", transcript::line(&cwd.to_text())));
+        writeln!(out, "    in: {}", transcript::line(&cwd.to_text()))?;
     }
     if let Run::Script { shell, .. } = &task.run {
-        details.push(format!("by: {}", Run::Argv(shell.clone()).display()));
+        writeln!(out, "    by: {}", Run::Argv(shell.clone()).display())?;
     }
-    if !task.needs.is_empty() {
+    if let [first, others @ ..] = task.needs.as_slice() {
         let when = match task.when {
             When::Success => "passed",
             When::Failure => "ended and one failed",
             When::Always => "ended",
         };
-        let names: Vec<&str> = task.needs.iter().map(|need| need.as_str()).collect();
-        details.push(format!("after {when}: {}", names.join(", ")));
+        write!(out, "    after {when}: {first}")?;
+        others.iter().try_for_each(|need| write!(out, ", {need}"))?;
+        writeln!(out)?;
     }
     if !task.locks.is_empty() {
-        details.push(format!("never together with others that hold: {}", task.locks.join(", ")));
+        writeln!(out, "    never together with others that hold: {}", task.locks.join(", "))?;
     }
+    if !task.uses.is_empty() {
+        let need = |(name, amount): (&String, &u64)| match name.as_str() {
+            MEMORY => format!("{} of {name}", Bytes(*amount)),
+            _ => format!("{amount} of {name}"),
+        };
+        writeln!(out, "    uses: {}", task.uses.iter().map(need).collect::<Vec<_>>().join(", "))?;
+    }
+    let limits = limits(task);
+    if !limits.is_empty() {
+        writeln!(out, "    limits: {}", limits.join(", "))?;
+    }
+    Ok(())
+}
+
+fn limits(task: &Task) -> Vec<String> {
     let limits = &task.limits;
     let mut parts = Vec::new();
     parts.extend(limits.memory.map(|bytes| format!("memory {bytes}")));
@@ -70,18 +91,37 @@ fn details(task: &Task) -> Vec<String> {
     if task.priority != 0 {
         parts.push(format!("priority {}", task.priority));
     }
-    if !parts.is_empty() {
-        details.push(format!("limits: {}", parts.join(", ")));
-    }
-    details
+    parts
 }
 
-/// For programs: the tasks as the journal keeps them, without the values of their environment.
+/// For programs: the tasks as the journal keeps them, without the values of their environment. Written task by task: the
+/// whole as one value takes ten times the memory of the tasks.
 pub(crate) fn json(tasks: &[Task], out: &mut dyn Write) -> io::Result<()> {
-    let mut tasks = tasks.to_vec();
-    for task in &mut tasks {
-        task.env.values_mut().for_each(|value| *value = Default::default());
+    struct Plan<'a>(&'a [Task]);
+    struct Tasks<'a>(&'a [Task]);
+    impl Serialize for Plan<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(2))?;
+            map.serialize_entry("tasks", &Tasks(self.0))?;
+            map.serialize_entry("version", &1)?;
+            map.end()
+        }
     }
-    serde_json::to_writer_pretty(&mut *out, &serde_json::json!({"version": 1, "tasks": tasks}))?;
+    impl Serialize for Tasks<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let shown = |task: &Task| {
+                let mut task = task.clone();
+                task.env.values_mut().for_each(|value| *value = Default::default());
+                // As a value its keys are sorted.
+                serde_json::to_value(task)
+            };
+            let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
+            for task in self.0 {
+                seq.serialize_element(&shown(task).map_err(S::Error::custom)?)?;
+            }
+            seq.end()
+        }
+    }
+    serde_json::to_writer_pretty(&mut *out, &Plan(tasks))?;
     out.write_all(b"\n")
 }

@@ -4,9 +4,7 @@
 use std::io::{self, Write};
 
 use crate::model::finding::{Finding, Severity, TestStatus};
-use crate::model::outcome::Outcome;
-use crate::report::run::RunReport;
-use crate::report::{ReadStored, text};
+use crate::report::{RunView, text};
 use crate::text::escape::{github_message, github_property};
 use crate::text::layout::Layout;
 use crate::text::transcript;
@@ -16,13 +14,30 @@ const SHOWN: usize = 10;
 /// Lines of output in the annotation of a failure that nothing else stands for.
 const TAIL_LINES: usize = 10;
 
+/// Annotations of a level: those that are shown, and how many there are.
+#[derive(Default)]
+struct Level {
+    shown: Vec<String>,
+    all: usize,
+}
+
+impl Level {
+    fn push(&mut self, line: String) {
+        self.all += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push(line);
+        }
+    }
+}
+
 /// Writes workflow commands.
-pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    for row in &report.rows {
+pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let (mut errors, mut warnings) = (Level::default(), Level::default());
+    let read = view.read;
+    (view.each_row)(&mut |row| {
         let found = row.last_finished().map(|finished| text::results(finished, read)).unwrap_or_default();
         let title = row.task.id.as_str();
-        let before = errors.len() + warnings.len();
+        let before = errors.all + warnings.all;
         for test in &found.tests {
             if matches!(test.status, TestStatus::Failed | TestStatus::Error) {
                 errors.push(plain(title, &format!("{} {}: {}", test.suite, test.name, test.message)));
@@ -35,9 +50,9 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
                 Severity::Note => {}
             }
         }
-        let bad = row.outcome.as_ref().filter(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
+        let bad = row.outcome.as_ref().filter(|_| row.is_bad());
         // Also where all tests passed and only notes were found: a coverage gate says why in its output alone.
-        if let Some(outcome) = bad.filter(|_| errors.len() + warnings.len() == before) {
+        if let Some(outcome) = bad.filter(|_| errors.all + warnings.all == before) {
             let mut message = text::explain(outcome);
             for output in row.last_finished().into_iter().flat_map(|finished| [&finished.stdout, &finished.stderr]) {
                 let (tail, _) = text::tail(output.stored.as_ref(), read, TAIL_LINES);
@@ -47,16 +62,17 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
             }
             errors.push(plain(title, &message));
         }
-    }
-    for (level, all) in [("error", &errors), ("warning", &warnings)] {
-        for line in all.iter().take(SHOWN) {
-            writeln!(out, "::{level} {line}")?;
+        Ok(())
+    })?;
+    for (name, level) in [("error", errors), ("warning", warnings)] {
+        for line in &level.shown {
+            writeln!(out, "::{name} {line}")?;
         }
-        if all.len() > SHOWN {
-            writeln!(out, "{} more {level}s are not shown here", all.len() - SHOWN)?;
+        if level.all > SHOWN {
+            writeln!(out, "{} more {name}s are not shown here", level.all - SHOWN)?;
         }
     }
-    writeln!(out, "{}", text::verdict(report, &Layout::PLAIN))
+    writeln!(out, "{}", text::verdict(view.report, &Layout::PLAIN))
 }
 
 fn plain(title: &str, message: &str) -> String {

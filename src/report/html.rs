@@ -1,15 +1,19 @@
 //! One self-contained page: verdict, failures with their output first, findings, timeline by slot, resource use over
 //! time and by task. No script, nothing loaded; light and dark; prints well. Bounded however large the run is.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::model::event::{NoteLevel, Stored};
-use crate::model::finding::{Severity, TestStatus};
+use crate::model::finding::{Finding, Severity, TestStatus};
+use crate::model::id::TaskId;
 use crate::model::outcome::Outcome;
-use crate::report::run::{Row, RunReport};
-use crate::report::{ReadStored, text};
+use crate::report::row::Row;
+use crate::report::run::{PlanChange, RunReport};
+use crate::report::{ReadStored, RunView, text};
 use crate::text::escape::xml;
 use crate::text::layout::Layout;
 use crate::text::{number, transcript};
@@ -21,6 +25,8 @@ const LINES_MAX: usize = 200;
 const OUTPUT_MAX: u64 = 256 << 10;
 /// Findings and failed tests of one task.
 const ITEMS_MAX: usize = 200;
+/// Tasks whose findings are listed.
+const FINDERS_MAX: usize = 500;
 /// Rows of the table of tasks; failures come first, so what is cut passed.
 const ROWS_MAX: usize = 2_000;
 /// Bars of the timeline; beyond them the longest are shown.
@@ -54,7 +60,8 @@ svg .grid{stroke:var(--line)}svg .curve{fill:none;stroke:var(--curve);stroke-wid
 @media print{body{max-width:none}pre{max-height:none}}";
 
 /// Writes the page.
-pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let report = view.report;
     let title = report.started.as_ref().map_or("apm", |started| started.title.as_str());
     let run = report.started.as_ref().map_or("", |started| started.run.as_str());
     writeln!(
@@ -73,11 +80,17 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
     writeln!(out, "<p class=\"verdict {class}\">{}</p>", xml(&text::verdict(report, &Layout::PLAIN)))?;
     let at = report.at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default();
     writeln!(out, "<p class=\"dim\">run <span class=\"mono\">{}</span>, {at}{}</p>", xml(run), xml(&machine(report)))?;
-    failures(report, read, out)?;
-    findings(report, read, out)?;
-    timeline(report, out)?;
+    failures(report, view.read, out)?;
+    findings(view, out)?;
+    let (mut bars, mut table) = (Longest::default(), Table::default());
+    (view.each_row)(&mut |row| {
+        bars.take(row, report.elapsed);
+        table.take(row);
+        Ok(())
+    })?;
+    timeline(report, bars, out)?;
     curves(report, out)?;
-    tasks(report, out)?;
+    tasks(table, out)?;
     notes(report, out)?;
     engine(report, out)?;
     writeln!(out, "</body></html>")
@@ -93,17 +106,14 @@ fn machine(report: &RunReport) -> String {
     format!(", {} slots, {} CPUs, {} memory, Linux {}", started.pool.max, host.cpus, host.memory, host.kernel)
 }
 
-fn is_bad(row: &Row) -> bool {
-    row.outcome.as_ref().is_some_and(|outcome| outcome.is_failure() || matches!(outcome, Outcome::Broken { .. }))
-}
-
 fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let bad: Vec<&Row> = report.rows.iter().filter(|row| is_bad(row)).collect();
-    if bad.is_empty() {
+    let totals = report.totals();
+    let bad = totals.failed + totals.broken;
+    if bad == 0 {
         return Ok(());
     }
     writeln!(out, "<h2>Failures</h2>")?;
-    for row in bad.iter().take(FAILURES_MAX) {
+    for row in report.rows().filter(|row| row.is_bad()).take(FAILURES_MAX) {
         let Some(outcome) = &row.outcome else { continue };
         let card = if outcome.is_failure() { "card" } else { "card warn" };
         let word = outcome.word();
@@ -134,8 +144,9 @@ fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io
         }
         writeln!(out, "</div>")?;
     }
-    if bad.len() > FAILURES_MAX {
-        writeln!(out, "<p class=\"dim\">... and {} more failures, in the table below</p>", bad.len() - FAILURES_MAX)?;
+    if bad > FAILURES_MAX {
+        let more = bad - FAILURES_MAX;
+        writeln!(out, "<p class=\"dim\">... and {more} more failures; the table below has up to {ROWS_MAX}</p>")?;
     }
     Ok(())
 }
@@ -149,45 +160,60 @@ fn output(name: &str, stored: Option<&Stored>, read: ReadStored<'_>, out: &mut d
     writeln!(out, "<div class=\"dim\">{name}{cut}</div><pre>{}</pre>", xml(&shown))
 }
 
-fn findings(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut head = false;
-    for row in &report.rows {
-        let Some(finished) = row.last_finished().filter(|finished| finished.results.is_some()) else { continue };
-        let mut found = text::results(finished, read).findings;
-        if found.is_empty() {
-            continue;
+fn findings(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    if view.report.counts().findings() == 0 {
+        return Ok(());
+    }
+    writeln!(out, "<h2>Findings</h2>")?;
+    let mut finders = 0;
+    (view.each_row)(&mut |row| {
+        let Some(finished) = row.last_finished().filter(|finished| finished.counts.findings() > 0) else {
+            return Ok(());
+        };
+        finders += 1;
+        if finders > FINDERS_MAX {
+            return Ok(());
         }
-        if !std::mem::replace(&mut head, true) {
-            writeln!(out, "<h2>Findings</h2>")?;
+        findings_of(row, text::results(finished, view.read).findings, out)
+    })?;
+    if finders > FINDERS_MAX {
+        writeln!(out, "<p class=\"dim\">... and findings of {} more tasks</p>", finders - FINDERS_MAX)?;
+    }
+    Ok(())
+}
+
+fn findings_of(row: &Row, mut found: Vec<Finding>, out: &mut dyn Write) -> io::Result<()> {
+    if found.is_empty() {
+        // Counted once; the file that held them is gone.
+        return Ok(());
+    }
+    found.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
+    writeln!(out, "<h3>{} ({})</h3><table>", xml(row.task.id.as_str()), found.len())?;
+    for one in found.iter().take(ITEMS_MAX) {
+        let (word, class) = match one.severity {
+            Severity::Error => ("error", "failed"),
+            Severity::Warning => ("warning", "broken"),
+            Severity::Note => ("note", "dim"),
+        };
+        let mut place = one.file.clone();
+        for number in [one.line, one.column].into_iter().take_while(|number| *number > 0) {
+            let _ = write!(place, ":{number}");
         }
-        found.sort_by(|a, b| (b.severity, &a.file, a.line).cmp(&(a.severity, &b.file, b.line)));
-        writeln!(out, "<h3>{} ({})</h3><table>", xml(row.task.id.as_str()), found.len())?;
-        for one in found.iter().take(ITEMS_MAX) {
-            let (word, class) = match one.severity {
-                Severity::Error => ("error", "failed"),
-                Severity::Warning => ("warning", "broken"),
-                Severity::Note => ("note", "dim"),
-            };
-            let mut place = one.file.clone();
-            for number in [one.line, one.column].into_iter().take_while(|number| *number > 0) {
-                let _ = write!(place, ":{number}");
-            }
-            let rule = if one.url.starts_with("https://") {
-                format!("<a href=\"{}\">{}</a>", xml(&one.url), xml(&one.rule))
-            } else {
-                xml(&one.rule)
-            };
-            writeln!(
-                out,
-                "<tr><td class=\"{class}\">{word}</td><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{rule}</td></tr>",
-                xml(&place),
-                xml(&transcript::line(&one.message))
-            )?;
-        }
-        writeln!(out, "</table>")?;
-        if found.len() > ITEMS_MAX {
-            writeln!(out, "<p class=\"dim\">... and {} more</p>", found.len() - ITEMS_MAX)?;
-        }
+        let rule = if one.url.starts_with("https://") {
+            format!("<a href=\"{}\">{}</a>", xml(&one.url), xml(&one.rule))
+        } else {
+            xml(&one.rule)
+        };
+        writeln!(
+            out,
+            "<tr><td class=\"{class}\">{word}</td><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{rule}</td></tr>",
+            xml(&place),
+            xml(&transcript::line(&one.message))
+        )?;
+    }
+    writeln!(out, "</table>")?;
+    if found.len() > ITEMS_MAX {
+        writeln!(out, "<p class=\"dim\">... and {} more</p>", found.len() - ITEMS_MAX)?;
     }
     Ok(())
 }
@@ -212,32 +238,54 @@ fn grid(total: f64, height: f64, out: &mut String) {
     }
 }
 
-fn timeline(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
-    let total = report.elapsed.as_secs_f64();
-    let mut bars = Vec::new();
-    for row in &report.rows {
+/// An attempt in the timeline.
+struct Bar {
+    slot: u32,
+    start: Duration,
+    end: Duration,
+    word: &'static str,
+    task: TaskId,
+    attempt: u32,
+}
+
+/// The longest attempts of a run.
+#[derive(Default)]
+struct Longest {
+    /// By their length; of equals the first wins.
+    bars: BTreeMap<(Duration, Reverse<usize>), Bar>,
+    all: usize,
+}
+
+impl Longest {
+    fn take(&mut self, row: &Row, elapsed: Duration) {
         for attempt in &row.attempts {
+            // What takes no slot has no row of its own.
+            let Some(slot) = attempt.slot else { continue };
             let (end, word) = match &attempt.end {
                 Some((end, finished)) => (*end, finished.outcome.word()),
-                None => (report.elapsed, "interrupted"),
+                None => (elapsed, "interrupted"),
             };
-            bars.push((
-                attempt.slot,
-                attempt.start.as_secs_f64(),
-                end.as_secs_f64(),
-                word,
-                row.task.id.as_str(),
-                attempt.number,
-            ));
+            self.all += 1;
+            let key = (end.saturating_sub(attempt.start), Reverse(self.all));
+            let is_full = self.bars.len() >= BARS_MAX;
+            if is_full && self.bars.first_key_value().is_some_and(|(shortest, _)| key < *shortest) {
+                continue;
+            }
+            let (start, task) = (attempt.start, row.task.id.clone());
+            self.bars.insert(key, Bar { slot, start, end, word, task, attempt: attempt.number });
+            if is_full {
+                self.bars.pop_first();
+            }
         }
     }
+}
+
+fn timeline(report: &RunReport, Longest { bars, all }: Longest, out: &mut dyn Write) -> io::Result<()> {
+    let total = report.elapsed.as_secs_f64();
     if bars.is_empty() || total <= 0.0 {
         return Ok(());
     }
-    let all = bars.len();
-    bars.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)));
-    bars.truncate(BARS_MAX);
-    let slots = bars.iter().map(|bar| bar.0 + 1).max().unwrap_or(1);
+    let slots = bars.values().map(|bar| bar.slot + 1).max().unwrap_or(1);
     let row_height = if slots > 40 { 8.0 } else { 20.0 };
     let height = f64::from(slots) * row_height + 20.0;
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"timeline by slot\">");
@@ -247,7 +295,8 @@ fn timeline(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
             let _ = write!(svg, "<text x=\"4\" y=\"{:.0}\">{slot}</text>", f64::from(slot) * row_height + 14.0);
         }
     }
-    for (slot, start, end, word, name, attempt) in &bars {
+    for Bar { slot, start, end, word, task, attempt } in bars.values().rev() {
+        let (start, end, name) = (start.as_secs_f64(), end.as_secs_f64(), task.as_str());
         let x = 40.0 + start / total * (WIDTH - 50.0);
         let width = ((end - start) / total * (WIDTH - 50.0)).max(0.6);
         let y = f64::from(*slot) * row_height + 2.0;
@@ -283,23 +332,24 @@ type Series = (&'static str, fn(f64) -> String, Vec<f64>);
 
 fn curves(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     let total = report.elapsed.as_secs_f64();
-    if report.samples.len() < 2 || total <= 0.0 {
+    let samples = report.samples.points();
+    if samples.len() < 2 || total <= 0.0 {
         return Ok(());
     }
     let series: [Series; 3] = [
         (
             "Memory of all tasks",
             |value| crate::model::unit::Bytes(value as u64).to_string(),
-            report.samples.iter().map(|sample| sample.memory.0 as f64).collect(),
+            samples.iter().map(|sample| sample.memory.0 as f64).collect(),
         ),
         (
             "CPU of all tasks, in percent of one",
             |value| format!("{value:.0}%"),
-            report.samples.iter().map(|s| s.cpu.0).collect(),
+            samples.iter().map(|s| s.cpu.0).collect(),
         ),
-        ("Running tasks", |value| format!("{value:.0}"), report.samples.iter().map(|s| f64::from(s.running)).collect()),
+        ("Running tasks", |value| format!("{value:.0}"), samples.iter().map(|s| f64::from(s.running)).collect()),
     ];
-    let times: Vec<f64> = report.samples.iter().map(|sample| sample.t.as_secs_f64()).collect();
+    let times: Vec<f64> = samples.iter().map(|sample| sample.t.as_secs_f64()).collect();
     for (name, show, values) in series {
         let max = values.iter().copied().fold(0.0, f64::max);
         if max <= 0.0 {
@@ -326,49 +376,70 @@ fn curves(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn tasks(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
-    let mut rows: Vec<&Row> = report.rows.iter().collect();
-    rows.sort_by_key(|row| (!is_bad(row), row.outcome.as_ref().is_some_and(Outcome::is_good)));
+/// The rows of the table of tasks, in three parts: failures, what did not run, what passed.
+#[derive(Default)]
+struct Table {
+    parts: [Vec<String>; 3],
+    all: usize,
+}
+
+impl Table {
+    fn take(&mut self, row: &Row) {
+        self.all += 1;
+        let part = match row {
+            row if row.is_bad() => 0,
+            row if !row.is_good() => 1,
+            _ => 2,
+        };
+        if self.parts[part].len() < ROWS_MAX {
+            self.parts[part].push(table_row(row));
+        }
+    }
+}
+
+fn tasks(Table { parts, all }: Table, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "<h2>Tasks</h2><table><tr><th>end</th><th>task</th><th class=\"n\">time</th><th class=\"n\">CPU</th><th class=\"n\">memory</th>\
          <th class=\"n\">attempts</th><th>why</th></tr>"
     )?;
-    for row in rows.iter().take(ROWS_MAX) {
-        let (mut cpu, mut memory) = (Duration::ZERO, 0);
-        for (_, finished) in row.attempts.iter().filter_map(|attempt| attempt.end.as_ref()) {
-            cpu += finished.usage.user + finished.usage.system;
-            memory = memory.max(finished.usage.memory_peak.0);
-        }
-        let why = row.outcome.as_ref().filter(|o| !matches!(o, Outcome::Passed)).map(text::explain).unwrap_or_default();
-        let late =
-            row.late.filter(|(_, missed)| *missed).map(|(late, _)| format!(" late by {}", number::duration(late)));
-        let ran = !row.attempts.is_empty();
-        let show = |text: String| if ran { text } else { String::new() };
-        writeln!(
-            out,
-            "<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}{}</td></tr>",
-            class(row.word()),
-            row.word(),
-            xml(row.task.id.as_str()),
-            show(number::duration(row.wall())),
-            show(number::duration(cpu)),
-            show(crate::model::unit::Bytes(memory).to_string()),
-            show(row.attempts.len().to_string()),
-            xml(&why),
-            late.unwrap_or_default()
-        )?;
+    for row in parts.iter().flatten().take(ROWS_MAX) {
+        writeln!(out, "{row}")?;
     }
     writeln!(out, "</table>")?;
-    if rows.len() > ROWS_MAX {
-        writeln!(out, "<p class=\"dim\">... and {} more tasks</p>", rows.len() - ROWS_MAX)?;
+    if all > ROWS_MAX {
+        writeln!(out, "<p class=\"dim\">... and {} more tasks</p>", all - ROWS_MAX)?;
     }
     Ok(())
 }
 
+fn table_row(row: &Row) -> String {
+    let (mut cpu, mut memory) = (Duration::ZERO, 0);
+    for (_, finished) in row.attempts.iter().filter_map(|attempt| attempt.end.as_ref()) {
+        cpu += finished.usage.user + finished.usage.system;
+        memory = memory.max(finished.usage.memory_peak.0);
+    }
+    let why = row.outcome.as_ref().filter(|o| !matches!(o, Outcome::Passed)).map(text::explain).unwrap_or_default();
+    let late = row.late.filter(|(_, missed)| *missed).map(|(late, _)| format!(" late by {}", number::duration(late)));
+    let ran = !row.attempts.is_empty();
+    let show = |text: String| if ran { text } else { String::new() };
+    format!(
+        "<tr><td class=\"{}\">{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{}{}</td></tr>",
+        class(row.word()),
+        row.word(),
+        xml(row.task.id.as_str()),
+        show(number::duration(row.wall())),
+        show(number::duration(cpu)),
+        show(crate::model::unit::Bytes(memory).to_string()),
+        show(row.attempts.len().to_string()),
+        xml(&why),
+        late.unwrap_or_default()
+    )
+}
+
 fn notes(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     let mut lines: Vec<(Duration, &str, String)> = Vec::new();
-    for (t, level, text) in &report.notes {
+    for (t, level, text) in report.notes.iter() {
         let class = match level {
             NoteLevel::Info => "dim",
             NoteLevel::Warning => "broken",
@@ -379,15 +450,25 @@ fn notes(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     for (t, size, reason) in report.pool.iter().filter(|(_, _, reason)| !reason.is_empty()) {
         lines.push((*t, "dim", format!("{size} slots: {reason}")));
     }
-    for (t, reason) in &report.holds {
+    for (t, reason) in report.holds.iter() {
         let text =
             if reason.is_empty() { "tasks start again".to_owned() } else { format!("no more tasks for now: {reason}") };
         lines.push((*t, "dim", text));
     }
-    for (t, again) in &report.resumed {
-        lines.push((*t, "dim", format!("resumed; {} passes did not count any more", again.len())));
+    for (t, count) in report.resumed.iter() {
+        lines.push((*t, "dim", format!("resumed; {count} passes did not count any more")));
     }
-    for (task, run, code) in &report.children {
+    for (t, change) in report.edits.iter() {
+        let (class, text) = match change {
+            PlanChange::Made { what, by } => ("dim", format!("{what} by {by}")),
+            PlanChange::Refused { what, by: Some(by), reason } => {
+                ("broken", format!("{what} by {by} refused: {reason}"))
+            }
+            PlanChange::Refused { what, by: None, reason } => ("broken", format!("{what} refused: {reason}")),
+        };
+        lines.push((*t, class, transcript::line(&text)));
+    }
+    for (task, run, code) in report.children.iter() {
         lines.push((report.elapsed, "dim", format!("`{task}` ran apm itself: run {run}, exit code {code}")));
     }
     if lines.is_empty() {
@@ -395,7 +476,7 @@ fn notes(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     }
     lines.sort_by_key(|(t, ..)| *t);
     writeln!(out, "<h2>What happened besides</h2><table>")?;
-    for (t, class, text) in lines.iter().take(ROWS_MAX) {
+    for (t, class, text) in &lines {
         writeln!(
             out,
             "<tr><td class=\"n\">{}</td><td class=\"{class}\">{}</td></tr>",
@@ -403,7 +484,17 @@ fn notes(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
             xml(text)
         )?;
     }
-    writeln!(out, "</table>")
+    writeln!(out, "</table>")?;
+    let left_out = report.notes.left_out()
+        + report.pool.left_out()
+        + report.holds.left_out()
+        + report.resumed.left_out()
+        + report.edits.left_out()
+        + report.children.left_out();
+    if left_out > 0 {
+        writeln!(out, "<p class=\"dim\">... and {left_out} more</p>")?;
+    }
+    Ok(())
 }
 
 fn engine(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
@@ -431,10 +522,34 @@ fn engine(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::write;
+    use std::time::Duration;
+
+    use super::{BARS_MAX, Longest, ROWS_MAX, Table, write};
     use crate::model::event::Exit;
     use crate::model::finding::Results;
+    use crate::model::outcome::Outcome;
     use crate::report::sample::{Checked, passed_test};
+
+    /// The longest bars stay, and of the table what is shown at most.
+    #[test]
+    fn a_page_of_a_large_run_is_bounded() {
+        const TASKS: usize = 20_000;
+        let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
+        let row = check.row("task");
+        let (mut bars, mut table) = (Longest::default(), Table::default());
+        for n in 0..TASKS {
+            let mut row = row.clone();
+            // In no order.
+            let length = Duration::from_micros((n * 7919 % TASKS) as u64);
+            row.attempts[0].end.as_mut().expect("it has ended").0 = length;
+            bars.take(&row, Duration::ZERO);
+            table.take(&row);
+        }
+        assert_eq!((bars.all, bars.bars.len()), (TASKS, BARS_MAX));
+        let shortest = bars.bars.first_key_value().map(|((length, _), _)| *length);
+        assert_eq!(shortest, Some(Duration::from_micros((TASKS - BARS_MAX) as u64)));
+        assert_eq!((table.all, table.parts[2].len()), (TASKS, ROWS_MAX));
+    }
 
     /// `pytest --cov-fail-under`: all tests passed and the code says no.
     #[test]

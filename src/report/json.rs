@@ -1,17 +1,20 @@
-//! The report as one JSON document: the form for other programs. Versioned; described by `run.schema.json`.
+//! The report as one JSON document: the form for other programs. Versioned; described by `run.schema.json`. The tasks are
+//! written as they are read: a document may be larger than memory.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Error as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 
 use crate::model::event::{Ceilings, Enforcement, EngineFigures, Exit, Host, NoteLevel, Parent, PoolShape, Usage};
 use crate::model::finding::{Counts, Results};
 use crate::model::outcome::{Outcome, Stop};
 use crate::model::task::{Check, Limits};
-use crate::report::ReadStored;
-use crate::report::run::{Row, RunReport};
-use crate::report::text;
+use crate::report::row::Row;
+use crate::report::run::RunReport;
+use crate::report::{ReadStored, RunView, text};
 
 /// Version of the document.
 const VERSION: u32 = 1;
@@ -36,7 +39,7 @@ struct Document<'a> {
     parent: Option<&'a Parent>,
     totals: TotalsOut,
     counts: Counts,
-    tasks: Vec<TaskOut<'a>>,
+    tasks: Tasks<'a>,
     notes: Vec<NoteOut<'a>>,
     child_runs: Vec<ChildOut<'a>>,
     engine: EngineFigures,
@@ -52,6 +55,27 @@ struct TotalsOut {
     cancelled: usize,
     broken: usize,
     not_finished: usize,
+}
+
+/// The tasks, one after the other.
+struct Tasks<'a>(&'a RunView<'a>);
+
+impl Serialize for Tasks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tasks = serializer.serialize_seq(None)?;
+        let mut refused = None;
+        let read = (self.0.each_row)(&mut |row| {
+            tasks.serialize_element(&task(row, self.0.read)).map_err(|error| {
+                refused = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        });
+        match (refused, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(S::Error::custom(error)),
+            (None, Ok(())) => tasks.end(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -81,7 +105,8 @@ struct TaskOut<'a> {
 #[derive(Serialize)]
 struct AttemptOut<'a> {
     attempt: u32,
-    slot: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<u32>,
     start_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_us: Option<u64>,
@@ -101,7 +126,7 @@ struct AttemptOut<'a> {
 struct NoteOut<'a> {
     t_us: u64,
     level: NoteLevel,
-    text: &'a str,
+    text: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -122,7 +147,7 @@ fn task<'a>(row: &'a Row, read: ReadStored<'_>) -> TaskOut<'a> {
         title: row.task.title.as_deref(),
         command: text::command(&row.task),
         reason: &row.task.reason,
-        check: row.task.check.as_ref(),
+        check: row.task.check.as_deref(),
         limits: &row.task.limits,
         state: row.word(),
         outcome: row.outcome.as_ref(),
@@ -154,8 +179,26 @@ fn task<'a>(row: &'a Row, read: ReadStored<'_>) -> TaskOut<'a> {
     }
 }
 
+/// The notes of the run; where some are left out, one says so.
+fn notes(report: &RunReport) -> Vec<NoteOut<'_>> {
+    let mut notes = Vec::new();
+    for (t, level, text) in report.notes.first() {
+        notes.push(NoteOut { t_us: micros(*t), level: *level, text: Cow::Borrowed(text) });
+    }
+    if report.notes.left_out() > 0 {
+        let t_us = notes.last().map_or(0, |note| note.t_us);
+        let text = format!("{} more notes are left out here", report.notes.left_out());
+        notes.push(NoteOut { t_us, level: NoteLevel::Info, text: Cow::Owned(text) });
+    }
+    for (t, level, text) in report.notes.last() {
+        notes.push(NoteOut { t_us: micros(*t), level: *level, text: Cow::Borrowed(text) });
+    }
+    notes
+}
+
 /// Writes the document.
-pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let report = view.report;
     let Some(started) = &report.started else { return writeln!(out, "{{\"version\":{VERSION}}}") };
     let totals = report.totals();
     let document = Document {
@@ -184,8 +227,8 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Writ
             not_finished: totals.open,
         },
         counts: report.counts(),
-        tasks: report.rows.iter().map(|row| task(row, read)).collect(),
-        notes: report.notes.iter().map(|(t, level, text)| NoteOut { t_us: micros(*t), level: *level, text }).collect(),
+        tasks: Tasks(view),
+        notes: notes(report),
         child_runs: report
             .children
             .iter()

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::model::event::{AttemptFinished, Stored};
 use crate::model::finding::{Finding, Severity, Test, TestStatus};
 use crate::model::outcome::{Cause, Outcome};
-use crate::report::run::{Row, RunReport};
-use crate::report::{ReadStored, text};
+use crate::report::row::Row;
+use crate::report::run::RunReport;
+use crate::report::{ReadStored, RunView, text};
 use crate::text::escape::xml;
 use crate::text::transcript;
 
@@ -17,13 +18,12 @@ use crate::text::transcript;
 const OUTPUT_MAX: u64 = 64 << 10;
 
 /// Writes the file.
-pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let report = view.report;
     let name = report.started.as_ref().map_or("apm", |started| started.title.as_str());
     writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>")?;
     writeln!(out, "<testsuites name=\"{}\" time=\"{}\">", xml(name), seconds(report.elapsed))?;
-    for row in &report.rows {
-        suite(report, row, read, out)?;
-    }
+    (view.each_row)(&mut |row| suite(report, row, view.read, out))?;
     writeln!(out, "</testsuites>")
 }
 
@@ -87,8 +87,8 @@ fn test_case(test: &Test, out: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// The lowest severity that the verdict counted as a failure. The verdict knows the tool and its exit code and says only
-/// how many: the level is the one at which there are so many.
+/// The lowest severity that the verdict counted as a failure. The verdict has only the number of findings that count: it is
+/// the severity at or above which that number of findings is there.
 fn failing_level(outcome: Option<&Outcome>, findings: &[Finding]) -> Option<Severity> {
     let Some(Outcome::Failed { cause: Cause::Results { findings: counted, .. } }) = outcome else { return None };
     let at_least = |level| findings.iter().filter(|finding| finding.severity >= level).count() as u64;
@@ -180,7 +180,7 @@ mod tests {
             for (code, strict) in [(0, false), (0, true), (1, false), (1, true)] {
                 let mut task = Task::new(TaskId::new("t").expect("an id"), Run::Argv(Vec::new()));
                 let (tool, parser) = ("shellcheck".to_owned(), "shellcheck".to_owned());
-                task.check = Some(Check { tool, parser, strict, ..Check::default() });
+                task.check = Some(Check { tool, parser, strict, ..Check::default() }.into());
                 let judged = judge(&task, Exit::Code(code), stdout.as_bytes(), b"", None, Path::new("/"));
                 let counted = match &judged.outcome {
                     Outcome::Passed => 0,

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use crate::model::finding::{Severity, TestStatus};
 use crate::model::outcome::Outcome;
-use crate::report::run::RunReport;
-use crate::report::{ReadStored, text};
+use crate::report::row::Row;
+use crate::report::{RunView, text};
 use crate::text::escape::markdown;
 use crate::text::layout::Layout;
 use crate::text::number;
@@ -15,45 +15,82 @@ const ROWS_MAX: usize = 500;
 /// Findings and failed tests listed.
 const ITEMS_MAX: usize = 200;
 
+/// Lines of rows that are wanted, up to a number; the others are counted.
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    all: usize,
+}
+
+impl Lines {
+    /// `max` of them are kept; the others are not even made.
+    fn push(&mut self, max: usize, line: impl FnOnce() -> String) {
+        self.all += 1;
+        if self.lines.len() < max {
+            self.lines.push(line());
+        }
+    }
+}
+
+/// The first `max` lines of both, and how many there are besides.
+fn first_of(max: usize, before: Lines, behind: Lines) -> (String, usize) {
+    let all = before.all + behind.all;
+    let shown: Vec<String> = before.lines.into_iter().chain(behind.lines).take(max).collect();
+    (shown.join("\n"), all - shown.len())
+}
+
 /// Writes the report.
-pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let report = view.report;
     let title = report.started.as_ref().map_or("apm", |started| started.title.as_str());
-    writeln!(out, "## apm run {}\n\n**{}**\n", markdown(title), markdown(&text::verdict(report, &Layout::PLAIN)))?;
-    writeln!(out, "| | task | time | memory | what |\n|---|---|---:|---:|---|")?;
-    let mut rows: Vec<_> = report.rows.iter().collect();
-    rows.sort_by_key(|row| row.outcome.as_ref().is_some_and(Outcome::is_good));
-    for row in rows.iter().take(ROWS_MAX) {
-        let why = row.outcome.as_ref().filter(|o| !matches!(o, Outcome::Passed)).map(text::explain).unwrap_or_default();
-        let memory = row.last_finished().map(|f| f.usage.memory_peak.to_string()).unwrap_or_default();
-        let (word, id) = (row.word(), markdown(row.task.id.as_str()));
-        writeln!(out, "| {word} | {id} | {} | {memory} | {} |", number::duration(row.wall()), markdown(&why))?;
-    }
-    if rows.len() > ROWS_MAX {
-        writeln!(out, "\n... and {} more tasks", rows.len() - ROWS_MAX)?;
-    }
-    // In the same order: warnings of what passed must not push failures out of the list.
-    let mut items = Vec::new();
-    for row in rows {
-        let Some(finished) = row.last_finished().filter(|finished| finished.results.is_some()) else { continue };
-        let found = text::results(finished, read);
+    // What passed comes behind the rest: its warnings must not push failures out of the list.
+    let (mut rows, mut items) = ([Lines::default(), Lines::default()], [Lines::default(), Lines::default()]);
+    (view.each_row)(&mut |row| {
+        let part = usize::from(row.is_good());
+        rows[part].push(ROWS_MAX, || table_row(row));
+        let Some(finished) = row.last_finished().filter(|finished| finished.results.is_some()) else { return Ok(()) };
+        let found = text::results(finished, view.read);
         let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
         let id = markdown(row.task.id.as_str());
         for test in found.tests.iter().filter(|test| failed(test.status)) {
-            items.push(format!("- {id}: failed test {} {}", markdown(&test.suite), markdown(&test.name)));
+            items[part]
+                .push(ITEMS_MAX, || format!("- {id}: failed test {} {}", markdown(&test.suite), markdown(&test.name)));
         }
         for finding in found.findings.iter().filter(|finding| finding.severity != Severity::Note) {
-            let what = format!("{}{}", text::place(finding), finding.message);
-            let rule = if finding.rule.is_empty() { String::new() } else { format!(" ({})", finding.rule) };
-            items.push(format!("- {id}: {}{}", markdown(&what), markdown(&rule)));
+            items[part].push(ITEMS_MAX, || {
+                let what = format!("{}{}", text::place(finding), finding.message);
+                let rule = if finding.rule.is_empty() { String::new() } else { format!(" ({})", finding.rule) };
+                format!("- {id}: {}{}", markdown(&what), markdown(&rule))
+            });
         }
+        Ok(())
+    })?;
+    writeln!(out, "## apm run {}\n\n**{}**\n", markdown(title), markdown(&text::verdict(report, &Layout::PLAIN)))?;
+    writeln!(out, "| | task | time | memory | what |\n|---|---|---:|---:|---|")?;
+    let [other, good] = rows;
+    let (shown, more) = first_of(ROWS_MAX, other, good);
+    if !shown.is_empty() {
+        writeln!(out, "{shown}")?;
     }
-    if !items.is_empty() {
-        writeln!(out, "\n### Findings and failed tests\n\n{}", items[..items.len().min(ITEMS_MAX)].join("\n"))?;
+    if more > 0 {
+        writeln!(out, "\n... and {more} more tasks")?;
     }
-    if items.len() > ITEMS_MAX {
-        writeln!(out, "\n... and {} more", items.len() - ITEMS_MAX)?;
+    let [other, good] = items;
+    let (shown, more) = first_of(ITEMS_MAX, other, good);
+    if !shown.is_empty() {
+        writeln!(out, "\n### Findings and failed tests\n\n{shown}")?;
+    }
+    if more > 0 {
+        writeln!(out, "\n... and {more} more")?;
     }
     Ok(())
+}
+
+fn table_row(row: &Row) -> String {
+    let why = row.outcome.as_ref().filter(|o| !matches!(o, Outcome::Passed)).map(text::explain).unwrap_or_default();
+    let memory = row.last_finished().map(|f| f.usage.memory_peak.to_string()).unwrap_or_default();
+    let (word, id, time) = (row.word(), markdown(row.task.id.as_str()), number::duration(row.wall()));
+    format!("| {word} | {id} | {time} | {memory} | {} |", markdown(&why))
 }
 
 #[cfg(test)]
@@ -80,11 +117,7 @@ mod tests {
         let results = Results { findings: vec![finding; ITEMS_MAX], ..Results::default() };
         let failed = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };
         let failed = Checked { outcome: failed, results: results.clone(), stderr: "" };
-        let text = Checked { outcome: Outcome::Passed, results, stderr: "" }.write(|report, read, out| {
-            let mut report = report.clone();
-            report.rows.push(failed.row("failed"));
-            write(&report, read, out)
-        });
+        let text = Checked { outcome: Outcome::Passed, results, stderr: "" }.write_with(&[failed.row("failed")], write);
         assert!(text.contains("tests\n\n- failed: unused (W1)\n"), "{text}");
         assert!(text.ends_with("\n... and 200 more\n"), "{text}");
     }

@@ -6,10 +6,12 @@ use std::io::{self, Write};
 
 use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, RunStarted, Stored};
 use crate::model::finding::{Finding, Results, Severity, TestStatus};
+use crate::model::id::TaskId;
 use crate::model::outcome::{Cause, Outcome, ResourceLimit, Stop, TimeLimit};
 use crate::model::task::{Skip, Task};
 use crate::report::ReadStored;
-use crate::report::run::{Row, RunReport};
+use crate::report::row::Row;
+use crate::report::run::{PlanChange, RunReport, SKIP_NAMES_MAX, SLOWEST_MAX, SkipGroup};
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::{number, transcript};
 
@@ -28,43 +30,36 @@ const TESTS_MAX: usize = 15;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Rows in the table of tasks; a run of thousands is summed up.
 const TABLE_MAX: usize = 60;
+/// Slowest tasks named where there is no table.
+const SLOWEST_SHOWN: usize = 3;
 
 /// Writes the summary.
 pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let is_bad =
-        |row: &&Row| row.outcome.as_ref().is_some_and(|o| o.is_failure() || matches!(o, Outcome::Broken { .. }));
-    let bad: Vec<&Row> = report.rows.iter().filter(is_bad).collect();
-    for row in bad.iter().take(FAILURES_MAX) {
+    for row in report.rows().filter(|row| row.is_bad()).take(FAILURES_MAX) {
         failure(row, read, layout, out)?;
     }
-    if bad.len() > FAILURES_MAX {
-        writeln!(out, "... and {} more failures\n", bad.len() - FAILURES_MAX)?;
+    let totals = report.totals();
+    let bad = totals.failed + totals.broken;
+    if bad > FAILURES_MAX {
+        writeln!(out, "... and {} more failures\n", bad - FAILURES_MAX)?;
     }
     reminders(report, read, layout, out)?;
-    if report.has_checks() {
+    if report.has_checks {
         table(report, layout, out)?;
     }
     skipped(report, layout, out)?;
-    for (_, level, text) in &report.notes {
-        let word = match level {
-            NoteLevel::Info => layout.paint(Style::Dim, "note"),
-            NoteLevel::Warning => layout.paint(Style::Warn, "warning"),
-            NoteLevel::Error => layout.paint(Style::Bad, "error"),
-        };
-        writeln!(out, "{word}: {}", transcript::line(text))?;
+    notes(report, layout, out)?;
+    refused(report, layout, out)?;
+    for (task, late) in &report.late.tasks {
+        writeln!(out, "late: {task} by {}", number::duration(*late))?;
     }
-    let is_late = |row: &&Row| row.late.is_some_and(|(_, missed)| missed);
-    for row in report.rows.iter().filter(is_late) {
-        if let Some((late, _)) = row.late {
-            writeln!(out, "late: {} by {}", row.task.id, number::duration(late))?;
-        }
-    }
+    more(report.late.others, 0, "late task", out)?;
+    slowest(report, layout, out)?;
     limits_line(report, layout, out)?;
     writeln!(out, "{}", verdict(report, layout))?;
     let recorded = report.started.as_ref().filter(|started| is_recorded(started));
-    if let (Some(started), true) = (recorded, !bad.is_empty() || report.stop.is_some()) {
-        let resume =
-            if report.totals().open + report.totals().cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
+    if let (Some(started), true) = (recorded, bad > 0 || report.stop.is_some()) {
+        let resume = if totals.open + totals.cancelled > 0 { "; `apm run --resume` goes on" } else { "" };
         let hint =
             format!("`apm run show {}` shows it again, with a task's name its whole output{resume}", started.run);
         writeln!(out, "{}", layout.paint(Style::Dim, &hint))?;
@@ -72,7 +67,27 @@ pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, o
     Ok(())
 }
 
-/// Whether the run can be shown again. Where a task's own words hold the flag too, only a hint is lost.
+/// Tasks that the source of the plan brought and that could not join: they make the run incomplete.
+fn refused(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let mut shown = 0;
+    for (_, change) in report.edits.iter() {
+        if let PlanChange::Refused { what, by: None, reason } = change
+            && shown < FAILURES_MAX
+        {
+            shown += 1;
+            writeln!(
+                out,
+                "{} {}: {}",
+                layout.paint(Style::Bad, "refused"),
+                transcript::line(what),
+                transcript::line(reason)
+            )?;
+        }
+    }
+    more(report.refused(), shown, "refused task", out)
+}
+
+/// Whether the run can be shown again. Where the command of a task has the flag too, only a hint is lost.
 fn is_recorded(started: &RunStarted) -> bool {
     !started
         .argv
@@ -85,7 +100,7 @@ fn is_recorded(started: &RunStarted) -> bool {
 /// One line: how it went.
 pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
     let totals = report.totals();
-    let noun = if report.has_checks() { "check" } else { "task" };
+    let noun = if report.has_checks { "check" } else { "task" };
     let (word, style) = match (report.exit_code, &report.stop) {
         // What has passed until here says nothing of the rest.
         (None, _) if report.is_alive => ("running", Style::Warn),
@@ -94,10 +109,11 @@ pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
         (Some(1), _) => ("failed", Style::Bad),
         (_, Some(Stop::Signal { .. })) => ("interrupted", Style::Warn),
         (Some(4), _) => ("nothing to do", Style::Warn),
-        (Some(5), _) => ("stopped at the deadline", Style::Warn),
+        (Some(5), Some(Stop::Deadline)) => ("stopped at the deadline", Style::Warn),
+        (Some(5), _) => ("cancelled", Style::Warn),
         _ => ("incomplete", Style::Warn),
     };
-    if report.started.is_none() && report.rows.is_empty() {
+    if report.started.is_none() && totals.tasks == 0 {
         return format!("{}: nothing of it is recorded", layout.paint(style, word));
     }
     let mut parts = Vec::new();
@@ -109,6 +125,7 @@ pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
         (totals.skipped, "skipped"),
         (totals.cancelled, "cancelled"),
         (totals.open, "not finished"),
+        (report.refused(), "refused"),
     ];
     for (count, word) in parts_of {
         if count > 0 {
@@ -146,6 +163,10 @@ pub(crate) fn explain(outcome: &Outcome) -> String {
             Cause::Results { tests_failed, findings } => {
                 format!("{}, {}", number::count(*tests_failed, "failed test"), number::count(*findings, "finding"))
             }
+            Cause::Tasks { count: 1, first } => format!("`{first}`, which it added, did not pass"),
+            Cause::Tasks { count, first } => {
+                format!("{count} of the tasks it added did not pass, the first of them `{first}`")
+            }
             Cause::OutputMissing { output } => format!("`{}` is not there after the end", transcript::line(output)),
         },
         Outcome::TimedOut { limit: TimeLimit::Wall { limit } } => {
@@ -166,6 +187,7 @@ pub(crate) fn explain(outcome: &Outcome) -> String {
             Stop::Signal { signal } => format!("signal {signal} ended the run"),
             Stop::Deadline => "the deadline of the run came".to_owned(),
             Stop::Failure => "the run was ended by a result".to_owned(),
+            Stop::Cancel { by } => format!("cancelled by {by}"),
             Stop::Closed => "nobody reads standard output any more".to_owned(),
             Stop::Fault { error } => transcript::line(error),
         },
@@ -219,7 +241,7 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
 
 /// What checks found that does not fail them: warnings and notes of those that passed.
 fn reminders(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let passed = report.rows.iter().filter(|row| row.outcome.as_ref().is_some_and(Outcome::is_good));
+    let passed = report.rows().filter(|row| row.is_good());
     let with_end = passed.filter_map(|row| Some((row, row.last_finished()?)));
     let found: Vec<_> = with_end.filter(|(_, end)| end.counts.findings() > 0).collect();
     for (row, end) in found.iter().take(REMINDERS_MAX) {
@@ -301,11 +323,11 @@ fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Writ
 }
 
 fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let name_width = report.rows.iter().map(|row| row.task.id.as_str().chars().count()).max().unwrap_or(0);
+    let name_width = report.rows().map(|row| row.task.id.as_str().chars().count()).max().unwrap_or(0);
     let name_width = name_width.min(layout.width.saturating_sub(24).max(8));
     // What was skipped has its own lines with its reasons.
     let is_shown = |row: &&Row| !matches!(row.outcome, Some(Outcome::Skipped { .. }));
-    for row in report.rows.iter().filter(is_shown).take(TABLE_MAX) {
+    for row in report.rows().filter(is_shown).take(TABLE_MAX) {
         let style = match &row.outcome {
             Some(outcome) if outcome.is_good() => Style::Good,
             Some(outcome) if outcome.is_failure() => Style::Bad,
@@ -330,36 +352,67 @@ fn table(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result
         }
         writeln!(out, "{}", line.trim_end())?;
     }
-    more(report.rows.iter().filter(is_shown).count(), TABLE_MAX, "task", out)
+    let totals = report.totals();
+    more(totals.tasks - totals.skipped, TABLE_MAX, "task", out)
 }
 
 fn skipped(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let mut by_reason: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for row in &report.rows {
-        if let Some(Outcome::Skipped { reason }) = &row.outcome {
-            by_reason.entry(explain_skip(reason)).or_default().push(row.task.id.as_str());
-        }
+    let mut by_reason: BTreeMap<String, &SkipGroup> = BTreeMap::new();
+    for group in &report.skips.groups {
+        by_reason.insert(explain_skip(&group.reason), group);
     }
-    for (reason, tasks) in by_reason {
-        let names = if tasks.len() > 4 {
-            format!("{} and {} more", tasks[..3].join(", "), tasks.len() - 3)
+    let word = layout.paint(Style::Warn, "skipped");
+    for (reason, group) in by_reason {
+        let names: Vec<&str> = group.names.values().map(TaskId::as_str).collect();
+        let names = if group.count > SKIP_NAMES_MAX {
+            let shown = &names[..SKIP_NAMES_MAX - 1];
+            format!("{} and {} more", shown.join(", "), group.count - shown.len())
         } else {
-            tasks.join(", ")
+            names.join(", ")
         };
-        writeln!(out, "{} {names}: {reason}", layout.paint(Style::Warn, "skipped"))?;
+        writeln!(out, "{word} {names}: {reason}")?;
+    }
+    match report.skips.others {
+        0 => Ok(()),
+        others => writeln!(out, "{word} {others} more for other reasons"),
+    }
+}
+
+fn notes(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let one = |level: NoteLevel, text: &str, out: &mut dyn Write| {
+        let word = match level {
+            NoteLevel::Info => layout.paint(Style::Dim, "note"),
+            NoteLevel::Warning => layout.paint(Style::Warn, "warning"),
+            NoteLevel::Error => layout.paint(Style::Bad, "error"),
+        };
+        writeln!(out, "{word}: {}", transcript::line(text))
+    };
+    for (_, level, text) in report.notes.first() {
+        one(*level, text, out)?;
+    }
+    more(report.notes.left_out(), 0, "note", out)?;
+    for (_, level, text) in report.notes.last() {
+        one(*level, text, out)?;
     }
     Ok(())
+}
+
+/// The slowest tasks of a run that has many and no table of them.
+fn slowest(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let totals = report.totals();
+    if report.has_checks || totals.passed + totals.flaky <= SLOWEST_MAX {
+        return Ok(());
+    }
+    let slowest = report.slowest().take(SLOWEST_SHOWN);
+    let named: Vec<String> = slowest.map(|row| format!("{} {}", row.task.id, number::duration(row.wall()))).collect();
+    writeln!(out, "{}", layout.paint(Style::Dim, &format!("slowest: {}", named.join(", "))))
 }
 
 /// How limits were kept, where any were set.
 fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let Some(started) = &report.started else { return Ok(()) };
-    let limited = |row: &Row| {
-        let limits = &row.task.limits;
-        limits.memory.is_some() || limits.cpu.is_some() || limits.processes.is_some()
-    };
     let ceilings = started.ceilings;
-    if ceilings.memory.is_none() && ceilings.cpu.is_none() && !report.rows.iter().any(limited) {
+    if ceilings.memory.is_none() && ceilings.cpu.is_none() && !report.has_limits {
         return Ok(());
     }
     let enforcement = &started.enforcement;
@@ -384,9 +437,8 @@ mod tests {
         let check = |outcome| Checked { outcome, results: Results::default(), stderr: "" };
         let skipped = Outcome::Skipped { reason: Skip::NothingFailed };
         let shown = |passed: usize| {
-            let mut report = RunReport::default();
-            report.rows.extend((0..passed).map(|n| check(Outcome::Passed).row(&format!("p{n}"))));
-            report.rows.extend((0..5).map(|n| check(skipped.clone()).row(&format!("s{n}"))));
+            let passed = (0..passed).map(|n| check(Outcome::Passed).row(&format!("p{n}")));
+            let report = RunReport::of(passed.chain((0..5).map(|n| check(skipped.clone()).row(&format!("s{n}")))));
             let mut out = Vec::new();
             table(&report, &Layout::PLAIN, &mut out).expect("memory takes everything");
             String::from_utf8(out).expect("text")
@@ -412,7 +464,7 @@ mod tests {
         let findings = vec![finding(9), finding(1), finding(2), finding(3), finding(4)];
         let results = Results { findings, ..Results::default() };
         let check = Checked { outcome: Outcome::Passed, results, stderr: "" };
-        let text = check.write(|report, read, out| write(report, read, &Layout::PLAIN, out));
+        let text = check.write(|view, out| write(view.report, view.read, &Layout::PLAIN, out));
         let expected = "passed lint: tool: 4 warnings, 1 note
   a.rs:1: warning: unused [W1]
   a.rs:2: warning: unused [W1]
@@ -421,25 +473,22 @@ mod tests {
 
 passed";
         assert!(text.starts_with(expected), "{text}");
-        let many = check.write(|report, read, out| {
-            let mut report = report.clone();
-            report.rows = vec![report.rows[0].clone(); REMINDERS_MAX + 2];
-            write(&report, read, &Layout::PLAIN, out)
-        });
+        let others: Vec<_> = (0..=REMINDERS_MAX).map(|n| check.row(&format!("check {n}"))).collect();
+        let many = check.write_with(&others, |view, out| write(view.report, view.read, &Layout::PLAIN, out));
         assert!(many.contains("\n  ... and 2 checks more\n\n"), "{many}");
     }
 
     /// It was called passed where nothing had failed yet.
     #[test]
     fn a_run_without_its_end_has_not_passed() {
-        let mut report = RunReport::default();
-        assert_eq!(verdict(&report, &Layout::PLAIN), "broke off: nothing of it is recorded");
+        assert_eq!(verdict(&RunReport::default(), &Layout::PLAIN), "broke off: nothing of it is recorded");
         let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
-        report.rows.push(check.row("a"));
+        let mut report = RunReport::of([check.row("a")]);
         assert!(verdict(&report, &Layout::PLAIN).starts_with("broke off: 1 check (1 passed)"));
         report.is_alive = true;
         assert!(verdict(&report, &Layout::PLAIN).starts_with("running: 1 check (1 passed)"));
-        (report.exit_code, report.rows) = (Some(4), Vec::new());
+        report = RunReport::default();
+        report.exit_code = Some(4);
         assert!(!verdict(&report, &Layout::PLAIN).contains("()"));
     }
 
@@ -449,7 +498,7 @@ passed";
         let check = Checked { outcome: Outcome::Passed, results: Results::default(), stderr: "" };
         let mut task = (*check.row("a").task).clone();
         task.run = Run::Argv(vec!["pytest".into(), "--junitxml={results}/junit.xml".into()]);
-        task.check = Some(Check { writes_results: true, ..Check::default() });
+        task.check = Some(Check { writes_results: true, ..Check::default() }.into());
         assert_eq!(command(&task), "pytest '--junitxml=results/junit.xml'");
     }
 }

@@ -1,26 +1,31 @@
 //! Files that are whole or not there: created beside their place at the start, so that a bad path fails before the work,
-//! and put into it at the end, so that nobody reads half of one. And the sink that writes a report into such a file.
+//! and put into it at the end, so that nobody reads half of one. And the sink that writes a report into such a file: it keeps
+//! the summary of the run, and reads the rows of its tasks from the journal when the run is over.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::journal::read::{self, ReadError};
 use crate::model::event::Envelope;
-use crate::report::ReadStored;
+use crate::report::row::TakeRow;
+use crate::report::rows::Rows;
 use crate::report::run::RunReport;
+use crate::report::{ReadStored, RunView};
 use crate::sink::Sink;
 
 /// Symbolic links followed, as many as the kernel follows.
 const LINKS_MAX: usize = 40;
 
 /// Writes a report.
-pub(crate) type Render = Box<dyn Fn(&RunReport, ReadStored<'_>, &mut dyn Write) -> io::Result<()> + Send>;
+pub(crate) type Render = Box<dyn Fn(&RunView<'_>, &mut dyn Write) -> io::Result<()> + Send>;
 
 /// A report to be written.
 pub(crate) struct ReportFile {
     name: String,
     place: Option<Whole>,
     render: Render,
+    journal: PathBuf,
     report: RunReport,
 }
 
@@ -81,14 +86,33 @@ impl Drop for Whole {
 }
 
 impl ReportFile {
-    /// A report for a file.
-    pub(crate) fn create(name: String, path: &Path, render: Render) -> io::Result<Self> {
-        Ok(Self { name, place: Some(Whole::create(path)?), render, report: RunReport::default() })
+    /// A report of the run with this journal for a file.
+    pub(crate) fn create(name: String, path: &Path, render: Render, journal: &Path) -> io::Result<Self> {
+        let place = Some(Whole::create(path)?);
+        Ok(Self { name, place, render, journal: journal.to_owned(), report: RunReport::default() })
     }
 
     /// A report for standard output.
-    pub(crate) fn stdout(name: String, render: Render) -> Self {
-        Self { name, place: None, render, report: RunReport::default() }
+    pub(crate) fn stdout(name: String, render: Render, journal: &Path) -> Self {
+        Self { name, place: None, render, journal: journal.to_owned(), report: RunReport::default() }
+    }
+}
+
+/// The rows of a run, read from its journal each time they are asked for: of the part that the summary knows.
+pub(crate) fn rows_of<'a>(journal: &'a Path, report: &'a RunReport) -> impl Fn(TakeRow<'_>) -> io::Result<()> + 'a {
+    move |take| {
+        let mut rows = Rows::new(report.last_ends());
+        let read = read::each(journal, &mut |envelope| rows.apply(&envelope, take));
+        let recorded = read.map_err(|error| match error {
+            ReadError::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
+        let (found, expected) = (recorded.next_seq, report.last_ends().next_seq);
+        if found < expected {
+            let journal = journal.display();
+            return Err(io::Error::other(format!("the journal `{journal}` has {found} of its {expected} events")));
+        }
+        rows.finish(take)
     }
 }
 
@@ -113,11 +137,15 @@ impl Sink for ReportFile {
     }
 
     fn finish(&mut self, read: ReadStored<'_>) -> io::Result<()> {
-        let Some(place) = self.place.take() else {
-            let mut out = BufWriter::new(io::stdout().lock());
-            (self.render)(&self.report, read, &mut out)?;
-            return out.flush();
-        };
-        place.write(|out| (self.render)(&self.report, read, out))
+        let each_row = rows_of(&self.journal, &self.report);
+        let view = RunView { report: &self.report, each_row: &each_row, read };
+        match self.place.take() {
+            Some(place) => place.write(|out| (self.render)(&view, out)),
+            None => {
+                let mut out = BufWriter::new(io::stdout().lock());
+                (self.render)(&view, &mut out)?;
+                out.flush()
+            }
+        }
     }
 }

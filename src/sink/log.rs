@@ -45,9 +45,17 @@ pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
         format!("{t:>7}  {:<10} {task}{took}{why}", outcome.word())
     };
     match &envelope.event {
-        Event::AttemptStarted { task, attempt, slot } if all => {
-            Some(format!("{t:>7}  {:<10} {task} (attempt {attempt}, slot {slot})", "started"))
-        }
+        Event::AttemptStarted { task, attempt, slot } if all => Some(format!(
+            "{t:>7}  {:<10} {task} (attempt {attempt}{})",
+            "started",
+            slot.map(|slot| format!(", slot {slot}")).unwrap_or_default()
+        )),
+        Event::AttemptPaused { task, .. } if all => Some(format!("{t:>7}  {:<10} {task}", "paused")),
+        Event::AttemptUnpaused { task, slot, .. } if all => Some(format!(
+            "{t:>7}  {:<10} {task}{}",
+            "unpaused",
+            slot.map(|slot| format!(" (slot {slot})")).unwrap_or_default()
+        )),
         Event::AttemptFinished(finished) => match &finished.next {
             Next::Done { outcome } => {
                 let bad = !outcome.is_good();
@@ -61,6 +69,9 @@ pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
                 number::duration(*delay),
                 text::explain(&finished.outcome)
             )),
+            Next::Await { on } => all.then(|| {
+                format!("{t:>7}  {:<10} {} for {}", "waits", finished.task, number::count(on.len() as u64, "task"))
+            }),
             Next::Requeue { reason } => Some(format!("{t:>7}  {:<10} {}: {reason}", "put back", finished.task)),
         },
         Event::TaskEnded { task, outcome } => {
@@ -73,6 +84,19 @@ pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
         Event::AdmissionChanged { reason } if all => {
             let text = if reason.is_empty() { "tasks start again" } else { reason };
             Some(format!("{t:>7}  {:<10} {text}", "admission"))
+        }
+        Event::PlanEdited { edit, by } => Some(format!(
+            "{t:>7}  {:<10} {} by {}",
+            "edit",
+            transcript::line(&edit.to_string()),
+            transcript::line(&by.to_string())
+        )),
+        Event::TasksAdded { tasks, by: Some(by) } => {
+            let tasks = number::count(tasks.len() as u64, "task");
+            Some(format!("{t:>7}  {:<10} {tasks} by {}", "added", transcript::line(&by.to_string())))
+        }
+        Event::EditRefused { edit, reason, .. } => {
+            Some(format!("{t:>7}  {:<10} {}: {}", "refused", transcript::line(edit), transcript::line(reason)))
         }
         Event::DeadlineAtRisk { task, late, missed } => {
             let word = if *missed { "missed" } else { "will miss" };

@@ -47,3 +47,35 @@ pub(crate) trait Sink: Send {
     /// Called once after the last event, also when the run broke off.
     fn finish(&mut self, read: ReadStored<'_>) -> io::Result<()>;
 }
+
+/// Ends of attempts, for the tests of the sinks.
+#[cfg(test)]
+mod sample {
+    use crate::model::event::{AttemptFinished, Event, Exit, Next, Output, Usage};
+    use crate::model::finding::Counts;
+    use crate::model::id::TaskId;
+    use crate::model::outcome::Outcome;
+
+    /// The first attempt of a task ended it like this.
+    pub(super) fn finished(task: &TaskId, outcome: Outcome) -> Event {
+        Event::AttemptFinished(Box::new(AttemptFinished {
+            task: task.clone(),
+            attempt: 1,
+            outcome: outcome.clone(),
+            next: Next::Done { outcome },
+            exit: Some(Exit::Code(0)),
+            usage: Usage::default(),
+            stdout: Output::default(),
+            stderr: Output::default(),
+            counts: Counts::default(),
+            results: None,
+            leaked: 0,
+            inputs_digest: String::new(),
+        }))
+    }
+
+    /// A failure.
+    pub(super) fn failed() -> Outcome {
+        Exit::Code(1).outcome()
+    }
+}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::model::event::{Envelope, Event, Next, Output, Stored};
 use crate::model::id::TaskId;
+use crate::model::request::RelayOrder;
 use crate::model::task::Task;
 use crate::report::ReadStored;
 use crate::sink::Sink;
@@ -17,28 +18,17 @@ const CHUNK: usize = 1 << 20;
 /// Longest line held back for its end when lines are passed on as they come.
 const LINE_MAX: usize = 64 << 10;
 
-/// When and how output is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// As tasks end.
-    Grouped,
-    /// In plan order.
-    Kept,
-    /// Lines as they come.
-    Live,
-}
-
 /// Passes output on.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    order: Order,
+    order: RelayOrder,
     /// Put the task's tag and a tab before each line.
     tag: bool,
     /// Of tasks that have not ended, where asked for.
     tags: HashMap<TaskId, Vec<u8>>,
     /// For `Kept`: tasks not yet passed on, in plan order, and the outputs that wait.
     waiting: VecDeque<TaskId>,
-    /// Passed on in an earlier part of the run and still in `waiting`: taken out there once, not one by one.
+    /// Passed on in an earlier part of the run and still in `waiting` or `tags`: taken out there once, not one by one.
     passed: HashSet<TaskId>,
     ended: HashMap<TaskId, (Output, Output)>,
     /// For `Live`: unfinished lines of each task and stream.
@@ -49,7 +39,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// In this order.
-    pub(crate) fn new(order: Order, tag: bool) -> Self {
+    pub(crate) fn new(order: RelayOrder, tag: bool) -> Self {
         Self {
             order,
             tag,
@@ -94,16 +84,16 @@ impl Relay {
 
     fn ended(&mut self, task: &TaskId, outputs: (Output, Output), read: ReadStored<'_>) -> io::Result<()> {
         match self.order {
-            Order::Grouped => {
+            RelayOrder::Grouped => {
                 self.pass(task, &outputs, read)?;
                 self.tags.remove(task);
                 Ok(())
             }
-            Order::Kept => {
+            RelayOrder::Kept => {
                 self.ended.insert(task.clone(), outputs);
                 self.pass_ended(read)
             }
-            Order::Live => {
+            RelayOrder::Live => {
                 for stderr in [false, true] {
                     if let Some(mut rest) = self.open.remove(&(task.clone(), stderr)).filter(|rest| !rest.is_empty()) {
                         rest.push(b'\n');
@@ -131,7 +121,7 @@ impl Relay {
     }
 
     fn added(&mut self, tasks: &[Arc<Task>]) {
-        if self.order == Order::Kept {
+        if self.order == RelayOrder::Kept {
             self.waiting.extend(tasks.iter().map(|task| task.id.clone()));
         }
         if self.tag {
@@ -181,7 +171,7 @@ impl Sink for Relay {
 
     fn event(&mut self, envelope: &Envelope, read: ReadStored<'_>) -> io::Result<()> {
         match &envelope.event {
-            Event::TasksAdded { tasks } => {
+            Event::TasksAdded { tasks, .. } => {
                 self.added(tasks);
                 Ok(())
             }
@@ -193,6 +183,7 @@ impl Sink for Relay {
                 self.replay(envelope, read)?;
                 let passed = std::mem::take(&mut self.passed);
                 self.waiting.retain(|task| !passed.contains(task));
+                self.tags.retain(|task, _| !passed.contains(task));
                 Ok(())
             }
             _ => Ok(()),
@@ -201,9 +192,9 @@ impl Sink for Relay {
 
     fn replay(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
         match &envelope.event {
-            Event::TasksAdded { tasks } => self.added(tasks),
+            Event::TasksAdded { tasks, .. } => self.added(tasks),
             // What passed was passed on then; what did not is run again.
-            Event::AttemptFinished(finished) if self.order == Order::Kept => {
+            Event::AttemptFinished(finished) if self.order == RelayOrder::Kept || self.tag => {
                 if matches!(&finished.next, Next::Done { outcome } if outcome.is_good()) {
                     self.passed.insert(finished.task.clone());
                 }
@@ -219,7 +210,7 @@ impl Sink for Relay {
     }
 
     fn live(&mut self, task: &TaskId, stderr: bool, bytes: &[u8]) -> io::Result<()> {
-        if self.order != Order::Live {
+        if self.order != RelayOrder::Live {
             return Ok(());
         }
         let mut held = self.open.remove(&(task.clone(), stderr)).unwrap_or_default();
@@ -251,13 +242,34 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::{Order, Relay};
-    use crate::model::event::{AttemptFinished, Envelope, Event, Exit, Invalidated, Next, Output, Usage, VERSION};
-    use crate::model::finding::Counts;
+    use super::{Relay, RelayOrder};
+    use crate::model::event::{Envelope, Event, Invalidated, VERSION};
     use crate::model::id::TaskId;
     use crate::model::outcome::Outcome;
     use crate::model::task::{Run, Task};
     use crate::sink::Sink;
+    use crate::sink::sample::{failed, finished};
+
+    #[test]
+    fn nothing_is_kept_of_tasks_that_have_ended() {
+        const TASKS: u64 = 200_000;
+        let wrap = |event| Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t: Duration::ZERO, event };
+        let nothing = |_: &_, _| Vec::new();
+        for order in [RelayOrder::Grouped, RelayOrder::Kept, RelayOrder::Live] {
+            let mut relay = Relay::new(order, true);
+            for n in 0..TASKS {
+                let id = TaskId::new(&n.to_string()).expect("an id");
+                let mut task = Task::new(id.clone(), Run::Argv(Vec::new()));
+                task.tag = Some("value".into());
+                let outcome = if n % 2 == 0 { Outcome::Passed } else { failed() };
+                let tasks = vec![Arc::new(task)];
+                relay.event(&wrap(Event::TasksAdded { tasks, by: None }), &nothing).expect("taken");
+                relay.event(&wrap(finished(&id, outcome)), &nothing).expect("taken");
+            }
+            let kept = [relay.tags.len(), relay.waiting.len(), relay.passed.len(), relay.ended.len(), relay.open.len()];
+            assert_eq!(kept, [0; 5], "{order:?}");
+        }
+    }
 
     /// Looking through what waits for each recorded pass took the square of their number.
     #[test]
@@ -265,26 +277,11 @@ mod tests {
         const TASKS: usize = 50_000;
         let ids: Vec<TaskId> = (0..TASKS).map(|n| TaskId::new(&format!("{n}: v")).expect("an id")).collect();
         let wrap = |event| Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t: Duration::ZERO, event };
-        let passed = |task: &TaskId| {
-            wrap(Event::AttemptFinished(Box::new(AttemptFinished {
-                task: task.clone(),
-                attempt: 1,
-                outcome: Outcome::Passed,
-                next: Next::Done { outcome: Outcome::Passed },
-                exit: Some(Exit::Code(0)),
-                usage: Usage::default(),
-                stdout: Output::default(),
-                stderr: Output::default(),
-                counts: Counts::default(),
-                results: None,
-                leaked: 0,
-                inputs_digest: String::new(),
-            })))
-        };
-        let mut relay = Relay::new(Order::Kept, false);
+        let passed = |task: &TaskId| wrap(finished(task, Outcome::Passed));
+        let mut relay = Relay::new(RelayOrder::Kept, false);
         let nothing = |_: &_, _| Vec::new();
         let tasks = ids.iter().map(|id| Arc::new(Task::new(id.clone(), Run::Argv(Vec::new())))).collect();
-        relay.replay(&wrap(Event::TasksAdded { tasks }), &nothing).expect("taken");
+        relay.replay(&wrap(Event::TasksAdded { tasks, by: None }), &nothing).expect("taken");
         for id in ids.iter().rev().skip(1) {
             relay.replay(&passed(id), &nothing).expect("taken");
         }

@@ -179,6 +179,16 @@ impl Cgroups {
             .map_or(Mechanism::Polling, |place| place.version)
     }
 
+    /// Another memory ceiling for the run, where a group keeps it. Where that is refused it is kept by looking.
+    pub(crate) fn set_memory(&self, ceiling: Bytes) {
+        let limits = Limits { memory: Some(ceiling), ..Limits::default() };
+        let keeps = |place: &&Place| place.controllers.contains(&Controller::Memory);
+        for place in self.places.iter().filter(|_| self.ceilings).filter(keeps) {
+            // The scheduler looks at the sum too.
+            let _ = place.limit(&limits);
+        }
+    }
+
     fn set_ceilings(&mut self, ceilings: &Ceilings) {
         let cpus = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
         let limits = Limits {

@@ -6,6 +6,7 @@ pub(crate) mod gate;
 pub(crate) mod kernel;
 pub(crate) mod limits;
 pub(crate) mod netlink;
+pub(crate) mod peer;
 pub(crate) mod perf;
 pub(crate) mod pressure;
 pub(crate) mod priority;

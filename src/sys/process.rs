@@ -1,6 +1,6 @@
 //! Finds and ends processes: whole trees, orphans that came to apm, leftovers of an apm that was killed.
 //!
-//! Every process of a run carries a mark in its environment (`APM_ATTEMPT=RUN.TASK.TRY`), so that one which left its
+//! Every process of a run carries a mark in its environment (`APM_ATTEMPT=RUN.TASK.ATTEMPT.COMMAND`), so that one which left its
 //! group, its session and its parent is still known. An apm inside a task adds its marks to the one it carries itself
 //! (`OUTER:INNER`): where it is killed, the attempt around it still knows what it started. Before a signal is sent by number the start time is compared,
 //! through a descriptor that keeps the number from being reused.
@@ -69,6 +69,12 @@ pub(crate) fn orphans() -> Vec<i32> {
     text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// Whether this is the main thread.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: a system call without arguments.
+    unsafe { libc::gettid() == libc::getpid() }
+}
+
 /// Takes an ended orphan out of the process table. True if it had ended.
 pub(crate) fn reap(pid: i32) -> bool {
     // SAFETY: the status may be null; WNOHANG does not block; a number that is no child of ours is an error, no harm.
@@ -86,8 +92,8 @@ pub(crate) fn has_ended(child: i32) -> bool {
     }
 }
 
-/// Whether a process carries this mark, an attempt or a whole run. No for processes of other users.
-pub(crate) fn carries(pid: i32, mark: &str) -> bool {
+/// Whether a process carries this mark, of a command, an attempt or a whole run. No for processes of other users.
+pub(crate) fn has_marker(pid: i32, mark: &str) -> bool {
     fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| has_mark(&environment, mark))
 }
 

@@ -1,6 +1,7 @@
 //! Pure text: one way to write a duration, a count, an explanation; child output made safe; escapes of formats.
 
 pub(crate) mod escape;
+pub(crate) mod json;
 pub(crate) mod layout;
 pub(crate) mod number;
 pub(crate) mod snippet;

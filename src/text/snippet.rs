@@ -34,20 +34,30 @@ const AROUND: usize = 2;
 
 /// `file:line:column: message`, the lines around it, a caret under the place.
 pub(crate) fn render(file: &str, source: &str, fault: &Fault) -> String {
+    render_from(file, source, 1, fault)
+}
+
+/// The same of one line that was read alone, and is the `number`th of its file.
+pub(crate) fn render_line(file: &str, line: &str, number: usize, fault: &Fault) -> String {
+    render_from(file, line, number, &Fault { line: number, ..fault.clone() })
+}
+
+/// `source` starts with the line of that number.
+fn render_from(file: &str, source: &str, start: usize, fault: &Fault) -> String {
     let mut out = if fault.line == 0 {
         format!("{file}: {}\n", fault.message)
     } else {
         format!("{file}:{}:{}: {}\n", fault.line, fault.column, fault.message)
     };
-    let lines: Vec<&str> = source.lines().collect();
-    if fault.line > 0 && !lines.is_empty() {
-        let first = fault.line.saturating_sub(AROUND + 1);
-        let last = (fault.line + AROUND).min(lines.len());
-        let digits = last.to_string().len();
-        for (at, line) in lines.iter().enumerate().take(last).skip(first) {
-            out += format!("  {:>digits$} | {}", at + 1, shown(line, WIDTH_MAX)).trim_end();
+    if fault.line > 0 {
+        let around = fault.line.saturating_sub(AROUND)..=fault.line + AROUND;
+        let lines: Vec<(usize, &str)> =
+            (start..).zip(source.lines()).take_while(|(at, _)| at <= around.end()).collect();
+        let digits = lines.last().map_or(0, |(at, _)| at.to_string().len());
+        for (at, line) in lines.into_iter().filter(|(at, _)| around.contains(at)) {
+            out += format!("  {at:>digits$} | {}", shown(line, WIDTH_MAX)).trim_end();
             out.push('\n');
-            if at + 1 == fault.line {
+            if at == fault.line {
                 let before: String = line.chars().take(fault.column.saturating_sub(1)).collect();
                 let columns: usize = shown(&before, WIDTH_MAX).chars().map(|c| c.width().unwrap_or(0)).sum();
                 out += &format!("  {:>digits$} | {}^\n", "", " ".repeat(columns));

@@ -104,6 +104,20 @@ impl Ui {
         }
     }
 
+    /// Writes a result piece by piece, for one that need not fit into memory. A closed pipe is a quiet end: `Ok(false)`.
+    pub(crate) fn stream(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<bool> {
+        let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        match write(&mut stdout).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                // What is left in the buffer has no reader.
+                drop(stdout.into_parts());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Says something to the user. Where standard error is closed nobody listens.
     pub(crate) fn say(&self, text: &str) {
         self.say_bytes(text.as_bytes());

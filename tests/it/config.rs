@@ -582,6 +582,23 @@ fn the_doctor_holds_the_machine_against_the_tiers_of_the_file() {
     }
 }
 
+#[test]
+fn resources_of_the_configuration_may_be_used_by_a_plan() {
+    let sandbox = Sandbox::new("resources");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a, run: 'true', uses: {db: 2}}\n");
+    let unknown = sandbox.apm(["run", "p.yaml"]).fails(2);
+    assert!(unknown.contains("`db`"), "{unknown}");
+    let events = sandbox.apm(["run", "p.yaml", "--set", "run.resources=db=2", "--format", "ndjson"]).good();
+    assert!(events.contains("\"resources\":{\"db\":2}"), "{events}");
+    sandbox.file("c.yaml", "run: {resources: {db: 1}}\n");
+    let small = sandbox.apm(["run", "p.yaml", "--config", "c.yaml"]).fails(2);
+    assert!(small.contains("needs 2 of `db`, which has 1"), "{small}");
+    for bad in ["slots=2", "db=0", "db", "d b=1"] {
+        let refused = sandbox.apm(["run", "p.yaml", "--set", &format!("run.resources={bad}")]).fails(2);
+        assert!(refused.contains("run.resources"), "{refused}");
+    }
+}
+
 /// Every key that claims to work is named in a test of this file or of qa.rs.
 #[test]
 fn every_key_that_works_is_shown_to() {

@@ -1,11 +1,16 @@
 //! kill -9 and resume: nothing is lost, nothing that was recorded as done is done twice, nothing is left running.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::sandbox::{Ended, Sandbox, processes_with};
+use serde_json::{Value, json};
+
+use crate::sandbox::{Ended, Sandbox, eventually, processes_with};
 
 /// Lines in each file of a folder.
 fn lines(folder: &Path) -> HashMap<String, usize> {
@@ -99,6 +104,258 @@ fn killed_at_random_moments_and_resumed() {
         assert_eq!(sandbox.read("live.json"), replayed, "{context}: the live report is not the one of the journal");
     }
     assert!(early * 2 < rounds + 2, "{early} of {rounds} kills came before the start: the test shows too little");
+}
+
+/// Answers of a running run on its control socket; `None` when it is gone.
+struct Control(BufReader<UnixStream>);
+
+impl Control {
+    fn connect(sandbox: &Sandbox) -> Option<Self> {
+        let run = std::fs::read_dir(sandbox.state().join("runs")).ok()?.next()?.ok()?.path();
+        let stream = UnixStream::connect(run.join("control")).ok()?;
+        Some(Self(BufReader::new(stream)))
+    }
+
+    /// True: it is done. False: it is refused.
+    fn ask(&mut self, request: &Value) -> Option<bool> {
+        self.0.get_ref().write_all(format!("{}\n", json!({"v": 1, "request": request})).as_bytes()).ok()?;
+        let mut line = String::new();
+        self.0.read_line(&mut line).ok()?;
+        Some(serde_json::from_str::<Value>(&line).ok()?.get("done").is_some())
+    }
+
+    fn edit(&mut self, edit: &Value) -> Option<bool> {
+        self.ask(&json!({"edit": {"edit": edit}}))
+    }
+}
+
+/// A random number below `most`.
+fn below(random: &mut u64, most: u64) -> u64 {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*random >> 33) % most
+}
+
+/// What a journal says of a run that was edited.
+#[derive(Debug, Default)]
+struct Told {
+    known: BTreeSet<String>,
+    passed: BTreeSet<String>,
+    /// Attempts that had started and not ended.
+    under_way: BTreeSet<String>,
+    cancelled: BTreeSet<String>,
+    paused: BTreeSet<String>,
+    is_paused: bool,
+    events: Vec<Value>,
+}
+
+fn told(journal: &str) -> Told {
+    let mut told = Told::default();
+    let names = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    };
+    for line in journal.lines() {
+        let envelope: Value = serde_json::from_str(line).expect("JSON");
+        let event = &envelope["event"];
+        for task in event["tasks_added"]["tasks"].as_array().into_iter().flatten() {
+            told.known.insert(task["id"].as_str().expect("an id").to_owned());
+        }
+        if let Some(task) = event["attempt_started"]["task"].as_str() {
+            told.under_way.insert(task.to_owned());
+        }
+        if let Some(task) = event["attempt_finished"]["task"].as_str() {
+            told.under_way.remove(task);
+            if event["attempt_finished"]["next"]["done"]["outcome"] == "passed" {
+                told.passed.insert(task.to_owned());
+            }
+        }
+        let edit = &event["plan_edited"]["edit"];
+        told.cancelled.extend(names(&edit["cancel"]["tasks"]));
+        told.paused.extend(names(&edit["pause"]["tasks"]));
+        for task in names(&edit["unpause"]["tasks"]) {
+            told.paused.remove(&task);
+        }
+        told.is_paused = (told.is_paused || edit.get("pause_run").is_some()) && edit.get("unpause_run").is_none();
+        told.events.push(envelope);
+    }
+    told
+}
+
+/// What was acknowledged to somebody who edits the run.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    added: Vec<String>,
+    cancelled: Vec<String>,
+    edits: usize,
+}
+
+/// Tasks of the plan, and those that are added while it runs.
+const PLANNED: u64 = 400;
+const ADDED_MAX: u64 = 100;
+
+/// Edits, pauses and unpauses a run until it is gone.
+fn edit_at_random(sandbox: &Sandbox, marker: &str, random: &mut u64) -> Acknowledged {
+    let mut acknowledged = Acknowledged::default();
+    let Some(mut control) = Control::connect(sandbox) else { return acknowledged };
+    let mut added = 0;
+    loop {
+        let any = format!("t{}", below(random, PLANNED));
+        let answer = match below(random, 12) {
+            0..=3 if added < ADDED_MAX => {
+                let batch = (below(random, 20) + 1).min(ADDED_MAX - added);
+                let names: Vec<String> = (added..added + batch).map(|number| format!("a{number}")).collect();
+                added += batch;
+                let task = |(at, name): (usize, &String)| {
+                    let script = format!("echo $V >> out/{name} # {marker}");
+                    let needs = if at == 0 { vec![] } else { vec![names[at - 1].clone()] };
+                    json!({"id": name, "run": {"script": {"shell": ["/bin/sh", "-c"], "script": script}},
+                           "needs": needs, "env": {"V": "x"}})
+                };
+                let tasks: Vec<Value> = names.iter().enumerate().map(task).collect();
+                let answer = control.ask(&json!({"add": {"tasks": tasks}}));
+                if answer == Some(true) {
+                    acknowledged.added.extend(names);
+                }
+                answer
+            }
+            4 => control.edit(&json!({"resize": {"resource": "slots", "to": 2 + below(random, 5)}})),
+            5 => control.edit(&json!({"prioritise": {"task": any, "priority": below(random, 5)}})),
+            6 => {
+                let answer = control.edit(&json!({"cancel": {"tasks": [any]}}));
+                if answer == Some(true) {
+                    acknowledged.cancelled.push(any);
+                }
+                answer
+            }
+            7 => control.edit(&json!({"pause_run": {}})),
+            8 | 9 => control.edit(&json!({"unpause_run": {}})),
+            10 => control.edit(&json!({"pause": {"tasks": [any]}})),
+            _ => control.edit(&json!({"unpause": {"tasks": [any]}})),
+        };
+        match answer {
+            Some(done) => acknowledged.edits += usize::from(done),
+            None => return acknowledged,
+        }
+        std::thread::sleep(Duration::from_millis(below(random, 15)));
+    }
+}
+
+/// Lets everything go on that the record of a run leaves paused.
+fn unpause(sandbox: &Sandbox, told: &Told, resumed: &mut Ended) {
+    let mut requests: Vec<Value> = told.paused.iter().map(|task| json!({"unpause": {"tasks": [task]}})).collect();
+    requests.extend(told.is_paused.then(|| json!({"unpause_run": {}})));
+    eventually("the resumed run is unpaused, or over", || {
+        if resumed.0.try_wait().expect("a child").is_some() {
+            return true;
+        }
+        let Some(mut control) = Control::connect(sandbox) else { return false };
+        requests.retain(|edit| control.edit(edit).is_none());
+        requests.is_empty()
+    });
+}
+
+/// `APM_CRASH_ROUNDS` kills of a run that is being edited, paused and watched.
+#[test]
+fn killed_at_random_moments_while_it_is_edited_paused_and_watched() {
+    let rounds: u64 = std::env::var("APM_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let mut random = seed;
+    let (mut early, mut edits, mut paused, mut watched) = (0, 0, 0, 0);
+    for round in 0..rounds {
+        let sandbox = Sandbox::new("editcrash");
+        std::fs::create_dir(sandbox.work().join("out")).expect("a folder");
+        let marker = format!("edited-kill-{}-{round}", std::process::id());
+        let task =
+            |number: u64| json!({"id": format!("t{number}"), "run": format!("echo x >> out/t{number} # {marker}")});
+        let tasks: Vec<Value> = (0..PLANNED).map(task).collect();
+        sandbox.file("plan.json", json!({"version": 1, "tasks": tasks}).to_string());
+        let mut command = sandbox.command(["run", "plan.json", "-j4", "-q"]);
+        let mut run = Ended(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("apm"));
+        let until = Instant::now() + Duration::from_micros(below(&mut random, 1_000_000));
+        let mut editor_random = random.rotate_left(32);
+        let (acknowledged, watch) = std::thread::scope(|scope| {
+            let (sandbox, marker) = (&sandbox, &marker);
+            let editor = scope.spawn(move || {
+                while Instant::now() < until && Control::connect(sandbox).is_none() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let watch = (Instant::now() < until).then(|| {
+                    let mut command = sandbox.command(["run", "watch", "--format", "ndjson"]);
+                    let file = |name: &str| File::create(sandbox.work().join(name)).expect("a file");
+                    Ended(command.stdout(file("watch.out")).stderr(file("watch.err")).spawn().expect("apm"))
+                });
+                (edit_at_random(sandbox, marker, &mut editor_random), watch)
+            });
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            run.0.kill().expect("killed");
+            run.0.wait().expect("its end");
+            editor.join().expect("no panic")
+        });
+        let watch = watch.map(|mut watch| watch.0.wait().expect("its end").code());
+        let Some(folder) = std::fs::read_dir(sandbox.state().join("runs")).ok().and_then(|mut runs| runs.next()) else {
+            early += 1;
+            continue;
+        };
+        let journal = folder.expect("an entry").path().join("journal.ndjson");
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |at| &text[..=at]);
+        let before = told(whole);
+        let file = |name: &str| File::create(sandbox.work().join(name)).expect("a file");
+        let mut command = sandbox.command(["run", "--resume", "-o", "json=live.json"]);
+        let mut resumed = Ended(command.stdout(file("resumed.out")).stderr(file("resumed.err")).spawn().expect("apm"));
+        unpause(&sandbox, &before, &mut resumed);
+        let code = resumed.0.wait().expect("its end").code();
+        let said = sandbox.read("resumed.err");
+        if code == Some(3) && said.contains("before anything of it was recorded") {
+            early += 1;
+            continue;
+        }
+        let context = format!("seed {seed}, round {round}\n{}\n{said}", sandbox.read("resumed.out"));
+        // What was acknowledged is recorded, and what is recorded holds.
+        assert!(acknowledged.added.iter().all(|task| before.known.contains(task)), "{acknowledged:?}\n{context}");
+        let is_cancelled = |task: &String| before.cancelled.contains(task);
+        assert!(acknowledged.cancelled.iter().all(is_cancelled), "{acknowledged:?}\n{context}");
+        let after = lines(&sandbox.work().join("out"));
+        for task in before.known.difference(&before.cancelled) {
+            assert!(after.contains_key(task), "the file of {task} is missing\n{context}");
+        }
+        for task in &before.passed {
+            assert_eq!(after[task], 1, "{task} was recorded as done and ran again\n{context}");
+        }
+        for (task, count) in &after {
+            let most = if before.under_way.contains(task) { 2 } else { 1 };
+            assert!(*count <= most, "{task} ran {count} times\n{context}");
+        }
+        let is_closed = whole.contains("tasks_closed");
+        let expected = match before.cancelled.difference(&before.passed).next() {
+            _ if !is_closed => 3,
+            Some(_) => 5,
+            None => 0,
+        };
+        assert_eq!(code, Some(expected), "{context}");
+        assert_eq!(processes_with(&marker), [] as [i32; 0], "{context}");
+        if let Some(code) = watch {
+            let (shown, said) = (sandbox.read("watch.out"), sandbox.read("watch.err"));
+            assert!(shown == whole, "what was watched is the journal\n{said}\n{context}");
+            let has_ended = whole.contains("run_finished");
+            assert!(has_ended || (code == Some(3) && said.contains("broke off")), "{code:?} {said}\n{context}");
+            watched += 1;
+        }
+        edits += acknowledged.edits as u64;
+        paused += usize::from(before.is_paused || !before.paused.is_empty());
+        if said.contains("nothing left") {
+            continue;
+        }
+        let replayed = sandbox.apm(["run", "--replay", "last", "--format", "json"]).good();
+        assert_eq!(sandbox.read("live.json"), replayed, "{context}: the live report is not the one of the journal");
+        let journal = std::fs::read_to_string(&journal).expect("a journal");
+        for (number, event) in told(&journal).events.iter().enumerate() {
+            assert_eq!(event["seq"], number, "{context}");
+        }
+    }
+    let is_enough = early * 2 < rounds + 2 && (rounds < 5 || (edits > 2 * rounds && paused > 0 && watched > 0));
+    let told = format!("{early} kills before the start, {edits} edits, {paused} left paused, {watched} watched");
+    assert!(is_enough, "too little in {rounds} rounds: {told}");
 }
 
 /// The journal ends behind every record, and in the middle of every one.
@@ -334,7 +591,7 @@ fn a_journal_of_a_newer_apm_or_a_damaged_one_is_refused() {
     sandbox.apm(["run", "each", "echo", ":::", "a", "b"]).good();
     let journal = only_run(&sandbox).join("journal.ndjson");
     let whole = std::fs::read_to_string(&journal).expect("a journal");
-    std::fs::write(&journal, whole.replacen("\"v\":1", "\"v\":9", 1)).expect("written");
+    std::fs::write(&journal, whole.replacen("\"v\":2", "\"v\":9", 1)).expect("written");
     let error = sandbox.apm(["run", "show"]).fails(3);
     assert!(error.contains("record 0 has version 9"), "{error}");
     std::fs::write(&journal, whole.replacen("attempt_started", "attempt_started\" garbage", 1)).expect("written");

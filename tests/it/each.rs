@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::sandbox::{Ran, Sandbox, eventually};
+use crate::sandbox::{Ended, Ran, Sandbox, eventually};
 
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
@@ -28,6 +28,27 @@ fn values_come_from_the_command_line_files_and_standard_input() {
     );
     assert_eq!(sandbox.apm_with(["run", "each", "-n", "2", "-k", "echo"], b"1\n2\n3\n").good(), "1 2\n3\n");
     assert_eq!(sandbox.apm_with(["run", "each", "echo"], b"").good(), "");
+}
+
+/// Regression: children of the main thread are taken for orphans that came to apm and are reaped as such. A command that
+/// was started from the thread that owns the run was one, since that was the main thread.
+#[test]
+fn the_run_has_a_thread_of_its_own_and_the_main_thread_no_children() {
+    let sandbox = Sandbox::new("threads");
+    let mut command = sandbox.command(["run", "each", "sh", "-c", "touch started; sleep 60", "sh"]);
+    let mut child = Ended(command.arg(":::").arg("x").stdout(Stdio::null()).spawn().expect("apm"));
+    eventually("the task runs", || sandbox.has("started"));
+    let pid = child.0.id();
+    let read = |path: String| std::fs::read_to_string(path).expect("a file of /proc");
+    let threads: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("threads")
+        .map(|entry| entry.expect("a thread").file_name().to_string_lossy().into_owned())
+        .collect();
+    let names: Vec<String> = threads.iter().map(|tid| read(format!("/proc/{pid}/task/{tid}/comm"))).collect();
+    assert!(names.contains(&"apm-run\n".to_owned()), "{names:?}");
+    assert_eq!(read(format!("/proc/{pid}/task/{pid}/children")), "");
+    crate::sandbox::signal(pid, "INT");
+    child.0.wait().expect("its end");
 }
 
 #[test]

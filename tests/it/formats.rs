@@ -96,12 +96,12 @@ fn reports_follow_their_schema() {
 fn plans_follow_their_schema() {
     let schema: Value =
         serde_json::from_str(include_str!("../../src/workflow/planfile/plan.schema.json")).expect("JSON");
-    let plan: Value = serde_json::json!({"version": 1, "defaults": {"env": {"A": "1"}, "timeout": "10s"}, "tasks": [
+    let plan: Value = serde_json::json!({"version": 1, "defaults": {"env": {"A": "1"}, "timeout": "10s"}, "resources": {"db": 2}, "tasks": [
         {"id": "a", "title": "t", "description": "d", "run": ["x"], "needs": [], "env": {"B": "2"}, "cwd": ".", "inputs": ["*.c"], "outputs": ["o"],
          "limits": {"memory": "1GiB", "cpu": 50, "cpu_time": "1s", "processes": 9, "timeout": "1m", "idle_timeout": "5s", "grace": "1s", "nice": 5, "io_priority": "idle"},
          "retries": {"max": 2, "delay": "1s", "delay_max": "9s"}, "priority": 3, "deadline": "1h", "timeout": "1m", "when": "always",
-         "matrix": {"n": [1, 2]}, "locks": ["l"]},
-        {"id": "b", "run": "x | y", "shell": "bash", "retries": 1}]});
+         "matrix": {"n": [1, 2]}, "locks": ["l"], "uses": {"db": 1, "slots": 2, "memory": "1GiB"}},
+        {"id": "b", "run": "x | y", "shell": "bash", "retries": 1}, {"id": "c", "plan": "more.yaml", "needs": "a"}]});
     follows(&schema, &schema, &plan, "plan");
     let sandbox = Sandbox::new("planschema");
     sandbox.file("p.json", plan.to_string());
@@ -127,7 +127,6 @@ pub fn follows(root: &Value, schema: &Value, value: &Value, at: &str) {
     if let Some(choices) = schema["oneOf"].as_array() {
         let fits = |choice: &&Value| std::panic::catch_unwind(|| follows(root, choice, value, at)).is_ok();
         assert_eq!(choices.iter().filter(fits).count(), 1, "{at}: {value} fits none or several of {schema}");
-        return;
     }
     let kind = match value {
         Value::Null => "null",
@@ -179,6 +178,64 @@ fn github_gets_its_step_summary() {
     assert_eq!(Ran::of(command).code, Some(1));
     let text = sandbox.read("summary.md");
     assert!(text.starts_with("## apm run p.yaml") && text.contains("| failed | bad |"), "{text}");
+}
+
+/// Reports that show each task read the journal at the end of the run; without one they had nothing to read.
+#[test]
+fn reports_are_whole_without_a_journal() {
+    let sandbox = Sandbox::new("nojournal");
+    sandbox.file("p.yaml", PLAN);
+    let mut args = vec!["run", "p.yaml", "--no-journal", "--format", "json"];
+    args.extend(["-o", "junit=r.xml", "-o", "html=r.html", "-o", "trace=r.trace", "-o", "github=r.github"]);
+    let mut command = sandbox.command(args);
+    command.env("GITHUB_STEP_SUMMARY", sandbox.work().join("summary.md"));
+    let ran = Ran::of(command);
+    let report: Value = serde_json::from_str(&ran.stdout).expect("JSON alone");
+    let ids = |report: &Value| -> Vec<String> {
+        let tasks = report["tasks"].as_array().expect("tasks");
+        tasks.iter().map(|task| task["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    assert_eq!(ids(&report), ["good", "bad", "skipped", "flaky", "missing", "slow"], "in plan order");
+    assert_eq!(sandbox.read("r.xml").matches("<testsuite ").count(), 6);
+    assert!(sandbox.read("r.html").contains("to-err") && sandbox.read("r.trace").contains("\"name\":\"slow\""));
+    assert!(sandbox.read("r.github").contains("::error title=bad::exit code 4"));
+    assert!(sandbox.read("summary.md").contains("| failed | bad |"));
+    assert!(!sandbox.state().join("runs").exists(), "nothing of it is recorded");
+    let left: Vec<_> = std::fs::read_dir(std::env::temp_dir())
+        .expect("a folder")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(report["run"].as_str().expect("a name")))
+        .collect();
+    assert_eq!(left, [] as [String; 0], "the temporary journal is gone");
+}
+
+/// The summary keeps no rows of most tasks: each is found in the journal.
+#[test]
+fn any_task_of_a_large_run_can_be_shown() {
+    let sandbox = Sandbox::new("shown");
+    let values: Vec<String> = (1..=300).map(|n| n.to_string()).collect();
+    let words = ["run", "each", "-q", "--shell", "echo out {}; test {} != 7", ":::"].map(str::to_owned);
+    sandbox.apm(words.into_iter().chain(values)).fails(1);
+    let report = sandbox.report();
+    let ids: Vec<&str> =
+        report["tasks"].as_array().expect("tasks").iter().map(|task| task["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids.len(), 300);
+    assert!(ids.windows(2).all(|pair| number(pair[0]) + 1 == number(pair[1])), "in plan order: {ids:?}");
+    for n in [1, 7, 150, 300] {
+        let shown = sandbox.apm(["run", "show", "last", ids[n - 1]]);
+        assert_eq!(shown.stdout, format!("out {n}\n"));
+        let end = if n == 7 { "exit code 1" } else { "passed" };
+        assert!(shown.stderr.contains(end), "{}", shown.stderr);
+    }
+    let wrong = ids[149].replace(' ', "  ");
+    let error = sandbox.apm(["run", "show", "last", &wrong]).fails(2);
+    assert!(error.contains("did you mean"), "{error}");
+    let text = sandbox.apm(["run", "show"]).good();
+    assert!(text.contains("slowest: ") && text.contains("failed: 300 tasks (1 failed, 299 passed)"), "{text}");
+}
+
+fn number(id: &str) -> usize {
+    id.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
 }
 
 #[test]

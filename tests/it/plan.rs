@@ -41,7 +41,7 @@ fn every_mistake_is_shown_at_its_place() {
     wrong(
         "version: 1\ntasks:\n- {id: a, run: x, needs: c}\n- {id: b, run: x, needs: a}\n- {id: c, run: x, needs: b}\n",
         &expect![[r#"
-            apm: error: p.yaml:3:3: tasks need each other in a circle: a -> c -> b -> a
+            apm: error: p.yaml:3:3: tasks need each other in a cycle: a -> c -> b -> a
               1 | version: 1
               2 | tasks:
               3 | - {id: a, run: x, needs: c}

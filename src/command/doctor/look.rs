@@ -7,8 +7,9 @@ use anyhow::{Context as _, anyhow};
 
 use super::saved;
 use crate::cli::doctor::{Area, Doctor, Format};
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::{Context, qa, watch};
+use crate::command::{qa, watch};
 use crate::config::environment::repository_root;
 use crate::doctor::question::Question;
 use crate::model::snapshot::{Field, Snapshot, Window};

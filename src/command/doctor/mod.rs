@@ -10,8 +10,9 @@ use std::io::{self, Write};
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::doctor::{Doctor, Format};
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::{Context, output};
+use crate::command::output;
 use crate::config::settings;
 use crate::doctor::question::Question;
 use crate::doctor::{catalogue, diagnose};

@@ -6,12 +6,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::target::AHEAD;
 use crate::profile::off_cpu::OffCpuSampler;
 use crate::profile::ptrace_sampler::{PtraceSampler, Wanted};
 use crate::profile::session::Recorded;
 use crate::profile::watch::{self, Watch};
 use crate::sys::priority::{self, Who};
+
+/// Nice level while it records, where it may be had.
+pub(super) const AHEAD: i32 = -15;
 
 /// What looks at the program from a thread of its own.
 pub(super) struct Beside<T> {

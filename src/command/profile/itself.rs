@@ -8,11 +8,12 @@ use clap::Parser as _;
 use super::write;
 use crate::cli::Cli;
 use crate::cli::profile::Itself as Words;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::{self, Context};
 use crate::profile::itself::{FREQUENCY_MAX, Itself};
 
-pub(super) fn main(context: &Context, words: &Words) -> Result<Exit, Failure> {
+/// `run` is what runs a command line.
+pub(super) fn main(context: &Context, words: &Words, run: fn(Vec<OsString>) -> Exit) -> Result<Exit, Failure> {
     if !(1..=FREQUENCY_MAX).contains(&words.frequency) {
         let failure = Failure::usage(anyhow!("--frequency {} is no rate of this timer", words.frequency));
         return Err(failure.hint(format!("from 1 to {FREQUENCY_MAX}; `apm profile cpu -- apm ...` can do more")));
@@ -25,13 +26,13 @@ pub(super) fn main(context: &Context, words: &Words) -> Result<Exit, Failure> {
     let argv: Vec<OsString> = [OsString::from("apm")].into_iter().chain(own.iter().cloned()).collect();
     if Cli::try_parse_from(&argv).is_err() {
         // Said as everywhere, and nothing was recorded.
-        return Ok(command::parse_and_run(argv));
+        return Ok(run(argv));
     }
     let now = jiff::Timestamp::now();
     let folder = write::Folder::create(context, words.output.as_deref(), now)?;
     let begun = Itself::begin(words.frequency).context("sample apm itself").map_err(Failure::machine)?;
     let title = argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let exit = command::parse_and_run(argv);
+    let exit = run(argv);
     let profile = begun.finish(title, now.to_string()).context("read the samples").map_err(Failure::machine)?;
     let written = folder.write(&profile);
     folder.say(context, &profile, words.top);

@@ -4,22 +4,22 @@
 mod beside;
 mod itself;
 mod record;
+mod recorders;
+mod refusal;
 mod show;
 mod target;
 mod write;
 
-use std::time::Duration;
+use std::ffi::OsString;
 
 use anyhow::{Context as _, anyhow};
 
-use self::record::{Plan, Recorders};
+use self::record::Plan;
 use crate::cli::profile::{Profile, Recording, Sampling};
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::model;
-use crate::model::unit::{Bytes, parse_duration};
-use crate::profile::record::sampler::{FREQUENCY_MAX, Refusal, Request, Sampled};
-use crate::report::profile::tree::Roots;
+use crate::model::unit::Bytes;
+use crate::profile::record::sampler::{FREQUENCY_MAX, Request, Sampled};
 use crate::sys::perf::Callers;
 
 /// Samples a second of a command, and of a process that runs, perhaps for long. Odd numbers: what happens every
@@ -35,11 +35,8 @@ const EVERY_MAX: u64 = 1 << 30;
 const HEAP_MEAN: u64 = 512 << 10;
 /// Bytes between two stacks of calls.
 const CALL_MEAN: u64 = 16 << 10;
-/// Longest recording.
-const DURATION_MAX: Duration = Duration::from_secs(7 * 86_400);
-
-/// `apm profile ...`
-pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> {
+/// `apm profile ...`. `run` runs a command line within this process.
+pub(crate) fn main(context: &Context, words: &Profile, run: fn(Vec<OsString>) -> Exit) -> Result<Exit, Failure> {
     context.has_no_configuration("profile")?;
     match words {
         Profile::Show(words) => show::show(context, words),
@@ -80,7 +77,7 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             };
             record::main(context, &words.recording, &plan)
         }
-        Profile::Itself(words) => itself::main(context, words),
+        Profile::Itself(words) => itself::main(context, words, run),
         Profile::All(words) => {
             let wish = wish(&words.sampling, &words.recording)?;
             let heap = Some(HEAP_MEAN);
@@ -90,17 +87,6 @@ pub(crate) fn main(context: &Context, words: &Profile) -> Result<Exit, Failure> 
             record::main(context, &words.recording, &Plan { has_devices: true, has_connections: true, ..all })
         }
     }
-}
-
-/// Tasks of an apm run stand apart, and processes where there is more than one.
-fn roots(profile: &model::profile::Profile) -> Roots {
-    let threads = profile.rows.iter().filter_map(|row| profile.threads.get(row.thread? as usize));
-    if threads.clone().any(|thread| thread.task.is_some()) {
-        return Roots::Task;
-    }
-    let mut pids = threads.map(|thread| thread.pid);
-    let first = pids.next();
-    if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
 fn wish(words: &Sampling, recording: &Recording) -> Result<Request, Failure> {
@@ -122,36 +108,4 @@ fn wish(words: &Sampling, recording: &Recording) -> Result<Request, Failure> {
     let children = !recording.no_children;
     let off_cpu = words.off_cpu || words.wall;
     Ok(Request { sampled: Sampled::Time, frequency, callers, kernel: !words.no_kernel, children, off_cpu })
-}
-
-fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
-    let Some(text) = &words.duration else { return Ok(None) };
-    let duration = parse_duration(text).context("--duration").map_err(Failure::usage)?;
-    if duration.is_zero() || duration > DURATION_MAX {
-        return Err(Failure::usage(anyhow!("--duration: {text} is no time to record")).hint("up to 7 days"));
-    }
-    Ok(Some(duration))
-}
-
-fn refused(refusal: Refusal, pid: Option<u32>) -> Failure {
-    let what = pid.map_or_else(|| "cannot sample the command".to_owned(), |pid| format!("cannot sample pid {pid}"));
-    let tried = match &refusal {
-        Refusal::Denied { refused } | Refusal::All { refused } => refused.join("; "),
-        _ => String::new(),
-    };
-    let is_gone = matches!(refusal, Refusal::Gone);
-    let is_denied = matches!(refusal, Refusal::Denied { .. });
-    let is_files = matches!(refusal, Refusal::Files { .. });
-    let mut error = anyhow!("{refusal}");
-    if !tried.is_empty() {
-        error = anyhow!("{tried}").context(error.to_string());
-    }
-    let failure = Failure::machine(error.context(what));
-    if is_gone {
-        return Failure { exit: Exit::Usage, ..failure };
-    }
-    if is_files {
-        return failure.hint("a higher `ulimit -Hn`, or `--no-children`");
-    }
-    if is_denied && pid.is_some() { failure.hint("a process of another user needs root") } else { failure }
 }

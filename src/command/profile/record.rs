@@ -8,15 +8,18 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use super::beside::{Beside, looking, stopping, waiting};
+use super::recorders::Recorders;
+use super::refusal::{refused, refused_stops};
 use super::target::{Ended, Target};
-use super::{duration, refused, write};
+use super::write;
 use crate::cli::profile::Recording;
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::executor::local;
+use crate::executor::local::process as local;
 use crate::journal::folder::State;
 use crate::model::id::RunId;
 use crate::model::profile::{List, Profile, Quality, Unit};
+use crate::model::unit::parse_duration;
 use crate::profile::calls;
 use crate::profile::devices::Devices;
 use crate::profile::outcome::{self, About};
@@ -28,14 +31,12 @@ use crate::profile::record::sampler::{self, Refusal, Request, Sampled};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
 use crate::profile::symbol::jit;
-use crate::profile::watch::{self, Watch};
+use crate::profile::watch::Watch;
 use crate::sys::perf::Callers;
 use crate::sys::process;
 use crate::sys::signal::Held;
 
-/// Between two looks at the ring of the preloaded library.
-const RING_LOOK: Duration = Duration::from_millis(5);
-/// Its size: what a program allocates in the time of some looks has to fit, each sample with its stack.
+/// Size of the ring of the preloaded library: what a program allocates in the time of some looks has to fit, each sample with its stack.
 const RING: usize = 64 << 20;
 /// Of a stack at a fault.
 const FAULT_STACK: u32 = 16 << 10;
@@ -47,6 +48,9 @@ const BESIDE_MIN: u64 = 128 << 10;
 const COUNTERS: &str = "counters only";
 /// How often events are opened for something that starts threads all the time.
 const CLIMBS_MAX: usize = 5;
+
+/// Longest recording.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// What is to be recorded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,59 +72,6 @@ pub(super) struct Plan {
     pub(super) has_connections: bool,
     /// Of these kinds alone; all where there are none.
     pub(super) kept: &'static [&'static str],
-}
-
-/// What runs beside the program.
-#[derive(Default)]
-pub(super) struct Recorders {
-    pub(super) session: Option<Session>,
-    /// Where the kernel has no events, instead of a session.
-    stops: Option<Beside<Option<Recorded>>>,
-    stopped: Option<Recorded>,
-    /// Where it does not tell of threads that leave their CPU.
-    waits: Option<Beside<Option<Recorded>>>,
-    waited: Option<Recorded>,
-    /// System calls of programs that cannot be looked into.
-    pub(super) calls: Option<Session>,
-    pub(super) inside: Option<PreloadSession>,
-    pub(super) devices: Option<Devices>,
-    pub(super) owners: Option<Owners>,
-}
-
-impl Recorders {
-    /// What takes records of the kernel.
-    pub(super) fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.session.iter_mut().chain(&mut self.calls)
-    }
-
-    /// How long to wait until the next round.
-    pub(super) fn interval(&mut self) -> Duration {
-        let session = self.sessions().map(|session| session.interval()).min().unwrap_or(watch::INTERVAL);
-        if self.inside.is_some() { session.min(RING_LOOK) } else { session }
-    }
-
-    /// Takes what has come.
-    pub(super) fn round(&mut self) {
-        self.sessions().for_each(Session::round);
-        if let Some(inside) = &mut self.inside {
-            inside.round();
-        }
-        if let Some(devices) = &mut self.devices {
-            devices.round();
-        }
-        if let Some(owners) = &mut self.owners {
-            owners.round();
-        }
-    }
-
-    /// Ends the sampling; what was sampled so far stays.
-    pub(super) fn stop(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.stop();
-        }
-        self.stopped = self.stops.take().and_then(Beside::end).flatten();
-        self.waited = self.waits.take().and_then(Beside::end).flatten();
-    }
 }
 
 pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<Exit, Failure> {
@@ -288,6 +239,15 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     }
 }
 
+fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
+    let Some(text) = &words.duration else { return Ok(None) };
+    let duration = parse_duration(text).context("--duration").map_err(Failure::usage)?;
+    if duration.is_zero() || duration > DURATION_MAX {
+        return Err(Failure::usage(anyhow!("--duration: {text} is no time to record")).hint("up to 7 days"));
+    }
+    Ok(Some(duration))
+}
+
 /// What processes moved and the preloaded library did not see, if that is much.
 fn beside_the_library(profile: &Profile, [read, written]: [u64; 2]) -> Vec<String> {
     let processes = profile.tables.lists.iter().find(|list| list.name == "processes");
@@ -402,11 +362,6 @@ fn stops(
             Ok(None)
         }
     }
-}
-
-fn refused_stops(error: std::io::Error, joined: Option<u32>, notes: &[String]) -> Failure {
-    let refused_so_far = notes.iter().cloned().chain([format!("ptrace: {error}")]).collect();
-    refused(Refusal::Denied { refused: refused_so_far }, joined)
 }
 
 /// Whether the program is looked into, and what the kernel samples.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::write::bytes;
 use crate::cli::profile::{By, Diff, DiffForm, Form, Show};
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::model::profile::Profile;
 use crate::report::profile::tree::Roots;
@@ -133,7 +133,7 @@ fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
 
 fn put(context: &Context, output: Option<&Path>, out: &[u8]) -> Result<Exit, Failure> {
     match output {
-        None => context.ui.result(out).map(|_| Exit::Good).map_err(Failure::machine),
+        None => context.print(out),
         Some(named) => Whole::create(&context.environment.cwd.join(named))
             .and_then(|whole| whole.write(|file| file.write_all(out)))
             .with_context(|| format!("write `{}`", named.display()))

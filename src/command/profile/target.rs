@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
-use super::Recorders;
-use crate::command::Context;
+use super::beside::AHEAD;
+use super::recorders::Recorders;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::executor::local;
+use crate::executor::local::process as local;
 use crate::model::event;
 use crate::profile::record::existing::{self, THREADS_MAX};
 use crate::profile::record::sampler;
@@ -22,8 +23,6 @@ use crate::sys::{limits, process};
 
 /// Between two looks at signals while nothing is recorded.
 const LOOK: Duration = Duration::from_millis(50);
-/// Nice level while it records, where it may be had.
-pub(super) const AHEAD: i32 = -15;
 /// Looks at the threads of a process until no new one appears: those that are started meanwhile.
 const LOOKS_MAX: usize = 8;
 

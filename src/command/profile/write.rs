@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::Failure;
 use crate::model::profile::Profile;
 use crate::report::profile::tree::Roots;
@@ -43,12 +43,12 @@ impl Folder {
         add("profile.pb.gz", pprof::write(profile));
         add("profile.json", bytes(|out| json::write(profile, out)));
         add("profile.speedscope.json", bytes(|out| speedscope::write(profile, out)));
-        add("report.html", bytes(|out| html::write(profile, super::roots(profile), out)));
+        add("report.html", bytes(|out| html::write(profile, roots(profile), out)));
         for kind in text::kinds(profile) {
             let name = &profile.kinds[kind].name;
-            let look = flame::Look { roots: super::roots(profile), ..flame::Look::default() };
+            let look = flame::Look { roots: roots(profile), ..flame::Look::default() };
             add(&format!("{name}.svg"), flame::write(profile, kind, look).into_bytes());
-            let form = folded::Form { roots: super::roots(profile), is_marked: false };
+            let form = folded::Form { roots: roots(profile), is_marked: false };
             add(&format!("{name}.folded"), bytes(|out| folded::write(profile, kind, form, out)));
         }
         for (name, bytes) in files {
@@ -67,7 +67,7 @@ impl Folder {
             return;
         }
         // Where tasks are known they are what one wants to see first.
-        let roots = Some(super::roots(profile)).filter(|roots| *roots == Roots::Task).unwrap_or_default();
+        let roots = Some(roots(profile)).filter(|roots| *roots == Roots::Task).unwrap_or_default();
         // Of many kinds each has less room.
         let parts = if text::kinds(profile).len() > 2 { 3 } else { 1 };
         let extent = text::Extent { top: top.div_ceil(parts), lines: LINES / parts, roots, ..text::Extent::default() };
@@ -75,6 +75,17 @@ impl Folder {
         let _ = writeln!(said, "\n{}/", self.named.display());
         context.ui.say_bytes(&said);
     }
+}
+
+/// Tasks of an apm run stand apart, and processes where there is more than one.
+fn roots(profile: &Profile) -> Roots {
+    let threads = profile.rows.iter().filter_map(|row| profile.threads.get(row.thread? as usize));
+    if threads.clone().any(|thread| thread.task.is_some()) {
+        return Roots::Task;
+    }
+    let mut pids = threads.map(|thread| thread.pid);
+    let first = pids.next();
+    if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
 /// What is written to memory, which takes everything.

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use serde_json::json;
 use similar::TextDiff;
 
-use super::{Looked, Planfile, confined, files, planned, print};
+use super::file::{Planfile, confined, files};
+use super::looked::{Looked, planned};
 use crate::cli::run::ListFormat;
 use crate::cli::tune::{Apply, History, Planned, Rollback};
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::model::setting::Place;
 use crate::sys::process;
@@ -46,7 +47,7 @@ pub(super) fn diff(context: &Context, words: &Planned) -> Result<Exit, Failure> 
             format!("{:#}\n", json!({ "schema": "apm.tune.diff/1", "live": live, "files": files }))
         }
     };
-    print(context, if text.is_empty() { b"nothing to change\n" } else { text.as_bytes() })
+    context.print(if text.is_empty() { b"nothing to change\n" } else { text.as_bytes() })
 }
 
 fn is_live(place: Place) -> bool {
@@ -87,9 +88,9 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
     }
     let shown = changes(&looked)?;
     if shown.is_empty() {
-        return print(context, b"nothing to change: all is as planned\n");
+        return context.print(b"nothing to change: all is as planned\n");
     }
-    print(context, shown.as_bytes())?;
+    context.print(shown.as_bytes())?;
     if words.dry_run {
         return Ok(Exit::Good);
     }
@@ -322,7 +323,7 @@ pub(super) fn history(context: &Context, words: &History) -> Result<Exit, Failur
             })
             .collect();
         let text = format!("{:#}\n", json!({ "schema": "apm.tune.history/1", "applies": records }));
-        return print(context, text.as_bytes());
+        return context.print(text.as_bytes());
     }
     let mut text = String::new();
     for record in &records {
@@ -346,5 +347,5 @@ pub(super) fn history(context: &Context, words: &History) -> Result<Exit, Failur
     if text.is_empty() {
         return Err(Failure::nothing("nothing was applied yet").hint("`apm tune` shows what would be"));
     }
-    print(context, text.as_bytes())
+    context.print(text.as_bytes())
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::{Looked, print};
+use super::looked::Looked;
 use crate::cli::tune::{Plan, TuneFormat};
-use crate::command::Context;
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::transcript;
@@ -36,7 +36,7 @@ pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<E
         TuneFormat::Text => render(&name, &judged, &unknown, &context.ui.stdout_layout()),
         _ => return Err(Failure::usage(anyhow!("a judged list has the formats text and json"))),
     };
-    print(context, text.as_bytes())
+    context.print(text.as_bytes())
 }
 
 fn foreign(key: &str, value: &str) -> Foreign {

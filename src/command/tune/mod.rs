@@ -1,44 +1,38 @@
 //! `apm tune`: the plan and its forms, the drop-in files, what drifted. `change` applies and takes back.
 
 mod change;
+mod file;
 mod judge;
+mod looked;
+mod written;
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
 
+use self::file::{Planfile, files};
+use self::looked::{Looked, planned, unknown};
 use crate::cli::run::ListFormat;
-use crate::cli::tune::{
-    Env, EnvFormat, Explain, Plan, Planned, Sources, Tune, TuneCommand, TuneFormat, WorkloadName, Write,
-};
-use crate::command::Context;
-use crate::command::doctor::look;
+use crate::cli::tune::{Env, EnvFormat, Explain, Plan, Planned, Tune, TuneCommand, TuneFormat, Write};
+use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::doctor::diagnose;
-use crate::doctor::question::Question;
 use crate::executor::runtimes;
-use crate::model::diagnosis::Finding;
-use crate::model::setting::{Place, Setting, Verdict, Workload};
-use crate::model::snapshot::Window;
+use crate::model::setting::Place;
 use crate::model::snapshot::cgroup::Group;
-use crate::model::snapshot::tunables::Tunables;
 use crate::model::task::Limits;
-use crate::model::unit::{Bytes, Percent, parse_duration};
-use crate::probe::{Roots, cgroup, machine, tunables};
+use crate::model::unit::{Bytes, Percent};
+use crate::probe::{Roots, cgroup, machine};
 use crate::report::tune as report;
 use crate::sink::file::Whole;
 use crate::text::layout::{pad, wrap};
 use crate::text::number::count;
-use crate::text::{suggest, transcript};
-use crate::tune::dropin::{self, FILES, Own};
-use crate::tune::facts::Facts;
+use crate::text::transcript;
+use crate::tune::catalogue;
+use crate::tune::dropin::{self, FILES};
 use crate::tune::row::{Law, Scope, describe};
-use crate::tune::{catalogue, decide};
 
 /// Share of the memory that can be had for agents, percent.
 const SHARED: u64 = 85;
@@ -60,210 +54,6 @@ pub(crate) fn main(context: &Context, words: Tune) -> Result<Exit, Failure> {
         Some(TuneCommand::Explain(words)) => explain(context, &words),
         Some(TuneCommand::Env(words)) => env(context, &words),
     }
-}
-
-/// What was looked at, and what follows.
-struct Looked {
-    window: Window,
-    tunables: Tunables,
-    findings: Vec<Finding>,
-    written: Written,
-    settings: Vec<Setting>,
-    words: Asked,
-    root: PathBuf,
-    etc: PathBuf,
-}
-
-/// What was asked for.
-struct Asked {
-    workload: Workload,
-    agents: u64,
-    bandwidth: Option<u64>,
-    rtt_ms: Option<f64>,
-}
-
-impl Looked {
-    fn facts(&self) -> Facts<'_> {
-        Facts {
-            key: "",
-            now: &self.window.to,
-            tunables: &self.tunables,
-            own: &self.written.own,
-            own_lasts: self.written.lasts,
-            foreign: &self.written.foreign,
-            findings: &self.findings,
-            workload: self.words.workload,
-            agents: self.words.agents,
-            bandwidth: self.words.bandwidth,
-            rtt_ms: self.words.rtt_ms,
-        }
-    }
-
-    fn plan(&self) -> report::Plan<'_> {
-        let facts = self.facts();
-        report::Plan {
-            schema: "apm.tune/1",
-            kernel: self.window.to.system.kernel.clone(),
-            cpus: facts.cpus(),
-            memory_bytes: facts.memory(),
-            container: self.window.to.system.container.clone(),
-            workload: facts.workload,
-            agents: facts.agents,
-            settings: &self.settings,
-        }
-    }
-}
-
-/// Looks, and computes. `dir` stands for /etc.
-fn planned(context: &Context, words: &Sources, dir: Option<&Path>) -> Result<Looked, Failure> {
-    let cwd = &context.environment.cwd;
-    let length = parse_duration(&words.duration).context("--duration").map_err(Failure::usage)?;
-    let rtt = words.rtt.as_deref().map(round_trip).transpose()?;
-    let bandwidth = words.bandwidth.as_deref().map(bits).transpose()?;
-    for key in words.only.iter().chain(&words.except) {
-        if !catalogue::rows().any(|row| is_below(row.key, key) || row.key.contains('*') && is_below(key, "sys.block")) {
-            return Err(unknown(key));
-        }
-    }
-    let root = words.root.as_ref().map(|root| cwd.join(root));
-    let looked = look::at(context, root.as_deref(), length)?;
-    if let Some(signal) = looked.interrupted_by {
-        return Err(Failure { exit: Exit::Signal(signal), error: anyhow!("interrupted"), hints: Vec::new() });
-    }
-    let roots = root.as_deref().map_or_else(Roots::default, Roots::below);
-    let etc = dir.map_or_else(|| roots.etc.clone(), |dir| cwd.join(dir));
-    let cpus = looked.window.to.cpu.stat.known().map_or(1, |stat| stat.each.len().max(1) as u64);
-    let mut looked = Looked {
-        findings: diagnose::diagnose(&looked.window, &Question::default()).findings,
-        window: looked.window,
-        tunables: tunables::read(&roots, &catalogue::sysctls()),
-        written: written(&etc, &roots.etc, workload(words.workload)),
-        settings: Vec::new(),
-        words: Asked {
-            workload: workload(words.workload),
-            agents: words.agents.unwrap_or(cpus),
-            bandwidth,
-            rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
-        },
-        root: root.unwrap_or_else(|| "/".into()),
-        etc,
-    };
-    if looked.facts().memory() == 0 {
-        let failure = Failure::machine(anyhow!(
-            "`{}` does not say how much memory there is",
-            roots.proc.join("meminfo").display()
-        ));
-        return Err(failure.hint("settings follow from it"));
-    }
-    for one in &looked.tunables.unreadable {
-        context.ui.say(&format!("apm: warning: {}: what it sets is not seen\n", transcript::line(one)));
-    }
-    let is_asked = |key: &str| {
-        (words.only.is_empty() || words.only.iter().any(|start| is_below(key, start)))
-            && !words.except.iter().any(|start| is_below(key, start))
-    };
-    let settings = decide::advise(&looked.facts());
-    looked.settings = settings.into_iter().filter_map(|setting| kept(setting, is_asked, &looked.written.own)).collect();
-    Ok(looked)
-}
-
-/// What was not asked about stays in the files as it is.
-fn kept(setting: Setting, is_asked: impl Fn(&str) -> bool, own: &BTreeMap<String, Own>) -> Option<Setting> {
-    if is_asked(&setting.key) {
-        return Some(setting);
-    }
-    let own = own.get(&setting.key)?;
-    let (proposed, why) = (Some(own.value.clone()), own.why.clone());
-    Some(Setting { proposed, why, verdict: Verdict::Keep, reason: None, rule: None, revert: None, ..setting })
-}
-
-fn workload(name: WorkloadName) -> Workload {
-    match name {
-        WorkloadName::Agents => Workload::Agents,
-        WorkloadName::Ci => Workload::Ci,
-        WorkloadName::Server => Workload::Server,
-        WorkloadName::Desktop => Workload::Desktop,
-    }
-}
-
-fn is_below(key: &str, start: &str) -> bool {
-    key.starts_with(start)
-}
-
-fn unknown(key: &str) -> Failure {
-    let keys = catalogue::rows().map(|row| row.key);
-    let near = suggest::likely(key, keys);
-    let failure = Failure::usage(anyhow!("there is no setting `{}`", transcript::line(key)));
-    match near {
-        Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => failure.hint("`apm tune` lists them all"),
-    }
-}
-
-/// With its unit: 40 would be seconds elsewhere, and nobody means them here.
-fn round_trip(text: &str) -> Result<Duration, Failure> {
-    let time = parse_duration(text).context("--rtt").map_err(Failure::usage)?;
-    if time.is_zero() || text.trim().ends_with(|c: char| c.is_ascii_digit()) {
-        let failure = Failure::usage(anyhow!("--rtt `{}` is no time of a round trip", transcript::line(text)));
-        return Err(failure.hint("a number with its unit: 40ms, 0.2s"));
-    }
-    Ok(time)
-}
-
-/// Bits a second: `10G`, `500M`. Decimal, as links are sold.
-fn bits(text: &str) -> Result<u64, Failure> {
-    let parsed = || {
-        let text = text.trim().trim_end_matches("bit/s").trim_end_matches("bit").trim();
-        let (number, factor) = match text.chars().last()?.to_ascii_uppercase() {
-            'K' => (&text[..text.len() - 1], 1e3),
-            'M' => (&text[..text.len() - 1], 1e6),
-            'G' => (&text[..text.len() - 1], 1e9),
-            'T' => (&text[..text.len() - 1], 1e12),
-            _ => (text, 1.0),
-        };
-        let bits = number.trim().parse::<f64>().ok()? * factor;
-        (1e3..=1e13).contains(&bits).then_some(bits as u64)
-    };
-    parsed().ok_or_else(|| {
-        Failure::usage(anyhow!("--bandwidth `{}` is no speed", transcript::line(text))).hint("bits a second: 1G, 500M")
-    })
-}
-
-/// What is written already where apm's files are.
-#[derive(Default)]
-struct Written {
-    /// What the files say that apm wrote.
-    own: BTreeMap<String, Own>,
-    /// They were written for the workload that is asked for.
-    lasts: bool,
-    /// Files that somebody else wrote, as the machine names them.
-    foreign: BTreeMap<Place, String>,
-}
-
-/// Where units of systemd may be beside /etc; apm's own would hide them.
-const UNITS: &[&str] =
-    &["run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
-
-/// `real`: the machine's own /etc, which `etc` may stand for.
-fn written(etc: &Path, real: &Path, workload: Workload) -> Written {
-    let mut written = Written { lasts: true, ..Written::default() };
-    for (place, name) in FILES {
-        let Ok(text) = std::fs::read_to_string(etc.join(name)) else { continue };
-        if text.is_empty() || dropin::is_own(&text) {
-            written.lasts &= dropin::is_for(&text, workload);
-            written.own.extend(dropin::parse(*place, &text));
-        } else {
-            written.foreign.insert(*place, format!("/etc/{name}"));
-        }
-    }
-    let units = UNITS.iter().map(|folder| (*folder, "apm.slice")).chain([("etc/systemd/system", "apm.slice.d")]);
-    for (folder, name) in units {
-        let path = real.parent().unwrap_or(real).join(folder).join(name);
-        if path.exists() {
-            written.foreign.insert(Place::Slice, format!("/{folder}/{name}"));
-        }
-    }
-    written
 }
 
 fn plan(context: &Context, words: &Plan) -> Result<Exit, Failure> {
@@ -292,53 +82,7 @@ fn show(context: &Context, looked: &Looked, format: TuneFormat) -> Result<Exit, 
         }
     };
     written.map_err(Failure::machine)?;
-    print(context, &out)
-}
-
-fn print(context: &Context, text: &[u8]) -> Result<Exit, Failure> {
-    context.ui.result(text).map(|_| Exit::Good).map_err(Failure::machine)
-}
-
-/// A file as it is and as it should be; absent where there is none.
-struct Planfile {
-    path: PathBuf,
-    now: Option<String>,
-    wanted: Option<String>,
-}
-
-/// The files as they should be, beside those that are there. One of somebody else is not touched, and a link, or a way
-/// out of the folder of another machine, is not followed.
-fn files(looked: &Looked) -> Result<Vec<Planfile>, Failure> {
-    let rendered = dropin::render(&looked.settings, looked.words.workload);
-    let mut files = Vec::new();
-    for (place, name) in FILES.iter().filter(|(place, _)| !looked.written.foreign.contains_key(place)) {
-        let path = looked.etc.join(name);
-        let wanted = rendered.get(place).cloned();
-        let kind = std::fs::symlink_metadata(&path).ok();
-        if wanted.is_some() && kind.as_ref().is_some_and(|kind| !kind.is_file()) {
-            let what = anyhow!("`{}` is a link or no file: somebody keeps apm's file from being there", path.display());
-            return Err(Failure::machine(what).hint("it is not followed: remove it, or `--except` its settings"));
-        }
-        if wanted.is_some() {
-            confined(looked, &path)?;
-        }
-        let now = kind.and_then(|_| std::fs::read_to_string(&path).ok());
-        files.push(Planfile { path, now, wanted });
-    }
-    Ok(files)
-}
-
-/// With `--root` everything stays below it, whatever links are in it.
-fn confined(looked: &Looked, path: &Path) -> Result<(), Failure> {
-    if looked.root == Path::new("/") {
-        return Ok(());
-    }
-    let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
-    if real(path).starts_with(real(&looked.root)) || !path.starts_with(&looked.root) {
-        return Ok(());
-    }
-    Err(Failure::machine(anyhow!("`{}` leads out of `{}`", path.display(), looked.root.display()))
-        .hint("a link of the other machine that this one would follow; nothing was changed"))
+    context.print(&out)
 }
 
 fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
@@ -395,7 +139,7 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
     if said.is_empty() {
         said = "nothing to write: all is as it should be\n".to_owned();
     }
-    print(context, said.as_bytes())
+    context.print(said.as_bytes())
 }
 
 /// Folders that were made; removed again where nothing came into them.
@@ -440,7 +184,7 @@ fn check(context: &Context, words: &Planned) -> Result<Exit, Failure> {
                 + &format!("{} of {} differ: `apm tune diff` shows how\n", drift.len(), count(kept as u64, "setting"))
         }
     };
-    print(context, text.as_bytes())?;
+    context.print(text.as_bytes())?;
     Ok(if drift.is_empty() { Exit::Good } else { Exit::Failures })
 }
 
@@ -476,7 +220,7 @@ fn explain(context: &Context, words: &Explain) -> Result<Exit, Failure> {
             _ => say("left", &setting.why),
         }
     }
-    print(context, text.as_bytes())
+    context.print(text.as_bytes())
 }
 
 /// Memory that can be had: of the machine, and of each control group this process is in.
@@ -544,5 +288,5 @@ fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
         let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
         context.ui.say(&format!("apm: note: set already, and left as it is: {}\n", names.join(", ")));
     }
-    print(context, text.as_bytes())
+    context.print(text.as_bytes())
 }

@@ -133,7 +133,7 @@ impl Template {
     /// and the run ends as incomplete, also when it is resumed.
     pub(crate) fn unread(sequence: u64, fault: &str) -> Task {
         let mut task = Task::new(name(sequence, &[fault.as_bytes().to_vec()]), Run::Argv(Vec::new()));
-        task.reason = "no value could be taken from here on".to_owned();
+        task.reason = "no value could be taken from here on".into();
         task
     }
 

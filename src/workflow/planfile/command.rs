@@ -1,5 +1,7 @@
-//! The command of a task: words are executed as they are; a line without anything a shell would act on is split into
-//! words and executed directly, which saves a process; any other line goes to a shell.
+//! The command of a task: a list of arguments is executed as it is; a line without anything a shell would act on is split into
+//! arguments and executed directly, which saves a process; any other line goes to a shell.
+
+use std::borrow::Cow;
 
 use crate::model::bytestring::ByteString;
 use crate::model::task::Run;
@@ -8,7 +10,7 @@ use crate::text::yaml::{Kind, Node};
 
 /// Characters that mean nothing to a shell, whatever stands around them.
 const PLAIN: &str = "-_./:,+@%^=";
-/// First words that only a shell knows.
+/// Commands that only a shell knows.
 const BUILTINS: [&str; 37] = [
     ".", ":", "alias", "bg", "break", "case", "cd", "command", "continue", "do", "done", "eval", "exec", "exit",
     "export", "fg", "for", "getopts", "hash", "if", "jobs", "read", "readonly", "return", "set", "shift", "source",
@@ -18,14 +20,14 @@ const BUILTINS: [&str; 37] = [
 /// Who runs a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Shell {
-    /// Nobody: words are split at blanks, quotes mean nothing.
+    /// Nobody: the line is split at blanks, quotes mean nothing.
     None,
     /// This shell with its options; the script is appended.
-    Words(Vec<String>),
+    Argv(Vec<String>),
 }
 
 impl Shell {
-    /// `true`, `false`, `bash`, or words such as `[bash, -euo, pipefail, -c]`.
+    /// `true`, `false`, `bash`, or arguments such as `[bash, -euo, pipefail, -c]`.
     pub(super) fn read(node: &Node) -> Result<Self, Fault> {
         match &node.kind {
             Kind::Plain(word) if word == "true" => Ok(Self::standard("/bin/sh")),
@@ -34,8 +36,12 @@ impl Shell {
                 Ok(Self::standard(word))
             }
             Kind::List(_) => {
-                let words = node.texts()?;
-                if words.is_empty() { Err(node.expected("the words of a shell")) } else { Ok(Self::Words(words)) }
+                let argv = node.texts()?;
+                if argv.is_empty() {
+                    Err(node.expected("the arguments of a shell"))
+                } else {
+                    Ok(Self::Argv(argv.into_iter().map(str::to_owned).collect()))
+                }
             }
             _ => Err(node.expected("true, false, the name of a shell, or a list such as [bash, -euo, pipefail, -c]")),
         }
@@ -43,20 +49,20 @@ impl Shell {
 
     /// A failing command ends the script: a task of three lines whose second fails has failed.
     fn standard(program: &str) -> Self {
-        Self::Words(vec![program.to_owned(), "-ec".to_owned()])
+        Self::Argv(vec![program.to_owned(), "-ec".to_owned()])
     }
 }
 
-/// Words in a list.
-pub(super) fn words(node: &Node, words: Vec<String>, shell: Option<&Shell>) -> Result<Run, Fault> {
-    if words.is_empty() {
+/// A list of arguments.
+pub(super) fn argv(node: &Node, argv: Vec<Cow<'_, str>>, shell: Option<&Shell>) -> Result<Run, Fault> {
+    if argv.is_empty() {
         return Err(node.expected("a command"));
     }
-    if matches!(shell, Some(Shell::Words(_))) {
-        return Err(Fault::at(node.at, "a list of words is executed directly; `shell` goes with a text"));
+    if matches!(shell, Some(Shell::Argv(_))) {
+        return Err(Fault::at(node.at, "a list of arguments is executed directly; `shell` goes with a text"));
     }
-    check(node, &words)?;
-    Ok(Run::Argv(words.into_iter().map(ByteString::from).collect()))
+    argv.iter().try_for_each(|argument| check(node, argument))?;
+    Ok(Run::Argv(argv.iter().map(|argument| ByteString::from(&**argument)).collect()))
 }
 
 /// A command line.
@@ -64,12 +70,12 @@ pub(super) fn line(node: &Node, text: &str, shell: Option<&Shell>) -> Result<Run
     if text.trim().is_empty() {
         return Err(node.expected("a command"));
     }
-    let split: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    check(node, &split)?;
+    check(node, text)?;
+    let split = || Run::Argv(text.split_whitespace().map(ByteString::from).collect());
     match shell {
-        Some(Shell::None) => Ok(Run::Argv(split.into_iter().map(ByteString::from).collect())),
-        Some(Shell::Words(words)) => Ok(script(words, text)),
-        None if is_plain(text.trim()) => Ok(Run::Argv(split.into_iter().map(ByteString::from).collect())),
+        Some(Shell::None) => Ok(split()),
+        Some(Shell::Argv(shell)) => Ok(script(shell, text)),
+        None if is_plain(text.trim()) => Ok(split()),
         None => Ok(script(&["/bin/sh".to_owned(), "-ec".to_owned()], text)),
     }
 }
@@ -78,14 +84,14 @@ fn script(shell: &[String], text: &str) -> Run {
     Run::Script { shell: shell.iter().cloned().map(ByteString::from).collect(), script: text.into() }
 }
 
-fn check(node: &Node, words: &[String]) -> Result<(), Fault> {
-    if words.iter().any(|word| word.contains('\0')) {
+fn check(node: &Node, text: &str) -> Result<(), Fault> {
+    if text.contains('\0') {
         return Err(Fault::at(node.at, "a command cannot hold a NUL character"));
     }
     Ok(())
 }
 
-/// Whether executing the words directly is the same as what a shell would do.
+/// Whether executing the arguments directly is the same as what a shell would do.
 fn is_plain(text: &str) -> bool {
     let first = text.split_whitespace().next().unwrap_or_default();
     text.chars().all(|c| c == ' ' || c.is_alphanumeric() || PLAIN.contains(c))

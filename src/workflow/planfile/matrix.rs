@@ -1,8 +1,10 @@
 //! `matrix: {os: [a, b], n: [1, 2]}`: every combination of the values, written `${matrix.os}` in a task's texts.
 
+use std::borrow::Cow;
+
 use crate::text::snippet::Fault;
 use crate::text::suggest;
-use crate::text::yaml::{Node, Place};
+use crate::text::yaml::{Node, Position};
 
 /// Most combinations of one matrix.
 const MAX: usize = 100_000;
@@ -28,7 +30,7 @@ pub(super) fn read(node: &Node) -> Result<Vec<Combination>, Fault> {
             .flat_map(|before| {
                 values.iter().map(|value| {
                     let mut axes = before.0.clone();
-                    axes.push((key.text.clone(), value.clone()));
+                    axes.push((key.text.to_string(), (*value).to_owned()));
                     Combination(axes)
                 })
             })
@@ -39,9 +41,9 @@ pub(super) fn read(node: &Node) -> Result<Vec<Combination>, Fault> {
 
 impl Combination {
     /// Puts the values in their places.
-    pub(super) fn fill(&self, text: &str, at: Place) -> Result<String, Fault> {
+    pub(super) fn fill<'t>(&self, text: &'t str, at: Position) -> Result<Cow<'t, str>, Fault> {
         if !text.contains(OPEN) {
-            return Ok(text.to_owned());
+            return Ok(text.into());
         }
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -57,7 +59,7 @@ impl Combination {
             out += value;
             rest = behind;
         }
-        Ok(out + rest)
+        Ok((out + rest).into())
     }
 
     /// What makes the task's name unique.

@@ -261,7 +261,7 @@ mod cases {
     fn judged(tool: &str, parser: Parser, code: i32, stdout: &str, stderr: &str) -> Judgement {
         let mut task = Task::new(TaskId::new(tool).expect("an id"), Run::Argv(Vec::new()));
         let (tool, parser) = (tool.to_owned(), parser.as_str().to_owned());
-        task.check = Some(Check { tool, parser, root: "sub".to_owned(), ..Check::default() });
+        task.check = Some(Check { tool, parser, root: "sub".to_owned(), ..Check::default() }.into());
         judge(&task, Exit::Code(code), stdout.as_bytes(), stderr.as_bytes(), None, Path::new("/repo"))
     }
 
@@ -319,7 +319,7 @@ mod cases {
             let mut task = Task::new(TaskId::new("govulncheck").expect("an id"), Run::Argv(Vec::new()));
             let parser = Parser::Exit.as_str().to_owned();
             let category = Category::Audit;
-            task.check = Some(Check { tool: "govulncheck".to_owned(), parser, category, ..Check::default() });
+            task.check = Some(Check { tool: "govulncheck".to_owned(), parser, category, ..Check::default() }.into());
             explain(&judge(&task, Exit::Code(code), b"", str::as_bytes(stderr), None, Path::new("/repo")).outcome)
         };
         assert_eq!(govulncheck(1, offline), format!("no network: {}", offline.trim()));
@@ -338,7 +338,7 @@ mod cases {
     fn target(runner: &str, category: Category, code: i32, stderr: &str) -> String {
         let mut task = Task::new(TaskId::new(runner).expect("an id"), Run::Argv(Vec::new()));
         let (tool, parser) = (runner.to_owned(), Parser::Exit.as_str().to_owned());
-        task.check = Some(Check { tool, parser, category, ..Check::default() });
+        task.check = Some(Check { tool, parser, category, ..Check::default() }.into());
         explain(&judge(&task, Exit::Code(code), b"", stderr.as_bytes(), None, Path::new("/repo")).outcome)
     }
 
@@ -424,7 +424,7 @@ mod cases {
         let ctest = |code| {
             let mut task = Task::new(TaskId::new("ctest").expect("an id"), Run::Argv(Vec::new()));
             let parser = Parser::Junit.as_str().to_owned();
-            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() });
+            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() }.into());
             shown(&judge(&task, Exit::Code(code), b"", b"", Some(&folder), Path::new("/repo")))
         };
         assert_eq!(ctest(8), "1 failed test\nPassed  one\nFailed  gone\nSkipped  later\nSkipped  off");
@@ -440,7 +440,7 @@ mod cases {
             std::fs::write(folder.join("junit.xml"), xml).expect("written");
             let mut task = Task::new(TaskId::new("ctest").expect("an id"), Run::Argv(Vec::new()));
             let parser = Parser::Junit.as_str().to_owned();
-            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() });
+            task.check = Some(Check { tool: "ctest".to_owned(), parser, ..Check::default() }.into());
             explain(&judge(&task, Exit::Code(0), b"", b"", Some(&folder), Path::new("/repo")).outcome)
         };
         assert_eq!(ctest("<testsuite name=\"(empty)\" tests=\"0\"/>"), "it found nothing to look at");

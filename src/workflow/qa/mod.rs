@@ -74,11 +74,11 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     for mut one in planned {
         if !wanted.only.is_empty() && !one.is_named(&wanted.only) {
             let Some(by) = needed.get(&one.task.id) else { continue };
-            one.task.reason = format!("`{by}` needs it");
+            one.task.reason = format!("`{by}` needs it").into();
             one.fix = None;
         }
         if one.is_named(&wanted.skip) {
-            one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() });
+            one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() }.into());
             one.fix = None;
         }
         tasks.push(one);
@@ -213,7 +213,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
             let make = |args: &[&str], name: &str| {
                 let mut task =
                     Task::new(id(name, &project.dir, part), call::words(project, tool, args, files, below, wanted));
-                task.reason = reason.to_owned();
+                task.reason = reason.into();
                 task.cwd = Some(project.facts.root.join(&project.dir).into());
                 task.history_key = Some(format!("qa:{}:{name}:{}", project.facts.root.display(), task.id));
                 if tool.exclusive {
@@ -223,40 +223,48 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                         if project.dir.is_empty() { "." } else { &project.dir }
                     )];
                 }
-                task.env = call::environment(project, tool, wanted);
+                task.env = call::environment(project, tool, wanted).into();
                 task
             };
             let mut task = make(tool.args, tool.name);
-            task.check = Some(Check {
-                category: tool.category,
-                tool: tool.name.to_owned(),
-                parser: tool.parser.as_str().to_owned(),
-                root: project.dir.clone(),
-                writes_results: tool.args.iter().any(|word| word.contains("{results}")),
-                strict: wanted.strict,
-            });
+            task.check = Some(
+                Check {
+                    category: tool.category,
+                    tool: tool.name.to_owned(),
+                    parser: tool.parser.as_str().to_owned(),
+                    root: project.dir.clone(),
+                    writes_results: tool.args.iter().any(|word| word.contains("{results}")),
+                    strict: wanted.strict,
+                }
+                .into(),
+            );
             if tool.name == "ctest" {
                 task.needs = vec![id("cmake", &project.dir, None)];
             }
             if program.is_none() {
                 let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
-                task.skip = Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() });
+                task.skip =
+                    Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() }.into());
             }
             if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
                 let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
-                task.skip = Some(Skip::ToolMissing { tool: tool.to_owned(), install: install.to_owned() });
+                task.skip = Some(Skip::ToolMissing { tool: tool.to_owned(), install: install.to_owned() }.into());
             }
             let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
             let fix = fixes.then(|| {
                 let mut fix = make(tool.fix, &format!("{} --fix", tool.name));
-                fix.check =
-                    task.check.clone().map(|check| Check { parser: Parser::Fixer.as_str().to_owned(), ..check });
+                fix.check = task.check.clone().map(|check| fixer(*check).into());
                 fix
             });
             let (dir, category, toolchain) = (project.dir.clone(), tool.category, Some(tool.toolchain));
             Planned { task, fix, dir, category, toolchain, tool: tool.name }
         })
         .collect()
+}
+
+/// The check as its fixer has it.
+fn fixer(check: Check) -> Check {
+    Check { parser: Parser::Fixer.as_str().to_owned(), ..check }
 }
 
 /// The project's own targets. Where tools of the table already look at the same, they stand back.
@@ -288,17 +296,20 @@ fn of_targets(
             let is_covered = covered.iter().any(|(dir, category, toolchain)| {
                 *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
             });
-            task.reason = target.reason;
+            task.reason = target.reason.into();
             task.cwd = Some(facts.root.join(&folder.dir).into());
             task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
-            task.check = Some(Check {
-                category: target.category,
-                tool: target.runner.to_owned(),
-                parser: Parser::Exit.as_str().to_owned(),
-                root: folder.dir.clone(),
-                writes_results: false,
-                strict: wanted.strict,
-            });
+            task.check = Some(
+                Check {
+                    category: target.category,
+                    tool: target.runner.to_owned(),
+                    parser: Parser::Exit.as_str().to_owned(),
+                    root: folder.dir.clone(),
+                    writes_results: false,
+                    strict: wanted.strict,
+                }
+                .into(),
+            );
             // Targets of one file build into the same places.
             task.locks =
                 vec![format!("{} in {}", target.runner, if folder.dir.is_empty() { "." } else { &folder.dir })];
@@ -306,20 +317,20 @@ fn of_targets(
             let writes_docs = target.category == Category::Docs;
             if writes_docs && !wanted.only.iter().any(|word| word == "docs" || word == id.as_str()) {
                 let by = "default: it may write over tracked files; `--only docs` runs it".to_owned();
-                task.skip = Some(Skip::Deselected { by });
+                task.skip = Some(Skip::Deselected { by }.into());
             } else if is_covered && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
-                task.skip = Some(Skip::Deselected { by });
+                task.skip = Some(Skip::Deselected { by }.into());
             } else if target.changes_files && !wanted.fix && !asked {
                 let by = format!("default: it changes files; `--fix` or `--only {}` runs it", target.runner);
-                task.skip = Some(Skip::Deselected { by });
+                task.skip = Some(Skip::Deselected { by }.into());
             } else if facts.program(&folder.dir, target.runner).is_none() {
                 let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
-                task.skip = Some(Skip::ToolMissing { tool, install });
+                task.skip = Some(Skip::ToolMissing { tool, install }.into());
             } else if target.runner == "npm" && !facts.has_node_modules(&folder.dir) {
                 let tool = "node_modules".to_owned();
-                task.skip =
-                    Some(Skip::ToolMissing { tool, install: "`npm ci` installs the project's packages".to_owned() });
+                let install = "`npm ci` installs the project's packages".to_owned();
+                task.skip = Some(Skip::ToolMissing { tool, install }.into());
             }
             // First among the fixers, then it says what is left.
             let fixes = wanted.fix && target.changes_files && task.skip.is_none();
@@ -327,7 +338,7 @@ fn of_targets(
                 let mut fix = task.clone();
                 fix.id = self::id(&format!("{name} --fix"), &folder.dir, None);
                 fix.history_key = Some(format!("qa:{}:{name} --fix:{}", facts.root.display(), fix.id));
-                fix.check = fix.check.map(|check| Check { parser: Parser::Fixer.as_str().to_owned(), ..check });
+                fix.check = fix.check.map(|check| fixer(*check).into());
                 fix
             });
             planned.push(Planned {
@@ -743,7 +754,7 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
             let tools = [("bin/mypy", ""), ("bin/pytest", ""), ("a.py", ""), ("test_a.py", "")];
             let all: Vec<_> = tools.iter().chain(files).copied().collect();
             let tasks = planned(&repository(&all), &Wanted::default());
-            let names = tasks.iter().flat_map(|task| task.env.keys()).map(|name| name.to_text().into_owned());
+            let names = tasks.iter().flat_map(|task| task.env.iter()).map(|(name, _)| name.to_text().into_owned());
             names.filter(|name| name != "PYTHONPYCACHEPREFIX").collect::<Vec<_>>().join(" ")
         };
         let mypy = ("mypy.ini", "[mypy]\n");

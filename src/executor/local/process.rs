@@ -9,15 +9,15 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::executor::local::handle::{AttemptHandle, end_members, lock};
 use crate::model::event::{Exit, Usage};
 use crate::model::task::{Run, Task};
 use crate::model::unit::{Bytes, whole_micros};
 use crate::sys::priority::{self, Who};
-use crate::sys::process::{self, Identity};
+use crate::sys::process;
 use crate::sys::spawn::{self, Child, Command, Environment};
 use crate::sys::stage::Stage;
 use crate::sys::{cgroup, signal};
@@ -25,16 +25,14 @@ use crate::sys::{cgroup, signal};
 /// After the end of the main process: how long members of its group may live on before they count as left behind, and
 /// its output stay open. A pipeline's members end within a few milliseconds of each other.
 const LEAK_WAIT: Duration = Duration::from_millis(100);
-/// After KILL: how long until a process that does not end (state D) is given up.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(10);
 /// Largest pipe: the largest buffer that can be configured.
 const PIPE_MAX: usize = 16 << 20;
 /// Between two looks at whether that time has come.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What all attempts of a run share.
+/// What all commands of a run share.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct CommandContext {
     /// The environment of apm, with the marks of the run.
     pub(crate) env: Environment,
     /// PATH, for finding programs.
@@ -47,33 +45,6 @@ pub(crate) struct Machine {
     pub(crate) buffer: usize,
     pub(crate) cgroups: cgroup::Cgroups,
     programs: Mutex<HashMap<OsString, PathBuf>>,
-    started: Instant,
-}
-
-/// A running attempt, as others see it: it can be told to end, to pause, and asked for its last sign of life.
-#[derive(Debug)]
-pub(crate) struct Control {
-    mark: String,
-    phase: Mutex<Phase>,
-    /// Microseconds since the machine's start.
-    last_output: AtomicU64,
-    started: Instant,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// Not yet a process; a signal is kept for it.
-    Starting {
-        pending: Option<i32>,
-    },
-    Running {
-        pid: i32,
-        group: Option<cgroup::Group>,
-        killed: Option<Instant>,
-        /// It was told to end while it lived.
-        told: bool,
-    },
-    Ended,
 }
 
 /// What came of running a command.
@@ -106,7 +77,7 @@ impl From<String> for NotRun {
 /// Receives output: whether it is standard error, and the bytes.
 pub(crate) type OnOutput<'a> = &'a mut dyn FnMut(bool, &[u8]);
 
-impl Machine {
+impl CommandContext {
     /// Nothing has been looked up yet.
     pub(crate) fn new(
         env: Environment,
@@ -115,7 +86,7 @@ impl Machine {
         buffer: usize,
         cgroups: cgroup::Cgroups,
     ) -> Self {
-        Self { env, path, cwd, elsewhere, buffer, cgroups, programs: Mutex::default(), started: Instant::now() }
+        Self { env, path, cwd, elsewhere, buffer, cgroups, programs: Mutex::default() }
     }
 
     /// Finds a program as execvp would; remembers the answer for names without a slash.
@@ -143,141 +114,27 @@ impl Machine {
     }
 }
 
-impl Control {
-    /// An attempt about to start. `mark` is the last of the marks in its environment.
-    pub(crate) fn new(mark: String, machine: &Machine) -> Self {
-        let started = machine.started;
-        let last_output = AtomicU64::new(started.elapsed().as_micros() as u64);
-        Self { mark, phase: Mutex::new(Phase::Starting { pending: None }), last_output, started }
-    }
-
-    /// What its processes carry.
-    pub(crate) fn mark(&self) -> &str {
-        &self.mark
-    }
-
-    /// Asks it to end.
-    pub(crate) fn terminate(&self) {
-        self.signal(signal::TERM);
-        // A stopped process would never see it.
-        self.signal(signal::CONT);
-    }
-
-    /// Stops it where it is.
-    pub(crate) fn pause(&self) {
-        self.signal(signal::STOP);
-    }
-
-    /// Lets it go on.
-    pub(crate) fn resume(&self) {
-        // While it was stopped it could not print.
-        self.sign_of_life();
-        self.signal(signal::CONT);
-    }
-
-    /// Ends its process group, at once.
-    pub(crate) fn kill_group(&self) {
-        self.signal(signal::KILL);
-    }
-
-    /// Ends the whole tree, wherever its members went. Reads all of /proc.
-    pub(crate) fn kill(&self) {
-        self.kill_group();
-        let pid = match &mut *lock(&self.phase) {
-            Phase::Running { pid, group, killed, .. } => {
-                killed.get_or_insert_with(Instant::now);
-                if let Some(group) = group {
-                    group.kill();
-                }
-                *pid
-            }
-            Phase::Starting { .. } | Phase::Ended => return,
-        };
-        end_members(pid, &self.mark);
-    }
-
-    /// Its process and its control group, while it runs.
-    pub(crate) fn with_running<T>(&self, look: impl FnOnce(i32, Option<&cgroup::Group>) -> T) -> Option<T> {
-        match &*lock(&self.phase) {
-            Phase::Running { pid, group, .. } => Some(look(*pid, group.as_ref())),
-            Phase::Starting { .. } | Phase::Ended => None,
-        }
-    }
-
-    /// Time since its last byte of output, or since its start.
-    pub(crate) fn silent_for(&self) -> Duration {
-        let last = Duration::from_micros(self.last_output.load(Ordering::Relaxed));
-        self.started.elapsed().saturating_sub(last)
-    }
-
-    fn signal(&self, number: i32) {
-        match &mut *lock(&self.phase) {
-            Phase::Starting { pending } if number == signal::TERM || number == signal::KILL => {
-                *pending = Some(number);
-            }
-            // The process has not been waited for, so the number of its group is still its own. It may be gone or, by
-            // setuid, out of reach: then only its own end helps.
-            Phase::Running { pid, told, .. } => {
-                *told |= (number == signal::TERM || number == signal::KILL) && !process::has_ended(*pid);
-                let _ = signal::to_group(*pid, number);
-            }
-            Phase::Starting { .. } | Phase::Ended => {}
-        }
-    }
-
-    /// The process exists: signals go to it, also one that came before.
-    fn running(&self, pid: i32, group: Option<cgroup::Group>) {
-        let before =
-            std::mem::replace(&mut *lock(&self.phase), Phase::Running { pid, group, killed: None, told: false });
-        if let Phase::Starting { pending: Some(number) } = before {
-            self.signal(number);
-        }
-    }
-
-    /// Nobody signals it any more. Returns its control group, and whether it was told to end while it lived.
-    fn ended(&self) -> (Option<cgroup::Group>, bool) {
-        match std::mem::replace(&mut *lock(&self.phase), Phase::Ended) {
-            Phase::Running { group, told, .. } => (group, told),
-            Phase::Starting { .. } | Phase::Ended => (None, false),
-        }
-    }
-
-    fn is_unkillable(&self) -> bool {
-        let killed = |phase: &Phase| match phase {
-            Phase::Running { killed, .. } => *killed,
-            Phase::Starting { .. } | Phase::Ended => None,
-        };
-        killed(&lock(&self.phase)).is_some_and(|at| at.elapsed() > UNKILLABLE_AFTER)
-    }
-
-    /// Output of it was taken.
-    pub(crate) fn sign_of_life(&self) {
-        self.last_output.store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
-    }
-}
-
-/// A panic in another thread leaves these values whole: they are replaced, never half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs a command to its end.
+/// Runs a command to its end. `mark` is the last of the marks in its environment.
+///
+/// Not on the main thread: children of that are orphans that came to apm (`process::orphans`), and would be reaped as such.
 pub(crate) fn execute(
-    machine: &Machine,
-    control: &Control,
+    context: &CommandContext,
+    handle: &AttemptHandle,
+    mark: &str,
     task: &Task,
-    words: &[&OsStr],
+    arguments: &[&OsStr],
     extra_env: &[(&OsStr, &OsStr)],
     on_output: OnOutput<'_>,
 ) -> Result<Executed, NotRun> {
+    assert!(!process::is_main_thread(), "commands are started by other threads than the main one");
     let started = Instant::now();
-    let folder = machine.folder(task);
-    let Some(name) = words.first() else { return Err("the command is empty".to_owned().into()) };
+    let folder = context.folder(task);
+    let Some(name) = arguments.first() else { return Err("the command is empty".to_owned().into()) };
     let path = extra_env.iter().find(|(name, _)| *name == "PATH").map(|(_, value)| *value);
-    let program = machine.find(name, path, &folder).ok_or_else(|| not_found(name, &folder))?;
+    let program = context.find(name, path, &folder).ok_or_else(|| not_found(name, &folder))?;
 
     let mut notes = Vec::new();
-    let group = match machine.cgroups.attempt(control.mark(), &task.limits) {
+    let group = match context.cgroups.attempt(handle.mark(), &task.limits) {
         Ok(group) => group,
         Err(error) => {
             notes.push(format!("`{}` runs without its control group: {error}", task.id));
@@ -288,46 +145,46 @@ pub(crate) fn execute(
     let not_run = |error: io::Error| NotRun { error: not_started(name, &folder, &error), busy: busy(&error) };
     let stage = group.as_ref().map(cgroup::Group::stage).transpose().map_err(not_run)?;
     let (program, argv): (&Path, Vec<&OsStr>) = match &stage {
-        Some(stage) => (stage.program(), stage.argv(program.as_os_str(), words)),
-        None => (&program, words.to_vec()),
+        Some(stage) => (stage.program(), stage.argv(program.as_os_str(), arguments)),
+        None => (&program, arguments.to_vec()),
     };
     let command = Command {
         program,
         argv: &argv,
-        env: &machine.env,
+        env: &context.env,
         extra_env,
-        cwd: (task.cwd.is_some() || machine.elsewhere).then_some(folder.as_path()),
-        pipe_size: (machine.buffer > 64 << 10).then_some(machine.buffer),
+        cwd: (task.cwd.is_some() || context.elsewhere).then_some(folder.as_path()),
+        pipe_size: (context.buffer > 64 << 10).then_some(context.buffer),
         also: stage.as_ref().map(Stage::descriptor),
     };
     let child = spawn::spawn(&command).map_err(not_run)?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
-    control.running(pid, group);
+    handle.running(pid, group);
 
     let mut streams = [Some(child.stdout.as_raw_fd()), Some(child.stderr.as_raw_fd())];
-    match take_output(machine, control, &child, &mut streams, on_output) {
+    match take_output(context, handle, &child, &mut streams, on_output) {
         Ok(true) => {}
         Ok(false) => {
-            control.ended();
+            handle.ended();
             return Err(format!("process {pid} does not end, even by SIGKILL; it is left to the kernel").into());
         }
         Err(error) => {
-            control.kill();
-            control.ended();
+            handle.kill();
+            handle.ended();
             reap(pid)?;
             return Err(format!("take its output: {error}").into());
         }
     }
     // From here on nobody signals its number: once it is waited for, the number may be somebody else's.
     drop(child.writers);
-    let (group, told) = control.ended();
+    let (group, told) = handle.ended();
     let (exit, rusage) = reap(pid)?;
-    let mut leaked = end_left_behind(pid, control.mark());
+    let mut leaked = end_left_behind(pid, mark);
     if let Some(group) = &group {
         leaked += group.kill();
     }
-    finish_output(machine, control, streams, on_output);
+    finish_output(context, handle, streams, on_output);
     let mut usage = Usage {
         wall: whole_micros(started.elapsed()),
         user: rusage.user,
@@ -435,24 +292,24 @@ impl Drop for Buffer {
 
 /// Takes output until the process has ended. False: it will not end.
 fn take_output(
-    machine: &Machine,
-    control: &Control,
+    context: &CommandContext,
+    handle: &AttemptHandle,
     child: &Child,
     streams: &mut [Option<RawFd>; 2],
     on_output: OnOutput<'_>,
 ) -> io::Result<bool> {
-    let mut buffer = Buffer::take(machine.buffer);
+    let mut buffer = Buffer::take(context.buffer);
     loop {
         let ready = spawn::poll([streams[0], streams[1], Some(child.pidfd.as_raw_fd())], Some(LOOK))?;
         for at in 0..2 {
             if ready[at] {
-                read_once(control, &mut streams[at], at == 1, &mut buffer.0, on_output)?;
+                read_once(handle, &mut streams[at], at == 1, &mut buffer.0, on_output)?;
             }
         }
         if ready[2] {
             return Ok(true);
         }
-        if ready == [false; 3] && control.is_unkillable() {
+        if ready == [false; 3] && handle.is_unkillable() {
             return Ok(false);
         }
     }
@@ -460,7 +317,7 @@ fn take_output(
 
 /// Reads once; at its end the stream is gone.
 fn read_once(
-    control: &Control,
+    handle: &AttemptHandle,
     stream: &mut Option<RawFd>,
     stderr: bool,
     buffer: &mut [u8],
@@ -471,7 +328,7 @@ fn read_once(
     if count == 0 {
         *stream = None;
     } else {
-        control.sign_of_life();
+        handle.touch();
         on_output(stderr, &buffer[..count]);
     }
     Ok(())
@@ -484,7 +341,7 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
     // One that has ended is a member of its group until somebody takes it out of the process table: by now that is us.
     let orphaned = || {
         let orphans = process::orphans();
-        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::carries(orphan, mark))
+        orphans.into_iter().any(|orphan| !process::reap(orphan) && process::has_marker(orphan, mark))
     };
     let end = Instant::now() + LEAK_WAIT;
     while orphaned() || in_group() {
@@ -496,20 +353,18 @@ fn end_left_behind(pid: i32, mark: &str) -> u32 {
     0
 }
 
-/// Kills the group and whatever else carries the mark.
-fn end_members(pid: i32, mark: &str) -> u32 {
-    let belongs = |other: i32| process::group_of(other) == Some(pid) || process::carries(other, mark);
-    let (killed, _left): (u32, Vec<Identity>) = process::end_all(|| process::find(belongs));
-    killed
-}
-
 /// Takes what is still in the pipes: all that is there, however long that takes. Nobody of the tree is left to write,
 /// but somebody else may hold them: for a stream that has nothing to read the wait is bounded.
-fn finish_output(machine: &Machine, control: &Control, mut streams: [Option<RawFd>; 2], on_output: OnOutput<'_>) {
+fn finish_output(
+    context: &CommandContext,
+    handle: &AttemptHandle,
+    mut streams: [Option<RawFd>; 2],
+    on_output: OnOutput<'_>,
+) {
     if streams == [None; 2] {
         return;
     }
-    let mut buffer = Buffer::take(machine.buffer);
+    let mut buffer = Buffer::take(context.buffer);
     let mut patience = LEAK_WAIT;
     for (at, stream) in streams.iter_mut().enumerate() {
         let mut taken = 0;
@@ -523,19 +378,75 @@ fn finish_output(machine: &Machine, control: &Control, mut streams: [Option<RawF
                 on_output(is_stderr, bytes);
             };
             // An error here ends the reading as the end of the stream would.
-            if !ready || read_once(control, stream, at == 1, &mut buffer.0, &mut count).is_err() {
+            if !ready || read_once(handle, stream, at == 1, &mut buffer.0, &mut count).is_err() {
                 break;
             }
         }
     }
 }
 
-/// The words to execute for a task: the program and its arguments, the shell and its script.
-pub(crate) fn words(run: &Run) -> Vec<&OsStr> {
+/// The arguments to execute for a task: the program and its arguments, the shell and its script.
+pub(crate) fn arguments(run: &Run) -> Vec<&OsStr> {
     match run {
         Run::Argv(words) => words.iter().map(|word| word.as_os_str()).collect(),
         Run::Script { shell, script } => {
             shell.iter().map(|word| word.as_os_str()).chain([script.as_os_str()]).collect()
         }
+        Run::Step(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    use super::{CommandContext, execute};
+    use crate::executor::local::handle::AttemptHandle;
+    use crate::model::event::Exit;
+    use crate::model::id::TaskId;
+    use crate::model::task::{Run, Task};
+    use crate::sys::cgroup::Cgroups;
+    use crate::sys::process;
+    use crate::sys::spawn::Environment;
+
+    fn context() -> CommandContext {
+        let path = "/usr/bin:/bin";
+        let env = Environment::new([("PATH".into(), path.into())]);
+        CommandContext::new(env, path.into(), (PathBuf::from("/"), false), 4096, Cgroups::none("a test"))
+    }
+
+    fn run(context: &CommandContext, handle: &AttemptHandle, script: &str) -> Exit {
+        let task = Task::new(TaskId::new("t").expect("an id"), Run::Argv(Vec::new()));
+        let mark = handle.next_mark();
+        let arguments = ["sh", "-c", script].map(OsStr::new);
+        let env = [(OsStr::new(process::MARKS), OsStr::new(&mark))];
+        execute(context, handle, &mark, &task, &arguments, &env, &mut |_, _| ()).expect("it runs").exit
+    }
+
+    /// Regression: all commands of an attempt had one mark, and the first that ended took the others with it.
+    #[test]
+    fn a_command_that_ends_takes_what_it_left_behind_with_it_and_no_other_command() {
+        let context = context();
+        let attempt = format!("test-{}.0.1", std::process::id());
+        // Two commands of one attempt at the same time; each handle numbers its own, so the second starts later.
+        let (long, short) = (AttemptHandle::new(attempt.clone()), AttemptHandle::new(attempt.clone()));
+        let _first = short.next_mark();
+        std::thread::scope(|scope| {
+            let runs = scope.spawn(|| run(&context, &long, "exec sleep 60"));
+            let find = |mark: &str| process::find(|pid| process::has_marker(pid, mark));
+            let end = Instant::now() + Duration::from_secs(30);
+            while find(&format!("{attempt}.0")).is_empty() {
+                assert!(Instant::now() < end, "the long command never started");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(run(&context, &short, "sleep 60 & exit 0"), Exit::Code(0));
+            assert!(find(&format!("{attempt}.1")).is_empty(), "what the short one left behind lives on");
+            assert_eq!(find(&format!("{attempt}.0")).len(), 1, "the long one was ended with it");
+            long.kill();
+            assert!(matches!(runs.join().expect("no panic"), Exit::Signal(9)));
+        });
+        assert!(process::find(|pid| process::has_marker(pid, &attempt)).is_empty());
     }
 }
