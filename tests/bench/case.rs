@@ -115,8 +115,6 @@ impl Case {
         for bound in &self.bounds {
             let at = self.contenders.iter().position(|contender| contender.name == bound.contender);
             let (middle, ..) = value(at.expect("a bound names a contender"), bound.metric);
-            let met = middle <= bound.most;
-            missed += usize::from(!met);
             let what = match bound.metric {
                 Metric::WallRatio => "wall, ratio",
                 Metric::CpuRatio => "CPU, ratio",
@@ -125,13 +123,15 @@ impl Case {
                 Metric::WallOver => "wall over the first, s",
                 Metric::Rss => "RSS, MiB",
             };
-            println!(
-                "{} {}: {what} {middle:.3}, at most {}",
-                if met { "met   " } else { "MISSED" },
-                bound.contender,
-                bound.most
-            );
+            missed += usize::from(!verdict(&format!("{}: {what}", bound.contender), middle, bound.most));
         }
         missed
     }
+}
+
+/// Prints whether a bound is met.
+pub fn verdict(what: &str, value: f64, most: f64) -> bool {
+    let met = value <= most;
+    println!("{} {what} {value:.3}, at most {most}", if met { "met   " } else { "MISSED" });
+    met
 }

@@ -5,34 +5,72 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::case::Metric::{Cpu, CpuRatio, Rss, Wall, WallOver, WallRatio};
-use crate::case::{Case, Contender, bound};
+use crate::case::{Bound, Case, Contender, bound};
 use crate::limit::STAND_IN_MS;
-use crate::profile;
+use crate::{engine, profile, watch};
 
-/// Prepares a case: writes its files, looks for the peers.
-pub type Prepare = fn() -> Case;
+/// A case of the list.
+pub struct Named {
+    pub name: &'static str,
+    pub run: Run,
+    /// It takes many minutes, or changes the machine.
+    pub only_by_name: bool,
+}
 
-/// All of them, by name.
-pub fn all() -> Vec<(&'static str, Prepare)> {
+/// What is run. Either says how many bounds were missed.
+pub enum Run {
+    /// Writes the files of a case and looks for the peers; the case is measured then.
+    Case(fn() -> Case),
+    /// Measures and prints by itself.
+    Itself(fn() -> usize),
+}
+
+impl Run {
+    pub fn run(&self) -> usize {
+        match self {
+            Self::Case(prepare) => prepare().run(),
+            Self::Itself(run) => run(),
+        }
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Named> {
+    use Run::{Case, Itself};
+    let named = |name, run| Named { name, run, only_by_name: false };
+    let rare = |name, run| Named { name, run, only_by_name: true };
     vec![
-        ("spawn", spawn),
-        ("spawn-large", spawn_large),
-        ("sleep", sleep),
-        ("chain", chain),
-        ("layers", layers),
-        ("diamond", diamond),
-        ("plan-yaml", plan_yaml),
-        ("plan-jsonl", plan_jsonl),
-        ("startup", startup),
-        ("qa", qa),
-        ("doctor", doctor),
-        ("doctor-crowd", doctor_crowd),
-        ("doctor-watch", doctor_watch),
-        ("profile-cpu", profile::cpu),
-        ("profile-compiler", profile::compiler),
-        ("profile-malloc", profile::malloc),
-        ("profile-heap", profile::heap),
+        named("spawn", Case(spawn)),
+        named("spawn-large", Case(spawn_large)),
+        named("each-100k", Case(each_100k)),
+        rare("each-million", Case(each_million)),
+        named("sleep", Case(sleep)),
+        named("chain", Case(chain)),
+        named("layers", Case(layers)),
+        named("diamond", Case(diamond)),
+        named("plan-yaml", Case(plan_yaml)),
+        named("plan-jsonl", Case(plan_jsonl)),
+        named("engine", Itself(engine::run)),
+        named("watch", Itself(watch::run)),
+        named("startup", Case(startup)),
+        named("qa", Case(qa)),
+        named("doctor", Case(doctor)),
+        named("doctor-crowd", Case(doctor_crowd)),
+        named("doctor-watch", Case(doctor_watch)),
+        named("profile-cpu", Case(profile::cpu)),
+        named("profile-compiler", Case(profile::compiler)),
+        named("profile-malloc", Case(profile::malloc)),
+        named("profile-heap", Case(profile::heap)),
+        rare("tune", Itself(tune)),
     ]
+}
+
+/// What settings are worth, in a script of its own: what it counts is no time of a command.
+fn tune() -> usize {
+    println!("\n## settings of `apm tune`, before and after\n");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/tune.py");
+    let status = Command::new("python3").args([script, env!("CARGO_BIN_EXE_apm")]).status();
+    usize::from(!status.is_ok_and(|status| status.success()))
 }
 
 /// A folder for the files of a case, emptied.
@@ -86,7 +124,7 @@ pub fn peer(folder: &Path, name: &str, words: &[&str]) -> Option<Contender> {
     }))
 }
 
-fn lines(count: usize) -> Vec<u8> {
+pub fn lines(count: usize) -> Vec<u8> {
     (1..=count).map(|number| format!("{number}\n")).collect::<String>().into_bytes()
 }
 
@@ -119,7 +157,60 @@ fn spawn() -> Case {
         title: format!("{COUNT} x /bin/true, two at a time; apm captures output, exit and usage of each"),
         rounds: 7,
         contenders: contenders.into_iter().flatten().collect(),
-        bounds: vec![bound("apm", WallRatio, 1.10), bound("apm", CpuRatio, 1.20), bound("apm", Rss, 15.0)],
+        bounds: vec![bound("apm", WallRatio, 1.10), bound("apm", CpuRatio, 1.15), bound("apm", Rss, 12.0)],
+    }
+}
+
+/// As many values as one would give to a tool for that, read from standard input while they are run.
+fn each_100k() -> Case {
+    const COUNT: usize = 100_000;
+    let folder = folder("each-100k");
+    let contenders = [
+        Some(limit(&folder, 2, COUNT, &["/bin/true", "1"])),
+        Some(apm(&folder, &EACH).input(lines(COUNT))),
+        peer(&folder, "xargs", &["xargs", "-P2", "-n1", "/bin/true"]).map(|peer| peer.input(lines(COUNT))),
+        peer(&folder, "GNU parallel (a hundredth)", &["parallel", "-j2", "/bin/true"])
+            .map(|peer| peer.input(lines(COUNT / 100)).share(100.0)),
+    ];
+    Case {
+        title: format!("{COUNT} x /bin/true, two at a time, values from standard input"),
+        rounds: 3,
+        contenders: contenders.into_iter().flatten().collect(),
+        bounds: vec![bound("apm", Rss, 32.0)],
+    }
+}
+
+const EACH: [&str; 4] = ["run", "each", "-j2", "/bin/true"];
+
+/// Whether a run of any length costs the same for each task and needs no more memory. 10 to 40 minutes, by the machine.
+fn each_million() -> Case {
+    const COUNT: usize = 1_000_000;
+    /// A run of this length, and how often: long enough for a ratio of two figures that differ by a few percent.
+    const SHORT: usize = 5_000;
+    const TIMES: usize = 20;
+    let folder = folder("each-million");
+    let script = format!("for n in $(seq {TIMES}); do seq {SHORT} | \"$@\" || exit 1; done");
+    let short = apm(&folder, &EACH);
+    let short = Contender {
+        name: format!("apm, {SHORT}"),
+        command: Box::new(move || {
+            let apm = (short.command)();
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &script, "sh"]).arg(apm.get_program()).args(apm.get_args());
+            sh.envs(apm.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            sh
+        }),
+        ..short
+    };
+    let contenders = vec![
+        short.share((COUNT / SHORT / TIMES) as f64),
+        Contender { name: "apm, 1,000,000".to_owned(), ..apm(&folder, &EACH).input(lines(COUNT)) },
+    ];
+    Case {
+        title: format!("{COUNT} x /bin/true, two at a time, beside {TIMES} runs of {SHORT}"),
+        rounds: 1,
+        contenders,
+        bounds: vec![bound("apm, 1,000,000", CpuRatio, 1.0), bound("apm, 1,000,000", Rss, 32.0)],
     }
 }
 
@@ -220,8 +311,8 @@ fn diamond() -> Case {
     })
 }
 
-/// A plan of 100,000 tasks in 100 layers, read and planned.
-fn plan(name: &str, file: &str, text: &str) -> Case {
+/// A plan of 100,000 tasks in 100 layers, read and planned. `ratio`: how much longer than ninja it may take.
+fn plan(name: &str, file: &str, text: &str, ratio: f64) -> Case {
     const COUNT: usize = 100_000;
     let folder = folder(name);
     std::fs::write(folder.join(file), text).expect("written");
@@ -231,13 +322,15 @@ fn plan(name: &str, file: &str, text: &str) -> Case {
         })
         .collect();
     std::fs::write(folder.join("build.ninja"), format!("rule r\n  command = true\n{rules}")).expect("written");
-    let contenders =
-        [peer(&folder, "ninja -n", &["ninja", "-n", "--quiet"]), Some(apm(&folder, &["run", file, "--dry-run"]))];
+    let ninja = peer(&folder, "ninja -n", &["ninja", "-n", "--quiet"]);
+    // Without it there is nothing to compare with: half a second is what it takes at most.
+    let wall: Bound = if ninja.is_some() { bound("apm", WallRatio, ratio) } else { bound("apm", Wall, ratio / 2.0) };
+    let contenders = [ninja, Some(apm(&folder, &["run", file, "--dry-run"]))];
     Case {
         title: format!("{COUNT} tasks in {file}: read, checked, planned, printed"),
-        rounds: 3,
+        rounds: 5,
         contenders: contenders.into_iter().flatten().collect(),
-        bounds: vec![bound("apm", Wall, 2.0), bound("apm", Rss, 300.0)],
+        bounds: vec![wall, bound("apm", Rss, 120.0)],
     }
 }
 
@@ -247,7 +340,7 @@ fn plan_yaml() -> Case {
         let needs = n.checked_sub(1000).map(|before| format!("    needs: [t{before}]\n")).unwrap_or_default();
         text.push_str(&format!("  - id: t{n}\n    run: echo {n}\n{needs}    env: {{N: \"{n}\"}}\n"));
     }
-    plan("plan-yaml", "plan.yaml", &text)
+    plan("plan-yaml", "plan.yaml", &text, 2.5)
 }
 
 fn plan_jsonl() -> Case {
@@ -255,7 +348,7 @@ fn plan_jsonl() -> Case {
         let needs = n.checked_sub(1000).map(|before| format!(",\"needs\":[\"t{before}\"]")).unwrap_or_default();
         format!("{{\"id\":\"t{n}\",\"run\":\"echo {n}\"{needs},\"env\":{{\"N\":\"{n}\"}}}}\n")
     };
-    plan("plan-jsonl", "plan.jsonl", &(0..100_000).map(task).collect::<String>())
+    plan("plan-jsonl", "plan.jsonl", &(0..100_000).map(task).collect::<String>(), 1.5)
 }
 
 fn startup() -> Case {

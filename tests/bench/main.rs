@@ -1,4 +1,5 @@
-//! Every figure of speed and memory that the README quotes: `cargo bench`, or `cargo bench -- spawn graph` for some.
+//! Every figure of speed and memory that the README quotes: `cargo bench`, or `cargo bench -- spawn chain` for some.
+//! `each-million` takes about half an hour and `tune` changes settings of the machine: they run only where they are named.
 //!
 //! Each case runs apm, its peers where they are installed, and the physical limit (threads that do nothing but start
 //! processes and wait for them) in turns, round after round, so that a noisy machine disturbs all of them alike; what
@@ -11,44 +12,34 @@
 
 mod case;
 mod cases;
+mod engine;
 mod limit;
 mod measure;
 mod profile;
+mod watch;
 
 use std::process::ExitCode;
 
-/// What settings are worth, in a script of its own: what it counts is no time of a command.
-const TUNE: &str = "tune";
-
 fn main() -> ExitCode {
     let mut words: Vec<String> = std::env::args().collect();
-    if let Some(code) = limit::entry(&words) {
+    if let Some(code) = limit::entry(&words).or_else(|| engine::entry(&words)) {
         return code;
     }
     // `cargo bench` adds `--bench`.
     words.retain(|word| !word.starts_with("--"));
     let wanted = &words[1..];
     let all = cases::all();
-    let unknown = wanted.iter().find(|name| *name != TUNE && !all.iter().any(|(known, _)| known == name));
-    if let Some(name) = unknown {
-        let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        eprintln!("no case is named `{name}`; there are: {}", known.join(", ") + ", " + TUNE);
+    if let Some(name) = wanted.iter().find(|name| !all.iter().any(|case| case.name == **name)) {
+        let known: Vec<&str> = all.iter().map(|case| case.name).collect();
+        eprintln!("no case is named `{name}`; there are: {}", known.join(", "));
         return ExitCode::from(2);
     }
     println!("{}\n{}", measure::machine(), measured_binary());
-    let mut missed = 0;
-    for (name, case) in all {
-        if wanted.is_empty() || wanted.iter().any(|word| word == name) {
-            missed += case().run();
-        }
-    }
-    // It changes settings of the machine: only by name.
-    if wanted.iter().any(|word| word == TUNE) {
-        println!("\n## settings of `apm tune`, before and after\n");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/tune.py");
-        let status = std::process::Command::new("python3").args([script, env!("CARGO_BIN_EXE_apm")]).status();
-        missed += usize::from(!status.is_ok_and(|status| status.success()));
-    }
+    let is_wanted = |case: &cases::Named| match wanted {
+        [] => !case.only_by_name,
+        _ => wanted.iter().any(|name| name == case.name),
+    };
+    let missed: usize = all.iter().filter(|case| is_wanted(case)).map(|case| case.run.run()).sum();
     println!("\n{}", measure::load());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
