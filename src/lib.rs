@@ -71,7 +71,6 @@
 //!     connections: `profile::{devices,owners}`
 //! 18. a format of profiles: a leaf in `report::profile`; what foreign bytes are: `report::profile::detect`
 //! 19. which task of an apm run a sampled process belongs to: `sys::process::task_of`, `profile::process`
-//!
 //! 20. how a task enters a running plan: `State::join` in `engine::dispatch`, then `Scheduler::add`; those who call it:
 //!     a source (`State::add`), a step (`Owner::add`), a planner (`State::change`), another process (`control::server`)
 //! 21. where a new kind of attempt goes: an executor in `executor`, a variant of `model::task::Run`, a line in `Executors::of`
@@ -96,8 +95,8 @@
 //! `engine::admit` takes a `probe` reading as a value. An executor has no way to take over an attempt of an earlier apm, and
 //! events say nothing between the start and the end of an attempt but pauses: both come with the first executor whose attempts
 //! outlive apm or have something to tell. The name of a task that has passed is remembered for tasks that need it later, but
-//! not in `each`, whose values are independent and may be millions. The state of a run lies behind a lock, not behind a channel to a
-//! loop of its own: `cargo bench -- spawn` measured 1.5 times the wall time of the physical limit with the loop, 1.1
+//! not in `each`, whose values are independent and may be millions. The state of a run lies behind a lock, not behind a
+//! channel to a loop of its own: `cargo bench -- spawn` measured 1.5 times the wall time of the physical limit with the loop, 1.1
 //! without (`engine::dispatch` says why). `pprof` writes no files
 //! here: only `profile::itself` uses it, for samples of apm's own threads; `report::profile` has a writer of its own.
 
