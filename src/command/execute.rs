@@ -487,7 +487,7 @@ fn warm_up(commands: &CommandContext, tasks: &[Arc<Task>], notes: &mut Vec<(Note
     }
 }
 
-/// Tries the priorities of the run on a thread of its own, so that a refusal is said once.
+/// Tries the priorities of the run on a thread of its own, so that a refusal is reported once.
 fn priorities_possible(settings: &Settings, notes: &mut Vec<(NoteLevel, String)>) {
     let (nice, io) = (settings.nice, settings.io_priority);
     if nice.is_none() && io.is_none() {

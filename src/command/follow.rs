@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 use crate::cli::run::{Watch, WatchFormat};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, say_skipped, state};
+use crate::command::recorded::{find, print_stored, say_skipped, state};
 use crate::control::client::ControlClient;
 use crate::control::protocol::{ControlReply, ControlRequest};
 use crate::executor::store;
@@ -26,8 +26,6 @@ use crate::sink::progress::Progress;
 const POLL: Duration = Duration::from_millis(100);
 /// A run that has written its end may be about to go on: so long is waited for that.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Bytes of a stored output read at once.
-const CHUNK: u64 = 1 << 20;
 
 /// `apm run watch`
 pub(crate) fn main(context: &Context, words: &Watch) -> Result<Exit, Failure> {
@@ -288,23 +286,8 @@ fn print_rest(
 ) -> Result<bool, Failure> {
     for (output, from, to_stderr) in [(&finished.stdout, printed[0], false), (&finished.stderr, printed[1], true)] {
         let Some(stored) = &output.stored else { continue };
-        let mut offset = from.min(stored.len);
-        while offset < stored.len {
-            let part =
-                Stored { offset: stored.offset + offset, len: (stored.len - offset).min(CHUNK), ..stored.clone() };
-            let read = store::read(folder, &part, CHUNK as usize);
-            let bytes = read
-                .with_context(|| format!("read `{}`", folder.join(&stored.file).display()))
-                .map_err(Failure::machine)?;
-            if bytes.is_empty() {
-                break;
-            }
-            offset += bytes.len() as u64;
-            if to_stderr {
-                context.ui.say_bytes(&bytes);
-            } else if !context.ui.result(&bytes).map_err(Failure::machine)? {
-                return Ok(false);
-            }
+        if !print_stored(context, folder, stored, from, to_stderr)? {
+            return Ok(false);
         }
     }
     Ok(true)

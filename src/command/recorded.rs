@@ -263,26 +263,39 @@ fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result
     let folder = state.path_of(id);
     for (stream, to_stderr) in [(&finished.stdout, false), (&finished.stderr, true)] {
         let Some(stored) = &stream.stored else { continue };
-        let mut offset = 0;
-        while offset < stored.len {
-            let part =
-                Stored { offset: stored.offset + offset, len: (stored.len - offset).min(CHUNK), ..stored.clone() };
-            let bytes = store::read(&folder, &part, CHUNK as usize)
-                .with_context(|| format!("read `{}`", folder.join(&stored.file).display()))
-                .map_err(Failure::machine)?;
-            if bytes.is_empty() {
-                break;
-            }
-            offset += bytes.len() as u64;
-            if to_stderr {
-                context.ui.say_bytes(&bytes);
-            } else if !context.ui.result(&bytes).map_err(Failure::machine)? {
-                return Ok(Exit::Good);
-            }
+        if !print_stored(context, &folder, stored, 0, to_stderr)? {
+            return Ok(Exit::Good);
         }
         if stream.truncated {
             context.ui.say(&format!("apm: {} bytes were written, {} kept\n", stream.bytes, stored.len));
         }
     }
     Ok(Exit::Good)
+}
+
+/// Prints a stored output from a position on, piece by piece. False: nobody reads standard output any more.
+pub(crate) fn print_stored(
+    context: &Context,
+    folder: &Path,
+    stored: &Stored,
+    from: u64,
+    to_stderr: bool,
+) -> Result<bool, Failure> {
+    let mut offset = from.min(stored.len);
+    while offset < stored.len {
+        let part = Stored { offset: stored.offset + offset, len: (stored.len - offset).min(CHUNK), ..stored.clone() };
+        let bytes = store::read(folder, &part, CHUNK as usize)
+            .with_context(|| format!("read `{}`", folder.join(&stored.file).display()))
+            .map_err(Failure::machine)?;
+        if bytes.is_empty() {
+            break;
+        }
+        offset += bytes.len() as u64;
+        if to_stderr {
+            context.ui.say_bytes(&bytes);
+        } else if !context.ui.result(&bytes).map_err(Failure::machine)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

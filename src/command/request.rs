@@ -35,9 +35,9 @@ pub(crate) struct Request {
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) outputs: Vec<output::Wanted>,
-    /// What a resume has to know of it.
+    /// The options that a resume needs.
     pub(crate) recorded: RunRequest,
-    /// The number of agents, or the memory ceiling, is said on the command line of this very command.
+    /// The number of agents, or the memory ceiling, is given on the command line of this very command.
     pub(crate) has_new_agents: bool,
     pub(crate) has_new_memory: bool,
 }

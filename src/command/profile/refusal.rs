@@ -1,4 +1,4 @@
-//! What is said where a program may not be sampled.
+//! The error where the kernel does not let a program be sampled, with what would allow it.
 
 use anyhow::anyhow;
 
