@@ -3,32 +3,11 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::engine::ix_map::IxMap;
 use crate::model::attempt::Ix;
 use crate::model::id::TaskId;
 use crate::model::task::Task;
-
-/// A map by index of a task.
-pub(crate) type IxMap<T> = HashMap<Ix, T, BuildHasherDefault<IxHasher>>;
-
-/// Spreads dense indices over a table: a multiplication (Fibonacci hashing), since nobody chooses them to collide.
-#[derive(Debug, Default)]
-pub(crate) struct IxHasher(u64);
-
-impl Hasher for IxHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-    }
-}
 
 /// Open tasks by name, and the edges between them.
 #[derive(Debug, Default)]
@@ -99,9 +78,9 @@ impl Graph {
         for (offset, needs) in edges.into_iter().enumerate().filter(|(_, needs)| !needs.is_empty()) {
             let ix = first + offset as Ix;
             for need in &needs {
-                self.links.entry(*need).or_default().dependents.push(ix);
+                self.links.or_default(*need).dependents.push(ix);
             }
-            self.links.entry(ix).or_default().needs = needs;
+            self.links.or_default(ix).needs = needs;
         }
         self.next += tasks.len() as Ix;
         Ok(first..self.next)
@@ -127,9 +106,9 @@ impl Graph {
             stack.extend(self.dependents(one).iter().filter(|dependent| seen.insert(**dependent)));
         }
         for need in on {
-            self.links.entry(*need).or_default().dependents.push(ix);
+            self.links.or_default(*need).dependents.push(ix);
         }
-        self.links.entry(ix).or_default().needs.extend_from_slice(on);
+        self.links.or_default(ix).needs.extend_from_slice(on);
         Ok(())
     }
 

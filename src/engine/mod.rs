@@ -7,6 +7,7 @@ pub(crate) mod capacity;
 pub(crate) mod dispatch;
 pub(crate) mod graph;
 pub(crate) mod history;
+pub(crate) mod ix_map;
 pub(crate) mod live;
 pub(crate) mod plan;
 pub(crate) mod pool;

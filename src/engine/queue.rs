@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::engine::graph::IxMap;
+use crate::engine::ix_map::IxMap;
 use crate::model::attempt::Ix;
 
 /// What decides the order.

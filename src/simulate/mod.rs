@@ -9,12 +9,11 @@ pub mod figures;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::graph::IxHasher;
 use crate::engine::history::History;
+use crate::engine::ix_map::IxMap;
 use crate::engine::scheduler::{Action, BadNeeds, Input, Restored, Scheduler, Setup, Step};
 use crate::model::attempt::{AttemptId, AttemptResult, Ix, Signal, TreeUsage};
 use crate::model::edit::{Edit, Origin};
@@ -31,6 +30,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 const STEPS_MAX: u64 = 20_000_000;
 /// The same for a run whose laws are checked, which is a small one.
 const CHECKED_STEPS_MAX: u64 = 100_000;
+
+/// Tasks that wait at most before more are read.
+const WAITING_MAX: usize = 10_000;
+/// Tasks that are read at once.
+const BATCH: usize = 1000;
 
 /// A task and how its attempts behave.
 #[derive(Clone, Debug)]
@@ -85,6 +89,7 @@ pub(crate) struct Trace {
 /// A running attempt.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
+    number: u32,
     started: Duration,
     ends: Duration,
     /// Time that is left while it is paused.
@@ -96,11 +101,13 @@ struct Simulation {
     /// Time between two samples.
     interval: Duration,
     scheduler: Scheduler,
-    /// By their index.
-    tasks: Vec<ScriptedTask>,
+    /// By their index; where nothing is checked, those that have not ended.
+    tasks: IxMap<ScriptedTask>,
+    added: Ix,
     /// Only where the laws are checked.
     indices: HashMap<TaskId, Ix>,
-    running: HashMap<AttemptId, Attempt, BuildHasherDefault<IxHasher>>,
+    /// The attempt of each task that has one.
+    running: IxMap<Attempt>,
     ends: BTreeSet<(Duration, AttemptId)>,
     now: Duration,
     step: Step,
@@ -126,14 +133,21 @@ struct Accounts {
 
 /// Runs a scenario to its end. The error is the law that was broken.
 pub(crate) fn run(scenario: Scenario) -> Result<Trace, String> {
+    run_source(scenario, std::iter::empty())
+}
+
+/// Runs a scenario whose tasks are followed by those of a source, which is read as `apm run each` reads its values: while
+/// fewer than [`WAITING_MAX`] tasks wait.
+pub(crate) fn run_source(scenario: Scenario, mut source: impl Iterator<Item = ScriptedTask>) -> Result<Trace, String> {
     let Scenario { setup, tasks, later, restored, edits, checks } = scenario;
     let accounts = Accounts { capacity: setup.resources.clone().into_iter().collect(), ..Accounts::default() };
     let mut simulation = Simulation {
         interval: setup.interval,
         scheduler: Scheduler::new(setup, History::default(), 1),
-        tasks: Vec::new(),
+        tasks: IxMap::default(),
+        added: 0,
         indices: HashMap::new(),
-        running: HashMap::default(),
+        running: IxMap::default(),
         ends: BTreeSet::new(),
         now: Duration::ZERO,
         step: Step::default(),
@@ -143,7 +157,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<Trace, String> {
     };
     simulation.add(tasks, BadNeeds::Skipped).map_err(|error| format!("the plan: {error}"))?;
     for Restored { ix, outcome, .. } in restored.iter().filter(|restored| restored.outcome.is_some()) {
-        let id = simulation.tasks[*ix as usize].task.id.clone();
+        let id = simulation.tasks[ix].task.id.clone();
         simulation.accounts.ended(*ix, &id);
         simulation.trace.ends.insert(id, outcome.clone().unwrap_or(Outcome::Passed));
     }
@@ -153,8 +167,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<Trace, String> {
         simulation.accounts.edited(edit);
         if let Edit::Resize { resource, to } = edit {
             // What is run again may use more than was left when the capacity was lowered.
-            let needs =
-                simulation.accounts.open.iter().filter_map(|ix| simulation.tasks[*ix as usize].task.uses.get(resource));
+            let needs = simulation.accounts.open.iter().filter_map(|ix| simulation.tasks[ix].task.uses.get(resource));
             let most = needs.max().copied().unwrap_or(0).max(*to);
             simulation.accounts.capacity.insert(resource.clone(), most);
         }
@@ -164,8 +177,15 @@ pub(crate) fn run(scenario: Scenario) -> Result<Trace, String> {
     let mut tick_at = interval;
     let mut closed = false;
     simulation.input(Input::Tick);
+    let mut source_ended = false;
     for _ in 0..if checks { CHECKED_STEPS_MAX } else { STEPS_MAX } {
-        if !closed && later.iter().all(|(_, what)| !matches!(what, Intervention::Add(_))) {
+        while !source_ended && simulation.scheduler.backlog() < WAITING_MAX {
+            let more: Vec<ScriptedTask> = source.by_ref().take(BATCH).collect();
+            source_ended = more.len() < BATCH;
+            simulation.add(more, BadNeeds::Refused)?;
+            simulation.input(Input::Tick);
+        }
+        if source_ended && !closed && later.iter().all(|(_, what)| !matches!(what, Intervention::Add(_))) {
             closed = true;
             simulation.input(Input::Closed);
         }
@@ -204,12 +224,13 @@ impl Simulation {
         let plain: Vec<Arc<Task>> = tasks.iter().map(|task| Arc::clone(&task.task)).collect();
         self.scheduler.add(&plain, bad_needs).map_err(|error| error.to_string())?;
         for task in tasks {
+            let ix = self.added;
+            self.added += 1;
             if self.checks {
-                let ix = self.tasks.len() as Ix;
                 self.indices.insert(task.task.id.clone(), ix);
                 self.accounts.open.insert(ix);
             }
-            self.tasks.push(task);
+            self.tasks.insert(ix, task);
         }
         Ok(())
     }
@@ -235,13 +256,16 @@ impl Simulation {
 
     fn end_first(&mut self) {
         let Some((_, id)) = self.ends.pop_first() else { return };
-        let Some(attempt) = self.running.remove(&id) else { return };
-        let scripted = &self.tasks[id.ix as usize];
+        let Some(attempt) = self.running.remove(&id.ix) else { return };
+        let scripted = &self.tasks[&id.ix];
         let code = scripted.exits[(id.attempt as usize - 1).min(scripted.exits.len() - 1)];
         let exit = if attempt.is_signalled { Exit::Signal(15) } else { Exit::Code(code) };
         let usage = Usage { wall: self.now - attempt.started, memory_peak: scripted.memory, ..Usage::default() };
         let result = AttemptResult { usage, ..AttemptResult::exited(exit) };
         self.input(Input::Finished(id, Box::new(result)));
+        if !self.checks && self.scheduler.task(id.ix).is_none() {
+            self.tasks.remove(&id.ix);
+        }
     }
 
     fn sample(&mut self) {
@@ -249,13 +273,13 @@ impl Simulation {
         let trees: Vec<(AttemptId, TreeUsage)> = self
             .running
             .iter()
-            .map(|(id, attempt)| {
+            .map(|(ix, attempt)| {
                 // Memory grows evenly over the first half of a task.
-                let task = &self.tasks[id.ix as usize];
+                let task = &self.tasks[&ix];
                 let share = (self.now - attempt.started).as_secs_f64() / task.takes.as_secs_f64().max(0.1) * 2.0;
                 let memory = Bytes((task.memory.0 as f64 * share.min(1.0)) as u64);
                 total += memory.0;
-                (*id, TreeUsage { memory, processes: 1, ..TreeUsage::default() })
+                (AttemptId { ix, attempt: attempt.number }, TreeUsage { memory, processes: 1, ..TreeUsage::default() })
             })
             .collect();
         self.trace.memory_max = self.trace.memory_max.max(total);
@@ -278,9 +302,10 @@ impl Simulation {
         for action in std::mem::take(&mut self.step.actions) {
             match action {
                 Action::Start { id, .. } => {
-                    let ends = self.now + self.tasks[id.ix as usize].takes;
-                    let attempt = Attempt { started: self.now, ends, paused: None, is_signalled: false };
-                    if self.running.insert(id, attempt).is_some() {
+                    let ends = self.now + self.tasks[&id.ix].takes;
+                    let attempt =
+                        Attempt { number: id.attempt, started: self.now, ends, paused: None, is_signalled: false };
+                    if self.running.insert(id.ix, attempt).is_some() {
                         return Err(format!("{id:?} was started twice"));
                     }
                     self.ends.insert((ends, id));
@@ -295,7 +320,7 @@ impl Simulation {
     }
 
     fn signal(&mut self, id: AttemptId, signal: Signal) {
-        let Some(attempt) = self.running.get_mut(&id) else { return };
+        let Some(attempt) = self.running.get_mut(&id.ix) else { return };
         let ends = match signal {
             Signal::Pause => {
                 attempt.paused = Some(attempt.ends.saturating_sub(self.now));
@@ -306,7 +331,7 @@ impl Simulation {
                 Some(left) => self.now + left,
                 None => return,
             },
-            Signal::Term if self.tasks[id.ix as usize].is_stubborn => return,
+            Signal::Term if self.tasks[&id.ix].is_stubborn => return,
             Signal::Term | Signal::Kill => {
                 attempt.is_signalled = true;
                 attempt.paused = None;
@@ -326,7 +351,7 @@ impl Simulation {
         let reserved = self.scheduler.reserved_by();
         let free_slots = u64::from(self.scheduler.free_slots());
         for ix in &self.accounts.open {
-            let task = &self.tasks[*ix as usize].task;
+            let task = &self.tasks[ix].task;
             let is_ready = task.needs.iter().all(|need| self.accounts.ended.contains(need));
             if !is_ready || self.accounts.paused.contains(&task.id) || self.accounts.delayed.contains(&task.id) {
                 continue;
@@ -350,7 +375,7 @@ impl Simulation {
             return Err("the run is over and attempts still run".to_owned());
         }
         if let Some(ix) = self.accounts.open.first() {
-            return Err(format!("`{}` has never ended", self.tasks[*ix as usize].task.id));
+            return Err(format!("`{}` has never ended", self.tasks[ix].task.id));
         }
         self.trace.end = self.now;
         Ok(self.trace)
@@ -368,11 +393,11 @@ impl Accounts {
     fn happened(
         &mut self,
         event: &Event,
-        tasks: &[ScriptedTask],
+        tasks: &IxMap<ScriptedTask>,
         indices: &HashMap<TaskId, Ix>,
         trace: &mut Trace,
     ) -> Result<(), String> {
-        let task_of = |id: &TaskId| &tasks[indices[id] as usize].task;
+        let task_of = |id: &TaskId| &tasks[&indices[id]].task;
         match event {
             Event::AttemptStarted { task: id, slot, .. } => {
                 let task = task_of(id);

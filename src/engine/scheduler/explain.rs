@@ -14,13 +14,11 @@ const NAMES_MAX: usize = 3;
 impl Scheduler {
     /// Every open task, in plan order.
     pub(crate) fn waiting(&self, now: Duration) -> Vec<WaitingTask> {
-        let mut open: Vec<(&Ix, &Node)> = self.nodes.iter().collect();
-        open.sort_unstable_by_key(|(ix, _)| **ix);
-        let told = |(ix, node): (&Ix, &Node)| {
-            let (state, reason) = self.explain(now, *ix, node);
+        let told = |(ix, node): (Ix, &Node)| {
+            let (state, reason) = self.explain(now, ix, node);
             WaitingTask { task: node.task.id.clone(), state: state.to_owned(), reason }
         };
-        open.into_iter().map(told).collect()
+        self.nodes.iter().map(told).collect()
     }
 
     fn explain(&self, now: Duration, ix: Ix, node: &Node) -> (&'static str, String) {

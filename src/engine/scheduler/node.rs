@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::capacity::{Demand, Parked};
-use crate::engine::graph::IxMap;
+use crate::engine::ix_map::IxMap;
 use crate::model::attempt::{Awaited, Ix, TreeUsage};
 use crate::model::id::TaskId;
 use crate::model::outcome::{Outcome, ResourceLimit, Stop, TimeLimit};
@@ -137,7 +137,7 @@ pub(crate) struct Node {
     pub(crate) lacking_since: Option<Duration>,
 }
 
-/// Open tasks by index. Boxed: a table of whole nodes would be copied whenever it grows, and be half empty.
+/// Open tasks by index. Boxed: where few of a page are open, it is small.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes(IxMap<Box<Node>>);
 
@@ -170,7 +170,7 @@ impl Nodes {
         self.0.values().map(|node| &**node)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Ix, &Node)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ix, &Node)> {
         self.0.iter().map(|(ix, node)| (ix, &**node))
     }
 }

@@ -50,9 +50,8 @@ impl Scheduler {
         if self.stop.is_none() || (self.stop == Some(Stop::Failure) && stop != Stop::Failure) {
             self.stop = Some(stop.clone());
             out.events.push(Event::Stopping { stop: stop.clone() });
-            let mut waiting: Vec<Ix> =
-                self.nodes.iter().filter(|(_, node)| node.running().is_none()).map(|(ix, _)| *ix).collect();
-            waiting.sort_unstable();
+            let waiting: Vec<Ix> =
+                self.nodes.iter().filter(|(_, node)| node.running().is_none()).map(|(ix, _)| ix).collect();
             for ix in waiting {
                 if !self.may_start(ix) {
                     self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
