@@ -1882,7 +1882,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__tune__subcmd__rollback)
-            opts="-q -v -h --force --root --color --quiet --verbose --config --set --help"
+            opts="-y -q -v -h --force --yes --dry-run --root --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -303,7 +303,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcom
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l preset -d 'Judge a list of settings from elsewhere instead: `spec`, that of apm\'s specification' -r -f -a "spec\t'The list of apm\'s specification'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l compare -d 'Compare with a profile of tuned: `tuned:throughput-performance`, or `tuned:PATH`' -r
@@ -325,7 +325,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcom
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "check" -d 'Say what is not as planned, live or in the files; exit 1 if anything is'
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "diff" -d 'Show what `apply` would change in files, as a unified diff, and live'
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "apply" -d 'Show the changes, ask, back up, write files, set live values, read each back; restore all at the first failure'
-complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "rollback" -d 'Restore live values and files as they were before an apply'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "rollback" -d 'Show what was before an apply, ask, restore live values and files as they were'
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "history" -d 'List applies, and what became of them'
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "explain" -d 'Say what a setting is, its formula, range, risk, source, and the proposal for this machine'
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -f -a "env" -d 'Print variables for runtimes (JVM, Go, Node, Python, make, cargo) that fit an agent\'s share, for `eval`'
@@ -338,7 +338,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l preset -d 'Judge a list of settings from elsewhere instead: `spec`, that of apm\'s specification' -r -f -a "spec\t'The list of apm\'s specification'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l compare -d 'Compare with a profile of tuned: `tuned:throughput-performance`, or `tuned:PATH`' -r
@@ -364,7 +364,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l dir -d 'The folder in place of /etc' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l format -d 'Write no files: the settings in this form to standard output' -r -f -a "text\t'For people'
@@ -390,7 +390,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l dir -d 'The folder in place of /etc' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
@@ -412,7 +412,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l dir -d 'The folder in place of /etc' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
@@ -434,7 +434,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
@@ -446,13 +446,15 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l root -d 'The machine below this folder' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l root -d 'The machine below this folder, which belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l config -d 'Read this configuration file too, above the project\'s' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l set -d 'Set one configuration key, for instance `run.grace_seconds=1`; see `apm config keys`' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l force -d 'Restore also what somebody has changed since'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s y -l yes -d 'Do not ask'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l dry-run -d 'Show what would be restored and stop'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -476,7 +478,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l rtt -d 'Round trip of that way: 40ms' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l only -d 'Only settings whose key begins so: vm, net.ipv4, vm.swappiness' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l except -d 'All but settings whose key begins so' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too' -r -F
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l duration -d 'How long the doctor looks for evidence' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'

@@ -32,7 +32,7 @@
 //!   them, `command::{doctor,watch}` look once or go on looking.
 //! - `tune`: settings of the machine: one table (`catalogue`: `memory`, `kernel`, `network`, `block`, `limits`), the laws
 //!   (`decide`), the files (`dropin`), lists from elsewhere (`judge`), all pure; `apply` is the one place that writes to the
-//!   machine.
+//!   machine, beneath a folder that is held open (`root`), and takes back what a `record` says that it could have written.
 //! - `profile`: `record` takes what the kernel samples, `session` unwinds it while the program runs (`process`, `modules`,
 //!   `unwind`) into a tree (`stacks`), `symbol` names it, `outcome` makes the `model::profile` of it; `heap` is the arithmetic of
 //!   sampled memory, `watch` looks at processes meanwhile.
@@ -59,9 +59,10 @@
 //!     `model::snapshot`, a fault that makes it speak in `tests/faults`
 //! 12. a format of the doctor: a leaf in `report::doctor`, a line in `command::doctor`; its words: `report::doctor::phrase`
 //! 13. a setting of `apm tune`: a row in a table of `tune::catalogue`, a line in `tests/tune/*/changes`; what survives a
-//!     kill: `tune::apply`
+//!     kill: `tune::apply`; what is believed of the files of another machine: `tune::root`, `tune::record`, `probe::foreign`
 //! 14. what a saved look may be: `command::doctor::saved`
 //! 15. how a command is profiled from its first instruction: `sys::gate`, `command::profile::target`
+//!     names in files that may break their reader: `profile::symbol::ask`, which asks another process by `sys::worker`
 //! 16. a way to sample, and what is reported where it is refused: `profile::record::sampler`; where the kernel grants none,
 //!     `profile::ptrace_sampler`, then `profile::watch` alone (`command::profile::record` tries them in this order);
 //!     off-CPU time where the kernel does not report it: `profile::off_cpu`; the processes that these two look at:
@@ -77,6 +78,9 @@
 //! 22. a new change of a running plan: `model::edit::Edit`, `engine::scheduler::edit` (made, refused, replayed by a resume),
 //!     `command::steer`
 //! 23. what a newer or older journal may hold: `journal::read`, `model::event` (VERSION, FEATURES), `tests/it/journals.rs`
+//! 24. whose files are believed: `sys::owner`, repositories and project files `config::repository`; how they are opened:
+//!     `sys::beneath`; how results are written where others may write too: `sys::output`; why no name service is linked:
+//!     `sys::nss`, hosts are found by `probe::net::names`
 //!
 //! # Invariants, mostly absences
 //!
@@ -84,6 +88,7 @@
 //! - `report(live) == report(replayed)`: durations are whole microseconds from the start, sinks see events only.
 //! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` (and `shim`) is unsafe,
 //!   nothing calls `exit`.
+//! - Nothing in the state directory is believed that this user has not put there: `journal::folder` says how.
 //! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
 //! - Values of task environments are in no event and no report; text of children is cleaned before a terminal sees it.
 //! - Every queue, buffer, wait and recursion has a bound with a name.

@@ -15,7 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
                   apm tune explain vm.swappiness    # formula, range, source of one setting\n  \
                   apm tune write --dir etc          # drop-in files for an image, without root\n  \
                   sudo apm tune apply               # shows the diff, asks, applies\n  \
-                  sudo apm tune rollback            # everything as it was\n  \
+                  sudo apm tune rollback            # shows what was before, asks, restores\n  \
                   eval \"$(apm tune env --agents 4)\" # runtimes that know their share\n\n\
                   Exit codes: 0 good, 1 `check` found drift, 2 usage, 3 a setting could not be applied,\n4 nothing to do, or not wanted."
 )]
@@ -41,7 +41,7 @@ pub enum TuneCommand {
     Diff(Planned),
     /// Show the changes, ask, back up, write files, set live values, read each back; restore all at the first failure
     Apply(Apply),
-    /// Restore live values and files as they were before an apply
+    /// Show what was before an apply, ask, restore live values and files as they were
     Rollback(Rollback),
     /// List applies, and what became of them
     History(History),
@@ -72,7 +72,8 @@ pub struct Sources {
     /// All but settings whose key begins so
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub except: Vec<String>,
-    /// The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too
+    /// The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to
+    /// this user or root
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// How long the doctor looks for evidence
@@ -142,7 +143,7 @@ pub struct Apply {
     pub dry_run: bool,
 }
 
-/// Restore what was before
+/// Show what was before, ask, restore
 #[derive(Args, Debug)]
 pub struct Rollback {
     /// Which apply, as in `apm tune history`; later ones are rolled back with it [default: the last]
@@ -151,7 +152,13 @@ pub struct Rollback {
     /// Restore also what somebody has changed since
     #[arg(long)]
     pub force: bool,
-    /// The machine below this folder
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Show what would be restored and stop
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// The machine below this folder, which belongs to this user or root
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }

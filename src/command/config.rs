@@ -11,10 +11,11 @@ use crate::cli::run::ListFormat;
 use crate::command::context::Context;
 use crate::command::doctor::question::Configured;
 use crate::command::failure::{Exit, Failure};
-use crate::config::environment;
 use crate::config::keys::{Effect, KEYS, KeyInfo, VARIABLES};
 use crate::config::layers::{self, Merged, Origin, Sources, Value};
+use crate::config::repository::{self, PROJECT_FILE};
 use crate::config::settings::{self, Loaded};
+use crate::sys::output::{self, Before};
 use crate::text::layout::{Style, pad};
 
 /// `apm config ...`
@@ -104,8 +105,9 @@ fn as_json(merged: &Merged) -> Result<String, Failure> {
 }
 
 fn effect(key: &KeyInfo) -> String {
+    let personal = if key.is_personal() { "; not in the file of a project" } else { "" };
     match key.effect {
-        Effect::Works(what) => format!("see it in: {what}"),
+        Effect::Works(what) => format!("see it in: {what}{personal}"),
         Effect::Waits(system) => format!("no effect yet, waits for {system}"),
     }
 }
@@ -150,21 +152,16 @@ fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
                 .hint("set HOME or XDG_CONFIG_HOME, or leave --user out")
         })?
     } else {
-        environment::repository_root(cwd).unwrap_or(cwd).join("apm.yaml")
+        repository::repository(&context.environment, cwd).root().unwrap_or(cwd).join(PROJECT_FILE)
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("create `{}`", folder.display()))
             .map_err(Failure::machine)?;
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true);
-    if words.force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let mut file = options.open(&path).map_err(|error| {
+    // Neither follows a link that somebody else has put there.
+    let opened = if words.force { output::open(&path, Before::Nothing) } else { std::fs::File::create_new(&path) };
+    let mut file = opened.map_err(|error| {
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         let failure = anyhow::Error::new(error).context(format!("create `{}`", path.display()));
         if exists { Failure::usage(failure).hint("`--force` replaces it") } else { Failure::machine(failure) }

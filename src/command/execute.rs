@@ -14,8 +14,9 @@ use crate::command::failure::{Exit, Failure};
 use crate::command::observer::RunObserver;
 use crate::command::place::Folder;
 use crate::command::request::Request;
-use crate::command::{finish, output};
-use crate::config::environment::{DEPTH, RUN, SLOTS, repository_root};
+use crate::command::{finish, input, output};
+use crate::config::environment::{DEPTH, RUN, SLOTS};
+use crate::config::repository::repository;
 use crate::config::settings::Settings;
 use crate::control::server::{Complete, ControlSocket};
 use crate::engine::admit::Bounds;
@@ -52,7 +53,7 @@ use crate::sink::relay::Relay;
 use crate::sink::sinks::FailurePolicy;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::priority::{self, Who};
-use crate::sys::{process, signal, spawn};
+use crate::sys::{beneath, process, signal, spawn};
 use crate::workflow;
 use crate::workflow::planfile::Rules;
 
@@ -160,14 +161,14 @@ pub(crate) fn execute(
     let path = folder.path();
     let id = folder.id();
     let ceilings = request.ceilings();
-    let cgroups = cgroups(&request, &work, &id, &ceilings);
-    let enforcement = cgroups.enforcement();
-    let parent = context.environment.parent();
-
     let fail = |error: std::io::Error| {
         Failure::machine(anyhow::Error::new(error).context(format!("use the run folder `{}`", path.display())))
             .hint("`APM_STATE_DIR=DIR` uses another place, `--no-journal` keeps no record")
     };
+    let mark = folder.mark().map_err(fail)?;
+    let cgroups = cgroups(&request, &work, &mark, &ceilings);
+    let enforcement = cgroups.enforcement();
+    let parent = context.environment.parent();
     let keep = earlier.as_ref().map_or(0, |earlier| earlier.good_len);
     // One that goes with the run is not forced to the disk with each batch.
     let sync = (request.settings.journal_async || folder.run.is_none()).then_some(request.settings.interval);
@@ -294,7 +295,7 @@ pub(crate) fn execute(
         },
         judge: judge(work.root.clone()),
         presets: request.settings.runtime_presets,
-        run: id.as_str().to_owned(),
+        run: mark,
         marks,
     };
     let runtime = runtime(&request.settings)?;
@@ -389,7 +390,8 @@ fn read_plan(request: &Request, resources: BTreeMap<String, u64>) -> crate::exec
     let rules = Rules { open_needs: true, resources, ..request.rules() };
     Box::new(move |path: &Path| {
         let name = path.display().to_string();
-        let source = std::fs::read_to_string(path).map_err(|error| format!("read the plan `{name}`: {error}"))?;
+        let size = input::PLAN.size as u64;
+        let source = beneath::read_text(path, size).map_err(|error| format!("read the plan `{name}`: {error}"))?;
         let plan = workflow::planfile::read(&name, &source, &rules).map_err(|error| error.in_one_line())?;
         let mut tasks = plan.tasks;
         tasks.iter_mut().for_each(|task| request.complete(task));
@@ -397,7 +399,7 @@ fn read_plan(request: &Request, resources: BTreeMap<String, u64>) -> crate::exec
     })
 }
 
-fn cgroups(request: &Request, work: &Work, id: &RunId, ceilings: &Ceilings) -> Cgroups {
+fn cgroups(request: &Request, work: &Work, mark: &str, ceilings: &Ceilings) -> Cgroups {
     let limited = |task: &Task| {
         let limits = &task.limits;
         limits.memory.is_some() || limits.cpu.is_some() || limits.processes.is_some()
@@ -406,7 +408,7 @@ fn cgroups(request: &Request, work: &Work, id: &RunId, ceilings: &Ceilings) -> C
     if ceilings.cpu.is_none() && ceilings.memory.is_none() && !by_default && !work.tasks.iter().any(limited) {
         return Cgroups::none("no limit asks for them");
     }
-    Cgroups::detect(&Roots::default().proc, id.as_str(), ceilings)
+    Cgroups::detect(&Roots::default().proc, mark, ceilings)
 }
 
 fn setup(
@@ -493,11 +495,11 @@ fn priorities_possible(settings: &Settings, notes: &mut Vec<(NoteLevel, String)>
     if nice.is_none() && io.is_none() {
         return;
     }
-    let tried = std::thread::spawn(move || {
+    let tried = std::thread::Builder::new().spawn(move || {
         let nice = nice.map_or(Ok(()), |level| priority::set_nice(Who::Thread, level));
         (nice, io.map_or(Ok(()), |io| priority::set_io(Who::Thread, io)))
     });
-    let Ok((nice_set, io_set)) = tried.join() else { return };
+    let Some((nice_set, io_set)) = tried.ok().and_then(|tried| tried.join().ok()) else { return };
     if let (Err(error), Some(level)) = (nice_set, nice) {
         let text = format!("nice level {level} is not set: {error}; lower than now needs root or `ulimit -e`");
         notes.push((NoteLevel::Warning, text));
@@ -585,7 +587,7 @@ fn add_sinks(
         // The summary is written after the display is gone.
         (Format::Text, None) => Ok(()),
         (format, _) => {
-            add(fanout, stdout_stalls, FailurePolicy::Requested, output::stdout(format, ui.stdout_layout(), journal))
+            add(fanout, stdout_stalls, FailurePolicy::Requested, output::stdout(format, ui.stdout_layout(), journal)?)
         }
     }
 }
@@ -624,5 +626,5 @@ fn dry(context: &Context, request: &Request, work: &Work) -> Result<Exit, Failur
 /// The root of the repository around the working folder, or the folder itself.
 pub(crate) fn root_of(context: &Context) -> PathBuf {
     let cwd = &context.environment.cwd;
-    repository_root(cwd).unwrap_or(cwd).to_owned()
+    repository(&context.environment, cwd).root().unwrap_or(cwd).to_owned()
 }

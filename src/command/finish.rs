@@ -19,6 +19,7 @@ use crate::report::run::RunReport;
 use crate::report::{RunView, markdown};
 use crate::sink::file::rows_of;
 use crate::sink::slow::Drained;
+use crate::sys::output::{self, Before};
 use crate::sys::signal;
 
 /// Where GitHub takes the summary of a step from.
@@ -74,7 +75,9 @@ pub(crate) fn finish(
     signal::restore_defaults();
     // Who stalls still holds the streams.
     if is_read {
-        context.ui.result(&summary).map_err(Failure::machine)?;
+        if let Err(error) = context.ui.result(&summary) {
+            lost.push(format!("the summary is lost: {error}"));
+        }
         for text in &lost {
             context.ui.say(&format!("apm: error: {text}\n"));
         }
@@ -130,7 +133,7 @@ fn github_summary(
     let mut text = Vec::new();
     let each_row = rows_of(journal, report);
     let written = markdown::write(&RunView { report, each_row: &each_row, read }, &mut text).and_then(|()| {
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+        let mut file = output::open(Path::new(path), Before::Kept)?;
         std::io::Write::write_all(&mut file, &text)
     });
     if let Err(error) = written {

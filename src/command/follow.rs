@@ -7,7 +7,8 @@ use anyhow::{Context as _, anyhow};
 use crate::cli::run::{Watch, WatchFormat};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, print_stored, say_skipped, state};
+use crate::command::place;
+use crate::command::recorded::{find, print_stored, say_skipped};
 use crate::control::client::ControlClient;
 use crate::control::protocol::{ControlReply, ControlRequest};
 use crate::executor::store;
@@ -29,7 +30,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// `apm run watch`
 pub(crate) fn main(context: &Context, words: &Watch) -> Result<Exit, Failure> {
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let id = find(&state, &words.run)?;
     let path = journal_of(&state.path_of(&id));
     let opened = Follower::open(&path).with_context(|| format!("open the journal `{}`", path.display()));

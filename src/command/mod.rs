@@ -9,6 +9,7 @@ use crate::cli::{Cli, Command, When};
 use crate::command::context::Context;
 use crate::command::failure::{EXIT_CODES, Exit, Failure};
 use crate::config::environment::Environment;
+use crate::profile::symbol;
 use crate::sys;
 use crate::ui::{self, Ui, Wishes};
 
@@ -20,6 +21,7 @@ mod execute;
 mod failure;
 mod finish;
 mod follow;
+mod input;
 mod nested;
 mod observer;
 mod output;
@@ -37,7 +39,7 @@ mod watch;
 
 /// Runs the command line.
 pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
-    if let Some(code) = sys::stage::entry(&argv) {
+    if let Some(code) = sys::stage::entry(&argv).or_else(|| symbol::worker_entry(&argv)) {
         return exit_code(code);
     }
     // Where even this fails, every later open fails too and says so.
@@ -61,9 +63,21 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
-            // Nobody is left to tell where the streams are closed.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Good };
+            let printed = error.print();
+            if error.use_stderr() {
+                // Nobody is left to tell where standard error is closed.
+                return Exit::Usage;
+            }
+            // What was asked for, the version or help, is lost if it was not written.
+            let ui = Ui::new(Wishes::default());
+            return match printed.and_then(|()| ui.result(b"")) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let failure = Failure::machine(anyhow::Error::new(error).context("write to standard output"));
+                    ui.say(&failure.render());
+                    failure.exit
+                }
+                _ => Exit::Good,
+            };
         }
     };
     let environment = match Environment::capture() {

@@ -12,8 +12,10 @@ use crate::cli::run::Format;
 use crate::command::failure::Failure;
 use crate::report::{RunView, github, html, json, junit, markdown, text, trace};
 use crate::sink::Sink;
-use crate::sink::file::{Render, ReportFile, Whole, target};
+use crate::sink::file::{Render, ReportFile, Whole};
 use crate::sink::jsonl::JsonLines;
+use crate::sys::output::{self, Before};
+use crate::sys::stdio;
 use crate::sys::terminal::may_stall;
 use crate::text::layout::Layout;
 use crate::text::suggest;
@@ -85,7 +87,8 @@ pub(crate) fn parse<F: ValueEnum>(values: &[OsString]) -> Result<Vec<Wanted<F>>,
 
 /// The same for every way to write the path of a file.
 pub(crate) fn place(path: &Path) -> PathBuf {
-    let target = target(path);
+    // Where it cannot be followed, creating the file will say so.
+    let target = output::target(path).unwrap_or_else(|_| path.to_owned());
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -125,23 +128,24 @@ pub(crate) fn file(wanted: &Wanted, journal: &Path) -> Result<Box<dyn Sink>, Fai
     let name = wanted.name();
     let fail = |error| cannot_create(wanted, error);
     if wanted.path == Path::new("-") {
-        return Ok(stdout(wanted.format, Layout::PLAIN, journal));
+        return stdout(wanted.format, Layout::PLAIN, journal);
     }
     if wanted.format == Format::Ndjson {
-        let file = std::fs::File::create(&wanted.path).map_err(fail)?;
+        let file = output::open(&wanted.path, Before::Nothing).map_err(fail)?;
         return Ok(Box::new(JsonLines::new(name, Box::new(file))));
     }
     let render = renderer(wanted.format, FILE_LAYOUT);
     Ok(Box::new(ReportFile::create(name, &wanted.path, render, journal).map_err(fail)?))
 }
 
-/// A sink for standard output.
-pub(crate) fn stdout(format: Format, layout: Layout, journal: &Path) -> Box<dyn Sink> {
+/// A sink for standard output. Where that is closed nothing is begun whose report would be lost.
+pub(crate) fn stdout(format: Format, layout: Layout, journal: &Path) -> Result<Box<dyn Sink>, Failure> {
     let name = format!("{} on standard output", format.as_str());
-    match format {
+    stdio::output().with_context(|| format!("write {name}")).map_err(Failure::machine)?;
+    Ok(match format {
         Format::Ndjson => Box::new(JsonLines::new(name, Box::new(io::stdout()))),
         _ => Box::new(ReportFile::stdout(name, renderer(format, layout), journal)),
-    }
+    })
 }
 
 /// Writes a report of a recorded run into the file that `-o` names.

@@ -1,6 +1,7 @@
 //! The folder of a run, and the ends of runs that crashed: what they left is ended, what is old removed.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use jiff::Zoned;
@@ -13,7 +14,9 @@ use crate::model::event::NoteLevel;
 use crate::model::id::RunId;
 use crate::probe::{self, Roots};
 use crate::sys::cgroup::Cgroups;
-use crate::sys::{process, signal};
+use crate::sys::owner::{self, Distrust};
+use crate::sys::process::{self, Identity};
+use crate::sys::signal;
 
 /// Looks for more members of what a crashed run left, before what is known is killed.
 const SCANS_MAX: usize = 20;
@@ -41,17 +44,14 @@ impl Folder {
                 RunId::new(&name).ok_or_else(|| Failure::machine(anyhow::anyhow!("`{name}` is no name of a run")))?;
             let path = std::env::temp_dir().join(format!("apm-{}-{name}", std::process::id()));
             let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path);
-            made.with_context(|| format!("create `{}`", path.display())).map_err(Failure::machine)?;
+            made.and_then(|()| owner::judge_folder(&path))
+                .with_context(|| format!("create `{}`", path.display()))
+                .map_err(|error| Failure::machine(error).hint("`TMPDIR=DIR` uses another place for temporary files"))?;
             return Ok(Self { state: None, run: None, temporary: Some((id, path)) });
         }
-        let fail = |error: std::io::Error, what: String| {
-            Failure::machine(anyhow::Error::new(error).context(what))
-                .hint("`APM_STATE_DIR=DIR` uses another place, `--no-journal` keeps no record")
-        };
-        let dir =
-            context.environment.state_dir().map_err(|error| fail(error, "find the state directory".to_owned()))?;
-        let state =
-            State::open(&dir).map_err(|error| fail(error, format!("open the state directory `{}`", dir.display())))?;
+        let fail = |error: std::io::Error, what: String| unusable(error, what, WRITE_HINT);
+        let dir = context.environment.state_dir().map_err(|error| fail(error, FIND.to_owned()))?;
+        let state = State::open(&dir).map_err(|error| fail(error, opening(&dir)))?;
         if resumed.is_some() {
             return Ok(Self { state: Some(state), run: resumed, temporary: None });
         }
@@ -80,6 +80,11 @@ impl Folder {
         }
     }
 
+    /// Its mark, which its processes and control groups carry.
+    pub(crate) fn mark(&self) -> std::io::Result<String> {
+        folder::mark(&self.id(), &self.path())
+    }
+
     /// The run is over: nobody has to look for what it left.
     pub(crate) fn close(self) {
         if let Some(run) = self.run {
@@ -95,26 +100,36 @@ impl Folder {
 /// Ends what an apm that was killed left behind.
 fn sweep_crashed(state: &State, notes: &mut Vec<(NoteLevel, String)>) {
     for run in state.crashed() {
-        sweep(&run.id, notes);
-        run.close();
+        if sweep(&run, notes).is_ok() {
+            run.close();
+        }
     }
 }
 
-/// Ends what one run left behind: what carries its mark, and what descends from that, marked or not.
-pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
-    let mut known: Vec<process::Identity> = Vec::new();
+/// Ends what one run left behind: what carries its mark and was started by this user, and what descends from that, marked or
+/// not.
+pub(crate) fn sweep(run: &RunDir, notes: &mut Vec<(NoteLevel, String)>) -> std::io::Result<()> {
+    let mark = run.mark()?;
+    let id = &run.id;
+    let is_marked = |pid: i32| process::has_marker(pid, &mark) && process::real_user(pid) == Some(owner::user());
+    let mut known: Vec<Identity> = Vec::new();
     let (mut ended, left) = process::end_all(|| {
         known.retain(|process| process.is_alive());
         // Who cleared its environment is found through its parent, while that lives: the first is killed when all are
         // known, and stopped, so that none forks meanwhile.
         for _ in 0..SCANS_MAX {
-            let table = probe::process::sweep(&Roots::default());
-            let mut roots = process::find(|pid| process::has_marker(pid, run.as_str()));
+            let mut roots = process::find(is_marked);
             roots.extend(&known);
-            let members: std::collections::BTreeSet<i32> =
-                roots.iter().flat_map(|root| table.members(root.pid)).map(|process| process.pid).collect();
+            let table = probe::process::sweep(&Roots::default());
+            // Who ended before the table was read may have left its number to another process.
+            roots.retain(|root| table.has(root.pid, root.start));
+            let members = roots.iter().flat_map(|root| table.members(root.pid));
+            let own = std::process::id() as i32;
+            let members = members.filter(|process| process.pid > 1 && process.pid != own);
+            let members: BTreeSet<(i32, u64)> = members.map(|process| (process.pid, process.start)).collect();
             let before = known.len();
-            for process in process::find(|pid| members.contains(&pid)) {
+            for (pid, start) in members {
+                let process = Identity { pid, start };
                 if !known.contains(&process) {
                     process::send(process, signal::STOP);
                     known.push(process);
@@ -126,26 +141,51 @@ pub(crate) fn sweep(run: &RunId, notes: &mut Vec<(NoteLevel, String)>) {
         }
         known.clone()
     });
-    ended += Cgroups::sweep(&Roots::default().proc, run.as_str());
+    ended += Cgroups::sweep(&Roots::default().proc, &mark);
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
-        let text = format!("run {run} crashed and its processes {} cannot be ended", pids.join(", "));
+        let text = format!("run {id} crashed and its processes {} cannot be ended", pids.join(", "));
         notes.push((NoteLevel::Error, text));
     } else if ended > 0 {
         let noun = if ended == 1 { "process" } else { "processes" };
-        notes.push((NoteLevel::Warning, format!("run {run} crashed; {ended} {noun} it left were ended")));
+        notes.push((NoteLevel::Warning, format!("run {id} crashed; {ended} {noun} it left were ended")));
     }
+    Ok(())
 }
 
 /// Removes old runs, if that was not done for a while.
 fn collect_garbage(state: &State, request: &Request, notes: &mut Vec<(NoteLevel, String)>) {
-    let stamp = state.root().join("cleaned");
-    let age = std::fs::metadata(&stamp).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-    if age.is_some_and(|age| age < request.settings.gc_interval) {
+    if state.cleaned_ago().is_some_and(|ago| ago < request.settings.gc_interval) {
         return;
     }
-    let cleaned = std::fs::write(&stamp, "").and_then(|()| state.prune(request.settings.keep_runs));
-    if let Err(error) = cleaned {
+    if let Err(error) = state.clean(request.settings.keep_runs) {
         notes.push((NoteLevel::Warning, format!("old runs in `{}` stay: {error}", state.root().display())));
+    }
+}
+
+/// Opens the recorded runs for reading.
+pub(crate) fn recorded(context: &Context) -> Result<State, Failure> {
+    let dir = context.environment.state_dir().map_err(|error| unusable(error, FIND.to_owned(), READ_HINT))?;
+    State::existing(&dir).map_err(|error| unusable(error, opening(&dir), READ_HINT))
+}
+
+const FIND: &str = "find the state directory";
+const READ_HINT: &str = "`APM_STATE_DIR=DIR` reads runs from another place";
+const WRITE_HINT: &str = "`APM_STATE_DIR=DIR` uses another place, `--no-journal` keeps no record";
+
+fn opening(dir: &Path) -> String {
+    format!("open the state directory `{}`", dir.display())
+}
+
+/// The state directory cannot be used, and what can be done.
+fn unusable(error: std::io::Error, what: String, hint: &str) -> Failure {
+    let distrust = error.get_ref().and_then(|inner| inner.downcast_ref::<Distrust>()).cloned();
+    let failure = Failure::machine(anyhow::Error::new(error).context(what)).hint(hint);
+    match distrust {
+        Some(Distrust::Owner { owner, .. }) if owner::user() == 0 => failure
+            .hint(format!("`sudo -H apm ...` uses the home of root, `sudo -u '#{owner}' apm ...` runs as its owner")),
+        Some(Distrust::Owner { .. }) => failure.hint("run apm as its owner, or set HOME to your own"),
+        Some(Distrust::Writable { path, .. }) => failure.hint(format!("`chmod go-w {}`", path.display())),
+        Some(Distrust::Link(_)) | None => failure,
     }
 }

@@ -11,15 +11,13 @@ use crate::cli::run::Options;
 use crate::command::context::Context;
 use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
+use crate::command::input;
 use crate::command::request::{self, Request};
 use crate::engine::graph::{Graph, GraphError};
 use crate::engine::plan::{Arrival, Source};
 use crate::model::request::{Relay, RelayOrder};
 use crate::model::task::Task;
 use crate::workflow::planfile;
-
-/// Largest plan read: 100,000 tasks with long commands are a tenth of it.
-const SIZE_MAX: u64 = 1 << 30;
 
 /// Longest line of standard input.
 const LINE_MAX: u64 = 64 << 20;
@@ -138,26 +136,26 @@ fn stream(read_before: Vec<u8>, request: Request) -> Result<Source, Failure> {
 /// The whole plan; of standard input a part may have been read already.
 fn read(context: &Context, file: &Path, read_before: Vec<u8>) -> Result<String, Failure> {
     let shown = file.display();
-    let mut bytes = read_before;
     let result = if file == Path::new("-") {
-        std::io::stdin().take(SIZE_MAX + 1).read_to_end(&mut bytes)
+        input::read(std::io::stdin(), read_before, input::PLAN)
     } else {
         let path: PathBuf = context.environment.cwd.join(file);
-        std::fs::File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| input::read(file, read_before, input::PLAN))
     };
-    if let Err(error) = result {
+    let bytes = result.map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
+        let is_large = error.kind() == std::io::ErrorKind::FileTooLarge;
         let failure = Failure::usage(anyhow::Error::new(error).context(format!("read the plan `{shown}`")));
         let word = file.to_string_lossy();
         let hint = crate::text::suggest::likely(&word, ["qa", "each", "list", "show"]).filter(|_| missing);
-        return Err(match hint {
+        match hint {
             Some(word) => failure.hint(format!("did you mean `apm run {word}`?")),
+            None if is_large => {
+                failure.hint("a plan of JSON lines on standard input (`apm run -`) may have any number of them")
+            }
             None => failure,
-        });
-    }
-    if bytes.len() as u64 > SIZE_MAX {
-        return Err(Failure::usage(anyhow!("the plan `{shown}` is larger than 1 GiB")));
-    }
+        }
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;

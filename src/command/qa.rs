@@ -7,7 +7,7 @@ use crate::command::context::Context;
 use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
 use crate::command::request;
-use crate::config::environment::repository_root;
+use crate::config::repository::{self, Repository};
 use crate::engine::plan::Source;
 use crate::model::task::Skip;
 use crate::workflow::qa;
@@ -16,7 +16,8 @@ use crate::workflow::qa::wanted::Wanted;
 
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
 pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result<Vec<(String, String)>, String> {
-    let facts = Facts::read(root, context.environment.path()).map_err(|error| error.to_string())?;
+    let owners = repository::owners(&context.environment, Some(root));
+    let facts = Facts::read(root, context.environment.path(), owners).map_err(|error| error.to_string())?;
     let tasks = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
     let mut missing: Vec<(String, String)> = tasks
         .into_iter()
@@ -41,8 +42,19 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         return Err(Failure::usage(anyhow!("`{}` is not a folder", words.dir.display())));
     }
     // Inside a repository its root; a folder named explicitly is taken as it is.
-    let root =
-        if words.dir == std::path::Path::new(".") { repository_root(&dir).unwrap_or(&dir).to_owned() } else { dir };
+    let is_named = words.dir != std::path::Path::new(".");
+    let found = if is_named { Repository::None } else { repository::repository(&context.environment, &dir) };
+    let root = match found {
+        Repository::At(root) => root,
+        Repository::None => dir,
+        Repository::Foreign(root, distrust) => {
+            let shown = root.display();
+            return Err(Failure::usage(anyhow!("the repository `{shown}` is not believed: {distrust}")).hint(format!(
+                "its checks would run its programs; `apm run qa {shown}` names it, {}",
+                repository::allowing(&root)
+            )));
+        }
+    };
     let mut request = request::read(context, words.options)?;
     let settings = &request.settings;
     let said =
@@ -59,9 +71,12 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     };
     request.options.fail_fast |= settings.qa_fail_fast;
     request.options.strict |= settings.qa_strict;
-    let facts = Facts::read(&root, context.environment.path()).map_err(|error| Failure::machine(anyhow!(error)))?;
+    let owners = repository::owners(&context.environment, Some(&root));
+    let facts =
+        Facts::read(&root, context.environment.path(), owners).map_err(|error| Failure::machine(anyhow!(error)))?;
     let tasks = qa::plan(&facts, &wanted)
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
+    request.warnings.extend(facts.not_believed());
     if facts.cut_off {
         request.warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
     }

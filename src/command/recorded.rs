@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::cli::run::{Format, List, ListFormat, Options, Show};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::output;
+use crate::command::{output, place};
 use crate::executor::store;
 use crate::journal::folder::{FindError, State, journal_of};
 use crate::journal::read::{self, ReadError, Recorded};
@@ -30,7 +30,7 @@ const CHUNK: u64 = 1 << 20;
 
 /// `apm run list`
 pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure> {
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let ids = state.list().with_context(|| format!("list `{}`", state.root().display())).map_err(Failure::machine)?;
     let layout = context.ui.stdout_layout();
     let mut out = String::new();
@@ -85,7 +85,7 @@ pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure>
 
 /// `apm run show`
 pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure> {
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let id = find(&state, &arguments.run)?;
     match &arguments.task {
         Some(task) => show_task(context, &state, &id, task),
@@ -95,14 +95,9 @@ pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure>
 
 /// `apm run --replay`
 pub(crate) fn replay(context: &Context, name: &str, options: &Options) -> Result<Exit, Failure> {
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let id = find(&state, name)?;
     render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?)
-}
-
-pub(crate) fn state(context: &Context) -> Result<State, Failure> {
-    let dir = context.environment.state_dir().context("find the state directory").map_err(Failure::machine)?;
-    Ok(State::existing(&dir))
 }
 
 pub(crate) fn find(state: &State, name: &str) -> Result<RunId, Failure> {

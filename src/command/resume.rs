@@ -11,7 +11,7 @@ use crate::cli::{Cli, Command};
 use crate::command::context::Context;
 use crate::command::execute::{self, ResumedPart, Work};
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, journal, render, say_skipped, state};
+use crate::command::recorded::{find, journal, render, say_skipped};
 use crate::command::request::{self, Overrides};
 use crate::command::{each, output, place};
 use crate::engine::plan::Source;
@@ -28,7 +28,7 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
     if options.no_journal {
         return Err(Failure::usage(anyhow!("--resume goes on with a recorded run, --no-journal keeps no record")));
     }
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let id = find(&state, name)?;
     let place = || format!("take over run {id} in `{}`", state.root().display());
     let running =
@@ -42,7 +42,7 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         None
     } else {
         let folder = state.take_over(&id).with_context(place).map_err(Failure::machine)?.ok_or_else(running)?;
-        place::sweep(&id, &mut notes);
+        place::sweep(&folder, &mut notes).with_context(place).map_err(Failure::machine)?;
         Some(folder)
     };
     let recorded = journal(&state, &id)?;

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
@@ -11,8 +10,8 @@ use serde_json::json;
 use crate::cli::run::{Add, Format, ListFormat, Set, Show, Steer};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, say_skipped, state, summary_of};
-use crate::command::request;
+use crate::command::recorded::{find, say_skipped, summary_of};
+use crate::command::{input, place, request};
 use crate::control::client::{AskError, ControlClient};
 use crate::control::protocol::{ControlReply, ControlRequest};
 use crate::journal::folder::{State, journal_of};
@@ -26,9 +25,6 @@ use crate::model::waiting::WaitingTask;
 use crate::text::layout::{Style, pad};
 use crate::text::{number, suggest, transcript};
 use crate::workflow::planfile;
-
-/// Largest plan that is added.
-const PLAN_MAX: u64 = 1 << 30;
 
 /// `apm run cancel`
 pub(crate) fn cancel(context: &Context, words: Steer) -> Result<Exit, Failure> {
@@ -111,14 +107,14 @@ pub(crate) fn add(context: &Context, words: Add) -> Result<Exit, Failure> {
     rules.resources = target.resources();
     rules.open_needs = true;
     let name = file.to_string_lossy();
-    let mut text = String::new();
     let read = if file == "-" {
-        std::io::stdin().take(PLAN_MAX).read_to_string(&mut text)
+        input::read(std::io::stdin(), Vec::new(), input::PLAN)
     } else {
         let path = context.environment.cwd.join(Path::new(file));
-        std::fs::File::open(path).and_then(|file| file.take(PLAN_MAX).read_to_string(&mut text))
+        std::fs::File::open(path).and_then(|file| input::read(file, Vec::new(), input::PLAN))
     };
-    read.with_context(|| format!("read the plan `{name}`")).map_err(Failure::usage)?;
+    let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+    let text = text.with_context(|| format!("read the plan `{name}`")).map_err(Failure::usage)?;
     let plan = planfile::read(&name, &text, &rules).map_err(Failure::usage)?;
     let count = number::count(plan.tasks.len() as u64, "task");
     target.ask(context, vec![(ControlRequest::Add { tasks: plan.tasks }, format!("{count} added"))])
@@ -126,7 +122,7 @@ pub(crate) fn add(context: &Context, words: Add) -> Result<Exit, Failure> {
 
 /// `apm run show RUN --waiting`
 pub(crate) fn waiting(context: &Context, words: &Show) -> Result<Exit, Failure> {
-    let state = state(context)?;
+    let state = place::recorded(context)?;
     let id = find(&state, &words.run)?;
     let told = if state.is_alive(&id) {
         match ControlClient::connect(&state.path_of(&id)).and_then(|mut client| client.ask(ControlRequest::Waiting {}))
@@ -200,7 +196,7 @@ struct Target {
 
 impl Target {
     fn find(context: &Context, name: Option<&str>, format: ListFormat) -> Result<Self, Failure> {
-        let state = state(context)?;
+        let state = place::recorded(context)?;
         let listed = || format!("list the runs in `{}`", state.root().display());
         let living = state.living().with_context(listed).map_err(Failure::machine)?;
         let id = match (name, &living[..]) {

@@ -10,6 +10,7 @@ use directories::ProjectDirs;
 
 use crate::model::event::Parent;
 use crate::model::id::{RunId, TaskId};
+use crate::sys::owner;
 
 /// Variables by which an apm knows that it was started by a task of another.
 pub(crate) const RUN: &str = "APM_RUN";
@@ -59,25 +60,9 @@ impl Environment {
         self.get(SLOTS)?.to_str()?.parse().ok()
     }
 
-    /// The configuration files that exist, lowest layer first: the user's, then the project's.
-    pub(crate) fn config_files(&self) -> Vec<PathBuf> {
-        let user = dirs().map(|dirs| dirs.config_dir().join("config.yaml"));
-        user.into_iter().chain(self.project_file()).filter(|path| path.exists()).collect()
-    }
-
     /// The user's file, whether it exists or not.
     pub(crate) fn user_file(&self) -> Option<PathBuf> {
         dirs().map(|dirs| dirs.config_dir().join("config.yaml"))
-    }
-
-    /// The nearest `apm.yaml`, up to the root of the repository and not beyond: a file further up belongs to somebody else.
-    fn project_file(&self) -> Option<PathBuf> {
-        let root = repository_root(&self.cwd).unwrap_or(&self.cwd);
-        self.cwd
-            .ancestors()
-            .take_while(|folder| folder.starts_with(root))
-            .map(|folder| folder.join("apm.yaml"))
-            .find(|path| path.exists())
     }
 
     /// Where runs are recorded: `APM_STATE_DIR`, the XDG state directory, or without a home a private folder of this
@@ -93,24 +78,24 @@ impl Environment {
     }
 
     /// The XDG cache directory; without a home, or where nothing can be written there, in a private folder of this user
-    /// among the temporary files: some tools die of a cache that they cannot write.
+    /// among the temporary files: some tools die of a cache that they cannot write. The same where others can change it (the
+    /// home of another user): what tools take from a cache is run.
     pub(crate) fn cache_dir(&self) -> io::Result<PathBuf> {
         match dirs().map(|dirs| dirs.cache_dir().to_owned()) {
-            Some(dir) if can_be_written(&dir) => Ok(dir),
+            Some(dir) if owner::judged_way_to_new(&dir).is_ok() && can_be_written(&dir) && is_own(&dir) => Ok(dir),
             _ => Ok(private_folder(&std::env::temp_dir())?.join("cache")),
         }
     }
 }
 
+fn is_own(folder: &Path) -> bool {
+    owner::judge_folder(folder).is_ok()
+}
+
 /// Whether something can be made in a folder. Its permissions do not tell: the disk may be read-only.
 fn can_be_written(folder: &Path) -> bool {
     let probe = folder.join(format!("probe-{}", std::process::id()));
-    std::fs::create_dir_all(&probe).is_ok() && std::fs::remove_dir(&probe).is_ok()
-}
-
-/// The folder that holds `.git`, at or above another.
-pub(crate) fn repository_root(from: &Path) -> Option<&Path> {
-    from.ancestors().find(|folder| folder.join(".git").exists())
+    DirBuilder::new().recursive(true).mode(0o700).create(&probe).is_ok() && std::fs::remove_dir(&probe).is_ok()
 }
 
 fn dirs() -> Option<ProjectDirs> {

@@ -529,6 +529,28 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("APM_GC_INTERVAL_SEC", "memory.gc_interval_seconds"),
 ];
 
+/// Keys, and sections of keys, that concern the machine, its diagnosis or the records of whoever runs apm: a project has no
+/// say in them, since its file may come from anybody.
+const PERSONAL: &[&str] = &[
+    "performance.resource_allocation.nice_level",
+    "performance.resource_allocation.io_priority",
+    "caching.l2_cache.cluster_nodes",
+    "memory.gc_interval_seconds",
+    "run.keep_runs",
+    "run.memory_reserve_percent",
+    "doctor",
+    "hardware",
+];
+
+impl KeyInfo {
+    /// Whether a project file may not set it.
+    pub(crate) fn is_personal(&self) -> bool {
+        PERSONAL
+            .iter()
+            .any(|one| self.path.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    }
+}
+
 /// The key of a path.
 pub(crate) fn find(path: &str) -> Option<&'static KeyInfo> {
     KEYS.iter().find(|key| key.path == path)
@@ -569,7 +591,7 @@ impl Takes {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Effect, KEYS, VARIABLES, find};
+    use super::{Effect, KEYS, PERSONAL, VARIABLES, find};
 
     #[test]
     fn the_table_is_whole() {
@@ -580,6 +602,9 @@ mod tests {
             match key.effect {
                 Effect::Works(what) | Effect::Waits(what) => assert!(!what.is_empty(), "{}", key.path),
             }
+        }
+        for one in PERSONAL {
+            assert!(KEYS.iter().any(|key| key.is_personal() && key.path.starts_with(one)), "{one}");
         }
         assert!(VARIABLES.iter().all(|(_, path)| find(path).is_some()));
     }

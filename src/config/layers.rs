@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::keys::{self, Effect, KeyInfo, Takes};
+use crate::sys::beneath;
 use crate::text::snippet::{self, Fault};
 use crate::text::suggest;
 use crate::text::yaml::{self, Key, Kind, Node};
 
 /// Largest file read.
 const SIZE_MAX: u64 = 1 << 20;
+/// Variables that nobody knows and that are told of one by one.
+const UNKNOWN_MAX: usize = 5;
 /// Most values in a file, aliases expanded.
 const VALUES_MAX: usize = 20_000;
 
@@ -36,10 +39,13 @@ pub(crate) enum Origin {
     Flag(String),
 }
 
+/// Values and where they came from, by key.
+type Values = BTreeMap<&'static str, (Value, Origin)>;
+
 /// All layers merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Merged {
-    values: BTreeMap<&'static str, (Value, Origin)>,
+    values: Values,
     pub(crate) warnings: Vec<String>,
     pub(crate) files: Vec<PathBuf>,
 }
@@ -52,6 +58,8 @@ pub(crate) struct ConfigError(pub(crate) String);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) files: Vec<PathBuf>,
+    /// Which of them is the project's.
+    pub(crate) project: Option<PathBuf>,
     pub(crate) variables: Vec<(OsString, OsString)>,
     /// `key=value`, and the flag it came from.
     pub(crate) flags: Vec<(String, String)>,
@@ -97,7 +105,7 @@ pub(crate) fn merge(sources: &Sources) -> Result<Merged, ConfigError> {
         merged.values.insert(key.path, (value, Origin::Default));
     }
     for path in &sources.files {
-        merged.read_file(path)?;
+        merged.read_file(path, sources.project.as_ref() == Some(path))?;
     }
     merged.read_variables(&sources.variables)?;
     for (flag, text) in &sources.flags {
@@ -134,71 +142,29 @@ impl Merged {
         self.values.iter().map(|(path, value)| (*path, value))
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+    fn read_file(&mut self, path: &Path, is_project: bool) -> Result<(), ConfigError> {
         let source = read_text(path)?;
         let shown = path.display().to_string();
         let fail = |fault: Fault| ConfigError(snippet::render(&shown, &source, &fault));
         let root = yaml::read(&source, VALUES_MAX).map_err(fail)?;
-        self.read_node(&root, "", path).map_err(fail)?;
+        let mut own = Values::new();
+        read_node(&root, "", path, &mut own).map_err(fail)?;
+        for (key, (value, origin)) in own {
+            if is_project && keys::find(key).is_some_and(KeyInfo::is_personal) {
+                self.warnings.push(format!(
+                    "{origin}: `{key}` has no effect in the file of a project: your own file sets it, or `--set`, or \
+                     the environment (`apm config init --user`)"
+                ));
+            } else {
+                self.values.insert(key, (value, origin));
+            }
+        }
         self.files.push(path.to_owned());
         Ok(())
     }
 
-    fn read_node(&mut self, node: &Node, path: &str, file: &Path) -> Result<(), Fault> {
-        // The specification writes its strategies as a list of names with parameters.
-        if path == "scheduling.strategies"
-            && let Kind::List(items) = &node.kind
-        {
-            for item in items {
-                self.read_strategy(item, path, file)?;
-            }
-            return Ok(());
-        }
-        for (key, value) in node.map()? {
-            let below = if path.is_empty() { key.text.to_string() } else { format!("{path}.{}", key.text) };
-            if let Some(info) = keys::find(&below) {
-                let value = value_of(info, value)?;
-                self.values.insert(info.path, (value, Origin::File(file.to_owned(), key.at.0)));
-            } else if keys::is_section(&below) {
-                self.read_node(value, &below, file)?;
-            } else {
-                let place = if path.is_empty() { "a key".to_owned() } else { format!("a key of `{path}`") };
-                let likely = suggest::likely(&key.text, keys::names_under(path));
-                let hint = likely.map(|word| format!("did you mean `{word}`?"));
-                let hint = hint.or_else(|| Some("`apm config keys` lists all".to_owned()));
-                return Err(Fault::at(key.at, format!("`{}` is not {place}", key.text)).hint(hint));
-            }
-        }
-        Ok(())
-    }
-
-    fn read_strategy(&mut self, item: &Node, path: &str, file: &Path) -> Result<(), Fault> {
-        let entries = item.map()?;
-        let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value);
-        let name = find("name").ok_or_else(|| Fault::at(item.at, "a strategy needs a `name`"))?;
-        let text = name.text()?;
-        let below = format!("{path}.{text}");
-        if !keys::is_section(&below) {
-            let hint = suggest::likely(text, keys::names_under(path)).map(|word| format!("did you mean `{word}`?"));
-            let known = keys::names_under(path).join(", ");
-            return Err(Fault::at(name.at, format!("`{text}` is no strategy; known are {known}")).hint(hint));
-        }
-        for (key, value) in entries {
-            match key.text.as_ref() {
-                "name" => {}
-                "description" => drop(value.text()?),
-                "parameters" => self.read_node(value, &below, file)?,
-                other => {
-                    let likely = suggest::likely(other, ["name", "description", "parameters"]);
-                    let hint = likely.map(|word| format!("did you mean `{word}`?"));
-                    return Err(Fault::at(key.at, format!("`{other}` is not a key of a strategy")).hint(hint));
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn read_variables(&mut self, variables: &[(OsString, OsString)]) -> Result<(), ConfigError> {
+        let mut unknown = 0_usize;
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with("APM_")) else { continue };
             let by_name = keys::VARIABLES.iter().find(|(variable, _)| *variable == name).map(|(_, path)| *path);
@@ -207,7 +173,8 @@ impl Merged {
                 keys::find(&path).map(|key| key.path)
             };
             let Some(path) = by_name.or_else(by_path) else {
-                if !is_own(name) {
+                unknown += usize::from(!is_own(name));
+                if !is_own(name) && unknown <= UNKNOWN_MAX {
                     let by_path = |key: &KeyInfo| format!("APM_{}", key.path.replace('.', "__").to_uppercase());
                     let paths: Vec<String> = keys::KEYS.iter().map(by_path).collect();
                     let known = keys::VARIABLES.iter().map(|(variable, _)| *variable);
@@ -219,6 +186,10 @@ impl Merged {
             };
             let value = parse_text(path, value).map_err(|error| ConfigError(format!("{name}: {error}")))?;
             self.values.insert(path, (value, Origin::Variable(name.to_owned())));
+        }
+        if unknown > UNKNOWN_MAX {
+            let more = unknown - UNKNOWN_MAX;
+            self.warnings.push(format!("{more} more environment variables that begin with APM_ are not known"));
         }
         Ok(())
     }
@@ -237,6 +208,61 @@ impl Merged {
         self.values.insert(info.path, (value, Origin::Flag(flag.to_owned())));
         Ok(())
     }
+}
+
+/// Reads a section of a file and what is below it.
+fn read_node(node: &Node, path: &str, file: &Path, values: &mut Values) -> Result<(), Fault> {
+    // The specification writes its strategies as a list of names with parameters.
+    if path == "scheduling.strategies"
+        && let Kind::List(items) = &node.kind
+    {
+        for item in items {
+            read_strategy(item, path, file, values)?;
+        }
+        return Ok(());
+    }
+    for (key, value) in node.map()? {
+        let below = if path.is_empty() { key.text.to_string() } else { format!("{path}.{}", key.text) };
+        if let Some(info) = keys::find(&below) {
+            let value = value_of(info, value)?;
+            values.insert(info.path, (value, Origin::File(file.to_owned(), key.at.0)));
+        } else if keys::is_section(&below) {
+            read_node(value, &below, file, values)?;
+        } else {
+            let place = if path.is_empty() { "a key".to_owned() } else { format!("a key of `{path}`") };
+            let likely = suggest::likely(&key.text, keys::names_under(path));
+            let hint = likely.map(|word| format!("did you mean `{word}`?"));
+            let hint = hint.or_else(|| Some("`apm config keys` lists all".to_owned()));
+            return Err(Fault::at(key.at, format!("`{}` is not {place}", key.text)).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn read_strategy(item: &Node, path: &str, file: &Path, values: &mut Values) -> Result<(), Fault> {
+    let entries = item.map()?;
+    let find = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value);
+    let name = find("name").ok_or_else(|| Fault::at(item.at, "a strategy needs a `name`"))?;
+    let text = name.text()?;
+    let below = format!("{path}.{text}");
+    if !keys::is_section(&below) {
+        let hint = suggest::likely(text, keys::names_under(path)).map(|word| format!("did you mean `{word}`?"));
+        let known = keys::names_under(path).join(", ");
+        return Err(Fault::at(name.at, format!("`{text}` is no strategy; known are {known}")).hint(hint));
+    }
+    for (key, value) in entries {
+        match key.text.as_ref() {
+            "name" => {}
+            "description" => drop(value.text()?),
+            "parameters" => read_node(value, &below, file, values)?,
+            other => {
+                let likely = suggest::likely(other, ["name", "description", "parameters"]);
+                let hint = likely.map(|word| format!("did you mean `{word}`?"));
+                return Err(Fault::at(key.at, format!("`{other}` is not a key of a strategy")).hint(hint));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Variables by which apm talks to itself and to its tests.
@@ -262,12 +288,14 @@ fn is_own(name: &str) -> bool {
 /// A text file of bounded size; what it is not is said.
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let fail = |what: String| ConfigError(format!("{}: {what}", path.display()));
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
-    file.take(SIZE_MAX + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
-    if bytes.len() as u64 > SIZE_MAX {
-        return Err(fail("larger than 1 MiB, which no configuration is".to_owned()));
-    }
+    let bytes = beneath::read(path, SIZE_MAX).map_err(|error| {
+        fail(match error.kind() {
+            ErrorKind::FileTooLarge => "larger than 1 MiB, which no configuration is".to_owned(),
+            // A FIFO would be waited for, and a device may have no end.
+            ErrorKind::InvalidInput => "it is no regular file".to_owned(),
+            _ => error.to_string(),
+        })
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -459,9 +487,11 @@ mod tests {
     fn later_layers_win_and_say_where_they_came_from() {
         let folder = folder("layers");
         let path = folder.join("apm.yaml");
-        std::fs::write(&path, "run: {retries: 1, grace_seconds: 2, keep_runs: 3}\n").expect("written");
+        std::fs::write(&path, "run: {retries: 1, grace_seconds: 2, keep_runs: 3, retry_delay_max_ms: 400}\n")
+            .expect("written");
         let sources = Sources {
-            files: vec![path],
+            files: vec![path.clone()],
+            project: Some(path),
             variables: vec![
                 ("APM_RUN__RETRIES".into(), "4".into()),
                 ("APM_RUN__GRACE_SECONDS".into(), "5".into()),
@@ -477,11 +507,14 @@ mod tests {
         let show = |path| merged.get(path).map(|(value, origin)| format!("{value} {origin}")).unwrap_or_default();
         assert_eq!(show("run.retries"), "6 --set");
         assert_eq!(show("run.grace_seconds"), "5 environment APM_RUN__GRACE_SECONDS");
-        assert!(show("run.keep_runs").ends_with("apm.yaml:1"));
+        assert_eq!(show("run.keep_runs"), "100 default", "a project has no say in it");
+        assert!(show("run.retry_delay_max_ms").ends_with("apm.yaml:1"));
         assert_eq!(show("memory.buffer_size_kb"), "128 environment APM_BUFFER_SIZE_KB");
         assert_eq!(show("run.retry_delay_ms"), "200 default");
+        let (first, others) = merged.warnings.split_first().expect("warnings");
+        assert!(first.contains("apm.yaml:1: `run.keep_runs` has no effect in the file of a project"), "{first}");
         assert_eq!(
-            merged.warnings,
+            others,
             [
                 "the environment variable APM_BUFER_SIZE_KB is not known; did you mean `APM_BUFFER_SIZE_KB`?",
                 "the environment variable APM_RUN__RETRYS is not known; did you mean `APM_RUN__RETRIES`?"

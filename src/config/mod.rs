@@ -4,4 +4,5 @@
 pub(crate) mod environment;
 pub(crate) mod keys;
 pub(crate) mod layers;
+pub(crate) mod repository;
 pub(crate) mod settings;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::environment::Environment;
 use crate::config::layers::{self, ConfigError, Merged, Sources, Value};
+use crate::config::repository;
 use crate::model::diagnosis::Severity;
 use crate::model::task::IoPriority;
 use crate::model::tier::{Tier, Tiers};
@@ -109,9 +110,16 @@ pub(crate) fn load(
     extra: Option<PathBuf>,
     flags: Vec<(String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let mut files = environment.config_files();
+    let (project, note) = match repository::project_file(environment) {
+        Ok(project) => (project, None),
+        Err(note) => (None, Some(note)),
+    };
+    let mut files: Vec<PathBuf> = environment.user_file().filter(|path| path.exists()).into_iter().collect();
+    files.extend(project.clone());
     files.extend(extra.map(|path| environment.cwd.join(path)));
-    layers::merge(&Sources { files, variables: environment.variables.clone(), flags }).map(Loaded::of)
+    let mut merged = layers::merge(&Sources { files, project, variables: environment.variables.clone(), flags })?;
+    merged.warnings.extend(note);
+    Ok(Loaded::of(merged))
 }
 
 impl Loaded {

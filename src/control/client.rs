@@ -1,13 +1,13 @@
 //! Asks a running run over its control socket.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::control::protocol::{ControlReply, ControlRequest, LINE_MAX, Message, VERSION};
-use crate::control::server::short;
+use crate::control::protocol::{ControlReply, ControlRequest, LINE_MAX, Message, SOCKET, VERSION};
+use crate::sys::beneath::Folder;
+use crate::sys::owner;
 
 /// A run that does not answer for so long is stopped (Ctrl-Z) or broken. A large plan takes a while to be added.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,8 +33,12 @@ pub(crate) enum AskError {
 impl ControlClient {
     /// Connects to the run in this folder.
     pub(crate) fn connect(folder: &Path) -> Result<Self, AskError> {
-        let folder = File::open(folder).map_err(|_| AskError::NobodyListens)?;
-        let stream = UnixStream::connect(short(&folder)).map_err(|error| match error.kind() {
+        let connect = || {
+            let folder = Folder::own(folder)?;
+            owner::judge(&folder.path().join(SOCKET), &folder.metadata(Path::new(SOCKET))?)?;
+            UnixStream::connect(folder.short_path(SOCKET))
+        };
+        let stream = connect().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NobodyListens,
             _ => AskError::Silent(error),
         })?;

@@ -2,12 +2,11 @@
 //! tells who the peer is. Threads of its own, few and bounded: neither garbage nor a flood nor a client that stops reading
 //! holds the run up.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use crate::control::protocol::{ControlReply, ControlRequest, LINE_MAX, Message, 
 use crate::engine::dispatch::RunHandle;
 use crate::model::edit::Origin;
 use crate::model::task::Task;
+use crate::sys::beneath::Folder;
 use crate::sys::peer;
 
 /// Clients at once; more are refused.
@@ -36,13 +36,12 @@ pub(crate) type Complete = Box<dyn Fn(&mut Task) + Send + Sync>;
 /// A socket that listens, before anybody is answered.
 pub(crate) struct ControlSocket {
     listener: UnixListener,
-    path: PathBuf,
-    _folder: File,
+    folder: Folder,
 }
 
 /// Answers until it is dropped.
 pub(crate) struct ControlServer {
-    path: PathBuf,
+    folder: Folder,
     over: Arc<AtomicBool>,
     shared: Arc<Shared>,
 }
@@ -51,16 +50,16 @@ impl ControlSocket {
     /// Listens in the folder of a run. What a run that was killed has left there is replaced: whoever holds the run's lock
     /// owns its socket.
     pub(crate) fn bind(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(SOCKET);
-        match std::fs::remove_file(&path) {
+        let folder = Folder::own(folder)?;
+        match folder.remove_file(Path::new(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The path of a socket has at most 107 bytes, that of a folder may have more: the way over its descriptor is short.
-        let opened = File::open(folder)?;
-        let listener = UnixListener::bind(short(&opened))?;
+        // The path of a socket has at most 107 bytes, that of a folder may have more.
+        let path = folder.short_path(SOCKET);
+        let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path, _folder: opened })
+        Ok(Self { listener, folder })
     }
 
     /// Starts to answer.
@@ -69,7 +68,7 @@ impl ControlSocket {
         let listener = self.listener;
         let (answering, answered) = (Mutex::new(0), Condvar::new());
         let shared = Arc::new(Shared { run, complete, clients: AtomicUsize::new(0), answering, answered });
-        let server = ControlServer { path: self.path, over: Arc::clone(&over), shared: Arc::clone(&shared) };
+        let server = ControlServer { folder: self.folder, over: Arc::clone(&over), shared: Arc::clone(&shared) };
         let accept = move || {
             for stream in listener.incoming() {
                 if over.load(Ordering::Acquire) {
@@ -91,20 +90,13 @@ impl Drop for ControlServer {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         // The thread that accepts wakes up, sees that it is over, and ends.
-        if let Some(folder) = self.path.parent().and_then(|folder| File::open(folder).ok()) {
-            let _ = UnixStream::connect(short(&folder));
-        }
-        let _ = std::fs::remove_file(&self.path);
+        let _ = UnixStream::connect(self.folder.short_path(SOCKET));
+        let _ = self.folder.remove_file(Path::new(SOCKET));
         // A panic of a thread that answered was reported; nobody waits for its answer.
         if let Ok(answering) = self.shared.answering.lock() {
             let _ = self.shared.answered.wait_timeout_while(answering, LAST_ANSWERS_MAX, |count| *count > 0);
         }
     }
-}
-
-/// A short way to the socket in an open folder.
-pub(super) fn short(folder: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
 }
 
 struct Shared {

@@ -1,13 +1,14 @@
 //! The files that keep what attempts print, in the folder of their run. Small outputs share one file, so that
 //! thousands of short tasks do not make thousands of files; large ones get a file of their own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::event::Stored;
+use crate::sys::beneath::{self, Folder};
 
 /// The shared file of small outputs.
 const SHARED: &str = "outputs.bin";
@@ -15,7 +16,7 @@ const SHARED: &str = "outputs.bin";
 /// The output files of one run. Used by many attempts at once.
 #[derive(Debug)]
 pub(crate) struct Store {
-    folder: PathBuf,
+    folder: Folder,
     shared: File,
     end: AtomicU64,
 }
@@ -23,15 +24,10 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or creates the files in an existing folder; goes on behind what an earlier part of the run wrote.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let shared = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(folder.join(SHARED))?;
+        let folder = Folder::own(folder)?;
+        let shared = folder.own_file_or_new(Path::new(SHARED), 0o600)?;
         let end = AtomicU64::new(shared.metadata()?.len());
-        Ok(Self { folder: folder.to_owned(), shared, end })
+        Ok(Self { folder, shared, end })
     }
 
     /// Keeps a small output.
@@ -48,16 +44,18 @@ impl Store {
 
     /// Creates the file of a large output.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(self.folder.join(name))
+        let file = self.folder.own_file_or_new(Path::new(name), 0o600)?;
+        file.set_len(0)?;
+        Ok(file)
     }
 
     /// A new empty folder for the files a tool writes its results to.
     pub(crate) fn scratch(&self, name: &str) -> io::Result<PathBuf> {
-        let folder = self.folder.join(name);
+        let folder = self.folder.path().join(name);
         if folder.exists() {
             std::fs::remove_dir_all(&folder)?;
         }
-        std::fs::create_dir_all(&folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(folder)
     }
 }
@@ -67,7 +65,7 @@ pub(crate) fn read(folder: &Path, stored: &Stored, max: usize) -> io::Result<Vec
     if stored.file.contains('/') || stored.file.starts_with('.') {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not a file of a run", stored.file)));
     }
-    let file = File::open(folder.join(&stored.file))?;
+    let file = beneath::own_file(&folder.join(&stored.file))?;
     let available = file.metadata()?.len().saturating_sub(stored.offset);
     let len = stored.len.min(available).min(max as u64) as usize;
     let mut bytes = vec![0; len];

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read as _, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::journal::read::{Line, ReadError, read_line};
+use crate::journal::read::{LINE_MAX, Line, ReadError, read_line};
 use crate::model::event::Envelope;
+use crate::sys::beneath;
 
 /// A journal being followed.
 #[derive(Debug)]
@@ -26,15 +27,20 @@ pub(crate) struct Follower {
 impl Follower {
     /// Starts at the first event.
     pub(crate) fn open(path: &Path) -> std::io::Result<Self> {
-        let reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let reader = BufReader::with_capacity(1 << 16, beneath::own_file(path)?);
         Ok(Self { reader, partial: Vec::new(), offset: 0, line: 0, next_seq: 0, skipped: BTreeMap::new() })
     }
 
     /// The next event; nothing where it has not been written yet.
     pub(crate) fn next(&mut self) -> Result<Option<Envelope>, ReadError> {
         loop {
-            self.reader.read_until(b'\n', &mut self.partial)?;
+            let room = LINE_MAX.saturating_sub(self.partial.len() as u64);
+            self.reader.by_ref().take(room).read_until(b'\n', &mut self.partial)?;
             if self.partial.last() != Some(&b'\n') {
+                if self.partial.len() as u64 >= LINE_MAX {
+                    let why = format!("it has more than {} MiB", LINE_MAX >> 20);
+                    return Err(ReadError::Damaged { line: self.line + 1, why });
+                }
                 self.look_for_a_cut()?;
                 return Ok(None);
             }
@@ -79,7 +85,8 @@ mod tests {
 
     #[test]
     fn half_a_line_is_waited_for_and_a_torn_one_that_is_cut_off_is_forgotten() {
-        let path = std::env::temp_dir().join(format!("apm-follow-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
         let mut file = std::fs::File::create(&path).expect("a file");
         let mut write = |text: &str| file.write_all(text.as_bytes()).expect("written");
         write(&line(0));
@@ -98,6 +105,5 @@ mod tests {
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("open");
         file.write_all((line(2) + &line(3)).as_bytes()).expect("written");
         assert_eq!((seq(), seq(), seq()), (Some(2), Some(3), None));
-        std::fs::remove_file(path).expect("removed");
     }
 }

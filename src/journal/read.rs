@@ -2,7 +2,6 @@
 //! events of a kind it does not know, which are skipped and counted: nothing is dropped in silence.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::model::event::{Envelope, Event, FEATURES, VERSION};
 use crate::model::unit::micros;
+use crate::sys::beneath;
 
 /// A journal read to its end.
 #[derive(Debug, Default)]
@@ -94,11 +94,11 @@ impl<'de> Deserialize<'de> for Kind {
 }
 
 /// Longest line accepted: a batch of tasks with long scripts is a few MiB.
-const LINE_MAX: u64 = 256 << 20;
+pub(super) const LINE_MAX: u64 = 256 << 20;
 
 /// Reads a journal. One that is not there is empty: apm was killed after it made the folder of the run, before the file.
 pub(crate) fn read(path: &Path) -> Result<Recorded, ReadError> {
-    match File::open(path) {
+    match beneath::own_file(path) {
         Ok(file) => parse(BufReader::with_capacity(1 << 16, file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recorded::default()),
         Err(error) => Err(error.into()),
@@ -117,7 +117,7 @@ fn parse(reader: impl BufRead) -> Result<Recorded, ReadError> {
 /// Hands each event of a journal over as it is read, so that a long journal need not fit into memory. The `envelopes` of
 /// the answer are empty.
 pub(crate) fn each(path: &Path, take: &mut dyn FnMut(Envelope) -> io::Result<()>) -> Result<Recorded, ReadError> {
-    match File::open(path) {
+    match beneath::own_file(path) {
         Ok(file) => stream(BufReader::with_capacity(1 << 16, file), take),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recorded::default()),
         Err(error) => Err(error.into()),

@@ -1,9 +1,8 @@
 //! Appends events to the journal. A batch reaches the kernel in one write before the actions it announces, so that
 //! kill -9 loses nothing; reaching the disk is grouped, so that a power cut may cost the last interval.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::model::event::Envelope;
+use crate::sys::beneath;
 
 /// An open journal.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Journal {
     /// Opens the journal to append behind its first `keep` bytes; what follows them is the torn record of a crash.
     /// `interval` of `None` syncs every batch.
     pub(crate) fn open(path: &Path, keep: u64, interval: Option<Duration>) -> io::Result<Self> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut file = beneath::own_file_or_new(path, 0o600)?;
         file.set_len(keep)?;
         file.seek(SeekFrom::End(0))?;
         let file = Arc::new(file);

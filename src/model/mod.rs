@@ -8,6 +8,7 @@ pub mod edit;
 pub mod event;
 pub mod finding;
 pub mod id;
+pub(crate) mod intern;
 pub mod outcome;
 pub mod profile;
 pub mod rare;

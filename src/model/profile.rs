@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::intern::Interner;
+
 /// The form of the file.
 pub const SCHEMA: &str = "apm.profile/1";
 
@@ -384,8 +386,8 @@ impl Profile {
 pub struct Builder {
     /// What is being built; rows are added at the end.
     pub profile: Profile,
-    frames: std::collections::HashMap<Frame, u32>,
-    nodes: std::collections::HashMap<Node, u32>,
+    frames: Interner,
+    nodes: Interner,
     rows: BTreeMap<(u32, Option<u32>), Vec<u64>>,
 }
 
@@ -398,21 +400,12 @@ impl Builder {
 
     /// Index of a frame.
     pub fn frame(&mut self, frame: Frame) -> u32 {
-        let next = self.profile.frames.len() as u32;
-        *self.frames.entry(frame).or_insert_with_key(|frame| {
-            self.profile.frames.push(frame.clone());
-            next
-        })
+        self.frames.index(&mut self.profile.frames, frame)
     }
 
     /// Index of a node.
     pub fn node(&mut self, caller: Option<u32>, frame: u32) -> u32 {
-        let next = self.profile.nodes.len() as u32;
-        let node = Node { caller, frame };
-        *self.nodes.entry(node).or_insert_with(|| {
-            self.profile.nodes.push(node);
-            next
-        })
+        self.nodes.index(&mut self.profile.nodes, Node { caller, frame })
     }
 
     /// Adds a value of one kind.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::probe::Roots;
+use crate::probe::{Roots, open, read_text};
 
 /// Numbers of the kernel's first namespaces: fixed in include/linux/proc_ns.h (`PROC_*_INIT_INO`).
 const FIRST: &[(&str, &str)] = &[
@@ -28,7 +28,7 @@ pub(crate) fn kind(roots: &Roots) -> Option<String> {
         return None;
     }
     let root = roots.proc.parent().unwrap_or(&roots.proc);
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let read = |path: &Path| read_text(path).unwrap_or_default();
     let named = || {
         // systemd and podman say it themselves.
         let word = read(&root.join("run/systemd/container"));
@@ -81,14 +81,14 @@ fn traces(text: &str) -> Option<String> {
 /// by who made the board.
 pub(crate) fn is_virtual(roots: &Roots) -> Option<bool> {
     let mut text = vec![0; FLAGS];
-    let read = std::fs::File::open(roots.proc.join("cpuinfo"))
+    let read = open(&roots.proc.join("cpuinfo"))
         .and_then(|mut file| std::io::Read::read(&mut file, &mut text))
         .unwrap_or_default();
     let text = String::from_utf8_lossy(&text[..read]);
     if let Some(flags) = text.lines().find(|line| line.starts_with("flags")) {
         return Some(flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"));
     }
-    let vendor = std::fs::read_to_string(roots.sys.join("class/dmi/id/sys_vendor")).ok()?;
+    let vendor = read_text(roots.sys.join("class/dmi/id/sys_vendor")).ok()?;
     let makers = ["QEMU", "KVM", "VMware", "Xen", "Amazon EC2", "Google", "Microsoft", "innotek", "OpenStack"];
     Some(makers.iter().any(|maker| vendor.contains(maker)))
 }

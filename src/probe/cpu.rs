@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::cpu::{Cpu, Frequency, Heat, Softnet, Stat, Ticks};
-use crate::probe::{Roots, field, number, pressure, say};
+use crate::probe::{Roots, field, number, pressure, read_text, say};
 
 /// CPUs whose clock is read: on some kernels each takes milliseconds.
 const CLOCKS_MAX: usize = 4;
@@ -149,7 +149,7 @@ fn frequency(folder: &Path, stat: Option<&Stat>) -> Field<Vec<Frequency>> {
             now_khz: number(&folder.join("scaling_cur_freq"))?,
             max_khz: number(&folder.join("cpuinfo_max_freq"))?,
             allowed_khz: number(&folder.join("scaling_max_freq"))?,
-            governor: std::fs::read_to_string(folder.join("scaling_governor")).unwrap_or_default().trim().to_owned(),
+            governor: read_text(folder.join("scaling_governor")).unwrap_or_default().trim().to_owned(),
         })
     };
     let found: Vec<Frequency> = numbers(stat).take(CLOCKS_MAX).filter_map(read).collect();

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::{Kmsg, Record};
-use crate::probe::{Roots, say};
+use crate::probe::{Roots, open, say};
 use crate::sys::kernel;
 
 /// Records older than this are of no interest: netdata and others look back as long.
@@ -74,7 +74,11 @@ pub(crate) fn read(roots: &Roots, uptime: Option<f64>) -> Field<Kmsg> {
         return Field::Known(found);
     }
     let unavailable = |error: io::Error| Field::unavailable(path.display().to_string(), say(&error));
-    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) {
+    // The host of a container has the device too. Copies of files have no devices, and those that say so are not opened.
+    let is_device = roots.is_here || std::fs::metadata(&path).is_ok_and(|meta| meta.rdev() == libc::makedev(1, 11));
+    let opened =
+        if is_device { OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path) } else { open(&path) };
+    let mut file = match opened {
         Ok(file) => file,
         Err(error) => return unavailable(error),
     };
@@ -97,6 +101,10 @@ pub(crate) fn read(roots: &Roots, uptime: Option<f64>) -> Field<Kmsg> {
         let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         take(&rest[..end], uptime, &mut kept, &mut found.is_cut);
         rest.drain(..end);
+        // No record is that long: a file without lines would be searched again with each piece.
+        if rest.len() > RECORD_MAX {
+            rest.clear();
+        }
     }
     take(&rest, uptime, &mut kept, &mut found.is_cut);
     found.records = kept.into();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::LockWait;
-use crate::probe::{Roots, read_into, say};
+use crate::probe::{Roots, read_dir, read_into, say};
 
 /// Waits that are kept.
 const WAITS_MAX: usize = 256;
@@ -40,7 +40,7 @@ pub(crate) fn name(roots: &Roots, waits: &mut [LockWait]) {
 
 /// A process that has the file open, with the lock on what it has open.
 fn holder(roots: &Roots, wait: &LockWait, file: &Path, left: &mut usize) -> Option<i32> {
-    let entries = std::fs::read_dir(&roots.proc).ok()?;
+    let entries = read_dir(&roots.proc).ok()?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| *pid != wait.waiter).find(|pid| {
         let mut open = descriptors(roots.proc.join(pid.to_string()), left).filter(|(_, open)| open == file);
@@ -50,7 +50,7 @@ fn holder(roots: &Roots, wait: &LockWait, file: &Path, left: &mut usize) -> Opti
 
 /// What /proc/PID/fdinfo says of each descriptor, read only where it is asked for, and what it is open on.
 fn descriptors(process: PathBuf, left: &mut usize) -> impl Iterator<Item = (Info, PathBuf)> {
-    let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let files = read_dir(process.join("fd")).into_iter().flatten().flatten();
     files.map_while(move |file| {
         *left = left.checked_sub(1)?;
         Some((Info(process.join("fdinfo").join(file.file_name())), std::fs::read_link(file.path()).ok()?))

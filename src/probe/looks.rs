@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::model::snapshot::process::{Activity, Ancestor, Sizes, Task};
 use crate::probe::tasks::{is_number, parse};
-use crate::probe::{PAGE, Roots, cpu, read_into};
+use crate::probe::{PAGE, Roots, cpu, read_dir, read_into, read_text};
 
 /// Tasks looked at in one look.
 const TASKS_MAX: usize = 4_000;
@@ -77,7 +77,7 @@ impl Looks {
     fn sweep(&mut self, roots: &Roots, own: i32, focus: &[i32]) {
         let mut text = Vec::with_capacity(1024);
         let mut seen = 0;
-        let Ok(entries) = std::fs::read_dir(&roots.proc) else { return };
+        let Ok(entries) = read_dir(&roots.proc) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
             if !is_number(name.as_encoded_bytes()) {
@@ -97,7 +97,7 @@ impl Looks {
                 self.take(roots, pid, &folder, &text, focus.contains(&pid));
                 continue;
             }
-            let Ok(tasks) = std::fs::read_dir(folder.join("task")) else { continue };
+            let Ok(tasks) = read_dir(folder.join("task")) else { continue };
             for task in tasks.flatten() {
                 if seen >= TASKS_MAX {
                     self.is_cut = true;
@@ -208,11 +208,11 @@ fn anonymous(text: &[u8]) -> Option<u64> {
 
 /// Whether the v1 freezer holds a task. Since 6.1 such a task shows the state of stuck ones and any wait channel.
 fn is_frozen(roots: &Roots, folder: &Path) -> bool {
-    let groups = std::fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+    let groups = read_text(folder.join("cgroup")).unwrap_or_default();
     let path = groups.lines().find_map(|line| line.split_once(":freezer:").map(|(_, path)| path));
     path.is_some_and(|path| {
         let state = roots.sys.join("fs/cgroup/freezer").join(path.trim_start_matches('/')).join("freezer.state");
-        std::fs::read_to_string(state).is_ok_and(|state| state.trim() == "FROZEN")
+        read_text(state).is_ok_and(|state| state.trim() == "FROZEN")
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::model::snapshot::memory::{Controller, Memory, Segment, Slab};
 use crate::model::snapshot::{Counters, Field};
-use crate::probe::{PAGE, Roots, counters, field, number, pressure, say};
+use crate::probe::{PAGE, Roots, counters, field, number, pressure, read_dir, say};
 
 /// /proc/slabinfo takes the kernel a millisecond or more, so it is read only where its memory is more than one in this
 /// many bytes of RAM.
@@ -105,7 +105,7 @@ fn slabinfo(text: &str) -> Option<Vec<Slab>> {
 
 /// One folder a controller; none at all where the machine has no memory that tells.
 fn controllers(folder: &Path) -> Field<Vec<Controller>> {
-    let entries = match std::fs::read_dir(folder) {
+    let entries = match read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(folder.display().to_string(), say(&error)),
     };

@@ -5,6 +5,7 @@ pub(crate) mod collect;
 pub(crate) mod container;
 pub(crate) mod cpu;
 pub(crate) mod disk;
+mod foreign;
 pub(crate) mod kmsg;
 pub(crate) mod locks;
 pub(crate) mod looks;
@@ -19,10 +20,10 @@ pub(crate) mod tasks;
 pub(crate) mod tunables;
 pub(crate) mod watchers;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use self::foreign::{open, read_dir};
 use crate::model::snapshot::{Counters, Field, Pressure, Stall};
 
 /// Page size of x86-64 and of aarch64 as distributions build it.
@@ -49,7 +50,11 @@ impl Default for Roots {
 impl Roots {
     /// Those below a folder.
     pub(crate) fn below(root: &Path) -> Self {
-        Self { proc: root.join("proc"), sys: root.join("sys"), etc: root.join("etc"), is_here: root == Path::new("/") }
+        let is_here = root == Path::new("/");
+        if !is_here {
+            foreign::remember(root);
+        }
+        Self { proc: root.join("proc"), sys: root.join("sys"), etc: root.join("etc"), is_here }
     }
 
     /// The value of a system call, which knows this machine only.
@@ -65,8 +70,9 @@ impl Roots {
 pub(crate) fn say(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "not there".to_owned(),
+        // It has its own words, and a path in them.
+        _ if error.raw_os_error().is_none() => error.to_string(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::InvalidData => error.to_string(),
         _ => error.to_string().split(" (os error").next().unwrap_or_default().to_ascii_lowercase(),
     }
 }
@@ -74,8 +80,22 @@ pub(crate) fn say(error: &io::Error) -> String {
 /// Reads a file of the kernel into a buffer that is used again.
 pub(crate) fn read_into(path: &Path, text: &mut Vec<u8>) -> io::Result<()> {
     text.clear();
-    File::open(path)?.take(FILE_MAX).read_to_end(text)?;
+    open(path)?.take(FILE_MAX).read_to_end(text)?;
     Ok(())
+}
+
+/// Reads a file of the kernel or of settings; what is longer than any of them is cut.
+pub(crate) fn read_bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    // Most files of the kernel are small: one read takes all of them.
+    let mut bytes = Vec::with_capacity(1024);
+    read_into(path.as_ref(), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file of UTF-8.
+pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = read_bytes(path)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
 /// Reads a file and understands it. What is there but makes no sense is unavailable too.
@@ -90,12 +110,12 @@ pub(crate) fn field<T>(path: &Path, parse: impl FnOnce(&str) -> Option<T>) -> Fi
 
 /// Reads a file that holds one number.
 pub(crate) fn number(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    read_text(path).ok()?.trim().parse().ok()
 }
 
 /// A file of a few words; none where it cannot be read or is empty.
 pub(crate) fn words(path: &Path) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = read_bytes(path).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }

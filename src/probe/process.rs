@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::unit::Bytes;
 use crate::probe::stat::Stat;
 use crate::probe::tasks::is_number;
-use crate::probe::{PAGE, Roots, read_into};
+use crate::probe::{PAGE, Roots, read_dir, read_into};
 
 /// Clock ticks a second in /proc/PID/stat: USER_HZ, 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
@@ -18,6 +18,8 @@ pub(crate) struct Process {
     pub(crate) parent: i32,
     pub(crate) group: i32,
     pub(crate) session: i32,
+    /// Clock ticks since boot: who has the number later started later.
+    pub(crate) start: u64,
     /// Of itself and of children it waited for.
     pub(crate) cpu_time: Duration,
     pub(crate) memory: Bytes,
@@ -44,7 +46,7 @@ pub(crate) struct Sum {
 /// Reads all processes. A file that vanishes meanwhile is a process that ended.
 pub(crate) fn sweep(roots: &Roots) -> Table {
     let mut table = Table::default();
-    let Ok(entries) = std::fs::read_dir(&roots.proc) else { return table };
+    let Ok(entries) = read_dir(&roots.proc) else { return table };
     let mut text = Vec::with_capacity(512);
     for entry in entries.flatten() {
         if !is_number(entry.file_name().as_encoded_bytes()) {
@@ -72,6 +74,7 @@ fn parse(text: &[u8]) -> Option<Process> {
         parent: stat.field(1)?,
         group: stat.field(2)?,
         session: stat.field(3)?,
+        start: stat.field(19)?,
         cpu_time: TICK.saturating_mul(u32::try_from(ticks).ok()?),
         memory: Bytes(stat.field::<u64>(21)?.checked_mul(PAGE)?),
         threads: stat.field(17)?,
@@ -89,6 +92,11 @@ impl Table {
             sum.cpu_time += process.cpu_time;
         }
         sum
+    }
+
+    /// Whether this process is in it.
+    pub(crate) fn has(&self, pid: i32, start: u64) -> bool {
+        self.processes.iter().any(|process| process.pid == pid && process.start == start)
     }
 
     /// A process and its descendants, itself first; none where there is no such process.

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::room::{Drive, Git, Hardware, Place, Room};
-use crate::probe::{Roots, field, number, say};
+use crate::probe::{FILE_MAX, Roots, field, number, say};
+use crate::sys::beneath;
 use crate::sys::limits::{self, Resource};
 
 /// Where agents would work.
@@ -55,7 +56,7 @@ fn repository(git: &Path) -> Field<Git> {
             let modified = std::fs::metadata(path).ok()?.modified().ok()?;
             Some(SystemTime::now().duration_since(modified).unwrap_or_default().as_secs())
         };
-        let config = std::fs::read_to_string(git.join("config")).unwrap_or_default().to_ascii_lowercase();
+        let config = beneath::read_text(&git.join("config"), FILE_MAX).unwrap_or_default().to_ascii_lowercase();
         let on = |key: &str| {
             let value =
                 |line: &str| Some(line.trim().strip_prefix(key)?.trim_start().strip_prefix('=')?.trim().to_owned());
@@ -77,7 +78,7 @@ fn repository(git: &Path) -> Field<Git> {
 fn prunable(git: &Path) -> u32 {
     let Ok(entries) = std::fs::read_dir(git.join("worktrees")) else { return 0 };
     let gone = |entry: &std::fs::DirEntry| {
-        let link = std::fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
+        let link = beneath::read_text(&entry.path().join("gitdir"), FILE_MAX).unwrap_or_default();
         !link.trim().is_empty() && !Path::new(link.trim()).exists() && !entry.path().join("locked").exists()
     };
     entries.flatten().filter(gone).count() as u32
@@ -86,7 +87,7 @@ fn prunable(git: &Path) -> u32 {
 /// The number in the head of an index: `DIRC`, version, entries.
 fn index_entries(path: &Path) -> u64 {
     let mut head = [0u8; 12];
-    let read = std::fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
+    let read = beneath::regular(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
     match (read, &head[..4], &head[8..]) {
         (Ok(()), b"DIRC", [a, b, c, d]) => u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
         _ => 0,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::{Clocksource, Inotify, InotifyLimits, Service, System};
-use crate::probe::{Roots, container, field, locks, say};
+use crate::probe::{Roots, container, field, locks, read_dir, read_text, say};
 use crate::sys::kernel;
 
 /// Services looked at; machines have about a hundred.
@@ -14,7 +14,7 @@ const SERVICES_MAX: usize = 500;
 
 /// Reads it.
 pub(crate) fn read(roots: &Roots, uid: u32) -> System {
-    let kernel = std::fs::read_to_string(roots.proc.join("sys/kernel/osrelease")).unwrap_or_default();
+    let kernel = read_text(roots.proc.join("sys/kernel/osrelease")).unwrap_or_default();
     let number = |path: &str| field(&roots.proc.join("sys").join(path), |text| text.trim().parse().ok());
     System {
         kernel: kernel.trim().to_owned(),
@@ -40,7 +40,7 @@ pub(crate) fn read(roots: &Roots, uid: u32) -> System {
 
 fn clocksource(roots: &Roots) -> Field<Clocksource> {
     let folder = roots.sys.join("devices/system/clocksource/clocksource0");
-    let available = std::fs::read_to_string(folder.join("available_clocksource")).unwrap_or_default();
+    let available = read_text(folder.join("available_clocksource")).unwrap_or_default();
     field(&folder.join("current_clocksource"), |text| {
         let current = text.trim();
         let available = available.split_ascii_whitespace().map(str::to_owned).collect();
@@ -59,7 +59,7 @@ fn inotify_limits(roots: &Roots) -> Field<InotifyLimits> {
 /// systemd keeps a link for each unit that runs, `invocation:NAME`, to a number that changes with every start. It can be
 /// read without asking systemd, and by everybody.
 fn services(folder: &Path) -> Field<BTreeMap<String, Service>> {
-    let entries = match std::fs::read_dir(folder) {
+    let entries = match read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(folder.display().to_string(), say(&error)),
     };
@@ -76,7 +76,7 @@ fn services(folder: &Path) -> Field<BTreeMap<String, Service>> {
 
 /// Who captured the files.
 fn uid_of_files(roots: &Roots) -> u32 {
-    let status = std::fs::read_to_string(roots.proc.join("self/status")).unwrap_or_default();
+    let status = read_text(roots.proc.join("self/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     line.and_then(|line| line.split_ascii_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
 }

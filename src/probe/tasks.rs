@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::model::snapshot::Field;
 use crate::model::snapshot::process::{Io, Process};
 use crate::probe::stat::Stat;
-use crate::probe::{PAGE, Roots, read_into, say};
+use crate::probe::{PAGE, Roots, read_dir, read_into, say};
 
 /// Processes whose further files are read; with more the rest has only /proc/PID/stat.
 const DETAILED_MAX: usize = 1_000;
@@ -35,7 +35,7 @@ pub(crate) fn list(roots: &Roots) -> Field<Vec<Process>> {
 }
 
 fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
-    let entries = match std::fs::read_dir(&roots.proc) {
+    let entries = match read_dir(&roots.proc) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(roots.proc.display().to_string(), say(&error)),
     };
@@ -110,7 +110,7 @@ fn files(folder: &Path) -> Option<u64> {
     if size > 0 && folder.starts_with("/proc") {
         return Some(size);
     }
-    Some(std::fs::read_dir(folder).ok()?.take(COUNTED_MAX).count() as u64)
+    Some(read_dir(folder).ok()?.take(COUNTED_MAX).count() as u64)
 }
 
 fn files_max(text: &str) -> Option<(u64, u64)> {

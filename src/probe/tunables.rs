@@ -2,12 +2,13 @@
 //! name, whatever folder they are in; one in /etc hides one of the same name in /run and /usr; /etc/sysctl.conf is last.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::tunables::{Limits, Line, Tunables, Value};
-use crate::probe::{Roots, say};
+use crate::probe::{Roots, open, read_bytes, read_dir, read_text, say};
 
 /// Folders of sysctl.d below the root, the first wins.
 const SYSCTL_D: &[&str] =
@@ -30,16 +31,16 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
     let root = roots.proc.parent().unwrap_or(&roots.proc).to_owned();
     let mut values = BTreeMap::new();
     for key in sysctls {
-        values.insert((*key).to_owned(), value(&root, &sysctl(roots, key)));
+        values.insert((*key).to_owned(), value(&root, &roots.proc.join("sys").join(sysctl(key))));
     }
     for (key, path) in files_of_sys(roots) {
         values.insert(key, value(&root, &path));
     }
-    let swaps = std::fs::read_to_string(roots.proc.join("swaps")).unwrap_or_default();
-    let neighbours = std::fs::read_to_string(roots.proc.join("net/arp")).unwrap_or_default();
-    let nodes = std::fs::read_dir(roots.sys.join("devices/system/node")).into_iter().flatten().flatten();
+    let swaps = read_text(roots.proc.join("swaps")).unwrap_or_default();
+    let neighbours = read_text(roots.proc.join("net/arp")).unwrap_or_default();
+    let nodes = read_dir(roots.sys.join("devices/system/node")).into_iter().flatten().flatten();
     let is_node = |name: &str| name.strip_prefix("node").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
-    let first = std::fs::read_to_string(roots.proc.join("1/comm")).ok();
+    let first = read_text(roots.proc.join("1/comm")).ok();
     let mut files = Files { root: &root, unreadable: Vec::new() };
     Tunables {
         values,
@@ -48,7 +49,7 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
         manager: files.manager(),
         unreadable: files.unreadable,
         first: first.map(|name| one_line(&name)),
-        limits_of_first: limits(&std::fs::read_to_string(roots.proc.join("1/limits")).unwrap_or_default()),
+        limits_of_first: limits(&read_text(roots.proc.join("1/limits")).unwrap_or_default()),
         swaps: swaps
             .lines()
             .skip(1)
@@ -60,43 +61,49 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
     }
 }
 
-/// The file of a sysctl. A dot in a name of an interface is a slash in the key.
-pub(crate) fn sysctl(roots: &Roots, key: &str) -> PathBuf {
-    let path: String = key
-        .chars()
-        .map(|c| {
-            if c == '.' {
-                '/'
-            } else if c == '/' {
-                '.'
-            } else {
-                c
-            }
-        })
-        .collect();
-    roots.proc.join("sys").join(path)
+/// The file of a setting, as the machine itself names it. One value for all CPUs has the file of the first.
+pub(crate) fn file_of(key: &str) -> Option<String> {
+    let Some(_) = key.strip_prefix("sys.") else { return Some(format!("/proc/sys/{}", sysctl(key))) };
+    SYS.iter().find_map(|(pattern, file)| match pattern.split_once('*') {
+        Some((start, end)) => {
+            let disk = key.strip_prefix(start)?.strip_suffix(end)?;
+            Some(format!("/sys/{}", file.replace('*', disk)))
+        }
+        None => (*pattern == key).then(|| format!("/sys/{file}")),
+    })
 }
 
-/// Keys and files of what is tuned in /sys. One value for all CPUs has the file of the first.
-fn files_of_sys(roots: &Roots) -> Vec<(String, PathBuf)> {
-    let mut files = Vec::new();
-    let mut add = |key: &str, path: &str| {
-        let path = roots.sys.join(path);
-        if path.exists() {
-            files.push((key.to_owned(), path));
-        }
+/// The file of a sysctl below /proc/sys. A dot in a name of an interface is a slash in the key.
+fn sysctl(key: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
     };
-    add("sys.thp.enabled", "kernel/mm/transparent_hugepage/enabled");
-    add("sys.thp.defrag", "kernel/mm/transparent_hugepage/defrag");
-    add("sys.cpu.governor", "devices/system/cpu/cpu0/cpufreq/scaling_governor");
-    add("sys.cpu.energy_preference", "devices/system/cpu/cpu0/cpufreq/energy_performance_preference");
-    let disks = std::fs::read_dir(roots.sys.join("block")).into_iter().flatten().flatten();
-    for disk in disks.map(|entry| entry.file_name().to_string_lossy().into_owned()) {
-        for file in ["scheduler", "read_ahead_kb", "nr_requests", "wbt_lat_usec"] {
-            add(&format!("sys.block.{disk}.{file}"), &format!("block/{disk}/queue/{file}"));
-        }
-    }
-    files
+    key.chars().map(swap).collect()
+}
+
+/// What is tuned in /sys, by its key; `*` is a disk.
+const SYS: &[(&str, &str)] = &[
+    ("sys.thp.enabled", "kernel/mm/transparent_hugepage/enabled"),
+    ("sys.thp.defrag", "kernel/mm/transparent_hugepage/defrag"),
+    ("sys.cpu.governor", "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+    ("sys.cpu.energy_preference", "devices/system/cpu/cpu0/cpufreq/energy_performance_preference"),
+    ("sys.block.*.scheduler", "block/*/queue/scheduler"),
+    ("sys.block.*.read_ahead_kb", "block/*/queue/read_ahead_kb"),
+    ("sys.block.*.nr_requests", "block/*/queue/nr_requests"),
+    ("sys.block.*.wbt_lat_usec", "block/*/queue/wbt_lat_usec"),
+];
+
+/// Keys and files of what is tuned in /sys.
+fn files_of_sys(roots: &Roots) -> Vec<(String, PathBuf)> {
+    let disks = read_dir(roots.sys.join("block")).into_iter().flatten().flatten();
+    let disks: Vec<String> = disks.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let each = |(key, file): &(&str, &str)| {
+        let of = |name: &str| (key.replace('*', name), roots.sys.join(file.replace('*', name)));
+        if key.contains('*') { disks.iter().map(|disk| of(disk)).collect() } else { vec![of("")] }
+    };
+    SYS.iter().flat_map(each).filter(|(_, path)| path.exists()).collect()
 }
 
 /// A path as the machine itself names it.
@@ -105,11 +112,20 @@ fn shown(root: &Path, path: &Path) -> String {
 }
 
 fn value(root: &Path, path: &Path) -> Value {
-    let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
-    let text = match std::fs::read(path) {
-        Ok(text) if text.len() <= TEXT_MAX => Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))),
-        Ok(_) => Field::unavailable(path.display().to_string(), "not understood"),
-        Err(error) => Field::unavailable(path.display().to_string(), say(&error)),
+    let read = open(path).and_then(|file| {
+        let (mode, mut text) = (file.metadata()?.permissions().mode(), Vec::new());
+        file.take(TEXT_MAX as u64 + 1).read_to_end(&mut text)?;
+        Ok((mode, text))
+    });
+    let (mode, text) = match read {
+        Ok((mode, text)) if text.len() <= TEXT_MAX => {
+            (mode, Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))))
+        }
+        Ok((mode, _)) => (mode, Field::unavailable(path.display().to_string(), "not understood")),
+        Err(error) => {
+            let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
+            (mode, Field::unavailable(path.display().to_string(), say(&error)))
+        }
     };
     Value { path: path.display().to_string(), shown: shown(root, path), text, is_writable: mode & 0o222 != 0 }
 }
@@ -181,7 +197,7 @@ impl Files<'_> {
     }
 
     fn in_folder(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let entries = match std::fs::read_dir(folder) {
+        let entries = match read_dir(folder) {
             Ok(entries) => entries,
             Err(error) => {
                 self.refused(folder, &error);
@@ -196,8 +212,11 @@ impl Files<'_> {
     }
 
     fn lines(&mut self, path: &Path, parse: fn(&str) -> Option<(String, String)>) -> Vec<Line> {
-        let text = std::fs::read(path).unwrap_or_else(|error| {
-            self.refused(path, &error);
+        let text = read_bytes(path).unwrap_or_else(|error| {
+            // How a file of settings is masked.
+            if std::fs::read_link(path).ok().as_deref() != Some(Path::new("/dev/null")) {
+                self.refused(path, &error);
+            }
             Vec::new()
         });
         let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);

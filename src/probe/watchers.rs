@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::system::{InotifyLimits, Watcher};
-use crate::probe::{Roots, read_into, say};
+use crate::probe::{Roots, read_dir, read_into, say};
 use crate::sys::kernel;
 
 /// Descriptors looked at in a look: about 2 us each.
@@ -46,7 +46,7 @@ pub(crate) fn refused(
 
 /// Looks at the descriptors of all processes that may be looked at.
 pub(crate) fn read(roots: &Roots, deep: bool) -> Field<Found> {
-    let entries = match std::fs::read_dir(&roots.proc) {
+    let entries = match read_dir(&roots.proc) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(roots.proc.display().to_string(), say(&error)),
     };
@@ -56,7 +56,7 @@ pub(crate) fn read(roots: &Roots, deep: bool) -> Field<Found> {
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let folder = entry.path();
-        let Ok(files) = std::fs::read_dir(folder.join("fd")) else {
+        let Ok(files) = read_dir(folder.join("fd")) else {
             // One that has ended meanwhile is not missed.
             found.unseen += u32::from(folder.exists());
             continue;

@@ -6,14 +6,18 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
-use object::{Endianness, ReadCache};
+
+use crate::profile::pieces::Pieces;
 
 /// Largest table of unwinding that is read. Chromium's is 25 MiB.
 const SECTION_MAX: u64 = 48 << 20;
 /// Headers of segments and sections that are looked at.
 const HEADERS_MAX: usize = 4096;
+/// Bytes of headers, notes and names of sections that are read: 65,535 sections have 4 MiB of headers.
+const HEADERS_BYTES_MAX: u64 = 8 << 20;
 /// Longest build id; they have 8 to 20 bytes.
 const BUILD_ID_MAX: usize = 64;
 
@@ -74,7 +78,7 @@ impl Image {
 /// Reads a file; without its tables where they would have more than `room` bytes. Nothing where it is no ELF file of
 /// 64 bits.
 pub(crate) fn read(file: &File, room: usize) -> Option<Image> {
-    let cache = ReadCache::new(file);
+    let cache = Pieces::of(file, HEADERS_BYTES_MAX);
     let header = FileHeader64::<Endianness>::parse(&cache).ok()?;
     let endian = header.endian().ok()?;
     let mut image = Image::default();

@@ -23,6 +23,7 @@ pub(crate) mod modules;
 pub(crate) mod off_cpu;
 pub(crate) mod outcome;
 pub(crate) mod owners;
+mod pieces;
 pub(crate) mod preload_session;
 pub(crate) mod process;
 pub(crate) mod procfs;

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::profile::image::{self, Image};
-use crate::sys::vdso;
+use crate::sys::{beneath, vdso};
 
 /// Files that are known; code in more has no names.
 pub(crate) const MODULES_MAX: usize = 8192;
@@ -151,12 +151,8 @@ impl Module {
 
 /// Opens a regular file with this inode. What is no regular file is not opened: that could wait for ever.
 fn same(path: &Path, inode: u64) -> Option<File> {
-    let is_it = |meta: &std::fs::Metadata| meta.is_file() && meta.ino() == inode;
-    if !is_it(&std::fs::metadata(path).ok()?) {
-        return None;
-    }
-    let file = File::open(path).ok()?;
-    is_it(&file.metadata().ok()?).then_some(file)
+    let file = beneath::regular(path).ok()?;
+    file.metadata().is_ok_and(|meta| meta.ino() == inode).then_some(file)
 }
 
 fn is_elf(file: &File) -> bool {

@@ -8,7 +8,7 @@ use crate::model::profile::{Builder, Frame, Kind, Module, Nameless, Origin, Prof
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::session::{Measure, Recorded};
 use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Stacks, Value};
-use crate::profile::symbol::{self, KERNEL, Names, missing};
+use crate::profile::symbol::{self, KERNEL, Listener, Names, missing};
 use crate::profile::track::Track;
 
 /// Files without names that are told of, those with the most samples first.
@@ -53,11 +53,11 @@ pub(crate) struct About {
 }
 
 /// Makes the profile.
-pub(crate) fn profile(mut recorded: Recorded, about: About, progress: &(dyn Fn(usize, usize) + Sync)) -> Profile {
+pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'_>) -> Profile {
     let codes: BTreeSet<Code> = recorded.stacks.nodes.iter().map(|node| node.code).collect();
     let kernel = kernel_share(&recorded);
     let with_kernel = kernel >= KERNEL_MIN || recorded.has_off_cpu;
-    let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, with_kernel, progress);
+    let names = symbol::names(&codes, &recorded.modules, &mut recorded.maps, with_kernel, listener);
     let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
     let kinds = match &recorded.measure {
         Measure::Time { .. } => vec![kind("cpu", Unit::Nanoseconds), kind("samples", Unit::Count)],
@@ -251,6 +251,7 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         }
     }
     let mut notes = recorded.notes.clone();
+    notes.extend(names.notes.iter().cloned());
     let kernel = kernel_share(recorded);
     if names.kernel_is_hidden && kernel < KERNEL_MIN && kernel > 0.0 {
         notes.push(format!("{:.1} % of the samples are in the kernel: too few to name its functions", kernel * 100.0));

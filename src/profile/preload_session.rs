@@ -272,7 +272,8 @@ impl PreloadSession {
             row.resize(kinds.len(), 0);
         }
         if loss.is_broken {
-            self.notes.push("the ring was overwritten by a program: what came later is missing".to_owned());
+            let told = "the ring was damaged by a program: what came later is missing";
+            self.notes.push(format!("{told}; lost records and files: unknown, the ring was damaged"));
         }
         if loss.crowded > 0 {
             self.notes.push(format!("{} sampled allocations could not be followed to their end", loss.crowded));
@@ -297,7 +298,7 @@ impl PreloadSession {
             truncated: self.truncated,
             elsewhere: self.unwinder.elsewhere,
             lists: Vec::new(),
-            lost: loss.lost + loss.abandoned + loss.garbled,
+            lost: loss.lost.saturating_add(loss.abandoned).saturating_add(loss.garbled),
             duration,
             has_off_cpu: false,
             cpu: Track::new(Kept::Rate),
@@ -350,8 +351,9 @@ impl PreloadSession {
 }
 
 fn fields(one: &FileTotals) -> [u64; 6] {
-    let calls = one.reads.calls + one.writes.calls + one.syncs.calls + one.connects.calls;
-    let waited = one.reads.ns + one.writes.ns + one.syncs.ns + one.connects.ns;
+    let all = [one.reads, one.writes, one.syncs, one.connects];
+    let calls = all.iter().fold(0, |sum: u64, of| sum.saturating_add(of.calls));
+    let waited = all.iter().fold(0, |sum: u64, of| sum.saturating_add(of.ns));
     [one.reads.bytes, one.writes.bytes, calls, waited, one.syncs.calls, one.syncs.ns]
 }
 

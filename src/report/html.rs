@@ -2,7 +2,7 @@
 //! time and by task. No script, nothing loaded; light and dark; prints well. Bounded however large the run is.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -285,21 +285,23 @@ fn timeline(report: &RunReport, Longest { bars, all }: Longest, out: &mut dyn Wr
     if bars.is_empty() || total <= 0.0 {
         return Ok(());
     }
-    let slots = bars.values().map(|bar| bar.slot + 1).max().unwrap_or(1);
-    let row_height = if slots > 40 { 8.0 } else { 20.0 };
-    let height = f64::from(slots) * row_height + 20.0;
+    // A row for each slot that has a bar: its number comes from a file, and says nothing of how many there are.
+    let slots: BTreeSet<u32> = bars.values().map(|bar| bar.slot).collect();
+    let rows: BTreeMap<u32, f64> = slots.into_iter().zip((0..).map(f64::from)).collect();
+    let row_height = if rows.len() > 40 { 8.0 } else { 20.0 };
+    let height = rows.len() as f64 * row_height + 20.0;
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"timeline by slot\">");
     grid(total, height, &mut svg);
     if row_height > 10.0 {
-        for slot in 0..slots {
-            let _ = write!(svg, "<text x=\"4\" y=\"{:.0}\">{slot}</text>", f64::from(slot) * row_height + 14.0);
+        for (slot, row) in &rows {
+            let _ = write!(svg, "<text x=\"4\" y=\"{:.0}\">{slot}</text>", row * row_height + 14.0);
         }
     }
     for Bar { slot, start, end, word, task, attempt } in bars.values().rev() {
         let (start, end, name) = (start.as_secs_f64(), end.as_secs_f64(), task.as_str());
         let x = 40.0 + start / total * (WIDTH - 50.0);
         let width = ((end - start) / total * (WIDTH - 50.0)).max(0.6);
-        let y = f64::from(*slot) * row_height + 2.0;
+        let y = rows.get(slot).copied().unwrap_or_default() * row_height + 2.0;
         let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
         let took = number::duration(Duration::from_secs_f64((end - start).max(0.0)));
         let _ = write!(

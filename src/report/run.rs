@@ -21,6 +21,8 @@ use crate::report::rows::LastEnds;
 use crate::report::samples::{Sample, Samples};
 use crate::text::number;
 
+/// Slots that are told apart.
+const SLOTS_MAX: usize = 65_536;
 /// Rows kept of tasks that failed or could not be run: the first.
 const FAILED_MAX: usize = 200;
 /// Rows kept of checks, however they ended: their table is the report of `apm run qa`.
@@ -55,8 +57,8 @@ pub(crate) struct RunReport {
     pub(crate) has_checks: bool,
     /// Tasks of this run have limits of their own.
     pub(crate) has_limits: bool,
-    /// One more than the highest slot an attempt started in.
-    pub(crate) slots: u32,
+    /// The slots that attempts started in.
+    pub(crate) slots: BTreeSet<u32>,
     /// Size of the pool over time.
     pub(crate) pool: Listed<(Duration, u32, String)>,
     pub(crate) samples: Samples,
@@ -247,7 +249,10 @@ impl RunReport {
             // A matter of the moment: a display shows it.
             Event::AttemptPaused { .. } | Event::AttemptUnpaused { .. } => {}
             Event::AttemptStarted { slot, .. } => {
-                self.slots = self.slots.max(slot.map_or(0, |slot| slot + 1));
+                // Numbers come from a file that may have been damaged: as many are kept as a run can have at once.
+                if self.slots.len() < SLOTS_MAX {
+                    self.slots.extend(slot);
+                }
                 self.about_a_task(envelope);
             }
             Event::DeadlineAtRisk { task, late, missed } => {

@@ -1,4 +1,4 @@
-//! Trace events for Perfetto and chrome://tracing: one row for each slot, counters for memory, CPU, running and waiting
+//! Trace events for Perfetto and chrome://tracing: one row for each slot that was used, counters for memory, CPU, running and waiting
 //! tasks and the pool. Attempts are written as they are read; the counters of a long run have fewer points than samples.
 
 use std::io::{self, Write};
@@ -15,11 +15,13 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
     let title = report.started.as_ref().map_or("apm", |started| started.title.as_str());
     let name = json!({"ph": "M", "pid": 1, "name": "process_name", "args": {"name": format!("apm run {title}")}});
     write!(out, "{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[{name}")?;
-    for slot in 0..report.slots {
+    for slot in &report.slots {
         let name = format!("slot {slot}");
         next(out, &json!({"ph": "M", "pid": 1, "tid": slot, "name": "thread_name", "args": {"name": name}}))?;
     }
-    (view.each_row)(&mut |row| attempts(row, report.slots, report.elapsed, out))?;
+    // What takes no slot is in the row behind them.
+    let behind = report.slots.last().map_or(0, |slot| u64::from(*slot) + 1);
+    (view.each_row)(&mut |row| attempts(row, behind, report.elapsed, out))?;
     let mut counter = |t: Duration, name: &str, value: f64| {
         next(out, &json!({"ph": "C", "pid": 1, "ts": micros(t), "name": name, "args": {"value": value}}))
     };
@@ -44,14 +46,13 @@ fn next(out: &mut dyn Write, event: &Value) -> io::Result<()> {
     write!(out, ",{event}")
 }
 
-fn attempts(row: &Row, slots: u32, elapsed: Duration, out: &mut dyn Write) -> io::Result<()> {
+fn attempts(row: &Row, behind: u64, elapsed: Duration, out: &mut dyn Write) -> io::Result<()> {
     for attempt in &row.attempts {
         let end = attempt.end.as_ref().map_or(elapsed, |(t, _)| *t);
         let outcome = attempt.end.as_ref().map(|(_, finished)| text::explain(&finished.outcome));
         let usage = attempt.end.as_ref().map(|(_, finished)| finished.usage);
         let event = json!({
-            // What takes no slot is in the row behind them.
-            "ph": "X", "pid": 1, "tid": attempt.slot.unwrap_or(slots), "name": row.task.id.as_str(), "cat": "attempt",
+            "ph": "X", "pid": 1, "tid": attempt.slot.map_or(behind, u64::from), "name": row.task.id.as_str(), "cat": "attempt",
             "ts": micros(attempt.start), "dur": micros(end.saturating_sub(attempt.start)),
             "args": {
                 "attempt": attempt.number,

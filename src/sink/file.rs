@@ -13,9 +13,11 @@ use crate::report::rows::Rows;
 use crate::report::run::RunReport;
 use crate::report::{ReadStored, RunView};
 use crate::sink::Sink;
+use crate::sys::beneath::Folder;
+use crate::sys::output::{self, Before, Beside, target};
 
-/// Symbolic links followed, as many as the kernel follows.
-const LINKS_MAX: usize = 40;
+/// Mode of the files, less the umask.
+const MODE: u32 = 0o666;
 
 /// Writes a report.
 pub(crate) type Render = Box<dyn Fn(&RunView<'_>, &mut dyn Write) -> io::Result<()> + Send>;
@@ -31,57 +33,49 @@ pub(crate) struct ReportFile {
 
 /// A file that takes its place when it is whole.
 #[derive(Debug)]
-pub(crate) struct Whole {
-    file: File,
-    beside: PathBuf,
-    path: PathBuf,
+pub(crate) enum Whole {
+    Beside(Beside),
+    /// What is no regular file (`/dev/stdout`, a pipe) is written to directly.
+    Special(File),
 }
 
 impl Whole {
-    /// Begins one. What is no regular file (`/dev/stdout`, a pipe) is written to directly.
+    /// Begins one. Links are followed, but not those that others have put into a folder like `/tmp`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let path = &target(path);
-        let special = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-        let beside = if special {
-            path.to_owned()
-        } else {
-            let mut name = path.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".{}.tmp", std::process::id()));
-            path.with_file_name(name)
-        };
-        let file = if special { File::options().write(true).open(path)? } else { File::create(&beside)? };
-        Ok(Self { file, beside, path: path.to_owned() })
+        let target = target(path)?;
+        if target.metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Ok(Self::Special(output::open(&target, Before::Kept)?));
+        }
+        Ok(Self::Beside(Beside::create(&target, MODE)?))
     }
 
-    /// One with its text, still beside its place.
-    pub(crate) fn filled(path: &Path, text: &[u8]) -> io::Result<Self> {
-        let whole = Self::create(path)?;
-        (&whole.file).write_all(text)?;
-        whole.file.sync_all()?;
-        Ok(whole)
+    /// Begins one with this name in an open folder, without following links.
+    pub(crate) fn create_in(folder: &Folder, name: &str) -> io::Result<Self> {
+        Ok(Self::Beside(Beside::create_in(folder.try_clone()?, Path::new(name), MODE)?))
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Self::Beside(beside) => beside.file(),
+            Self::Special(file) => file,
+        }
     }
 
     /// Puts it into its place.
     pub(crate) fn place(self) -> io::Result<()> {
-        if self.beside == self.path { Ok(()) } else { std::fs::rename(&self.beside, &self.path) }
+        match self {
+            Self::Beside(beside) => beside.place(),
+            Self::Special(_) => Ok(()),
+        }
     }
 
     /// Writes it and puts it into its place.
     pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        let mut out = BufWriter::new(&self.file);
+        let mut out = BufWriter::new(self.file());
         write(&mut out)?;
         out.flush()?;
         drop(out);
         self.place()
-    }
-}
-
-impl Drop for Whole {
-    fn drop(&mut self) {
-        if self.beside != self.path {
-            // The work broke off before the end: nothing half written stays. One in its place is not here any more.
-            let _ = std::fs::remove_file(&self.beside);
-        }
     }
 }
 
@@ -114,16 +108,6 @@ pub(crate) fn rows_of<'a>(journal: &'a Path, report: &'a RunReport) -> impl Fn(T
         }
         rows.finish(take)
     }
-}
-
-/// Where writing to a path leads: a symbolic link stays, also one whose target is not there yet.
-pub(crate) fn target(path: &Path) -> PathBuf {
-    let mut path = path.to_owned();
-    for _ in 0..LINKS_MAX {
-        let Ok(link) = std::fs::read_link(&path) else { break };
-        path = path.parent().map_or_else(|| link.clone(), |folder| folder.join(&link));
-    }
-    path
 }
 
 impl Sink for ReportFile {

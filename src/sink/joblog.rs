@@ -9,6 +9,7 @@ use crate::model::event::{AttemptFinished, Envelope, Event, Exit, Next};
 use crate::model::id::TaskId;
 use crate::report::ReadStored;
 use crate::sink::Sink;
+use crate::sys::output::{self, Before};
 
 /// An open log.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Joblog {
 impl Joblog {
     /// Creates the file and its head line.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let mut file = File::create(path)?;
+        let mut file = output::open(path, Before::Nothing)?;
         file.write_all(b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n")?;
         let name = format!("joblog {}", path.display());
         let (commands, starts) = (HashMap::new(), HashMap::new());

@@ -1,17 +1,19 @@
 //! Control groups for attempts: version 2 where this process may create them with the controllers, else version 1 for
 //! each controller by itself, else none, and then the caller looks at the processes at intervals ("polling").
 //!
-//! Layout: `PLACE/apm-RUN/` for the run with its ceilings, and in it one group for each attempt that has limits, or for
+//! Layout: `PLACE/apm-MARK/` for the run (its mark: `journal::folder::mark`) with its ceilings, and in it one group for each attempt that has limits, or for
 //! every attempt where the run has ceilings. Joining happens in `stage`.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::event::{Ceilings, Enforcement, Mechanism};
 use crate::model::task::Limits;
 use crate::model::unit::{Bytes, Percent};
+use crate::sys::owner;
 use crate::sys::process::{self, Identity};
 use crate::sys::stage::Stage;
 
@@ -160,7 +162,8 @@ impl Cgroups {
             for path in paths {
                 for place in own_folder(&mount, path).ancestors().take_while(|place| place.starts_with(&mount.0)) {
                     let folder = place.join(format!("{PREFIX}{run}"));
-                    if folder.is_dir() {
+                    // Somebody else may have been given a part of the hierarchy, and have made one of this name.
+                    if folder.symlink_metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == owner::user()) {
                         ended += kill_tree(&folder);
                         // Where it stays, nothing lives in it any more.
                         let _ = remove_tree(&folder);
@@ -325,12 +328,15 @@ impl Group {
 
 /// Members of a group and of the groups in it.
 fn members(folder: &Path) -> Vec<Identity> {
-    let mut found: Vec<Identity> = fs::read_to_string(folder.join("cgroup.procs"))
-        .unwrap_or_default()
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        .filter_map(|pid| Some(Identity { pid, start: process::start_of(pid)? }))
-        .collect();
+    let listed = || -> Vec<i32> {
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    let identity = |pid| Some(Identity { pid, start: process::start_of(pid)? });
+    let mut found: Vec<Identity> = listed().into_iter().filter_map(identity).collect();
+    // A member may have ended and its number been given away before its start time was read.
+    let still = listed();
+    found.retain(|process| still.contains(&process.pid));
     found.extend(subgroups(folder).iter().flat_map(|folder| members(folder)));
     found
 }

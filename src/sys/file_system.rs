@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -35,6 +36,12 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
         inodes: answer.f_files,
         inodes_available: answer.f_favail,
     })
+}
+
+/// Whether a file is in /proc or /sys of a running kernel, where only the kernel makes files and links.
+pub(crate) fn is_of_kernel(file: impl AsFd) -> bool {
+    const SYSFS_MAGIC: i64 = 0x6265_6572;
+    rustix::fs::fstatfs(file).is_ok_and(|found| [libc::PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&found.f_type))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Finds and ends processes: whole trees, orphans that came to apm, leftovers of an apm that was killed.
 //!
-//! Every process of a run carries a mark in its environment (`APM_ATTEMPT=RUN.TASK.ATTEMPT.COMMAND`), so that one which left its
-//! group, its session and its parent is still known. An apm inside a task adds its marks to the one it carries itself
-//! (`OUTER:INNER`): where it is killed, the attempt around it still knows what it started. Before a signal is sent by number the start time is compared,
-//! through a descriptor that keeps the number from being reused.
+//! Every process of a run carries a mark in its environment (`APM_ATTEMPT=RUN@PLACE.TASK.ATTEMPT.COMMAND`), so that one which
+//! left its group, its session and its parent is still known. An apm inside a task adds its marks to the one it carries
+//! itself (`OUTER:INNER`): where it is killed, the attempt around it still knows what it started.
+//!
+//! The number of a process may be given to another one at any moment. So its start time is read first, before anything that
+//! decides about it; and before a signal is sent it is compared, through a descriptor that keeps the number from being
+//! reused.
 
 #![allow(unsafe_code)]
 
@@ -122,19 +125,22 @@ pub(crate) fn task_in(environment: &[u8], run: Option<&str>) -> Option<String> {
     let marks = value(MARKS)?;
     // The name is that of the innermost run, whose mark is the last.
     let last = marks.rsplit(|byte| char::from(*byte) == MARKS_SEPARATOR).next()?;
-    let is_it = |run: &str| last.strip_prefix(run.as_bytes()).is_some_and(|rest| rest.starts_with(b"."));
+    let is_it =
+        |run: &str| last.strip_prefix(run.as_bytes()).is_some_and(|rest| matches!(rest.first(), Some(b'.' | b'@')));
     let task = value(TASK).filter(|task| !task.is_empty())?;
     run.is_none_or(is_it).then(|| String::from_utf8_lossy(&task).into_owned())
 }
 
-/// Every process of this machine that `wanted` picks by number.
+/// Every process of this machine that `wanted` picks by number. Its start time is read before it is asked about: where the
+/// number is given to another process meanwhile, no signal will reach that.
 pub(crate) fn find(mut wanted: impl FnMut(i32) -> bool) -> Vec<Identity> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let own = std::process::id() as i32;
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| *pid > 1 && *pid != own && wanted(*pid))
+        .filter(|pid| *pid > 1 && *pid != own)
         .filter_map(|pid| Some(Identity { pid, start: start_of(pid)? }))
+        .filter(|process| wanted(process.pid))
         .collect()
 }
 
@@ -216,6 +222,12 @@ pub(crate) fn uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The user that started a process, also where it acts as another now (a set-user-ID program).
+pub(crate) fn real_user(pid: i32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
+}
+
 /// The user that a process acts as.
 pub(crate) fn owner(pid: u32) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -224,11 +236,34 @@ pub(crate) fn owner(pid: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_mark, task_in};
+    use std::process::Command;
+
+    use super::{Identity, end_all, find, has_mark, real_user, send, start_of, task_in, uid};
+    use crate::sys::signal;
+
+    /// Regression: the start time was read after a process had been picked by its number, which another one may have by then.
+    #[test]
+    fn a_process_that_has_the_number_of_another_gets_no_signal() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("started");
+        let pid = child.id() as i32;
+        let start = start_of(pid).expect("it runs");
+        let other = Identity { pid, start: start - 1 };
+        assert!(!send(other, signal::KILL) && !other.is_alive());
+        let mut rounds = [vec![other], vec![]].into_iter();
+        assert_eq!(end_all(|| rounds.next().unwrap_or_default()).0, 0);
+        assert_eq!(start_of(pid), Some(start), "it lives");
+        // While `find` asks about a process its number may be given away: what it returns is who had it before.
+        let found = find(|asked| asked == pid);
+        assert_eq!(found, [Identity { pid, start }]);
+        assert_eq!(real_user(pid), Some(uid()));
+        child.kill().expect("killed");
+        child.wait().expect("its end");
+        assert!(!send(found[0], signal::KILL));
+    }
 
     #[test]
     fn a_task_is_that_of_the_innermost_run() {
-        let environment = b"APM_TASKS=x\0APM_TASK=a:b.c\0APM_ATTEMPT=run-a.1.2:run-b.10.1\0";
+        let environment = b"APM_TASKS=x\0APM_TASK=a:b.c\0APM_ATTEMPT=run-a@1-2.1.2:run-b@1-3.10.1\0";
         for (run, task) in
             [(None, Some("a:b.c")), (Some("run-b"), Some("a:b.c")), (Some("run-a"), None), (Some("run"), None)]
         {

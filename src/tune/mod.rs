@@ -13,5 +13,7 @@ mod kernel;
 mod limits;
 mod memory;
 mod network;
+pub(crate) mod record;
+pub(crate) mod root;
 pub(crate) mod row;
-mod value;
+pub(crate) mod value;

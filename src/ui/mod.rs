@@ -96,6 +96,7 @@ impl Ui {
 
     /// Writes a result. A closed pipe is a quiet end: `Ok(false)`.
     pub(crate) fn result(&self, bytes: &[u8]) -> io::Result<bool> {
+        sys::stdio::output()?;
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(true),
@@ -106,6 +107,7 @@ impl Ui {
 
     /// Writes a result piece by piece, for one that need not fit into memory. A closed pipe is a quiet end: `Ok(false)`.
     pub(crate) fn stream(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<bool> {
+        sys::stdio::output()?;
         let mut stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
         match write(&mut stdout).and_then(|()| stdout.flush()) {
             Ok(()) => Ok(true),

@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "report", "sink", "sys", "text", "tune", "ui", "workflow",
         ],
     ),
-    ("config", &["model", "text"]),
+    ("config", &["model", "sys", "text"]),
     ("control", &["engine", "model", "sys"]),
     ("doctor", &["model"]),
     ("engine", &["executor", "model", "probe"]),
@@ -28,12 +28,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("profile", &["model", "probe", "shim", "sys"]),
     ("report", &["model", "text"]),
     ("simulate", &["engine", "executor", "model", "probe"]),
-    ("sink", &["journal", "model", "report", "text"]),
+    ("sink", &["journal", "model", "report", "sys", "text"]),
     ("sys", &["model"]),
     ("text", &[]),
-    ("tune", &["model", "probe"]),
+    ("tune", &["model", "probe", "sys"]),
     ("ui", &["sys", "text"]),
-    ("workflow", &["model", "text"]),
+    ("workflow", &["model", "sys", "text"]),
 ];
 
 fn sources(folder: &Path, out: &mut Vec<(String, String)>) {

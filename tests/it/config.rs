@@ -501,8 +501,7 @@ fn the_doctor_does_as_its_keys_say() {
 fn the_command_line_of_the_doctor_wins_and_mistakes_in_a_file_have_their_place() {
     let sandbox = Sandbox::new("doctorlayers");
     sandbox.file("host/proc/meminfo", "MemTotal: 10000000 kB\nMemAvailable: 900000 kB\n");
-    sandbox.file(
-        "apm.yaml",
+    sandbox.own_configuration(
         "doctor:\n  only: [mem.available]\n  fail_on: warn\n  window_seconds: 7\n  thresholds:\n    mem.available: 8:4\n    agent.nofile: 900:200\n",
     );
     sandbox.apm(["config", "check"]).good();
@@ -528,10 +527,10 @@ fn the_command_line_of_the_doctor_wins_and_mistakes_in_a_file_have_their_place()
         ("fail_on: often", "expected one of info, warn, crit, never"),
         ("window_seconds: 0", "expected a number from 0.05 to 86400"),
     ] {
-        sandbox.file("apm.yaml", format!("doctor:\n  {line}\n"));
+        sandbox.own_configuration(&format!("doctor:\n  {line}\n"));
         for words in [&["doctor"][..], &["config", "check"]] {
             let error = sandbox.apm(words).fails(2);
-            assert!(error.contains(part) && error.contains("apm.yaml:2"), "{line}: {error}");
+            assert!(error.contains(part) && error.contains("config.yaml:2"), "{line}: {error}");
         }
     }
 }

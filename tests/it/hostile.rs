@@ -287,7 +287,7 @@ fn a_full_disk_under_the_state_directory_is_said_and_hangs_nobody() {
     }
     let sandbox = Sandbox::new("full");
     let script = format!(
-        "mkdir disk && mount -t tmpfs -o size=1m none disk || exit 99\n{} run each -j2 -- sh -c 'head -c 300000 /dev/zero; touch ran-$1' x {{}} ::: 1 2 3 4 5 6 7 8 9 10 >out 2>err\necho code=$?",
+        "mkdir disk && mount -t tmpfs -o size=1m,mode=700 none disk || exit 99\n{} run each -j2 -- sh -c 'head -c 300000 /dev/zero; touch ran-$1' x {{}} ::: 1 2 3 4 5 6 7 8 9 10 >out 2>err\necho code=$?",
         env!("CARGO_BIN_EXE_apm")
     );
     let mut command = sandbox.program("unshare", ["-m", "sh", "-c", &script]);

@@ -1,6 +1,7 @@
 //! The integration tests: the built binary in a sandbox of its own, observed from outside only.
 
 mod architecture;
+mod bare;
 mod config;
 mod crash;
 mod doctor;
@@ -8,6 +9,10 @@ mod each;
 mod formats;
 mod generated;
 mod hostile;
+mod hostile_input;
+mod hostile_repository;
+mod hostile_state;
+mod hostile_tune;
 mod hosts;
 mod imports;
 mod journals;

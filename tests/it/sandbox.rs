@@ -50,6 +50,13 @@ impl Sandbox {
         self
     }
 
+    /// Writes the user's own configuration.
+    pub fn own_configuration(&self, text: &str) {
+        let path = self.root.join("home/.config/apm/config.yaml");
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+        std::fs::write(path, text).expect("written");
+    }
+
     /// Reads a file below the working folder.
     pub fn read(&self, path: &str) -> String {
         let bytes = std::fs::read(self.work().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));

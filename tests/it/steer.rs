@@ -619,8 +619,9 @@ fn another_user_is_refused_whatever_the_mode_of_the_socket() {
     let run = gates(&sandbox, &["a"], &[]);
     up(&sandbox, "a");
     let folder = folder(&sandbox);
-    for path in [&sandbox.state(), &sandbox.state().join("runs"), &folder, &folder.join("control")] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("a mode");
+    let way = [(sandbox.state(), 0o755), (sandbox.state().join("runs"), 0o755), (folder.clone(), 0o755)];
+    for (path, mode) in way.into_iter().chain([(folder.join("control"), 0o777)]) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
     }
     // It is refused before it asks: what it asks may meet a closed socket.
     let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ntry:\n    \

@@ -77,7 +77,7 @@ fn each_machine_gets_exactly_its_plan() {
 }
 
 /// Everything below a folder, records of applies left out.
-fn tree(folder: &Path) -> BTreeMap<String, Option<String>> {
+pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Option<String>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(path) = open.pop() {
@@ -91,7 +91,7 @@ fn tree(folder: &Path) -> BTreeMap<String, Option<String>> {
     found
 }
 
-fn small_vm(name: &str) -> Sandbox {
+pub(crate) fn small_vm(name: &str) -> Sandbox {
     let sandbox = Sandbox::new(name);
     lay_out(&sandbox, &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune/small-vm"), "host");
     sandbox
@@ -121,10 +121,10 @@ fn what_is_applied_is_kept_checked_and_taken_back() {
     assert!(drift.stdout.contains("vm.max_map_count: is 70000, should be 262144"), "{}", drift.stdout);
     sandbox.file("host/proc/sys/vm/max_map_count", "262144\n");
     assert!(tune("history").good().contains("applied"));
-    tune("rollback").good();
+    tune("rollback --yes").good();
     assert_eq!(tree(&host), before);
     assert!(tune("history").good().contains("rolled back"));
-    assert!(tune("rollback").fails(4).contains("nothing was applied"));
+    assert!(tune("rollback --yes").fails(4).contains("nothing was applied"));
 }
 
 #[test]
@@ -187,9 +187,16 @@ fn what_others_wrote_or_masked_stays_and_nothing_leaves_the_root() {
     assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 0);
     fs::remove_file(sandbox.work().join("host/etc/sysctl.d")).expect("removed");
     sandbox.file("outside/value", "65530\n");
-    link(&format!("{outside}/value"), "proc/sys/vm/max_map_count");
+    sandbox.file("host/value", "65530\n");
+    link("/value", "proc/sys/vm/max_map_count");
     assert!(tune("apply --yes").fails(3).contains("leads out of"));
-    assert_eq!(sandbox.read("outside/value"), "65530\n");
+    // What is outside is not even read.
+    link(&format!("{outside}/value"), "proc/sys/vm/max_map_count");
+    assert!(!tune("apply --yes").good().contains("max_map_count"));
+    assert_eq!(
+        (sandbox.read("outside/value"), sandbox.read("host/value")),
+        ("65530\n".to_owned(), "65530\n".to_owned())
+    );
     for words in ["--config x", "--set run.retries=1", "--rtt 40 --bandwidth 1G", "--rtt 0ms --bandwidth 1G"] {
         assert!(!tune(words).fails(2).is_empty(), "{words}");
     }
@@ -202,10 +209,10 @@ fn what_somebody_changed_since_an_apply_is_not_overwritten_unasked() {
     let before = tree(&sandbox.work().join("host"));
     tune("apply --yes").good();
     sandbox.file("host/proc/sys/vm/max_map_count", "300000\n");
-    let refused = tune("rollback").fails(3);
+    let refused = tune("rollback --yes").fails(3);
     assert!(refused.contains("vm.max_map_count: it is 300000 now") && refused.contains("--force"), "{refused}");
     assert_eq!(sandbox.read("host/proc/sys/vm/max_map_count"), "300000\n", "nothing was restored");
-    tune("rollback --force").good();
+    tune("rollback --force --yes").good();
     assert_eq!(tree(&sandbox.work().join("host")), before);
 }
 
@@ -223,7 +230,7 @@ fn an_apply_that_fails_or_is_killed_at_any_step_is_taken_back_whole() {
     }
     let before = tree(&small_vm("tunefault").work().join("host"));
     let (mut steps, mut interrupted) = (0, 0);
-    for call in ["write", "rename", "fsync", "mkdir", "fchmod"] {
+    for call in ["write", "renameat", "fsync", "mkdirat", "fchmod"] {
         for end in ["error=EIO", "signal=KILL"] {
             for at in 1.. {
                 let sandbox = small_vm("tunefault");
@@ -238,9 +245,9 @@ fn an_apply_that_fails_or_is_killed_at_any_step_is_taken_back_whole() {
                         let again = sandbox.apm(["tune", "apply", "--yes", "--root", "host"]).fails(3);
                         assert!(again.contains("tune rollback"), "{again}");
                     }
-                    sandbox.apm(["tune", "rollback", "--root", "host"]).good();
+                    sandbox.apm(["tune", "rollback", "--yes", "--root", "host"]).good();
                 } else if ran.code == Some(0) && now != before {
-                    sandbox.apm(["tune", "rollback", "--root", "host"]).good();
+                    sandbox.apm(["tune", "rollback", "--yes", "--root", "host"]).good();
                 }
                 assert_eq!(tree(&host), before, "{call} {end} {at}: {}", ran.stderr);
                 steps += 1;

@@ -10,7 +10,7 @@ use crate::cli::doctor::{Area, Doctor, Format};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::command::{qa, watch};
-use crate::config::environment::repository_root;
+use crate::config::repository::repository;
 use crate::doctor::question::Question;
 use crate::model::snapshot::{Field, Snapshot, Window};
 use crate::model::unit::parse_duration;
@@ -18,6 +18,8 @@ use crate::probe::collect::{self, Options, Own};
 use crate::probe::net::reach::Ask;
 use crate::probe::room::Folders;
 use crate::probe::{self, Roots};
+use crate::sys::beneath::Folder;
+use crate::sys::file_system::is_of_kernel;
 use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::signal::Held;
@@ -82,7 +84,7 @@ pub(crate) fn look(context: &Context, words: &Doctor, usual: Duration) -> Result
     };
     if words.areas.contains(&Area::Agents) && words.root.is_empty() && looked.interrupted_by.is_none() {
         let cwd = &context.environment.cwd;
-        let missing = qa::missing_tools(context, repository_root(cwd).unwrap_or(cwd));
+        let missing = qa::missing_tools(context, repository(&context.environment, cwd).root().unwrap_or(cwd));
         looked.window.to.room.missing =
             missing.map_or_else(|error| Field::unavailable("apm run qa", error), Field::Known);
     }
@@ -148,7 +150,8 @@ fn options(context: &Context, words: &Doctor) -> Result<Options, Failure> {
     let asked = |area| words.areas.contains(&area);
     let environment = &context.environment;
     let temporary = environment.get("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
-    let git = repository_root(&environment.cwd).filter(|_| asked(Area::Agents)).map(|root| root.join(".git"));
+    let found = repository(environment, &environment.cwd);
+    let git = found.root().filter(|_| asked(Area::Agents)).map(|root| root.join(".git"));
     let folders = Folders { work: environment.cwd.clone(), temporary, git };
     let reach = words.probe.as_ref().map(|hosts| ask(context, hosts));
     Ok(Options { folders, deep: asked(Area::Process), focus: focus(words)?, reach })
@@ -175,7 +178,7 @@ fn ask(context: &Context, hosts: &[String]) -> Ask {
 fn check(root: &Path) -> Result<(), Failure> {
     let shown = root.display();
     std::fs::read_dir(root).with_context(|| format!("open the folder `{shown}` of --root")).map_err(Failure::usage)?;
-    if root.join("proc").is_dir() {
+    if Folder::open(root).and_then(|root| root.folder(Path::new("proc"))).is_ok() {
         return is_live(root).then_some(()).map_or_else(|| plain(root), Ok);
     }
     Err(Failure::usage(anyhow!("--root `{shown}` has no folder `proc`"))
@@ -215,11 +218,10 @@ fn plain(root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether these are files of a running kernel, which have no length, and not a copy of them.
+/// Whether these are files of a running kernel, and not a copy of them.
 fn is_live(root: &Path) -> bool {
-    let uptime = root.join("proc/uptime");
-    std::fs::metadata(&uptime).is_ok_and(|meta| meta.len() == 0)
-        && std::fs::read(uptime).is_ok_and(|text| !text.is_empty())
+    let proc = Folder::open(root).and_then(|root| root.folder(Path::new("proc")));
+    proc.is_ok_and(|proc| is_of_kernel(&proc))
 }
 
 fn captured(root: &Path, options: &Options) -> Snapshot {

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::model::snapshot::Window;
+use crate::sys::beneath;
 
 /// Version of the document. Fields that are new have a default and need no other.
 const SCHEMA: &str = "apm.snapshot/1";
@@ -51,8 +52,15 @@ pub(crate) type Refusal = (String, &'static str);
 /// Reads a look.
 pub(crate) fn read(path: &Path) -> Result<Window, Refusal> {
     let mut bytes = Vec::new();
-    let result = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
-    result.map_err(|error| (error.to_string(), ""))?;
+    // What the shell has opened already may be a pipe. Other pipes may have no writer, and to open a device can be to use it.
+    let is_open = ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|open| path.starts_with(open));
+    let file = if is_open { File::open(path) } else { beneath::regular(path) };
+    let result = file.and_then(|file| file.take(SIZE_MAX + 1).read_to_end(&mut bytes));
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => ("Is a directory".to_owned(), "`--root` reads the files of a machine"),
+        io::ErrorKind::InvalidInput => (error.to_string(), "`--from /dev/stdin` reads from a pipe"),
+        _ => (error.to_string(), ""),
+    })?;
     parse(&bytes)
 }
 

@@ -31,7 +31,7 @@ impl<T: Send + 'static> Beside<T> {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let (tell, told) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             let (begun, looks) = match begin() {
                 Ok(looks) => (Ok(()), Some(looks)),
                 Err(error) => (Err(error), None),
@@ -42,7 +42,7 @@ impl<T: Send + 'static> Beside<T> {
                 std::thread::park_timeout(round(&mut looks));
             }
             Some(last(looks))
-        });
+        })?;
         told.recv().map_err(std::io::Error::other)??;
         Ok(Beside { is_over, thread })
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -15,8 +15,8 @@ use super::write;
 use crate::cli::profile::Recording;
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::command::place;
 use crate::executor::local::process as local;
-use crate::journal::folder::State;
 use crate::model::id::RunId;
 use crate::model::profile::{List, Profile, Quality, Unit};
 use crate::model::unit::parse_duration;
@@ -30,7 +30,7 @@ use crate::profile::record::preload::{self, Preload};
 use crate::profile::record::sampler::{self, Refusal, Request, Sampled};
 use crate::profile::record::target as elf;
 use crate::profile::session::{Recorded, Session};
-use crate::profile::symbol::jit;
+use crate::profile::symbol::{Listener, jit};
 use crate::profile::watch::Watch;
 use crate::sys::perf::Callers;
 use crate::sys::process;
@@ -194,7 +194,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         may_ask_for_names: !words.command.is_empty() && !words.jit,
     };
     // What says most of the program comes first.
-    let mut profile = named(context, outside.chain(inside).chain(waited).collect(), &about);
+    let mut profile = named(context, outside.chain(inside).chain(waited).collect(), &about, &held);
     if plan.is_wall {
         profile.add_sum("wall", &["cpu", "off_cpu"]);
     }
@@ -274,8 +274,16 @@ fn beside_the_library(profile: &Profile, [read, written]: [u64; 2]) -> Vec<Strin
     [("read", read), ("written", written)].into_iter().filter_map(each).collect()
 }
 
-/// Names what was recorded, and makes one profile of it.
-fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About) -> Profile {
+/// Names what was recorded, and makes one profile of it. A signal ends the search for names, and not the profile.
+fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About, held: &Held) -> Profile {
+    let was_told = AtomicBool::new(false);
+    let is_over = || {
+        was_told.load(Ordering::Relaxed)
+            || held.next().is_some_and(|_| {
+                was_told.store(true, Ordering::Relaxed);
+                true
+            })
+    };
     let shown = AtomicUsize::new(0);
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
@@ -284,7 +292,8 @@ fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About) -> P
         }
     };
     let each = |(recorded, lists)| {
-        let mut profile = outcome::profile(recorded, about.clone(), &progress);
+        let mut profile =
+            outcome::profile(recorded, about.clone(), Listener { progress: &progress, is_over: &is_over });
         profile.tables.lists.extend(lists);
         profile
     };
@@ -303,13 +312,13 @@ fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About) -> P
 
 /// The apm run that a name means, among those that go on, and the process of its apm.
 fn living(context: &Context, name: &str) -> Result<(RunId, u32), Failure> {
-    let root = context.environment.state_dir().context("find the state directory").map_err(Failure::machine)?;
-    let living = State::existing(&root).living().context("list the runs").map_err(Failure::machine)?;
+    let state = place::recorded(context)?;
+    let living = state.living().context("list the runs").map_err(Failure::machine)?;
     let mut matching = living.into_iter().filter(|(id, _)| name == "last" || id.as_str().starts_with(name));
     let none = || {
         let what =
             if name == "last" { "no apm run goes on".to_owned() } else { format!("no apm run `{name}` goes on") };
-        Failure::usage(anyhow!("{what} (looked in `{}`)", root.display()))
+        Failure::usage(anyhow!("{what} (looked in `{}`)", state.root().display()))
             .hint("`apm profile cpu -- apm run ...` records one from its start")
     };
     let (id, apm) = matching.next().ok_or_else(none)?;

@@ -9,6 +9,7 @@ use super::write::bytes;
 use crate::cli::profile::{By, Diff, DiffForm, Form, Show};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::command::input::{self, Bounds};
 use crate::model::profile::Profile;
 use crate::report::profile::tree::Roots;
 use crate::report::profile::{detect, diff, flame, folded, html, json, pprof, speedscope, text};
@@ -17,9 +18,13 @@ use crate::text::layout::Layout;
 use crate::text::{suggest, transcript};
 
 /// Longest file that is read.
-const FILE_MAX: u64 = 1 << 30;
+const FILE_MAX: usize = 256 << 20;
+/// Longest line of a text that is no JSON: a stack.
+const LINE_MAX: usize = 16 << 20;
 /// The file of a folder that has everything.
 const FILE: &str = "profile.json";
+/// Bytes by which it is seen whether a file has lines.
+const HEAD: u64 = 4096;
 /// Lines of the paths.
 const LINES: usize = 60;
 
@@ -116,15 +121,16 @@ fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
     let mut file = std::fs::File::open(&path)
         .with_context(|| format!("read `{shown}`"))
         .map_err(|error| Failure::usage(error).hint("a file, or a folder that `apm profile` has written"))?;
-    let mut all = Vec::new();
-    let count = (&mut file)
-        .take(FILE_MAX + 1)
-        .read_to_end(&mut all)
+    let mut head = Vec::new();
+    let all = (&mut file)
+        .take(HEAD)
+        .read_to_end(&mut head)
+        .and_then(|_| {
+            let line = detect::has_lines(&head).then_some(LINE_MAX);
+            input::read(file, head, Bounds { size: FILE_MAX, line })
+        })
         .with_context(|| format!("read `{shown}`"))
-        .map_err(Failure::machine)?;
-    if count as u64 > FILE_MAX {
-        return Err(Failure::usage(anyhow!("`{shown}` is larger than 1 GiB")));
-    }
+        .map_err(Failure::usage)?;
     detect::read(&all).map_err(|error| {
         Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")))
             .hint("pprof, apm's JSON, folded stacks and the output of `perf script` are read")

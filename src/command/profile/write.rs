@@ -11,6 +11,7 @@ use crate::model::profile::Profile;
 use crate::report::profile::tree::Roots;
 use crate::report::profile::{flame, folded, html, json, pprof, speedscope, text};
 use crate::sink::file::Whole;
+use crate::sys::{beneath, output};
 
 /// The folder for the results where none is named.
 const FOLDER: &str = "apm-profile";
@@ -19,7 +20,7 @@ const LINES: usize = 16;
 
 /// Where the results go.
 pub(super) struct Folder {
-    path: PathBuf,
+    open: beneath::Folder,
     /// As people write it.
     named: PathBuf,
 }
@@ -27,13 +28,18 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates it, before the work: a wrong path is said at once. `at`: a time, for its name.
     pub(super) fn create(context: &Context, named: Option<&Path>, at: jiff::Timestamp) -> Result<Self, Failure> {
-        let usual = || Path::new(FOLDER).join(at.strftime("%Y%m%d-%H%M%S").to_string());
-        let named = named.map_or_else(usual, Path::to_owned);
-        let path = context.environment.cwd.join(&named);
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("create the folder `{}`", named.display()))
-            .map_err(|error| Failure::usage(error).hint("`-o DIR` puts the results elsewhere"))?;
-        Ok(Self { path, named })
+        let cwd = &context.environment.cwd;
+        let make = |named: &Path| {
+            make(&cwd.join(named))
+                .with_context(|| format!("create the folder `{}`", named.display()))
+                .map_err(|error| Failure::usage(error).hint("`-o DIR` puts the results elsewhere"))
+        };
+        if let Some(named) = named {
+            return Ok(Self { open: make(named)?, named: named.to_owned() });
+        }
+        make(Path::new(FOLDER))?;
+        let named = Path::new(FOLDER).join(at.strftime("%Y%m%d-%H%M%S").to_string());
+        Ok(Self { open: make(&named)?, named })
     }
 
     /// Writes every form of it.
@@ -52,8 +58,7 @@ impl Folder {
             add(&format!("{name}.folded"), bytes(|out| folded::write(profile, kind, form, out)));
         }
         for (name, bytes) in files {
-            let place = self.path.join(&name);
-            Whole::create(&place)
+            Whole::create_in(&self.open, &name)
                 .and_then(|whole| whole.write(|out| out.write_all(&bytes)))
                 .with_context(|| format!("write `{}`", self.named.join(&name).display()))
                 .map_err(Failure::machine)?;
@@ -75,6 +80,13 @@ impl Folder {
         let _ = writeln!(said, "\n{}/", self.named.display());
         context.ui.say_bytes(&said);
     }
+}
+
+/// A folder for results. In one of another user, or one that others can write to, they could be replaced or led elsewhere.
+fn make(path: &Path) -> std::io::Result<beneath::Folder> {
+    let path = output::target(path)?;
+    std::fs::create_dir_all(&path)?;
+    beneath::Folder::own(&path)
 }
 
 /// Tasks of an apm run stand apart, and processes where there is more than one.

@@ -9,6 +9,7 @@ use super::looked::Looked;
 use crate::cli::tune::{Plan, TuneFormat};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
+use crate::probe::read_text;
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::transcript;
 use crate::tune::judge::{self, Foreign, Judged, SPEC, Worth};
@@ -48,12 +49,13 @@ fn profile_of(looked: &Looked, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, 
     let is_virtual = looked.window.to.system.is_virtual == Some(true);
     let mut found: Vec<Foreign> = Vec::new();
     let mut unknown = Vec::new();
-    let mut next = Some(path_of(&looked.root, cwd, name, None));
+    let mut next = Some(path_of(&looked.machine, cwd, name, None));
     let mut wanted = name.to_owned();
     let mut above = None;
     for _ in 0..INCLUDES_MAX {
         let Some(path) = next.take() else { break };
-        let Some(text) = path.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) else {
+        let text = path.as_ref().filter(|path| path.is_file()).and_then(|path| read_text(path).ok());
+        let Some(text) = text else {
             let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(&wanted)));
             return Err(
                 failure.hint("`apt install tuned` brings them to /usr/lib/tuned; or give a path: `tuned:./tuned.conf`")
@@ -74,7 +76,11 @@ fn profile_of(looked: &Looked, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, 
         above = path.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned).or(above);
         next = read.include.map(|name| {
             wanted = name;
-            path_of(&looked.root, cwd, &wanted, above.as_deref())
+            // Profiles include others by their names; a path would lead anywhere.
+            if wanted.contains('/') {
+                return None;
+            }
+            path_of(&looked.machine, cwd, &wanted, above.as_deref())
         });
     }
     Ok((found, unknown))

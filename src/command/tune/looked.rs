@@ -23,6 +23,7 @@ use crate::report::tune as report;
 use crate::text::{suggest, transcript};
 use crate::tune::dropin::Own;
 use crate::tune::facts::Facts;
+use crate::tune::root::Root;
 use crate::tune::{catalogue, decide};
 
 /// What was looked at, and what follows.
@@ -33,8 +34,12 @@ pub(super) struct Looked {
     pub(super) written: Written,
     pub(super) settings: Vec<Setting>,
     pub(super) words: Asked,
-    pub(super) root: PathBuf,
+    /// Where files are written.
+    pub(super) root: Root,
+    /// What stands for /etc there.
     pub(super) etc: PathBuf,
+    /// The folder of the machine that was looked at.
+    pub(super) machine: PathBuf,
 }
 
 /// What was asked for.
@@ -94,13 +99,18 @@ pub(super) fn planned(context: &Context, words: &Sources, dir: Option<&Path>) ->
         return Err(Failure { exit: Exit::Signal(signal), error: anyhow!("interrupted"), hints: Vec::new() });
     }
     let roots = root.as_deref().map_or_else(Roots::default, Roots::below);
-    let etc = dir.map_or_else(|| roots.etc.clone(), |dir| cwd.join(dir));
+    let machine = root.unwrap_or_else(|| "/".into());
+    let of_machine = open(&machine)?;
+    let (root, etc) = match dir {
+        Some(dir) => beneath(&cwd.join(dir))?,
+        None => (open(&machine)?, PathBuf::from("/etc")),
+    };
     let cpus = looked.window.to.cpu.stat.known().map_or(1, |stat| stat.each.len().max(1) as u64);
     let mut looked = Looked {
         findings: diagnose::diagnose(&looked.window, &Question::default()).findings,
         window: looked.window,
         tunables: tunables::read(&roots, &catalogue::sysctls()),
-        written: written(&etc, &roots.etc, workload(words.workload)),
+        written: written(&root, &etc, &of_machine, workload(words.workload)),
         settings: Vec::new(),
         words: Asked {
             workload: workload(words.workload),
@@ -108,8 +118,9 @@ pub(super) fn planned(context: &Context, words: &Sources, dir: Option<&Path>) ->
             bandwidth,
             rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
         },
-        root: root.unwrap_or_else(|| "/".into()),
+        root,
         etc,
+        machine,
     };
     if looked.facts().memory() == 0 {
         let failure = Failure::machine(anyhow!(
@@ -128,6 +139,17 @@ pub(super) fn planned(context: &Context, words: &Sources, dir: Option<&Path>) ->
     let settings = decide::advise(&looked.facts());
     looked.settings = settings.into_iter().filter_map(|setting| kept(setting, is_asked, &looked.written.own)).collect();
     Ok(looked)
+}
+
+pub(super) fn open(path: &Path) -> Result<Root, Failure> {
+    Root::open(path).with_context(|| format!("open the folder `{}`", path.display())).map_err(Failure::usage)
+}
+
+/// A folder that stands for /etc, and may not be there yet: the nearest that is there, and the way from it.
+fn beneath(dir: &Path) -> Result<(Root, PathBuf), Failure> {
+    let there = dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(dir);
+    let rest = dir.strip_prefix(there).unwrap_or(dir);
+    Ok((open(there)?, Path::new("/").join(rest)))
 }
 
 /// What was not asked about stays in the files as it is.

@@ -7,7 +7,6 @@ mod looked;
 mod written;
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -26,12 +25,12 @@ use crate::model::task::Limits;
 use crate::model::unit::{Bytes, Percent};
 use crate::probe::{Roots, cgroup, machine};
 use crate::report::tune as report;
-use crate::sink::file::Whole;
 use crate::text::layout::{pad, wrap};
 use crate::text::number::count;
 use crate::text::transcript;
 use crate::tune::catalogue;
 use crate::tune::dropin::{self, FILES};
+use crate::tune::root::Root;
 use crate::tune::row::{Law, Scope, describe};
 
 /// Share of the memory that can be had for agents, percent.
@@ -93,11 +92,14 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
     let mut files = files(&looked)?;
     files.retain(|file| file.now.is_some() || file.wanted.is_some());
     let mut said = String::new();
-    let mut begun = Vec::new();
+    if !words.dry_run {
+        file::judge(&looked.root)?;
+    }
     // All of them are begun before the first takes its place: a full disk or a folder that cannot be written changes none.
-    let mut folders = Folders::default();
-    for Planfile { path, now, wanted: text } in &files {
-        let shown = path.display();
+    let mut folders = Folders { root: &looked.root, made: Vec::new() };
+    let mut begun = Vec::new();
+    for Planfile { path, shown, now, wanted: text } in &files {
+        let shown = shown.display();
         let Some(text) = text else {
             said += &format!(
                 "{} {shown}: nothing to say any more\n",
@@ -116,23 +118,21 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
                 Failure::machine(anyhow::Error::new(error).context(format!("write `{shown}`; nothing was changed")))
                     .hint("`--dir DIR` writes elsewhere; `sudo apm tune apply` writes and sets live values")
             };
-            folders.make(path.parent().unwrap_or(path)).map_err(refused)?;
-            begun.push(Whole::filled(path, text.as_bytes()).map_err(refused)?);
+            folders.make(path).map_err(refused)?;
+            // Readers of all users read them, whatever the umask is; none but the owner writes.
+            begun.push(looked.root.begin(path, text, 0o644).map_err(refused)?);
         }
     }
     if !words.dry_run {
-        for whole in begun {
-            whole.place().context("put a file into its place").map_err(Failure::machine)?;
+        for new in begun {
+            new.place_lasting().context("put a file into its place").map_err(Failure::machine)?;
         }
-        // Readers of all users read them, whatever the umask is; none but the owner writes.
-        for Planfile { path, .. } in files.iter().filter(|file| file.wanted.is_some()) {
-            let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644));
-            set.with_context(|| format!("set the mode of `{}`", path.display())).map_err(Failure::machine)?;
-        }
-        folders.0.clear();
-        for Planfile { path, .. } in files.iter().filter(|file| file.wanted.is_none()) {
-            std::fs::remove_file(path)
-                .with_context(|| format!("remove `{}`", path.display()))
+        folders.made.clear();
+        for Planfile { path, shown, .. } in files.iter().filter(|file| file.wanted.is_none()) {
+            looked
+                .root
+                .remove(path)
+                .with_context(|| format!("remove `{}`", shown.display()))
                 .map_err(Failure::machine)?;
         }
     }
@@ -143,24 +143,23 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
 }
 
 /// Folders that were made; removed again where nothing came into them.
-#[derive(Default)]
-struct Folders(Vec<PathBuf>);
+struct Folders<'a> {
+    root: &'a Root,
+    made: Vec<PathBuf>,
+}
 
-impl Folders {
-    fn make(&mut self, folder: &Path) -> std::io::Result<()> {
-        let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
-        let missing: Vec<&Path> = missing.collect();
-        for folder in missing.into_iter().rev() {
-            std::fs::create_dir(folder)?;
-            self.0.push(folder.to_owned());
-        }
+impl Folders<'_> {
+    fn make(&mut self, path: &Path) -> std::io::Result<()> {
+        let missing = self.root.missing_way(path);
+        self.root.make_way(path)?;
+        self.made.extend(missing);
         Ok(())
     }
 }
 
-impl Drop for Folders {
+impl Drop for Folders<'_> {
     fn drop(&mut self) {
-        self.0.iter().rev().for_each(|folder| drop(std::fs::remove_dir(folder)));
+        self.made.iter().rev().for_each(|folder| drop(self.root.remove_folder(folder)));
     }
 }
 

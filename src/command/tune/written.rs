@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::model::setting::{Place, Workload};
 use crate::tune::dropin::{self, FILES, Own};
+use crate::tune::root::Root;
 
 /// What is written already where apm's files are.
 #[derive(Default)]
@@ -21,11 +22,11 @@ pub(super) struct Written {
 const UNITS: &[&str] =
     &["run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
-/// `real`: the machine's own /etc, which `etc` may stand for.
-pub(super) fn written(etc: &Path, real: &Path, workload: Workload) -> Written {
+/// `etc` of `root` stands for the /etc of `machine`.
+pub(super) fn written(root: &Root, etc: &Path, machine: &Root, workload: Workload) -> Written {
     let mut written = Written { lasts: true, ..Written::default() };
     for (place, name) in FILES {
-        let Ok(text) = std::fs::read_to_string(etc.join(name)) else { continue };
+        let Ok(Some(text)) = root.text(&etc.join(name)) else { continue };
         if text.is_empty() || dropin::is_own(&text) {
             written.lasts &= dropin::is_for(&text, workload);
             written.own.extend(dropin::parse(*place, &text));
@@ -35,9 +36,9 @@ pub(super) fn written(etc: &Path, real: &Path, workload: Workload) -> Written {
     }
     let units = UNITS.iter().map(|folder| (*folder, "apm.slice")).chain([("etc/systemd/system", "apm.slice.d")]);
     for (folder, name) in units {
-        let path = real.parent().unwrap_or(real).join(folder).join(name);
-        if path.exists() {
-            written.foreign.insert(Place::Slice, format!("/{folder}/{name}"));
+        let path = Path::new("/").join(folder).join(name);
+        if machine.has(&path) {
+            written.foreign.insert(Place::Slice, path.display().to_string());
         }
     }
     written

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::probe::Roots;
+use crate::probe::{Roots, read_bytes, read_text};
 
 /// One mounted hierarchy.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Hierarchy {
 /// The mounted hierarchies, those of v1 first, and where apm is in each.
 pub(super) fn hierarchies(roots: &Roots) -> Vec<Hierarchy> {
     let text = |path: &str| {
-        let bytes = std::fs::read(roots.proc.join(path)).unwrap_or_default();
+        let bytes = read_bytes(roots.proc.join(path)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     let (own, mounts) = (text("self/cgroup"), text("self/mountinfo"));
@@ -59,7 +59,7 @@ pub(super) fn hierarchies(roots: &Roots) -> Vec<Hierarchy> {
 
 /// In v2 each group may have other controllers; what the root does not offer nobody has.
 fn controllers(hierarchy: &mut Hierarchy, v1: &[Hierarchy]) {
-    let text = std::fs::read_to_string(hierarchy.folder.join("cgroup.controllers"));
+    let text = read_text(hierarchy.folder.join("cgroup.controllers"));
     let has = |name: &str, is_elsewhere: bool| match &text {
         Ok(text) => text.split_ascii_whitespace().any(|word| word == name),
         Err(_) => !is_elsewhere,

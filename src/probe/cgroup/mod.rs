@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::model::snapshot::cgroup::{Cgroups, Group};
 use crate::model::snapshot::{Counters, Field};
 use crate::probe::cgroup::hierarchy::{Hierarchy, hierarchies};
-use crate::probe::{Roots, counters, field, number, pressure};
+use crate::probe::{Roots, counters, field, number, pressure, read_dir, read_text};
 
 /// Folders walked in all hierarchies together; four files of a microsecond or ten each are read in each.
 const WALKED_MAX: usize = 400;
@@ -115,7 +115,7 @@ fn walk(hierarchy: &Hierarchy, most: usize, mut each: impl FnMut(&str)) -> bool 
         if !is_in(&hierarchy.own, &path) {
             each(&path);
         }
-        let Ok(entries) = std::fs::read_dir(below(hierarchy, &path)) else { continue };
+        let Ok(entries) = read_dir(below(hierarchy, &path)) else { continue };
         let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
         // A name that is no text could not be shown or typed.
         let names = entries.flatten().filter(is_folder).filter_map(|entry| entry.file_name().into_string().ok());
@@ -168,7 +168,7 @@ fn take_v2(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
     }
     if hierarchy.has_cpu || hierarchy.has_usage {
         group.folders.cpu = mounted.clone();
-        group.cpu_quota = std::fs::read_to_string(folder.join("cpu.max")).ok().and_then(|text| quota_v2(&text));
+        group.cpu_quota = read_text(folder.join("cpu.max")).ok().and_then(|text| quota_v2(&text));
         group.cpu_stat = field(&folder.join("cpu.stat"), counters);
     }
     if hierarchy.has_pids {
@@ -204,7 +204,7 @@ fn take_v1(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
     }
     if hierarchy.has_cpu {
         group.folders.cpu = mounted.clone();
-        let text = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+        let text = |name: &str| read_text(folder.join(name)).ok();
         let quota = text("cpu.cfs_quota_us").zip(text("cpu.cfs_period_us"));
         group.cpu_quota = quota.and_then(|(quota, period)| quota_of(quota.trim(), period.trim()));
         let mut stat = field(&folder.join("cpu.stat"), counters);
@@ -284,7 +284,7 @@ fn add_members(hierarchies: &[Hierarchy], walked: &[(usize, String)], groups: &m
         if holders.is_empty() || left == 0 {
             continue;
         }
-        let text = std::fs::read_to_string(below(hierarchy, path).join("cgroup.procs")).unwrap_or_default();
+        let text = read_text(below(hierarchy, path).join("cgroup.procs")).unwrap_or_default();
         for pid in text.lines().filter_map(|line| line.trim().parse::<i32>().ok()).take(left.min(MEMBERS_MAX)) {
             left -= 1;
             for group in &mut holders {
@@ -312,7 +312,7 @@ fn is_of(group: &Group, hierarchy: &Hierarchy) -> bool {
 /// Processes of a group and the groups below it, where it is mounted in any hierarchy.
 pub(crate) fn members(roots: &Roots, path: &str) -> Vec<i32> {
     let base = roots.sys.join("fs/cgroup");
-    let hierarchies = std::fs::read_dir(&base).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies = read_dir(&base).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut folders: Vec<std::path::PathBuf> = std::iter::once(base.clone())
         .chain(hierarchies)
         .map(|mount| mount.join(path.trim_start_matches('/')))
@@ -322,9 +322,9 @@ pub(crate) fn members(roots: &Roots, path: &str) -> Vec<i32> {
     let mut walked = 0;
     while let Some(folder) = folders.pop().filter(|_| walked < MEMBERS_WALK_MAX) {
         walked += 1;
-        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        let text = read_text(folder.join("cgroup.procs")).unwrap_or_default();
         found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let below = read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
         folders.extend(below.filter(|path| path.is_dir()));
     }
     found.into_iter().collect()

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::model::snapshot::Field;
 use crate::model::snapshot::disk::{Deleted, DeletedFile, DeletedSum, Mount};
 use crate::probe::disk::mounts;
-use crate::probe::{Roots, say};
+use crate::probe::{Roots, read_dir, say};
 
 /// Descriptors looked at, and those of one process, unless asked to look deep: 2 us each.
 const DESCRIPTORS_MAX: usize = 12_000;
@@ -26,7 +26,7 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
     if !roots.is_here {
         return Field::unavailable(format!("{folder}/PID/fd"), "the files are of another machine");
     }
-    let entries = match std::fs::read_dir(&roots.proc) {
+    let entries = match read_dir(&roots.proc) {
         Ok(entries) => entries,
         Err(error) => return Field::unavailable(folder, say(&error)),
     };
@@ -39,7 +39,7 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
     let mut sums: BTreeMap<(i32, String), (u64, u32)> = BTreeMap::new();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let descriptors = match std::fs::read_dir(entry.path().join("fd")) {
+        let descriptors = match read_dir(entry.path().join("fd")) {
             Ok(descriptors) => descriptors,
             // One that vanishes meanwhile has ended.
             Err(error) => {

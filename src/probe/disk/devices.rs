@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::disk::{Array, Device};
-use crate::probe::{Roots, field, number, words};
+use crate::probe::{Roots, field, number, read_dir, words};
 
 /// Devices whose further files are read.
 const DEVICES_MAX: usize = 256;
 
 /// Names of whole devices, where /sys/block can be read. `/` in a name is `!` there.
 pub(super) fn whole(roots: &Roots) -> Option<BTreeSet<String>> {
-    let entries = std::fs::read_dir(roots.sys.join("block")).ok()?;
+    let entries = read_dir(roots.sys.join("block")).ok()?;
     Some(entries.flatten().map(|entry| entry.file_name().to_string_lossy().replace('!', "/")).collect())
 }
 
@@ -33,7 +33,7 @@ fn detail(roots: &Roots, device: &mut Device) {
     device.rotational = number(&folder.join("queue/rotational")).map(|value| value != 0);
     device.state = words(&folder.join("device/state"));
     device.label = words(&folder.join("dm/name"));
-    let slaves = std::fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten();
+    let slaves = read_dir(folder.join("slaves")).into_iter().flatten().flatten();
     device.slaves = slaves.map(|slave| slave.file_name().to_string_lossy().into_owned()).collect();
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::snapshot::disk::Errors;
-use crate::probe::{Roots, counters, number, read_into, words};
+use crate::probe::{Roots, counters, number, read_dir, read_into, words};
 
 /// File systems asked.
 const FILE_SYSTEMS_MAX: usize = 256;
@@ -43,7 +43,7 @@ pub(super) fn read(roots: &Roots) -> Vec<Errors> {
 
 /// Folders in a folder, in order.
 fn entries(folder: &Path) -> Vec<(String, std::path::PathBuf)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(FILE_SYSTEMS_MAX);
+    let entries = read_dir(folder).into_iter().flatten().flatten().take(FILE_SYSTEMS_MAX);
     let mut all: Vec<_> =
         entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect();
     all.sort();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::disk::Limit;
-use crate::probe::{Roots, words};
+use crate::probe::{Roots, read_dir, words};
 
 /// Groups looked at.
 const GROUPS_MAX: usize = 300;
@@ -35,7 +35,7 @@ pub(super) fn read(roots: &Roots) -> Vec<Limit> {
             break;
         }
         group(&root, &folder, &mut all);
-        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let below = read_dir(&folder).into_iter().flatten().flatten();
         open.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()));
     }
     all

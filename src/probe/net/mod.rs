@@ -3,6 +3,7 @@
 //! known by asking somebody else is asked in `reach`.
 
 pub(crate) mod links;
+pub(crate) mod names;
 pub(crate) mod owners;
 pub(crate) mod reach;
 pub(crate) mod sockets;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 use crate::model::snapshot::net::{Conntrack, Interface, Net, Softnet, Traffic};
 use crate::model::snapshot::{Counters, Field};
-use crate::probe::{Roots, counters, field, number};
+use crate::probe::{Roots, counters, field, number, read_text};
 
 /// Interfaces whose speed is read; with more the rest has none.
 const SPEEDS_MAX: usize = 64;
@@ -84,7 +85,7 @@ fn describe(folder: &Path, links: &[links::Link], interfaces: &mut [Interface]) 
 fn limits(folder: &Path) -> Counters {
     let mut found = Counters::new();
     for name in LIMITS {
-        let text = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let text = read_text(folder.join(name)).unwrap_or_default();
         let short = name.rsplit('/').next().unwrap_or(name);
         let values: Vec<u64> = text.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
         match values.as_slice() {
@@ -97,7 +98,7 @@ fn limits(folder: &Path) -> Counters {
 
 /// The ports that connections from here get.
 fn ports(roots: &Roots) -> std::ops::RangeInclusive<u16> {
-    let text = std::fs::read_to_string(roots.proc.join("sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
+    let text = read_text(roots.proc.join("sys/net/ipv4/ip_local_port_range")).unwrap_or_default();
     let mut words = text.split_ascii_whitespace().map_while(|word| word.parse::<u16>().ok());
     match (words.next(), words.next()) {
         (Some(low), Some(high)) => low..=high,

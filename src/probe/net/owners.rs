@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::net::{self, Net, Owner, Tcp};
-use crate::probe::{Roots, read_into};
+use crate::probe::{Roots, read_bytes, read_dir, read_into};
 
 /// Sockets whose owners are looked for.
 const SUSPECTS_MAX: usize = 64;
@@ -83,12 +83,12 @@ fn suspects(from: &Net, to: &Net) -> BTreeSet<u64> {
 fn owners(proc: &Path, mut wanted: BTreeSet<u64>) -> BTreeMap<u64, Owner> {
     let mut found = BTreeMap::new();
     let mut read = 0;
-    let Ok(entries) = std::fs::read_dir(proc) else { return found };
+    let Ok(entries) = read_dir(proc) else { return found };
     let mut pids: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     for pid in pids {
         // Those of others may not be read.
-        let Ok(descriptors) = std::fs::read_dir(proc.join(format!("{pid}/fd"))) else { continue };
+        let Ok(descriptors) = read_dir(proc.join(format!("{pid}/fd"))) else { continue };
         for descriptor in descriptors.flatten() {
             if wanted.is_empty() || read >= DESCRIPTORS_MAX {
                 return found;
@@ -98,7 +98,7 @@ fn owners(proc: &Path, mut wanted: BTreeSet<u64>) -> BTreeMap<u64, Owner> {
                 continue;
             };
             if wanted.remove(&inode) {
-                let name = std::fs::read(proc.join(format!("{pid}/comm"))).unwrap_or_default();
+                let name = read_bytes(proc.join(format!("{pid}/comm"))).unwrap_or_default();
                 let name = String::from_utf8_lossy(&name).trim_end_matches('\n').to_owned();
                 found.insert(inode, Owner { pid, name });
             }

@@ -3,20 +3,19 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
-use std::sync::mpsc;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::net::{Attempt, Reach};
+use crate::probe::net::names::{self, Resolver};
 use crate::probe::{Roots, say};
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long all of it may take, from the start on.
 const PATIENCE_ALL: Duration = Duration::from_secs(4);
-/// As the C library: what follows is not used.
-const NAMESERVERS_MAX: usize = 3;
 /// Proxies and hosts that are asked.
 const PROXIES_MAX: usize = 6;
 /// See `PROXIES_MAX`.
@@ -99,7 +98,7 @@ pub(crate) struct Asked {
     answers: mpsc::Receiver<(usize, Attempt)>,
 }
 
-/// Begins to ask. A thread a question: the C library's name lookup has no limit of its own.
+/// Begins to ask: a thread for each question.
 pub(crate) fn start(roots: &Roots, ask: &Ask) -> Asked {
     let (sender, answers) = mpsc::channel();
     let mut asked = Asked { started: Instant::now(), names: Vec::new(), answers };
@@ -123,8 +122,8 @@ pub(crate) fn start(roots: &Roots, ask: &Ask) -> Asked {
     let targets: Vec<Target> = ask.hosts.iter().filter_map(|host| Target::parse(host, 443)).take(HOSTS_MAX).collect();
     let is_name = |target: &&Target| target.host.parse::<IpAddr>().is_err();
     let name = targets.iter().find(is_name).map_or(NAME, |target| &target.host).to_owned();
-    let resolv = std::fs::read_to_string(roots.etc.join("resolv.conf")).unwrap_or_default();
-    for server in nameservers(&resolv) {
+    let resolver = Arc::new(Resolver::read(&roots.etc));
+    for server in resolver.nameservers.iter().copied() {
         let name = name.clone();
         begin(Kind::Nameserver, server.to_string(), Box::new(move || resolve_at(server, &name)));
     }
@@ -135,11 +134,12 @@ pub(crate) fn start(roots: &Roots, ask: &Ask) -> Asked {
         if variable.eq_ignore_ascii_case("https_proxy") {
             proxy = proxy.or_else(|| target.clone());
         }
+        let resolver = Arc::clone(&resolver);
         begin(
             Kind::Proxy,
             format!("{variable} {shown}"),
             Box::new(move || match target {
-                Some(target) => connect(&target).map(|(_, steps)| steps),
+                Some(target) => connect(&resolver, &target).map(|(_, steps)| steps),
                 None => Err(io::Error::new(io::ErrorKind::InvalidInput, "is no address of a proxy")),
             }),
         );
@@ -148,7 +148,8 @@ pub(crate) fn start(roots: &Roots, ask: &Ask) -> Asked {
         let proxy = proxy.clone().filter(|_| target.is_tls);
         // A password is for the one program it was set for.
         if proxy.as_ref().is_none_or(|proxy| !proxy.has_password) {
-            begin(Kind::Host, target.address(), Box::new(move || reach(&target, proxy.as_ref())));
+            let resolver = Arc::clone(&resolver);
+            begin(Kind::Host, target.address(), Box::new(move || reach(&resolver, &target, proxy.as_ref())));
         }
     }
     asked
@@ -190,78 +191,27 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-/// The addresses of resolv.conf; without any, the C library asks this machine.
-fn nameservers(text: &str) -> Vec<SocketAddr> {
-    let address = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        words.next().filter(|word| *word == "nameserver")?;
-        Some(SocketAddr::new(words.next()?.parse().ok()?, 53))
-    };
-    let mut found: Vec<SocketAddr> = text.lines().filter_map(address).take(NAMESERVERS_MAX).collect();
-    if found.is_empty() {
-        found.push(SocketAddr::from(([127, 0, 0, 1], 53)));
-    }
-    found
-}
-
 /// Asks one nameserver for the address of a name.
 fn resolve_at(server: SocketAddr, name: &str) -> io::Result<String> {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    let id = RandomState::new().hash_one(name) as u16;
-    socket.send(&question(id, name))?;
-    let mut answer = [0; 1500];
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let count = socket.recv(&mut answer)?;
-        if let Some(code) = answer_code(&answer[..count], id) {
-            return match code {
-                0 => Ok(format!("{name} found")),
-                3 => Ok(format!("{name} does not exist")),
-                2 => Err(io::Error::other("answers SERVFAIL")),
-                5 => Err(io::Error::other("answers REFUSED")),
-                code => Err(io::Error::other(format!("answers with error {code}"))),
-            };
-        }
-        if Instant::now() > deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+    let answer = names::ask_for_address(server, name, PATIENCE)?;
+    match answer.code {
+        0 => Ok(format!("{name} found")),
+        // That is an answer, too.
+        3 => Ok(format!("{name} does not exist")),
+        _ => Err(answer.error()),
     }
-}
-
-/// A query for an address (A, IN), recursion wanted.
-fn question(id: u16, name: &str) -> Vec<u8> {
-    let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        let label = &label.as_bytes()[..label.len().min(63)];
-        bytes.push(label.len() as u8);
-        bytes.extend(label);
-    }
-    bytes.extend([0, 0, 1, 0, 1]);
-    bytes
-}
-
-/// The code of an answer to our question.
-fn answer_code(bytes: &[u8], id: u16) -> Option<u8> {
-    let is_ours = bytes.get(..2)? == id.to_be_bytes() && bytes.get(2)? & 0x80 != 0;
-    is_ours.then_some(*bytes.get(3)? & 0x0f)
 }
 
 /// Looks up and connects; tries the addresses in their order, at most two.
-fn connect(target: &Target) -> io::Result<(TcpStream, String)> {
+fn connect(resolver: &Resolver, target: &Target) -> io::Result<(TcpStream, String)> {
     let started = Instant::now();
-    let addresses: Vec<SocketAddr> = (target.host.as_str(), target.port)
-        .to_socket_addrs()
-        .map_err(|error| io::Error::other(format!("name lookup: {}", say(&error))))?
-        .take(2)
-        .collect();
+    let found = resolver
+        .addresses(&target.host, PATIENCE)
+        .map_err(|error| io::Error::other(format!("name lookup: {}", why(&error))))?;
     let looked_up = started.elapsed();
     let mut last = io::Error::other("name lookup: no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
+    for address in found.into_iter().take(2) {
+        match TcpStream::connect_timeout(&SocketAddr::new(address, target.port), PATIENCE) {
             Ok(stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
@@ -275,9 +225,9 @@ fn connect(target: &Target) -> io::Result<(TcpStream, String)> {
 }
 
 /// Connects, through a proxy if there is one, and waits for the first answer of TLS.
-fn reach(target: &Target, proxy: Option<&Target>) -> io::Result<String> {
+fn reach(resolver: &Resolver, target: &Target, proxy: Option<&Target>) -> io::Result<String> {
     let started = Instant::now();
-    let (mut stream, mut steps) = connect(proxy.unwrap_or(target))?;
+    let (mut stream, mut steps) = connect(resolver, proxy.unwrap_or(target))?;
     if proxy.is_some() {
         let address = target.address();
         stream.write_all(format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
@@ -368,11 +318,9 @@ fn words(words: &[u16]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use proptest::prelude::*;
 
-    use super::{Target, answer_code, client_hello, nameservers, question, tunnel};
+    use super::{Target, client_hello, tunnel};
 
     #[test]
     fn a_proxy_is_its_host_and_port_and_nothing_secret() {
@@ -386,24 +334,6 @@ mod tests {
             assert_eq!(target(wrong), None, "{wrong}");
         }
         assert!(!Target::parse("http://a", 443).expect("a host").is_tls);
-    }
-
-    #[test]
-    fn nameservers_are_those_the_c_library_would_ask() {
-        let text = "# nameserver 9.9.9.9\nsearch a\nnameserver 10.0.0.2\nnameserver ::1\noptions ndots:5\n";
-        let expected: Vec<SocketAddr> = vec!["10.0.0.2:53".parse().expect("one"), "[::1]:53".parse().expect("two")];
-        assert_eq!(nameservers(text), expected);
-        assert_eq!(nameservers("").len(), 1);
-        assert_eq!(nameservers(&"nameserver 1.1.1.1\n".repeat(9)).len(), 3);
-    }
-
-    #[test]
-    fn a_question_is_as_rfc_1035_says() {
-        let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03com\x00\x00\x01\x00\x01";
-        assert_eq!(question(0x1234, "example.com"), expected);
-        assert_eq!(answer_code(&[0x12, 0x34, 0x81, 0x83], 0x1234), Some(3));
-        // The question itself, and the answer to another.
-        assert_eq!((answer_code(expected, 0x1234), answer_code(&[0, 0, 0x81, 0], 0x1234)), (None, None));
     }
 
     #[test]
@@ -427,7 +357,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_a_panic(text in any::<String>(), bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = (Target::parse(&text, 1), nameservers(&text), answer_code(&bytes, 0), question(0, &text));
+            let _ = Target::parse(&text, 1);
             let _ = tunnel(&mut bytes.as_slice());
         }
     }

@@ -17,6 +17,10 @@ use crate::sys::shared::Shared;
 pub(super) const FILES: usize = 4096;
 /// How long a record may stay unfinished by a process that lives. Nothing is lost by waiting while there is room.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// More events than any program has: a billion a second for eleven days.
+const COUNT_MAX: u64 = 1 << 50;
+/// More bytes or nanoseconds than any file of a program has: an exabyte, 36 years.
+const BYTES_MAX: u64 = 1 << 60;
 /// Of the text of one process's memory map.
 const MAPS_MAX: usize = 2 << 20;
 /// Processes whose map is half read.
@@ -131,7 +135,8 @@ pub(crate) struct Loss {
     pub(crate) abandoned: u64,
     /// Records that made no sense.
     pub(crate) garbled: u64,
-    /// The words that hold the ring together were overwritten: nothing more can be read.
+    /// The words that hold the ring together were overwritten: nothing more can be read, and what was counted in it is
+    /// unknown.
     pub(crate) is_broken: bool,
 }
 
@@ -184,7 +189,7 @@ impl Ring {
         let end = self.shared.load(l::TAIL);
         while self.head != end {
             let left = end.wrapping_sub(self.head);
-            if self.loss.is_broken || left > self.size || !left.is_multiple_of(l::GRANULE) {
+            if self.is_broken() || left > self.size || !left.is_multiple_of(l::GRANULE) {
                 self.loss.is_broken = true;
                 break;
             }
@@ -230,6 +235,10 @@ impl Ring {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.shared.load(l::TAIL) == self.head
+    }
+
+    fn is_broken(&self) -> bool {
+        self.loss.is_broken || self.shared.is_damaged()
     }
 
     fn offset(&self, position: u64) -> usize {
@@ -302,13 +311,24 @@ impl Ring {
 
     /// What is missing so far.
     pub(crate) fn loss(&self) -> Loss {
-        Loss { lost: self.shared.load(l::LOST), crowded: self.shared.load(l::CROWDED), ..self.loss }
+        let (lost, crowded) = (self.shared.load(l::LOST), self.shared.load(l::CROWDED));
+        // Counters that only grow, by one each time: no more than a processor can count in the life of a program.
+        let is_broken = self.is_broken() || lost > COUNT_MAX || crowded > COUNT_MAX;
+        let count = |count| if is_broken { 0 } else { count };
+        Loss { lost: count(lost), crowded: count(crowded), is_broken, ..self.loss }
     }
 
-    /// The exact numbers of all files so far.
+    /// The exact numbers of all files so far; none where the ring is damaged.
     pub(crate) fn files(&self) -> Vec<FileTotals> {
+        if self.loss().is_broken {
+            return Vec::new();
+        }
         let used = (self.shared.load(l::FILES_USED) as usize).min(FILES - 1);
-        (0..used).chain([FILES - 1]).map(|entry| self.file(entry)).filter(|file| !file.is_empty()).collect()
+        (0..used)
+            .chain([FILES - 1])
+            .map(|entry| self.file(entry))
+            .filter(|file| !file.is_empty() && file.is_possible())
+            .collect()
     }
 
     fn file(&self, entry: usize) -> FileTotals {
@@ -324,6 +344,13 @@ impl Ring {
 }
 
 impl FileTotals {
+    /// More than a program can do in its life is damage.
+    fn is_possible(&self) -> bool {
+        [self.reads, self.writes, self.syncs, self.connects]
+            .iter()
+            .all(|totals| totals.calls <= COUNT_MAX && totals.bytes <= BYTES_MAX && totals.ns <= BYTES_MAX)
+    }
+
     fn is_empty(&self) -> bool {
         [self.reads, self.writes, self.syncs, self.connects].iter().all(|totals| totals.calls == 0)
     }

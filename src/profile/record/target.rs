@@ -9,10 +9,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::sys::{file_system, process};
+use crate::sys::{beneath, file_system, process};
 
-/// Longest program file that is looked at.
-const PROGRAM_MAX: u64 = 1 << 30;
+/// Longest program file that is looked at: it is read whole, and can be anybody's. Of a longer one nothing is known.
+const PROGRAM_MAX: u64 = 256 << 20;
 
 /// What keeps the library out of a program, or makes it see less.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub(crate) struct File<'a> {
 
 /// The same of a program's file; nothing where it cannot be read.
 pub(crate) fn obstacle_of(program: &Path) -> Option<Obstacle> {
-    let meta = fs::metadata(program).ok().filter(|meta| meta.len() <= PROGRAM_MAX)?;
-    let bytes = fs::read(program).ok()?;
+    let meta = fs::metadata(program).ok()?;
+    let bytes = beneath::read(program, PROGRAM_MAX).ok()?;
     let is_owner = meta.uid() == process::uid();
     // Root gains nothing by them.
     let has_capabilities = process::uid() != 0 && file_system::has_attribute(program, c"security.capability");
@@ -114,7 +114,7 @@ pub(crate) fn obstacle(file: &File<'_>) -> Option<Obstacle> {
 const ALLOCATORS: &[&[u8]] =
     &[b"malloc", b"je_malloc", b"_rjem_malloc", b"_rjem_mallocx", b"mallocx", b"mi_malloc", b"tc_malloc", b"rpmalloc"];
 const SANITIZERS: &[&[u8]] = &[b"__asan_init", b"__hwasan_init", b"__msan_init", b"__tsan_init"];
-/// Symbols that are looked at in one file.
+/// Symbols that are looked at in one file, in all its tables together.
 const SYMBOLS_MAX: u64 = 4 << 20;
 
 struct Elf<'a> {
@@ -203,10 +203,13 @@ impl<'a> Elf<'a> {
         const DYNAMIC_SYMBOLS: u32 = 11;
         const SIZE: u64 = 24;
         let mut allocator = None;
+        let mut left = SYMBOLS_MAX;
         let tables = self.sections().filter(|section| section.kind == SYMBOLS || section.kind == DYNAMIC_SYMBOLS);
         for table in tables {
             let Some(names) = u16::try_from(table.link).ok().and_then(|link| self.section(link)) else { continue };
-            for index in 0..(table.size / SIZE).min(SYMBOLS_MAX) {
+            let count = (table.size / SIZE).min(left);
+            left -= count;
+            for index in 0..count {
                 let Some(at) = table.offset.checked_add(index * SIZE) else { break };
                 let (Some(name), Some(section)) = (self.word(at), self.half(at.saturating_add(6))) else { break };
                 let Some(name) = self.text(&names, name) else { continue };

@@ -1,5 +1,6 @@
 //! Names for the places of stacks: each place once, file by file in parallel, after the recording.
 
+mod ask;
 pub(crate) mod elf;
 pub(crate) mod jit;
 pub(crate) mod kernel;
@@ -8,14 +9,19 @@ pub(crate) mod perf_map;
 mod plt;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use rayon::prelude::*;
+use std::ffi::OsString;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::stacks::Code;
+pub(crate) use crate::profile::symbol::ask::Listener;
 use crate::profile::symbol::elf::Function;
 use crate::profile::symbol::perf_map::PerfMaps;
+use crate::sys::worker;
+
+/// Longest time in all for the names that programs have written to maps of their own (`perf_map`).
+const MAPS_TIME: Duration = Duration::from_secs(2);
 
 /// The name of all of the kernel where it hides its addresses, and of what has no function in its list.
 pub(crate) const KERNEL: &str = "[kernel]";
@@ -26,16 +32,22 @@ pub(crate) struct Names {
     pub(crate) of: HashMap<Code, Vec<Function>>,
     /// Functions of the kernel have no names: it did not tell its addresses, or was not asked.
     pub(crate) kernel_is_hidden: bool,
+    /// What has no names because reading them took too much.
+    pub(crate) notes: Vec<String>,
 }
 
-/// Finds the names of these places; without the kernel's, whose list takes a twelfth of a second to read. `progress` hears
-/// how many of how many files are done, from any thread.
+/// Reads names for another apm if the arguments say so (`sys::worker`).
+pub(crate) fn worker_entry(argv: &[OsString]) -> Option<i32> {
+    worker::entry(argv, |question, file| elf::answer(question, &file))
+}
+
+/// Finds the names of these places; without the kernel's, whose list takes a twelfth of a second to read.
 pub(crate) fn names(
     codes: &BTreeSet<Code>,
     modules: &Modules,
     maps: &mut PerfMaps,
     with_kernel: bool,
-    progress: &(dyn Fn(usize, usize) + Sync),
+    listener: Listener<'_>,
 ) -> Names {
     // In order, because the set is.
     let mut files: HashMap<ModuleId, Vec<u64>> = HashMap::new();
@@ -49,34 +61,40 @@ pub(crate) fn names(
             Code::Waits(_) | Code::Nowhere | Code::Truncated | Code::Cut => {}
         }
     }
-    // The file with the most places first: it takes the longest.
-    let mut files: Vec<(ModuleId, Vec<u64>)> = files.into_iter().collect();
-    files.sort_by_key(|(_, offsets)| std::cmp::Reverse(offsets.len()));
-    let (done, total) = (AtomicUsize::new(0), files.len());
-    let in_files = || -> Vec<(Code, Vec<Function>)> {
-        let each = |(module, offsets): &(ModuleId, Vec<u64>)| {
-            let found =
-                modules.get(*module).and_then(|module| module.reopened()).map(|file| elf::names(&file, offsets));
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
-            let named = offsets.iter().zip(found.unwrap_or_default()).filter(|(_, names)| !names.is_empty());
-            named.map(|(offset, names)| (Code::File { module: *module, offset: *offset }, names)).collect::<Vec<_>>()
-        };
-        files.par_iter().with_max_len(1).flat_map_iter(each).collect()
-    };
     let in_kernel = || match kernel.is_empty() {
         true => Some(HashMap::new()),
         false => with_kernel.then(|| kernel::names(&kernel)).flatten(),
     };
-    let (in_files, in_kernel) = rayon::join(in_files, in_kernel);
-    let mut names = Names { kernel_is_hidden: in_kernel.is_none(), of: in_files.into_iter().collect() };
+    // Beside each other where there can be a thread more.
+    let ((of, notes), in_kernel) = thread::scope(|scope| {
+        let kernel = thread::Builder::new().spawn_scoped(scope, in_kernel);
+        let in_files = ask::names(files, modules, listener);
+        (in_files, kernel.map_or_else(|_| in_kernel(), |kernel| kernel.join().ok().flatten()))
+    });
+    let mut names = Names { kernel_is_hidden: in_kernel.is_none(), of, notes };
     let plain = |name: String| vec![Function { name, file: None, line: None }];
     for (address, name) in in_kernel.unwrap_or_default() {
         names.of.insert(Code::Kernel(address), plain(name));
     }
+    let until = Instant::now() + MAPS_TIME;
+    let go_on = || Instant::now() < until && !(listener.is_over)();
+    let mut unread = 0_u32;
     for (program, addresses) in made {
-        for (address, name) in maps.names(program, &addresses) {
+        if !go_on() {
+            unread += 1;
+            continue;
+        }
+        let (found, is_whole) = maps.names(program, &addresses, &go_on);
+        unread += u32::from(!is_whole);
+        for (address, name) in found {
             names.of.insert(Code::Made { program, address }, plain(name));
         }
+    }
+    if unread > 0 {
+        let limit = format!("{} s and {} MiB", MAPS_TIME.as_secs(), perf_map::BYTES_MAX >> 20);
+        names
+            .notes
+            .push(format!("perf-PID.map of {unread} program(s): not all was read within {limit}, names are missing"));
     }
     names
 }

@@ -7,12 +7,20 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use crate::sys::beneath::{Folder, Links};
 use crate::sys::process;
 
 /// Bytes of a map that are read; what comes later has no names. V8 writes about 100 bytes a function.
-const BYTES_MAX: u64 = 512 << 20;
+pub(crate) const BYTES_MAX: u64 = 512 << 20;
+/// Longest line that is looked at; of a longer one the rest is passed over without being kept.
+const LINE_MAX: u64 = 16 << 10;
+/// Bytes that are read at once.
+const BUFFER: usize = 64 << 10;
+/// Lines between two questions whether to go on.
+const LINES: u64 = 1024;
 /// Longest name.
 const NAME_MAX: usize = 1024;
 /// Programs whose maps are kept open.
@@ -59,14 +67,21 @@ impl PerfMaps {
         }
     }
 
-    /// Names of a program's addresses, which are in order.
-    pub(crate) fn names(&mut self, program: u32, addresses: &[u64]) -> HashMap<u64, String> {
-        let Some(source) = self.programs.get_mut(&program) else { return HashMap::new() };
+    /// Names of a program's addresses, which are in order; and whether its whole map was read.
+    pub(crate) fn names(
+        &mut self,
+        program: u32,
+        addresses: &[u64],
+        go_on: &dyn Fn() -> bool,
+    ) -> (HashMap<u64, String>, bool) {
+        let Some(source) = self.programs.get_mut(&program) else { return (HashMap::new(), true) };
         if source.file.is_none() {
             source.open();
         }
-        let found = source.file.take().map(|file| read(BufReader::new(file.take(BYTES_MAX)), addresses));
-        found.unwrap_or_default()
+        let Some(file) = source.file.take() else { return (HashMap::new(), true) };
+        let is_short = file.metadata().is_ok_and(|meta| meta.len() <= BYTES_MAX);
+        let (names, is_whole) = read(BufReader::with_capacity(BUFFER, file.take(BYTES_MAX)), addresses, go_on);
+        (names, is_whole && is_short)
     }
 }
 
@@ -88,16 +103,12 @@ impl Source {
 }
 
 fn trusted(path: &Path, owner: u32, not_before: SystemTime) -> Option<File> {
-    // Before it is opened: a pipe of that name would make apm wait.
-    let is_right = |meta: &fs::Metadata| {
-        let is_new = meta.modified().is_ok_and(|at| at >= not_before);
-        meta.is_file() && is_new && (meta.uid() == owner || meta.uid() == 0)
-    };
-    if !is_right(&fs::symlink_metadata(path).ok()?) {
-        return None;
-    }
-    let file = File::open(path).ok()?;
-    is_right(&file.metadata().ok()?).then_some(file)
+    // A link is another's idea of what to read; a FIFO of that name would make apm wait.
+    let folder = Folder::open(path.parent()?).ok()?;
+    let file = folder.file(Path::new(path.file_name()?), Links::Refused).ok()?;
+    let meta = file.metadata().ok()?;
+    let is_new = meta.modified().is_ok_and(|at| at >= not_before);
+    (is_new && (meta.uid() == owner || meta.uid() == 0)).then_some(file)
 }
 
 /// When a process started.
@@ -113,21 +124,49 @@ fn number_inside(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_ascii_whitespace().last()?.parse().ok()
 }
 
-/// Names of addresses that are in order; where several lines are about one, the last is true.
-fn read(mut text: impl BufRead, addresses: &[u64]) -> HashMap<u64, String> {
-    let mut names = HashMap::new();
+/// Names of addresses that are in order; where several lines are about one, the last is true. Also whether it came to the
+/// end.
+fn read(mut text: impl BufRead, addresses: &[u64], go_on: &dyn Fn() -> bool) -> (HashMap<u64, String>, bool) {
+    let mut names: HashMap<u64, Rc<str>> = HashMap::new();
     let mut line = Vec::new();
-    while text.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+    let mut count = 0_u64;
+    let mut is_whole = true;
+    while text.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
         if let Some((start, length, name)) = entry(&line) {
             let first = addresses.partition_point(|address| *address < start);
+            let name = Rc::from(name);
             let inside = addresses[first..].iter().take_while(|address| **address - start < length);
             for address in inside {
-                names.insert(*address, name.clone());
+                names.insert(*address, Rc::clone(&name));
+                count += 1;
             }
         }
+        let is_cut = !line.ends_with(b"\n");
         line.clear();
+        count += 1;
+        if (count >= LINES || is_cut) && !go_on() || is_cut && !passed_line(&mut text, go_on) {
+            is_whole = false;
+            break;
+        }
+        count %= LINES;
     }
-    names
+    (names.into_iter().map(|(address, name)| (address, name.to_string())).collect(), is_whole)
+}
+
+/// Reads to the end of a line and keeps nothing of it.
+fn passed_line(text: &mut impl BufRead, go_on: &dyn Fn() -> bool) -> bool {
+    while let Ok(bytes) = text.fill_buf() {
+        let end = bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let count = end.unwrap_or(bytes.len());
+        text.consume(count);
+        if end.is_some() || count == 0 {
+            break;
+        }
+        if !go_on() {
+            return false;
+        }
+    }
+    true
 }
 
 /// `3ef414c0 398 RegExp:[{(]`
@@ -153,10 +192,23 @@ mod tests {
     #[test]
     fn the_last_line_about_an_address_is_true() {
         let text = b"1000 10 old\n2000 20 a b\ngarbage\n1008 8 new\n0x3000 1 c\n";
-        let names = read(&text[..], &[0x1004, 0x1008, 0x2000, 0x201f, 0x2020, 0x3000]);
+        let (names, is_whole) = read(&text[..], &[0x1004, 0x1008, 0x2000, 0x201f, 0x2020, 0x3000], &|| true);
+        assert!(is_whole);
         let name = |address| names.get(&address).map(String::as_str);
         assert_eq!([name(0x1004), name(0x1008), name(0x2000)], [Some("old"), Some("new"), Some("a b")]);
         assert_eq!([name(0x201f), name(0x2020), name(0x3000)], [Some("a b"), None, Some("c")]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_passed_over_and_nothing_of_it_kept() {
+        let long = vec![0; 1 << 20];
+        let text = [&b"1000 10 a\n"[..], &long, b"\n2000 10 b\n"].concat();
+        let (names, is_whole) = read(&text[..], &[0x1000, 0x2000], &|| true);
+        assert_eq!((names.len(), is_whole), (2, true));
+        let (names, is_whole) = read(&text[..], &[0x1000, 0x2000], &|| false);
+        assert_eq!((names.len(), is_whole), (1, false), "it ends in the middle of a line too");
+        let many = "1000 1 a\n".repeat(5000);
+        assert!(!read(many.as_bytes(), &[0x1000], &|| false).1);
     }
 
     #[test]
@@ -182,7 +234,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_name_nothing_outside(text in prop::collection::vec(any::<u8>(), 0..300), at in any::<u64>()) {
-            let names = read(&text[..], &[at]);
+            let (names, _) = read(&text[..], &[at], &|| true);
             prop_assert!(names.len() <= 1);
         }
     }

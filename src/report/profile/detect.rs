@@ -59,6 +59,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ReadError> {
     })
 }
 
+/// Whether a file that begins so is a text of lines, each of which is about one stack at most.
+pub(crate) fn has_lines(head: &[u8]) -> bool {
+    !head.starts_with(&[0x1f, 0x8b]) && matches!(detect(head), Ok(Format::Folded | Format::PerfScript))
+}
+
 fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
     let other = |what, instead: &str| Err(ReadError::Other { what, instead: instead.to_owned() });
     let readable = format!("this apm reads {READABLE}");

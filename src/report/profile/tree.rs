@@ -4,7 +4,9 @@
 //! address is. Names are shared by the trees of two profiles, so that they can be compared.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
+use crate::model::intern::Interner;
 use crate::model::profile::{Frame, Origin, Profile};
 
 /// The functions of one or more profiles.
@@ -12,11 +14,11 @@ use crate::model::profile::{Frame, Origin, Profile};
 pub(crate) struct Names {
     /// The first is what the root of a tree is called.
     pub(crate) all: Vec<Function>,
-    known: HashMap<(String, String), u32>,
+    known: Interner,
 }
 
-/// A function as people know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A function as people know it. Whose code it is makes no other of it.
+#[derive(Clone, Debug)]
 pub(crate) struct Function {
     /// As the profile has it: hostile.
     pub(crate) name: String,
@@ -53,11 +55,14 @@ pub(crate) enum Side {
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(crate) places: Vec<Place>,
-    children: HashMap<(u32, u32), u32>,
+    children: hashbrown::HashMap<(u32, u32), u32>,
 }
 
+/// No place.
+const NONE: u32 = u32::MAX;
+
 /// A function where it was called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Index into [`Names::all`].
     pub(crate) function: u32,
@@ -73,8 +78,10 @@ pub(crate) struct Place {
     pub(crate) before: u64,
     /// Whether the compiler put it into its caller wherever it was seen here.
     pub(crate) is_inlined: bool,
-    /// What it called, in the order in which it was seen.
-    pub(crate) calls: Vec<u32>,
+    /// The first and the last that it called, and the next that its caller called: a list each would be most of the memory.
+    first: u32,
+    last: u32,
+    next: u32,
 }
 
 /// What a function took wherever it was called.
@@ -93,11 +100,25 @@ pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+impl PartialEq for Function {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.module) == (&other.name, &other.module)
+    }
+}
+
+impl Eq for Function {}
+
+impl Hash for Function {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, &self.module).hash(state);
+    }
+}
+
 impl Names {
     /// With the name of the root only.
     pub(crate) fn new() -> Self {
         let root = Function { name: "all".to_owned(), module: String::new(), origin: Origin::Label };
-        Self { all: vec![root], known: HashMap::new() }
+        Self { all: vec![root], known: Interner::default() }
     }
 
     /// The function of each frame of a profile.
@@ -112,11 +133,8 @@ impl Names {
     }
 
     fn index(&mut self, name: &str, module: &str, origin: Origin) -> u32 {
-        let next = self.all.len() as u32;
-        *self.known.entry((name.to_owned(), module.to_owned())).or_insert_with_key(|(name, module)| {
-            self.all.push(Function { name: name.clone(), module: module.clone(), origin });
-            next
-        })
+        let function = Function { name: name.to_owned(), module: module.to_owned(), origin };
+        self.known.index(&mut self.all, function)
     }
 }
 
@@ -132,7 +150,21 @@ pub(crate) fn labels(profile: &Profile, thread: Option<u32>, roots: Roots) -> Ve
     }
 }
 
+impl Place {
+    fn new(function: u32, caller: u32, depth: u32, is_inlined: bool) -> Self {
+        let (own, total, before) = (0, 0, 0);
+        Self { function, caller, depth, own, total, before, is_inlined, first: NONE, last: NONE, next: NONE }
+    }
+}
+
 impl Tree {
+    /// What a place called, in the order in which it was seen.
+    pub(crate) fn calls(&self, place: u32) -> impl Iterator<Item = u32> {
+        let first = self.places.get(place as usize).map(|place| place.first);
+        std::iter::successors(first, |at| self.places.get(*at as usize).map(|place| place.next))
+            .take_while(|at| *at != NONE)
+    }
+
     /// Of one kind of one profile.
     pub(crate) fn of(profile: &Profile, kind: usize, roots: Roots, names: &mut Names) -> Self {
         let mut tree = Self::new();
@@ -142,7 +174,7 @@ impl Tree {
 
     /// A root and nothing else.
     pub(crate) fn new() -> Self {
-        Self { places: vec![Place::default()], children: HashMap::new() }
+        Self { places: vec![Place::new(0, 0, 0, false)], children: hashbrown::HashMap::new() }
     }
 
     /// Adds the rows of one kind of a profile, once for each side.
@@ -212,21 +244,23 @@ impl Tree {
             (0..names.all.len() as u32).map(|function| Share { function, own: 0, total: 0 }).collect();
         // How often each function is on the path to where the walk is: stacks are as deep as a file says, so no recursion.
         let mut open = vec![0u32; shares.len()];
-        let mut walk: Vec<(u32, usize)> = vec![(0, 0)];
+        // A place, and what is next of what it called; nothing where it was not entered yet.
+        let mut walk: Vec<(u32, Option<u32>)> = vec![(0, None)];
         while let Some((at, next)) = walk.last_mut() {
             let place = &self.places[*at as usize];
             let function = place.function as usize;
-            if *next == 0 {
+            if next.is_none() {
                 shares[function].own = shares[function].own.saturating_add(place.own);
                 if open[function] == 0 {
                     shares[function].total = shares[function].total.saturating_add(place.total);
                 }
                 open[function] += 1;
             }
-            match place.calls.get(*next) {
-                Some(called) => {
-                    *next += 1;
-                    walk.push((*called, 0));
+            let called = next.unwrap_or(place.first);
+            match self.places.get(called as usize) {
+                Some(place) => {
+                    *next = Some(place.next);
+                    walk.push((called, None));
                 }
                 None => {
                     open[function] -= 1;
@@ -249,8 +283,12 @@ impl Tree {
         let place = *self.children.entry((caller, function)).or_insert(next);
         if place == next {
             let depth = self.places[caller as usize].depth + 1;
-            self.places[caller as usize].calls.push(place);
-            self.places.push(Place { function, caller, depth, is_inlined, ..Place::default() });
+            let before = std::mem::replace(&mut self.places[caller as usize].last, place);
+            match self.places.get_mut(before as usize) {
+                Some(before) => before.next = place,
+                None => self.places[caller as usize].first = place,
+            }
+            self.places.push(Place::new(function, caller, depth, is_inlined));
         }
         self.places[place as usize].is_inlined &= is_inlined;
         place
@@ -312,11 +350,8 @@ mod tests {
         let profile = sample::rich();
         let mut names = Names::new();
         let tree = Tree::of(&profile, 0, Roots::Thread, &mut names);
-        let outer: Vec<_> = tree.places[0]
-            .calls
-            .iter()
-            .map(|at| &*names.all[tree.places[*at as usize].function as usize].name)
-            .collect();
+        let outer: Vec<_> =
+            tree.calls(0).map(|at| &*names.all[tree.places[at as usize].function as usize].name).collect();
         assert_eq!(outer, ["server (10)"]);
         assert_eq!(tree.total(), profile.total(0));
     }

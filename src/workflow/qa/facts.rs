@@ -1,6 +1,7 @@
 //! What a repository consists of, read once: its files as git sees them, the manifests, the programs at hand. Planning
 //! is pure over this value.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -8,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::bytestring::ByteString;
+use crate::sys::beneath;
+use crate::sys::owner::Owners;
 use crate::workflow::qa::index::{self, Tracked};
 
 /// Files looked at; a larger tree is cut off, and said so.
@@ -59,6 +62,10 @@ pub(crate) struct Facts {
     pub(crate) interpreters: BTreeMap<String, String>,
     /// Folders where programs are looked for.
     path: OsString,
+    /// Users whose programs in the repository may run.
+    owners: Owners,
+    /// Programs that may not, and why.
+    not_believed: RefCell<BTreeSet<String>>,
     /// The tree was larger than what is looked at.
     pub(crate) cut_off: bool,
     /// What git tracks could not be read: files that it tracks and yet ignores are missing.
@@ -67,13 +74,15 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Reads a repository.
-    pub(crate) fn read(root: &Path, path: OsString) -> Result<Self, String> {
+    pub(crate) fn read(root: &Path, path: OsString, owners: Owners) -> Result<Self, String> {
         let mut facts = Self {
             root: root.to_owned(),
             files: Vec::new(),
             texts: BTreeMap::new(),
             interpreters: BTreeMap::new(),
             path,
+            owners,
+            not_believed: RefCell::default(),
             cut_off: false,
             is_index_unread: false,
         };
@@ -130,7 +139,12 @@ impl Facts {
             for place in ["node_modules/.bin", ".venv/bin", "venv/bin"] {
                 let path = folder.join(place).join(name);
                 if is_program(&path) {
-                    return path.to_str().map(str::to_owned);
+                    match self.owners.judge_below(&self.root, &path) {
+                        Ok(()) => return path.to_str().map(str::to_owned),
+                        Err(reason) => {
+                            self.not_believed.borrow_mut().insert(format!("{reason}: not run"));
+                        }
+                    }
                 }
             }
             if folder == self.root || !folder.pop() {
@@ -138,6 +152,11 @@ impl Facts {
             }
         }
         std::env::split_paths(&self.path).any(|folder| is_program(&folder.join(name))).then(|| name.to_owned())
+    }
+
+    /// Programs of the repository that were found and not taken, since they are somebody else's.
+    pub(crate) fn not_believed(&self) -> Vec<String> {
+        self.not_believed.borrow().iter().cloned().collect()
     }
 
     /// Whether the packages of a Node project are installed.
@@ -199,13 +218,13 @@ fn is_program(path: &Path) -> bool {
 
 fn text(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(TEXT_MAX).read_to_end(&mut bytes).ok()?;
+    beneath::regular(path).ok()?.take(TEXT_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn first_line(path: &Path) -> Option<String> {
     let mut bytes = [0; 128];
-    let len = std::fs::File::open(path).ok()?.read(&mut bytes).ok()?;
+    let len = beneath::regular(path).ok()?.read(&mut bytes).ok()?;
     let line = bytes[..len].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     Some(String::from_utf8_lossy(line).trim().to_owned())
 }
@@ -219,6 +238,7 @@ mod tests {
 
     use super::Facts;
     use crate::model::bytestring::ByteString;
+    use crate::sys::owner::Owners;
 
     #[test]
     fn files_are_those_that_git_sees() {
@@ -244,7 +264,7 @@ mod tests {
         files.iter().for_each(|(file, text)| write(OsStr::new(file), text));
         write(OsStr::from_bytes(b"caf\xe9.sh"), "");
         let read = || {
-            let facts = Facts::read(&root, OsString::new()).expect("facts");
+            let facts = Facts::read(&root, OsString::new(), Owners::these([])).expect("facts");
             facts.files.iter().map(|file| ByteString::decode(file).to_text().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let git = |dir: &Path, words: &[&str]| {

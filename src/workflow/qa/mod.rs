@@ -403,6 +403,7 @@ mod cases {
     use super::{Wanted, plan};
     use crate::model::task::{Run, Task};
     use crate::report::text::explain_skip;
+    use crate::sys::owner::Owners;
 
     /// A repository of these files; a file below `bin/` is a program that can be called.
     struct Repository {
@@ -430,7 +431,8 @@ mod cases {
     }
 
     fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
-        let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into()).expect("facts");
+        let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]))
+            .expect("facts");
         plan(&facts, wanted).expect("a plan")
     }
 
@@ -838,7 +840,7 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
     #[test]
     fn many_projects_with_many_files_are_found_at_once_each_with_its_own() {
         let repository = repository(&[("go.mod", ""), ("x.go", "")]);
-        let mut facts = Facts::read(&repository.root.join("work"), "".into()).expect("facts");
+        let mut facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([])).expect("facts");
         for project in 0..4_000 {
             facts.files.extend(["go.mod", "a.go", "deep/b.go"].map(|file| format!("p{project:04}/{file}")));
             facts.files.extend((0..10).map(|at| format!("p{project:04}/pkg/{at}.go")));

@@ -127,7 +127,7 @@ impl Graph<'_> {
         while let Some(above) = levels.last().filter(|level| !level.is_empty()) {
             let mut below = Vec::new();
             for spot in above {
-                let mut calls: Vec<u32> = places[spot.place as usize].calls.clone();
+                let mut calls: Vec<u32> = self.tree.calls(spot.place).collect();
                 calls.sort_by_key(|call| {
                     let function = &self.names.all[places[*call as usize].function as usize];
                     (&function.name, &function.module)

@@ -24,13 +24,35 @@ const TITLE_MAX: usize = 160;
 /// Columns of the four numbers of a row.
 const NUMBERS: usize = 35;
 
+/// One kind as it is shown.
+struct Seen {
+    names: Names,
+    tree: Tree,
+    shares: Vec<Share>,
+}
+
+impl Seen {
+    fn of(profile: &Profile, kind: usize, roots: Roots) -> Self {
+        let mut names = Names::new();
+        let tree = Tree::of(profile, kind, roots, &mut names);
+        let shares = tree.shares(&names);
+        Self { names, tree, shares }
+    }
+}
+
 /// Writes it.
 pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    for line in wrap(&verdict(profile), layout.width) {
+    let first = most(profile);
+    // Of large profiles this is most of the work: done once where it is the same.
+    let seen = first.map(|kind| Seen::of(profile, kind, Roots::Code));
+    for line in wrap(&verdict(profile, first.zip(seen.as_ref())), layout.width) {
         writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
     }
+    let mut seen = seen.filter(|_| extent.roots == Roots::Code);
     for kind in kinds(profile) {
-        write_kind(profile, kind, extent, layout, out)?;
+        let known = if first == Some(kind) { seen.take() } else { None };
+        let seen = known.unwrap_or_else(|| Seen::of(profile, kind, extent.roots));
+        write_kind(profile, kind, &seen, extent, layout, out)?;
     }
     beside::timelines(profile, layout, out)?;
     for list in &profile.tables.lists {
@@ -56,10 +78,10 @@ pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
 }
 
 /// What was profiled, and [`summary`].
-fn verdict(profile: &Profile) -> String {
+fn verdict(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
     match title(profile) {
-        title if title.is_empty() => summary(profile),
-        title => format!("{title}: {}", summary(profile)),
+        title if title.is_empty() => summary_of(profile, seen),
+        title => format!("{title}: {}", summary_of(profile, seen)),
     }
 }
 
@@ -68,20 +90,26 @@ pub(crate) fn title(profile: &Profile) -> String {
     Layout::PLAIN.cut(&transcript::line(&profile.title), TITLE_MAX)
 }
 
+/// The kind that a summary is about.
+fn most(profile: &Profile) -> Option<usize> {
+    let shown = kinds(profile);
+    let first = *shown.first()?;
+    // Of bytes read, written, received and sent the most; of time and memory the first, which is the whole of it.
+    let is_moved = |at: &usize| profile.kinds.get(*at).is_some_and(|kind| MOVED.contains(&kind.name.as_str()));
+    let most = shown.iter().filter(|at| is_moved(at)).max_by_key(|at| (profile.total(**at), std::cmp::Reverse(**at)));
+    most.copied().filter(|_| is_moved(&first)).or(Some(first))
+}
+
 /// What took most, of the first kind that has something; or that there is nothing, and why.
 pub(crate) fn summary(profile: &Profile) -> String {
-    let shown = kinds(profile);
-    let Some(first) = shown.first().and_then(|at| profile.kinds.get(*at)) else {
-        return nothing(profile);
-    };
-    // Of bytes read, written, received and sent the most; of time and memory the first, which is the whole of it.
-    let is_moved = |at: &usize| MOVED.contains(&profile.kinds[*at].name.as_str());
-    let most = shown.iter().filter(|at| is_moved(at)).max_by_key(|at| (profile.total(**at), std::cmp::Reverse(**at)));
-    let at = most.filter(|_| MOVED.contains(&first.name.as_str())).or(shown.first()).copied().unwrap_or(0);
+    let first = most(profile);
+    let seen = first.map(|kind| Seen::of(profile, kind, Roots::Code));
+    summary_of(profile, first.zip(seen.as_ref()))
+}
+
+fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
+    let Some((at, Seen { names, tree, shares })) = seen else { return nothing(profile) };
     let kind = &profile.kinds[at];
-    let mut names = Names::new();
-    let tree = Tree::of(profile, at, Roots::Code, &mut names);
-    let shares = tree.shares(&names);
     let total = tree.total();
     let whole = format!("{} {}", transcript::line(&kind.name), amount::value(total, kind.unit));
     let when = match profile.duration_ns {
@@ -120,18 +148,23 @@ fn nothing(profile: &Profile) -> String {
     format!("nothing was measured: {why}")
 }
 
-fn write_kind(profile: &Profile, kind: usize, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+fn write_kind(
+    profile: &Profile,
+    kind: usize,
+    seen: &Seen,
+    extent: &Extent,
+    layout: &Layout,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let unit = profile.kinds[kind].unit;
-    let mut names = Names::new();
-    let tree = Tree::of(profile, kind, extent.roots, &mut names);
-    let shares = tree.shares(&names);
+    let Seen { names, tree, shares } = seen;
     let total = tree.total();
     let name = transcript::line(&profile.kinds[kind].name);
     writeln!(out, "\n{}", layout.paint(Style::Strong, &format!("{name}: {}", amount::value(total, unit))))?;
     let head = format!("{:>7} {:>9} {:>7} {:>9} function", "self", "", "total", "");
     writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
     for share in shares.iter().take(extent.top).filter(|share| share.own > 0) {
-        write_share(share, &names, total, unit, layout, out)?;
+        write_share(share, names, total, unit, layout, out)?;
     }
     let shown = shares.iter().take(extent.top).filter(|share| share.own > 0).count();
     let more = shares.iter().filter(|share| share.own > 0).count() - shown;
@@ -145,7 +178,7 @@ fn write_kind(profile: &Profile, kind: usize, extent: &Extent, layout: &Layout, 
         "\n{}",
         layout.paint(Style::Dim, &format!("{:>width$} hottest paths", "total", width = paths::SHARE))
     )?;
-    paths::write(&tree, &names, extent, layout, out)
+    paths::write(tree, names, extent, layout, out)
 }
 
 fn write_share(
@@ -245,9 +278,12 @@ mod tests {
     fn nothing_says_why() {
         let profile = |quality| Profile { quality, ..Profile::default() };
         let short = profile(Quality { rate_asked: 999, ..Quality::default() });
-        assert_eq!(verdict(&short), "nothing was measured: it used less CPU time than one sample stands for, 1.0ms");
+        assert_eq!(
+            verdict(&short, None),
+            "nothing was measured: it used less CPU time than one sample stands for, 1.0ms"
+        );
         let lost = profile(Quality { lost: 3, rate_asked: 999, ..Quality::default() });
-        assert_eq!(verdict(&lost), "nothing was measured: all 3 samples were lost");
+        assert_eq!(verdict(&lost, None), "nothing was measured: all 3 samples were lost");
         assert!(written(&Profile::default(), &Layout::PLAIN).contains("has no rows with values"));
     }
 

@@ -29,8 +29,7 @@ pub(super) fn write(
     let total = tree.total();
     let floor = (total as f64 * extent.share_min).max(1.0) as u64;
     let hottest = |place: u32| {
-        let mut calls = tree.places[place as usize].calls.clone();
-        calls.retain(|call| tree.places[*call as usize].total >= floor);
+        let mut calls: Vec<u32> = tree.calls(place).filter(|call| tree.places[*call as usize].total >= floor).collect();
         calls.sort_by_key(|call| tree.places[*call as usize].total);
         calls
     };

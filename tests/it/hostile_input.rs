@@ -1,0 +1,224 @@
+//! Files and programs that are made to cost their reader all time or all memory, or to end it.
+
+use std::process::Stdio;
+
+use crate::sandbox::{Ran, Sandbox, has_program, skip};
+
+/// A program with a hot function in a library, `liba.so`, which has debugging data.
+fn library(sandbox: &Sandbox) -> bool {
+    if !has_program("gcc") || !has_program("objcopy") {
+        skip("no gcc or no objcopy");
+        return false;
+    }
+    sandbox.file(
+        "lib.c",
+        "volatile unsigned long sink;\n__attribute__((noinline)) void hot_in_library(unsigned long n)\n\
+         { for (unsigned long i = 0; i < n; i++) sink += i; }\n",
+    );
+    sandbox.file(
+        "main.c",
+        "void hot_in_library(unsigned long);\nint main(void) { for (int i = 0; i < 200; i++) hot_in_library(1000000); return 0; }\n",
+    );
+    let script = "gcc -g -O1 -shared -fPIC -o whole.so lib.c && cp whole.so liba.so && \
+                  gcc -g -O1 -o main main.c -L. -la -Wl,-rpath,'$ORIGIN'";
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", script])).code, Some(0));
+    true
+}
+
+/// Profiles the program; nothing where the kernel grants no way to sample.
+fn profiled(sandbox: &Sandbox) -> Option<Ran> {
+    let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "./main"]);
+    if ran.code == Some(3) && ran.stderr.contains("grants no way to sample") {
+        skip("the kernel grants no way to sample");
+        return None;
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    Some(ran)
+}
+
+fn lines_of(sandbox: &Sandbox) -> (bool, String) {
+    let profile: serde_json::Value = serde_json::from_str(&sandbox.read("out/profile.json")).expect("a profile");
+    let frames = profile["frames"].as_array().expect("frames");
+    let frame = frames.iter().find(|frame| frame["name"] == "hot_in_library").expect("the function has its name");
+    (frame["line"].is_u64(), profile["quality"]["notes"].to_string())
+}
+
+/// Regression: apm waited for the writer of the FIFO for ever, deaf to signals.
+#[test]
+fn a_debug_link_to_a_fifo_is_not_waited_for() {
+    let sandbox = Sandbox::new("fifo-link");
+    if !library(&sandbox) {
+        return;
+    }
+    let script = "objcopy --only-keep-debug whole.so lib0.debug && objcopy --strip-debug --add-gnu-debuglink=lib0.debug whole.so liba.so";
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", script])).code, Some(0));
+    if profiled(&sandbox).is_none() {
+        return;
+    }
+    assert!(lines_of(&sandbox).0, "a regular file is read");
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", "rm lib0.debug && mkfifo lib0.debug"])).code, Some(0));
+    profiled(&sandbox);
+    let (has_line, notes) = lines_of(&sandbox);
+    assert!(!has_line && notes.contains("lib0.debug` is no regular file and was not opened"), "{notes}");
+}
+
+/// Regression: the size that a compressed section claims was allocated, and apm aborted.
+#[test]
+fn a_section_that_claims_to_be_huge_costs_its_lines_only() {
+    let sandbox = Sandbox::new("huge-section");
+    if !library(&sandbox) {
+        return;
+    }
+    let script = "objcopy --compress-debug-sections=zlib whole.so liba.so";
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", script])).code, Some(0));
+    let path = sandbox.work().join("liba.so");
+    let mut elf = std::fs::read(&path).expect("the library");
+    let word = |elf: &[u8], at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().expect("eight bytes")) as usize;
+    let (table, count) = (word(&elf, 40), usize::from(u16::from_le_bytes([elf[60], elf[61]])));
+    let mut patched = 0;
+    for header in (0..count).map(|index| table + 64 * index) {
+        // SHF_COMPRESSED; ch_size is the second word of the section.
+        if word(&elf, header + 8) & 0x800 != 0 {
+            let at = word(&elf, header + 24) + 8;
+            elf[at..at + 8].copy_from_slice(&(1_u64 << 36).to_le_bytes());
+            patched += 1;
+        }
+    }
+    if patched == 0 {
+        skip("objcopy has compressed nothing");
+        return;
+    }
+    std::fs::write(&path, elf).expect("written");
+    if profiled(&sandbox).is_none() {
+        return;
+    }
+    let (has_line, notes) = lines_of(&sandbox);
+    assert!(!has_line && notes.contains("debugging data could not be read"), "{notes}");
+}
+
+/// Regression: at the next look into the ring SIGBUS ended apm, and its files stayed. Counters that were overwritten were
+/// shown as they were.
+#[test]
+fn a_ring_that_is_cut_short_or_lies_is_damage() {
+    let sandbox = Sandbox::new("ring");
+    if !has_program("gcc") {
+        return skip("no gcc");
+    }
+    // A child without the library does it, so that what is profiled may live or die of it as it likes.
+    sandbox.file(
+        "ring.c",
+        r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    for (int i = 0; i < 1000; i++) { void *volatile p = malloc(100000); free(p); }
+    int fd = open(getenv("APM_RING"), O_RDWR);
+    if (fd < 0) return 8;
+    if (argc > 1) { usleep(300000); ftruncate(fd, 0); usleep(300000); return 0; }
+    unsigned long *words = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    for (int at = 32; at < 48; at++) words[at] = 303851409622657147UL;
+    return 0;
+}
+"#,
+    );
+    let built = Ran::of(sandbox.program("gcc", ["-O1", "-w", "-o", "ring", "ring.c"]));
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    for how in [&["./ring"][..], &["./ring", "cut"]] {
+        let words = ["profile", "mem", "-o", "out", "--"].iter().chain(how);
+        let ran = sandbox.apm(words);
+        if ran.stderr.contains("no folder for the preload library") {
+            return skip("nothing can be preloaded here");
+        }
+        let text = sandbox.read("out/profile.json");
+        assert!(text.contains("unknown, the ring was damaged"), "{how:?}: {}", ran.stderr);
+        assert!(!text.contains("303851409622657147"), "{how:?}");
+    }
+}
+
+/// Regression: each slot up to the largest number had a row, in gigabytes; the number behind the largest was zero.
+#[test]
+fn a_slot_has_a_row_only_if_it_was_used() {
+    let sandbox = Sandbox::new("slots");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a, run: 'true'}\n");
+    sandbox.apm(["run", "p.yaml"]).good();
+    let runs = std::fs::read_dir(sandbox.state().join("runs")).expect("runs").flatten();
+    let journal = runs.map(|run| run.path().join("journal.ndjson")).find(|path| path.exists()).expect("a journal");
+    let text = std::fs::read_to_string(&journal).expect("text");
+    assert!(text.contains("\"slot\":0"));
+    for slot in ["1000000", "4294967295"] {
+        std::fs::write(&journal, text.replace("\"slot\":0", &format!("\"slot\":{slot}"))).expect("written");
+        let trace = sandbox.apm(["run", "show", "last", "--format", "trace"]).good();
+        assert!(trace.len() < 10_000 && trace.contains(&format!("\"tid\":{slot}")), "{}", trace.len());
+        assert!(sandbox.apm(["run", "show", "last", "--format", "html"]).good().len() < 200_000);
+    }
+}
+
+/// Regression: a line of a gigabyte was read whole, three times, before anything was said.
+#[test]
+fn a_plan_and_a_profile_without_line_breaks_are_refused_early() {
+    let sandbox = Sandbox::new("long-line");
+    // It never ends: what is not refused while it is read does not come back.
+    let endless = |words: &str| {
+        let script = format!("tr '\\0' a < /dev/zero | {} {words}", env!("CARGO_BIN_EXE_apm"));
+        Ran::of(sandbox.program("sh", ["-c", &script]))
+    };
+    let said = endless("run --dry-run -").fails(2);
+    assert!(said.contains("a line of it has more than 64 MiB"), "{said}");
+    let said = endless("profile show /dev/stdin").fails(2);
+    assert!(said.contains("a line of it has more than 16 MiB"), "{said}");
+}
+
+/// Regression: every command that reads the configuration waited for a writer.
+#[test]
+fn a_configuration_is_a_regular_file() {
+    let sandbox = Sandbox::new("fifo-config");
+    assert_eq!(Ran::of(sandbox.program("mkfifo", ["apm.yaml"])).code, Some(0));
+    for words in [&["config", "show"][..], &["run", "each", "true", ":::", "1"]] {
+        let ran = sandbox.apm(words);
+        assert!(ran.code != Some(0) && ran.stderr.contains("is no regular file"), "{words:?}: {}", ran.stderr);
+    }
+}
+
+/// Regression: each of thousands of variables had a line of its own.
+#[test]
+fn a_few_unknown_variables_are_named_and_the_others_counted() {
+    let sandbox = Sandbox::new("variables");
+    let mut command = sandbox.command(["run", "each", "true", ":::", "1"]);
+    command.envs((0..2000).map(|number| (format!("APM_NOBODY_{number}"), "1")));
+    let ran = Ran::of(command);
+    assert_eq!(ran.stderr.matches("is not known").count(), 5, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("1995 more environment variables that begin with APM_ are not known"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// Regression: they were lost with exit code 0.
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let sandbox = Sandbox::new("lost-output");
+    let apm = env!("CARGO_BIN_EXE_apm");
+    for words in ["--version", "--help", "config keys"] {
+        for to in [">/dev/full", ">&-"] {
+            let mut command = sandbox.program("sh", ["-c", &format!("{apm} {words} {to}")]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let ran = Ran::of(command);
+            let said = if to == ">&-" { "standard output is closed" } else { "No space left" };
+            assert!(ran.code == Some(3) && ran.stderr.contains(said), "{words} {to}: {:?} {}", ran.code, ran.stderr);
+        }
+        assert_eq!(Ran::of(sandbox.program("sh", ["-c", &format!("{apm} {words} >/dev/null")])).code, Some(0));
+    }
+}
+
+/// Regression: a thread that could not be started was a bug in apm.
+#[test]
+fn too_little_memory_for_threads_is_said() {
+    let sandbox = Sandbox::new("little-memory");
+    let script = format!("ulimit -v 20000; {} profile cpu -o out -- true", env!("CARGO_BIN_EXE_apm"));
+    let ran = Ran::of(sandbox.program("sh", ["-c", &script]));
+    assert!(!ran.stderr.contains("panicked") && ran.code != Some(70), "{:?} {}", ran.code, ran.stderr);
+}

@@ -1,0 +1,113 @@
+//! Repositories and project files of others: found by going up they choose no program and set nothing.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+
+use crate::sandbox::{Ran, Sandbox, skip};
+
+const OTHER: u32 = 1234;
+
+/// A folder all can write to with a repository of another user: `ruff` in its virtual environment leaves a file. In it a
+/// folder of root's. Nothing where this is not root.
+fn shared(sandbox: &Sandbox) -> Option<PathBuf> {
+    if fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() != 0) {
+        skip("only root can make files of another user");
+        return None;
+    }
+    let shared = sandbox.work().join("shared");
+    fs::create_dir_all(shared.join("rootwork/sub")).expect("made");
+    sandbox.file("shared/rootwork/sub/a.py", "x = 1\n");
+    let ruff = format!("#!/bin/sh\ntouch {}\necho '[]'\n", sandbox.work().join("PWNED").display());
+    sandbox.file("shared/.venv/bin/ruff", ruff);
+    sandbox.file("shared/.venv/pyvenv.cfg", "");
+    sandbox.file("shared/.git/HEAD", "ref: refs/heads/main\n");
+    sandbox.file("shared/pyproject.toml", "[tool.ruff]\n");
+    sandbox.file("shared/b.py", "x = 1\n");
+    sandbox.file(
+        "shared/apm.yaml",
+        "run: {keep_runs: 1, retries: 7}\nmemory: {gc_interval_seconds: 0}\n\
+         doctor: {ignore: [cpu.util], fail_on: never}\nperformance: {resource_allocation: {nice_level: -20}}\n",
+    );
+    fs::set_permissions(shared.join(".venv/bin/ruff"), Permissions::from_mode(0o755)).expect("a program");
+    fs::set_permissions(&shared, Permissions::from_mode(0o1777)).expect("open to all");
+    for path in [".venv", ".venv/bin", ".venv/bin/ruff", ".git", ".git/HEAD", "pyproject.toml", "apm.yaml"] {
+        chown(shared.join(path), Some(OTHER), Some(OTHER)).expect("given away");
+    }
+    Some(shared)
+}
+
+#[test]
+fn programs_of_a_repository_that_is_somebody_elses_do_not_run() {
+    let sandbox = Sandbox::new("foreign-repository");
+    let Some(shared) = shared(&sandbox) else { return };
+    let qa = |dir: &str, more: &[&str], allowed: bool| {
+        let mut command = sandbox.command(["run", "qa", "--only", "ruff"].iter().chain(more));
+        command.current_dir(shared.join(dir));
+        if allowed {
+            command.env("APM_SAFE_DIRECTORIES", &shared);
+        }
+        Ran::of(command)
+    };
+    let said = qa("rootwork/sub", &[], false).fails(2);
+    assert!(
+        said.contains("/shared` is not believed: `") && said.contains("/shared/.git` belongs to user 1234"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("`APM_SAFE_DIRECTORIES={}` allows it", shared.display())), "{said}");
+    let ran = qa("", &[], false);
+    assert!(
+        ran.stderr.contains("is not believed"),
+        "its folder is root's, the repository in it is not: {}",
+        ran.stderr
+    );
+    // Named, it is checked; but by no program that somebody else than its owner put there.
+    let ran = qa("rootwork", &[shared.to_str().expect("UTF-8")], false);
+    assert!(
+        ran.stdout.contains("/.venv/bin/ruff` belongs to user 1234, and this is user 0: not run"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!sandbox.has("PWNED"), "a program of another user ran as root");
+    qa("rootwork/sub", &[], true).good();
+    assert!(sandbox.has("PWNED"), "the way that was named works");
+}
+
+#[test]
+fn a_project_file_of_another_sets_nothing() {
+    let sandbox = Sandbox::new("foreign-project");
+    let Some(shared) = shared(&sandbox) else { return };
+    let apm = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        Ran::of(std::mem::replace(command.current_dir(shared.join("rootwork/sub")), std::process::Command::new("true")))
+    };
+    let ran = apm(&["config", "show"]);
+    assert_eq!(ran.stdout, "# nothing is set; `apm config show --origin` shows the defaults\n");
+    for _ in 0..3 {
+        let ran = apm(&["run", "each", "true", ":::", "1"]);
+        assert!(ran.stderr.contains("/shared/apm.yaml` is not read: `"), "it is said: {}", ran.stderr);
+    }
+    assert_eq!(fs::read_dir(sandbox.state().join("runs")).expect("runs").count(), 3, "records are kept");
+}
+
+#[test]
+fn no_project_file_decides_about_the_machine_or_the_records() {
+    let sandbox = Sandbox::new("own-project");
+    sandbox.file(
+        "apm.yaml",
+        "run:\n  keep_runs: 1\n  retries: 3\nmemory: {gc_interval_seconds: 0}\ndoctor: {ignore: [cpu.util]}\n",
+    );
+    for _ in 0..3 {
+        let said = sandbox.apm(["run", "each", "true", ":::", "1"]).stderr;
+        assert!(said.contains("apm.yaml:2: `run.keep_runs` has no effect in the file of a project"), "{said}");
+    }
+    assert_eq!(fs::read_dir(sandbox.state().join("runs")).expect("runs").count(), 3);
+    let shown = sandbox.apm(["config", "show"]).good();
+    assert_eq!(shown, "run.retries: 3\n", "what concerns the project is heeded");
+    let rules = sandbox.apm(["doctor", "--list-rules"]).good();
+    assert!(rules.contains("cpu.util"), "{rules}");
+    // In the user's own file all of it is.
+    sandbox.own_configuration("run: {keep_runs: 1}\nmemory: {gc_interval_seconds: 0}\n");
+    sandbox.apm(["run", "each", "true", ":::", "1"]).good();
+    assert!(fs::read_dir(sandbox.state().join("runs")).expect("runs").count() <= 2);
+}
