@@ -14,7 +14,7 @@ use crate::text::yaml::{self, Key, Kind, Node};
 
 /// Largest file read.
 const SIZE_MAX: u64 = 1 << 20;
-/// Variables that nobody knows and that are told of one by one.
+/// Unknown variables that get a warning each; of the rest the number is said.
 const UNKNOWN_MAX: usize = 5;
 /// Most values in a file, aliases expanded.
 const VALUES_MAX: usize = 20_000;

@@ -21,7 +21,7 @@ use crate::report::rows::LastEnds;
 use crate::report::samples::{Sample, Samples};
 use crate::text::number;
 
-/// Slots that are told apart.
+/// Slots that are counted one by one.
 const SLOTS_MAX: usize = 65_536;
 /// Rows kept of tasks that failed or could not be run: the first.
 const FAILED_MAX: usize = 200;

@@ -184,7 +184,7 @@ impl Folder {
         self.names_up_to(usize::MAX)
     }
 
-    /// So many names in it, as they come, in their order.
+    /// At most so many of the names in it, sorted.
     pub(crate) fn names_up_to(&self, max: usize) -> io::Result<Vec<OsString>> {
         use std::os::unix::ffi::OsStringExt;
         let mut names = Vec::new();

@@ -23,7 +23,7 @@ use crate::sys::{signal, spawn};
 const WORD: &str = "__worker";
 /// Exit code where the arguments are wrong.
 const FAILED: i32 = 126;
-/// How often whoever waits for an answer is asked whether it still wants it.
+/// Interval at which the caller is asked whether it still waits for the answer.
 const ASK: Duration = Duration::from_millis(20);
 
 /// What a worker may use in its whole life.

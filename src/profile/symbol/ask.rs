@@ -39,7 +39,7 @@ const OWN: Bounds = Bounds {
 };
 /// Notes about single files.
 const NOTES_MAX: usize = 5;
-/// Files that are told of by their name.
+/// Files that a note names.
 const TOLD_MAX: usize = 3;
 
 /// Whom the search for names tells how it goes, and who may end it. Both are asked from any thread.
