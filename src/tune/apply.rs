@@ -143,12 +143,12 @@ impl Record {
     pub(crate) fn changed_since(&self, root: &Root) -> Vec<Trouble> {
         let values = self.values.iter().filter_map(|value| {
             let now = root.value(&value.path).ok()?;
-            let twin = || value.twin.as_ref().filter(|_| value.before == "0" && now == "0");
-            let twin = twin().and_then(|(path, before)| Some((root.value(path).ok()?, before, path)));
+            let counterpart = || value.counterpart.as_ref().filter(|_| value.before == "0" && now == "0");
+            let counterpart = counterpart().and_then(|(path, before)| Some((root.value(path).ok()?, before, path)));
             // Only in a copy of such files: who wrote it was killed after it was emptied.
             let is_half = now.is_empty();
             let is_ours = is_half || is_same(&now, &value.after) || is_same(&now, &value.before);
-            match twin {
+            match counterpart {
                 Some((now, before, path)) if !is_same(&now, before) && now != "0" => {
                     let what = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     Some(Trouble { what, why: format!("it is {now} now, it was {before}") })
@@ -223,10 +223,10 @@ impl SavedValue {
 
     fn restore(&self, root: &Root) -> Result<(), Trouble> {
         // Writing either zeroes the other: the one that counted is written.
-        if let Some((path, twin)) = self.twin.as_ref().filter(|_| self.before == "0")
-            && !root.value(path).is_ok_and(|now| is_same(&now, twin))
+        if let Some((path, counterpart)) = self.counterpart.as_ref().filter(|_| self.before == "0")
+            && !root.value(path).is_ok_and(|now| is_same(&now, counterpart))
         {
-            Self { path: path.clone(), ..self.clone() }.set(root, twin)?;
+            Self { path: path.clone(), ..self.clone() }.set(root, counterpart)?;
         }
         if root.value(&self.path).is_ok_and(|now| is_same(&now, &self.before)) {
             return Ok(());
@@ -283,7 +283,7 @@ mod tests {
         fn record(&self) -> Record {
             let value = |key: &str, path: &str, before: &str, after: &str| {
                 let (key, before, after) = (key.to_owned(), before.to_owned(), after.to_owned());
-                SavedValue { key, path: Path::new("/").join(path), before, after, twin: None }
+                SavedValue { key, path: Path::new("/").join(path), before, after, counterpart: None }
             };
             let file = SavedFile::of(&self.1, FILE.into(), Some("a = 2\n".to_owned())).expect("read");
             let values = vec![value("vm.max_map_count", A, "1", "2"), value("fs.file-max", B, "8", "9")];
@@ -341,10 +341,10 @@ mod tests {
         assert_eq!(changed.len(), 2);
         assert!(changed[0] == "vm.max_map_count" && changed[1].ends_with("60-apm.conf"), "{changed:?}");
         // A half that counts where the other is 0.
-        let twin = Some((PathBuf::from("/proc/ratio"), "20".to_owned()));
+        let counterpart = Some((PathBuf::from("/proc/ratio"), "20".to_owned()));
         folder.write("proc/ratio", "17\n");
         folder.write(B, "0\n");
-        record.values = vec![SavedValue { before: "0".to_owned(), twin, ..record.values[1].clone() }];
+        record.values = vec![SavedValue { before: "0".to_owned(), counterpart, ..record.values[1].clone() }];
         record.files.clear();
         assert_eq!(record.changed_since(&folder.1)[0].what, "ratio");
     }

@@ -68,8 +68,8 @@ pub(crate) struct SavedValue {
     pub(crate) before: String,
     pub(crate) after: String,
     /// The setting that the kernel zeroes when this one is written, and its value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) twin: Option<(PathBuf, String)>,
+    #[serde(default, alias = "twin", skip_serializing_if = "Option::is_none")]
+    pub(crate) counterpart: Option<(PathBuf, String)>,
 }
 
 impl Record {
@@ -117,11 +117,11 @@ impl Record {
             if !is_path_of(&value.key, &value.path) {
                 return not_ours("setting", &format!("{}: {}", value.key, value.path.display()));
             }
-            let twin = twin_of(&value.key);
-            if value.twin.as_ref().map(|(path, _)| path) != twin.as_ref() {
+            let counterpart = counterpart_of(&value.key);
+            if value.counterpart.as_ref().map(|(path, _)| path) != counterpart.as_ref() {
                 return not_ours("counterpart of", &value.key);
             }
-            let texts = [&value.before, &value.after].into_iter().chain(value.twin.iter().map(|(_, text)| text));
+            let texts = [&value.before, &value.after].into_iter().chain(value.counterpart.iter().map(|(_, text)| text));
             if let Some(text) = texts.into_iter().find(|text| one_line(text) != **text) {
                 return not_ours("value", text);
             }
@@ -187,9 +187,9 @@ fn of_first_cpu(path: &str) -> Option<String> {
 }
 
 /// The file of the setting that the kernel zeroes when this one is written.
-pub(crate) fn twin_of(key: &str) -> Option<PathBuf> {
-    let (_, twin) = COUNTERPARTS.iter().find(|(one, _)| *one == key)?;
-    tunables::file_of(twin).map(PathBuf::from)
+pub(crate) fn counterpart_of(key: &str) -> Option<PathBuf> {
+    let (_, counterpart) = COUNTERPARTS.iter().find(|(one, _)| *one == key)?;
+    tunables::file_of(counterpart).map(PathBuf::from)
 }
 
 #[cfg(test)]
@@ -210,7 +210,7 @@ mod tests {
                   "before": "powersave", "after": "performance" },
                 { "key": "sys.block.sda.scheduler", "path": "/sys/block/sda/queue/scheduler", "before": "x", "after": "y" },
                 { "key": "vm.dirty_bytes", "path": "/proc/sys/vm/dirty_bytes", "before": "0", "after": "1",
-                  "twin": ["/proc/sys/vm/dirty_ratio", "20"] },
+                  "counterpart": ["/proc/sys/vm/dirty_ratio", "20"] },
             ],
         })
     }
@@ -243,18 +243,18 @@ mod tests {
             ("/values/0/path", json!("/etc/passwd")),
             ("/values/0/key", json!("kernel.core_pattern")),
             ("/values/0/before", json!("1\n2")),
-            ("/values/0/twin", json!(["/etc/passwd", "20"])),
+            ("/values/0/counterpart", json!(["/etc/passwd", "20"])),
             ("/values/1/path", json!("/sys/devices/system/cpu/cpu../cpufreq/scaling_governor")),
             ("/values/1/path", json!("/sys/devices/system/cpu/cpu012/cpufreq/scaling_governor")),
             ("/values/2/key", json!("sys.block.../x.scheduler")),
             ("/values/2/key", json!("sys.block.sdb.scheduler")),
-            ("/values/3/twin/0", json!("/etc/passwd")),
-            ("/values/3/twin", json!(null)),
+            ("/values/3/counterpart/0", json!("/etc/passwd")),
+            ("/values/3/counterpart", json!(null)),
         ] {
             let mut bad = good();
             match bad.pointer_mut(pointer) {
                 Some(place) => *place = value.clone(),
-                None => bad["values"][0]["twin"] = value.clone(),
+                None => bad["values"][0]["counterpart"] = value.clone(),
             }
             let error = parse(&bad).expect_err(pointer);
             assert!(error.contains("is none that it writes"), "{pointer} {value}: {error}");

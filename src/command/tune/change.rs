@@ -250,14 +250,14 @@ fn record(looked: &Looked, store: &Store) -> Result<Record, Failure> {
             if !root.is_here() {
                 root.value_to_write(&path).map_err(|error| refused(root, &path, error))?;
             }
-            let twin = record::twin_of(&setting.key);
-            let twin = twin.map(|path| Ok::<_, Failure>((path.clone(), read(&path)?))).transpose()?;
+            let counterpart = record::counterpart_of(&setting.key);
+            let counterpart = counterpart.map(|path| Ok::<_, Failure>((path.clone(), read(&path)?))).transpose()?;
             values.push(SavedValue {
                 key: setting.key.clone(),
                 before: read(&path)?,
                 path,
                 after: after.clone(),
-                twin,
+                counterpart,
             });
         }
     }
