@@ -1,8 +1,8 @@
 //! Control groups for attempts: version 2 where this process may create them with the controllers, else version 1 for
 //! each controller by itself, else none, and then the caller looks at the processes at intervals ("polling").
 //!
-//! Layout: `PLACE/apm-MARK/` for the run (its mark: `journal::folder::mark`) with its ceilings, and in it one group for each attempt that has limits, or for
-//! every attempt where the run has ceilings. Joining happens in `stage`.
+//! Layout: `PLACE/apm-MARK/` for the run (its mark: `journal::folder::mark`) with its ceilings, and in it one group for each
+//! attempt that has limits, or for every attempt where the run has ceilings. Joining happens in `stage`.
 
 use std::fs;
 use std::io;
