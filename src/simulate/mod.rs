@@ -1,7 +1,7 @@
 //! The scheduler of a real run under a virtual clock: scripted tasks, changes of the plan, failures, memory, stops. Nothing
 //! is started and no time passes, so a million tasks take seconds, and what holds here holds for the scheduler that runs.
 //!
-//! [`run`] checks the laws after every step, by accounts of its own: a task starts only when its needs have ended, no
+//! `run` checks the laws after every step, by accounts of its own: a task starts only when its needs have ended, no
 //! capacity is exceeded, no slot is used twice, no ready task that fits is left waiting, and every task ends once.
 
 pub mod figures;
