@@ -105,6 +105,8 @@
 //! without (`engine::dispatch` says why). `pprof` writes no files
 //! here: only `profile::itself` uses it, for samples of apm's own threads; `report::profile` has a writer of its own.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests make files of their own"))]
+
 pub mod cli;
 mod command;
 mod config;

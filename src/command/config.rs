@@ -144,6 +144,7 @@ fn keys_as_json() -> Result<String, Failure> {
     Ok(text)
 }
 
+#[expect(clippy::disallowed_methods, reason = "own: the file of the user or of the repository, made new")]
 fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
     let cwd = &context.environment.cwd;
     let path = if words.user {

@@ -233,6 +233,7 @@ fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> Result<(Sourc
     Ok((Source::Stream { arrivals: receiver, queue_max }, fault))
 }
 
+#[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]
 fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], cut: Cut) -> Result<Values, Failure> {
     let open = |path: &Path| -> Result<Box<dyn Read + Send>, Failure> {
         if path == Path::new("-") {

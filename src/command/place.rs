@@ -30,6 +30,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// Opens it, and ends what crashed runs left.
+    #[expect(clippy::disallowed_methods, reason = "own: a new folder, made for this run")]
     pub(crate) fn open(
         context: &Context,
         request: &Request,
@@ -86,6 +87,7 @@ impl Folder {
     }
 
     /// The run is over: nobody has to look for what it left.
+    #[expect(clippy::disallowed_methods, reason = "own: a new folder, made for this run")]
     pub(crate) fn close(self) {
         if let Some(run) = self.run {
             run.close();

@@ -134,6 +134,7 @@ fn stream(read_before: Vec<u8>, request: Request) -> Result<Source, Failure> {
 }
 
 /// The whole plan; of standard input a part may have been read already.
+#[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]
 fn read(context: &Context, file: &Path, read_before: Vec<u8>) -> Result<String, Failure> {
     let shown = file.display();
     let result = if file == Path::new("-") {

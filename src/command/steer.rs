@@ -95,6 +95,7 @@ pub(crate) fn set(context: &Context, words: Set) -> Result<Exit, Failure> {
 }
 
 /// `apm run add`
+#[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]
 pub(crate) fn add(context: &Context, words: Add) -> Result<Exit, Failure> {
     let (run, file): (Option<&OsString>, &OsString) = match &words.words[..] {
         [run, file] => (Some(run), file),

@@ -93,6 +93,7 @@ fn is_own(folder: &Path) -> bool {
 }
 
 /// Whether something can be made in a folder. Its permissions do not tell: the disk may be read-only.
+#[expect(clippy::disallowed_methods, reason = "own: a folder is made in one that was judged, and goes at once")]
 fn can_be_written(folder: &Path) -> bool {
     let probe = folder.join(format!("probe-{}", std::process::id()));
     DirBuilder::new().recursive(true).mode(0o700).create(&probe).is_ok() && std::fs::remove_dir(&probe).is_ok()
@@ -104,6 +105,7 @@ fn dirs() -> Option<ProjectDirs> {
 }
 
 /// A folder that belongs to this user alone; one that somebody else put there is refused.
+#[expect(clippy::disallowed_methods, reason = "own: a folder is made in one that was judged, and goes at once")]
 fn private_folder(temp: &Path) -> io::Result<PathBuf> {
     let uid = std::fs::metadata("/proc/self")?.uid();
     let folder = temp.join(format!("apm-state-{uid}"));

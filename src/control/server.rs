@@ -49,6 +49,7 @@ pub(crate) struct ControlServer {
 impl ControlSocket {
     /// Listens in the folder of a run. What a run that was killed has left there is replaced: whoever holds the run's lock
     /// owns its socket.
+    #[expect(clippy::disallowed_methods, reason = "own: the folder of the run")]
     pub(crate) fn bind(folder: &Path) -> io::Result<Self> {
         let folder = Folder::own(folder)?;
         match folder.remove_file(Path::new(SOCKET)) {

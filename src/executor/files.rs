@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use crate::sys::beneath;
+
 /// Most files one pattern may match; more is a mistake such as `/**`.
 const FILES_MAX: usize = 200_000;
 
@@ -30,7 +32,7 @@ pub(crate) fn digest(patterns: &[String], base: &Path) -> Result<String, String>
         .par_iter()
         .map(|path| {
             let mut hasher = blake3::Hasher::new();
-            let file = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+            let file = beneath::regular(path).and_then(|file| hasher.update_reader(file).map(drop));
             file.map_err(|error| format!("inputs: read `{}`: {error}", path.display()))?;
             Ok(hasher.finalize())
         })

@@ -50,6 +50,7 @@ impl Store {
     }
 
     /// A new empty folder for the files a tool writes its results to.
+    #[expect(clippy::disallowed_methods, reason = "own: the folder of the run")]
     pub(crate) fn scratch(&self, name: &str) -> io::Result<PathBuf> {
         let folder = self.folder.path().join(name);
         if folder.exists() {

@@ -68,6 +68,7 @@ pub(crate) enum FindError {
 
 impl State {
     /// Opens the state directory and creates it where it is missing.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         let root = owner::judged_way_to_new(&output::target(root)?)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
@@ -104,6 +105,7 @@ impl State {
     }
 
     /// A folder in it that is made where it is missing.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     fn make(&self, name: &str) -> io::Result<Folder> {
         let path = self.root.join(name);
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -123,6 +125,7 @@ impl State {
     }
 
     /// Creates the folder of a new run. `now` and `random` make its name.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn create(&self, now: &Zoned, random: u64) -> io::Result<RunDir> {
         let active = self.make(ACTIVE)?;
         let mut random = random;
@@ -228,6 +231,7 @@ impl State {
     }
 
     /// Forgets that a run crashed, once what it left is gone.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn forget_crash(&self, id: &RunId) {
         // Where this fails the next run looks again: harmless.
         let _ = std::fs::remove_file(self.root.join(ACTIVE).join(id.as_str()));
@@ -240,6 +244,7 @@ impl State {
 
     /// Removes the oldest runs beyond `keep`, and notes that. Never one that lives, and nothing but what apm has made:
     /// other folders do not count. Returns how many went.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn clean(&self, keep: usize) -> io::Result<usize> {
         let root = Folder::own(&self.root)?;
         match root.remove_file(Path::new(CLEANED)) {
@@ -305,6 +310,7 @@ impl RunDir {
     }
 
     /// Ends in an orderly way: the marker goes.
+    #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn close(self) {
         // Where this fails the next run looks for leftovers and finds none: harmless.
         let _ = std::fs::remove_file(&self.marker);

@@ -63,6 +63,7 @@ const PATTERNS: &[(&str, &[&str])] = &[
 ];
 
 /// Reads it. `uptime` is how old a record may be counted from.
+#[expect(clippy::disallowed_methods, reason = "kernel: /dev/kmsg")]
 pub(crate) fn read(roots: &Roots, uptime: Option<f64>) -> Field<Kmsg> {
     // Beside /proc and /sys: /dev of the same root.
     let path = roots.sys.parent().unwrap_or(&roots.sys).join("dev/kmsg");

@@ -2,6 +2,8 @@
 //! writes back is the kernel, later, for whoever had written. Where tracepoints are refused there are the counters of
 //! /proc/diskstats, with a mean in place of percentiles.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc/diskstats")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 

@@ -5,6 +5,8 @@
 //! A look stands for the time since the look before. /proc does not have the frame pointer: where a caller is found by it,
 //! it is taken from the stack itself ([`frame_pointer`]).
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};

@@ -6,6 +6,8 @@
 //! the look before, which the kernel counts exactly: so sums are right, however late a look comes on a busy machine, and
 //! shares are as good as the number of samples.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};

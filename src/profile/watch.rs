@@ -2,6 +2,8 @@
 //! No privileges are needed for processes of the same user. What begins and ends between two looks is in the sums of the
 //! parent that waited for it, and not in a row of its own.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! Files that others may have put there: opened beneath a folder that is held open, so that no link and no `..` leads out
 //! of it; judged after they are opened, so that nobody can change them in between; and only regular ones, up to a size.
 
+#![expect(clippy::disallowed_methods, reason = "beneath: the rule itself")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};

@@ -4,6 +4,8 @@
 //! Layout: `PLACE/apm-MARK/` for the run (its mark: `journal::folder::mark`) with its ceilings, and in it one group for each
 //! attempt that has limits, or for every attempt where the run has ceilings. Joining happens in `stage`.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc and control groups")]
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;

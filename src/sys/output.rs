@@ -79,6 +79,7 @@ pub(crate) enum Before {
 
 /// Opens a file for writing as the shell does with `>` or `>>`. In a folder like `/tmp` it has to belong to this user or
 /// to the folder's owner, as with `fs.protected_regular=1` and `fs.protected_fifos=1`, and to have no other name.
+#[expect(clippy::disallowed_methods, reason = "output: the rule itself")]
 pub(crate) fn open(path: &Path, before: Before) -> io::Result<File> {
     let path = target(path)?;
     // What `target` leaves a link is one of /proc, where nobody can put one.

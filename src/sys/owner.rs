@@ -1,5 +1,7 @@
 //! Whose files are believed: those of this user and of root, in folders that nobody else can write to.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,8 @@
 //! Waits for stalls: the kernel wakes the waiter when tasks have waited so long for a resource. Works without root where
 //! the window is a multiple of two seconds.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc/pressure and control groups")]
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;

@@ -9,6 +9,7 @@
 //! reused.
 
 #![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
 
 use std::fs::{self, File};
 use std::io;

@@ -3,6 +3,7 @@
 //! nothing is left when apm is killed.
 
 #![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -208,6 +208,7 @@ pub(crate) fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Makes sure that descriptors 0, 1 and 2 are open, so that no file of ours takes their place and no child writes into
 /// it. Called once at the start.
+#[expect(clippy::disallowed_methods, reason = "kernel: /dev/null")]
 pub(crate) fn fill_standard_descriptors() -> io::Result<()> {
     for fd in 0..=2 {
         // SAFETY: fcntl(F_GETFD) only asks; open takes a constant path and returns the lowest free descriptor, `fd`.
@@ -221,6 +222,7 @@ pub(crate) fn fill_standard_descriptors() -> io::Result<()> {
 }
 
 /// Something to read nothing from: /dev/null, or in a root without one a pipe that nobody writes to.
+#[expect(clippy::disallowed_methods, reason = "kernel: /dev/null")]
 fn nothing() -> io::Result<&'static OwnedFd> {
     static NOTHING: OnceLock<OwnedFd> = OnceLock::new();
     if let Some(fd) = NOTHING.get() {

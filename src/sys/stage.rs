@@ -4,6 +4,7 @@
 //! the program does not inherit: its exit code and its output belong to the program.
 
 #![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "kernel: control groups")]
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};

@@ -2,6 +2,7 @@
 //! the same.
 
 #![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc/self")]
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -8,6 +8,7 @@
 //! `cargo bench --profile dist` measures the binary that `install.sh` installs, which is what the README quotes; without it
 //! the binary of a plain `cargo build --release` is measured. The first lines say which it was.
 
+#![allow(clippy::disallowed_methods, reason = "benchmarks make files of their own")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 
 mod case;

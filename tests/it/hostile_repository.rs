@@ -111,3 +111,43 @@ fn no_project_file_decides_about_the_machine_or_the_records() {
     sandbox.apm(["run", "each", "true", ":::", "1"]).good();
     assert!(fs::read_dir(sandbox.state().join("runs")).expect("runs").count() <= 2);
 }
+
+/// Regression: each of these files was waited for, for ever.
+#[test]
+fn files_of_a_repository_that_are_fifos_are_not_waited_for() {
+    for fifo in [".gitignore", "sub/.gitignore", ".git/index", ".git/info/exclude", ".git/config"] {
+        let sandbox = Sandbox::new("fifo-in-repository");
+        sandbox.file("sub/a.sh", "#!/bin/sh\necho hello\n");
+        sandbox.file(".git/HEAD", "ref: refs/heads/main\n");
+        sandbox.file(".git/info/keep", "");
+        assert_eq!(Ran::of(sandbox.program("mkfifo", [fifo])).code, Some(0));
+        let ran = Ran::of(sandbox.program("timeout", ["10", env!("CARGO_BIN_EXE_apm"), "run", "qa", "--dry-run"]));
+        assert_ne!(ran.code, Some(124), "{fifo}: it does not end");
+        if fifo.ends_with("ignore") || fifo.ends_with("exclude") {
+            assert_eq!(ran.code, Some(3), "{fifo}: {}", ran.stderr);
+            assert!(ran.stderr.contains(&format!("{fifo}` is no regular file")), "{}", ran.stderr);
+        } else {
+            assert_eq!(ran.code, Some(0), "{fifo}: {}", ran.stderr);
+        }
+    }
+}
+
+/// Regression: without a repository every `.gitignore` up to `/` was obeyed, whoever had written it.
+#[test]
+fn what_is_ignored_outside_of_the_repository_is_not_ignored_here() {
+    let sandbox = Sandbox::new("ignored-from-above");
+    sandbox.file("above/.gitignore", "*\n");
+    sandbox.file("above/own/a.sh", "#!/bin/sh\necho hello\n");
+    let ran = sandbox.apm(["run", "qa", "--dry-run", "above/own"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    // In a repository a file above the folder is one of its own.
+    sandbox.file("above/.git/HEAD", "ref: refs/heads/main\n");
+    sandbox.file("above/.gitignore", "*.log\na.sh\n");
+    sandbox.file("above/own/b.log", "");
+    let ran = sandbox.apm(["run", "qa", "--dry-run", "above/own"]);
+    assert_eq!(ran.code, Some(4), "{}", ran.stdout);
+    // A folder that is ignored as a whole was named.
+    sandbox.file("above/.gitignore", "own/\n");
+    let ran = sandbox.apm(["run", "qa", "--dry-run", "above/own"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}

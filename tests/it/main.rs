@@ -1,11 +1,14 @@
 //! The integration tests: the built binary in a sandbox of its own, observed from outside only.
 
+#![allow(clippy::disallowed_methods, reason = "tests make files of their own")]
+
 mod architecture;
 mod bare;
 mod config;
 mod crash;
 mod doctor;
 mod each;
+mod files;
 mod formats;
 mod generated;
 mod hostile;

@@ -50,6 +50,7 @@ pub(crate) fn write(window: &Window, out: &mut dyn Write) -> io::Result<()> {
 pub(crate) type Refusal = (String, &'static str);
 
 /// Reads a look.
+#[expect(clippy::disallowed_methods, reason = "named: standard input by its name")]
 pub(crate) fn read(path: &Path) -> Result<Window, Refusal> {
     let mut bytes = Vec::new();
     // What the shell has opened already may be a pipe. Other pipes may have no writer, and to open a device can be to use it.

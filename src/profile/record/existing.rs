@@ -1,6 +1,8 @@
 //! What was there before the first record: the tree of processes below one, their threads, names and mappings, read from
 //! /proc.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

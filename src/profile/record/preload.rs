@@ -51,6 +51,7 @@ impl Default for Wanted {
 const FOLDER: &str = "apm-preload-";
 
 /// Removes what an apm of this user left that was killed.
+#[expect(clippy::disallowed_methods, reason = "own: a new folder with a random name, made for this recording")]
 fn sweep(place: &Path) {
     for entry in fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -83,6 +84,7 @@ pub(crate) struct Preload {
 struct Folder(PathBuf);
 
 impl Drop for Folder {
+    #[expect(clippy::disallowed_methods, reason = "own: a new folder with a random name, made for this recording")]
     fn drop(&mut self) {
         // It lies in a temporary place: what cannot be removed the system removes some day.
         let _ = fs::remove_dir_all(&self.0);
@@ -108,6 +110,7 @@ impl Preload {
         Err(Unavailable::Folder(refused))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "own: a new folder with a random name, made for this recording")]
     fn install_in(place: &Path, wanted: &Wanted, for_everyone: bool) -> io::Result<Self> {
         // The loader splits `LD_PRELOAD` at both, and knows no quotes.
         if !place.is_absolute() || place.as_os_str().as_bytes().iter().any(|byte| b" :\t\n".contains(byte)) {

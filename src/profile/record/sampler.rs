@@ -5,6 +5,8 @@
 //! Where the kernel grants none (`Refusal::All`), `command::profile` goes on with the timer of the preloaded library
 //! (`preload_session`), then with ptrace (`ptrace_sampler`), then with counters alone (`watch`).
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;

@@ -1,6 +1,8 @@
 //! Tracepoints: what the kernel calls them and where their fields lie (tracefs), and events of them. Where tracefs is not
 //! mounted, apm has a mount of its own that nobody sees; where it may not, that is said.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: tracefs")]
+
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;

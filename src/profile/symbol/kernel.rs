@@ -1,6 +1,8 @@
 //! Names of the kernel's functions from /proc/kallsyms, read once and only for the addresses that are asked for: the
 //! list has 200,000 lines.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc/kallsyms")]
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};

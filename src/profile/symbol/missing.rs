@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::sys::beneath;
+
 /// Lists that are read.
 const LISTS_MAX: usize = 20_000;
 /// Longest list that is read.
@@ -36,10 +38,7 @@ fn owners(folder: &Path, paths: &[&Path]) -> Vec<Option<String>> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(LISTS_MAX) {
         let name = entry.file_name();
         let Some(package) = name.to_str().and_then(|name| name.strip_suffix(".list")) else { continue };
-        if entry.metadata().is_ok_and(|meta| meta.len() > LIST_MAX) {
-            continue;
-        }
-        let Ok(list) = fs::read_to_string(entry.path()) else { continue };
+        let Ok(list) = beneath::read_text(&entry.path(), LIST_MAX) else { continue };
         for (path, owner) in paths.iter().zip(&mut owners).filter(|(_, owner)| owner.is_none()) {
             let Some(path) = path.to_str() else { continue };
             // Where /lib is a link to /usr/lib, lists may still have the old path.

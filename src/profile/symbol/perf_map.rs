@@ -2,6 +2,8 @@
 //! `python -X perf`), one line a function: start, size, name. Such a file can be anybody's: it must belong to the user of
 //! the process, or root, and be no older than it.
 
+#![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};

@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::model::bytestring::ByteString;
 use crate::sys::beneath;
@@ -17,6 +19,8 @@ use crate::workflow::qa::index::{self, Tracked};
 pub(crate) const FILES_MAX: usize = 200_000;
 /// Largest manifest read.
 const TEXT_MAX: u64 = 1 << 20;
+/// Largest file of patterns to ignore.
+const IGNORING_MAX: u64 = 1 << 20;
 /// Manifests and configurations whose text decides about checks.
 const TEXTS: [&str; 30] = [
     "Cargo.toml",
@@ -86,9 +90,10 @@ impl Facts {
             cut_off: false,
             is_index_unread: false,
         };
-        let tracked = index::tracked(root);
+        let top = facts.top();
+        let tracked = top.as_deref().map(|top| index::tracked(root, top)).unwrap_or_default();
         facts.is_index_unread = tracked.is_unread;
-        let paths = listed(root, tracked);
+        let paths = listed(root, top.as_deref().unwrap_or(root), tracked)?;
         let environments: BTreeSet<&Path> = paths
             .iter()
             .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
@@ -120,6 +125,14 @@ impl Facts {
         }
         facts.files.sort_unstable();
         Ok(facts)
+    }
+
+    /// The root of the repository around the folder. What somebody else's would ignore is not ignored.
+    fn top(&self) -> Option<PathBuf> {
+        let git = self.root.ancestors().map(|folder| folder.join(".git")).find(|git| git.symlink_metadata().is_ok())?;
+        let top = git.parent()?;
+        let is_believed = |path: &Path| path.metadata().is_ok_and(|meta| self.owners.judge(path, &meta).is_ok());
+        (is_believed(top) && is_believed(&git)).then(|| top.to_owned())
     }
 
     /// The text of a manifest; empty where there is none.
@@ -177,23 +190,55 @@ impl Facts {
     }
 }
 
+/// The file of a folder that says what git ignores there.
+const IGNORING: &str = ".gitignore";
 /// The file by which a folder is a virtual environment of Python.
 const ENVIRONMENT: &str = "pyvenv.cfg";
 
-/// What git tracks, and what it does not and yet does not ignore.
-fn listed(root: &Path, tracked: Tracked) -> BTreeSet<PathBuf> {
+/// What git tracks, and what it does not and yet does not ignore. `top` is where the files that say what to ignore begin:
+/// one further up may be anybody's.
+fn listed(root: &Path, top: &Path, tracked: Tracked) -> Result<BTreeSet<PathBuf>, String> {
+    let walked = match walk(root, top, &tracked)? {
+        Some(walked) => walked,
+        // A folder that is ignored as a whole was named all the same.
+        None => walk(root, root, &tracked)?.unwrap_or_default(),
+    };
+    Ok(tracked.files.into_iter().chain(walked).collect())
+}
+
+/// The files below `root`; nothing where the folder itself is ignored.
+fn walk(root: &Path, top: &Path, tracked: &Tracked) -> Result<Option<Vec<PathBuf>>, String> {
     let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
     // In a folder of repositories each of them is meant; inside of one they are somebody else's.
     let is_repository = root.join(".git").exists();
-    let walk = ignore::WalkBuilder::new(root)
+    for path in index::exclude_files(top).iter().chain([&top.join(IGNORING)]) {
+        judge_ignoring(path)?;
+    }
+    let (refused, reached) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(root == top)));
+    let (to, found, is_there) = (root.to_owned(), Arc::clone(&refused), Arc::clone(&reached));
+    let walk = ignore::WalkBuilder::new(top)
         .hidden(false)
         .ignore(false)
+        .parents(false)
         .require_git(false)
         .filter_entry(move |entry| {
-            let is_folder = entry.depth() > 0 && entry.file_type().is_some_and(|kind| kind.is_dir());
-            let has = |name: &str| entry.path().join(name).exists();
-            let is_foreign = || has(ENVIRONMENT) || is_repository && has(".git") || modules.contains(entry.path());
-            entry.file_name() != ".git" && entry.file_name() != "node_modules" && !(is_folder && is_foreign())
+            let path = entry.path();
+            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+            // It is read as soon as the walk enters the folder.
+            if is_folder && let Err(why) = judge_ignoring(&path.join(IGNORING)) {
+                let _ = found.set(why);
+                return false;
+            }
+            if to.starts_with(path) {
+                is_there.fetch_or(path == to, Ordering::Relaxed);
+                return is_folder;
+            }
+            let has = |name: &str| path.join(name).exists();
+            let is_foreign = || has(ENVIRONMENT) || is_repository && has(".git") || modules.contains(path);
+            path.starts_with(&to)
+                && entry.file_name() != ".git"
+                && entry.file_name() != "node_modules"
+                && !(is_folder && is_foreign())
         })
         .build();
     // A folder that cannot be read holds nothing that could be checked. One more than the limit, so that it shows.
@@ -201,8 +246,23 @@ fn listed(root: &Path, tracked: Tracked) -> BTreeSet<PathBuf> {
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
         .filter_map(|entry| entry.path().strip_prefix(root).ok().map(Path::to_owned))
-        .take(FILES_MAX + 1);
-    tracked.files.into_iter().chain(walked).collect()
+        .take(FILES_MAX + 1)
+        .collect();
+    match refused.get() {
+        Some(why) => Err(String::clone(why)),
+        None => Ok(reached.load(Ordering::Relaxed).then_some(walked)),
+    }
+}
+
+/// Whether a file that says what to ignore can be read: a FIFO would be waited for, a device would never end.
+fn judge_ignoring(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => Err(format!("`{}` is no regular file", path.display())),
+        Ok(meta) if meta.len() > IGNORING_MAX => {
+            Err(format!("`{}` has {} bytes, more than {IGNORING_MAX}", path.display(), meta.len()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Major and minor version in a package.json.

@@ -7,8 +7,12 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::sys::beneath;
+
 /// Largest index read; one of a million files has about 100 MB.
 const INDEX_MAX: u64 = 256 << 20;
+/// In the folder of a linked worktree: where what it shares with others is.
+const COMMON: &str = "commondir";
 /// The largest file that only points to a folder of git.
 const POINTER_MAX: u64 = 4 << 10;
 /// The largest configuration of a repository read.
@@ -32,10 +36,9 @@ pub(crate) struct Tracked {
 /// Mode and name of what is tracked. Without a mode it is not tracked any more.
 type Entry = (u32, Vec<u8>);
 
-/// What git tracks below a folder; nothing outside of a repository.
-pub(crate) fn tracked(root: &Path) -> Tracked {
-    let found = root.ancestors().find_map(|top| Some((top, git_dir(&top.join(".git"))?)));
-    let Some((top, git)) = found else { return Tracked::default() };
+/// What git tracks below a folder of the repository at `top`.
+pub(crate) fn tracked(root: &Path, top: &Path) -> Tracked {
+    let Some(git) = git_dir(&top.join(".git")) else { return Tracked::default() };
     let mut tracked = Tracked::default();
     // Nothing was added yet.
     let Some(index) = bytes(&git.join("index"), INDEX_MAX) else { return tracked };
@@ -71,7 +74,7 @@ fn git_dir(place: &Path) -> Option<PathBuf> {
 
 fn bytes(path: &Path, max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path).ok()?.take(max).read_to_end(&mut bytes).ok()?;
+    beneath::regular(path).ok()?.take(max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -79,12 +82,21 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
+/// What linked worktrees share, such as their configuration.
+fn common_dir(git: &Path) -> PathBuf {
+    let common = bytes(&git.join(COMMON), POINTER_MAX).unwrap_or_default();
+    git.join(OsStr::from_bytes(common.trim_ascii_end()))
+}
+
+/// The files that are read for what a repository ignores beside its files `.gitignore`.
+pub(crate) fn exclude_files(top: &Path) -> Vec<PathBuf> {
+    let git = git_dir(&top.join(".git"));
+    git.map(|git| vec![git.join(COMMON), common_dir(&git).join("info/exclude")]).unwrap_or_default()
+}
+
 /// Bytes of a hash: the configuration says so where they are those of SHA-256.
 fn hash_len(git: &Path) -> usize {
-    // Linked worktrees share one configuration.
-    let common = bytes(&git.join("commondir"), POINTER_MAX).unwrap_or_default();
-    let config = git.join(OsStr::from_bytes(common.trim_ascii_end())).join("config");
-    let config = bytes(&config, CONFIG_MAX).unwrap_or_default().to_ascii_lowercase();
+    let config = bytes(&common_dir(git).join("config"), CONFIG_MAX).unwrap_or_default().to_ascii_lowercase();
     let mut in_section = false;
     for line in config.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
         let line: Vec<u8> = line.iter().copied().filter(|byte| *byte != b' ' && *byte != b'\t').collect();
@@ -226,7 +238,7 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        tracked(folder).files.iter().map(|path| path.display().to_string()).collect()
+        tracked(folder, folder).files.iter().map(|path| path.display().to_string()).collect()
     }
 
     /// None of the bytes of an index is believed.
@@ -300,7 +312,7 @@ mod tests {
             let read = |path: &Path| bytes(path, 1 << 20).expect("an index");
             break_it(&read(&root.join(".git/index")), hash, &read(&shared));
             std::fs::remove_file(shared).expect("gone");
-            assert_eq!(tracked(&root), Tracked { is_unread: true, ..Tracked::default() });
+            assert_eq!(tracked(&root, &root), Tracked { is_unread: true, ..Tracked::default() });
             let _ = std::fs::remove_file(root.join(".git/index"));
             // What is outside of a sparse checkout is not there.
             assert!(git(&root, &["reset", "-q", "--hard"]));

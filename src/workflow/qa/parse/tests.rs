@@ -8,16 +8,19 @@ use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+use crate::sys::beneath;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::offline::offline;
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
 
 /// Longest message kept of a test.
 const MESSAGE_MAX: usize = 16 << 10;
+/// Largest file of results that is read.
+const WRITTEN_MAX: u64 = 256 << 20;
 
 fn read_file(written: Option<&Path>, name: &str) -> Result<Vec<u8>, String> {
     let path = written.ok_or("it has no folder for its results")?.join(name);
-    std::fs::read(&path).map_err(|error| format!("`{name}`: {error}"))
+    beneath::read(&path, WRITTEN_MAX).map_err(|error| format!("`{name}`: {error}"))
 }
 
 /// The exit code of ctest that says that a test failed.
