@@ -45,11 +45,17 @@ pub enum What {
     #[command(alias = "/qa-framework", alias = "/parallel-qa-framework", alias = "qa-framework")]
     Qa(Qa),
     /// Run a command once for each value, as xargs and GNU parallel do
+    ///
+    /// Output is passed on byte by byte, as by GNU parallel: also what commands a terminal, or is a workflow command in a GitHub
+    /// step. Reports, and what apm itself says, have neither.
     Each(Each),
     /// List recorded runs, newest first
     #[command(visible_alias = "ls")]
     List(List),
     /// Show a recorded run, or the output of one of its tasks
+    ///
+    /// The output of a task is shown byte by byte, also what commands a terminal, or is a workflow command in a GitHub step.
+    /// Reports have neither.
     Show(Show),
     /// Follow a run from another terminal, until it ends
     Watch(Watch),
@@ -173,9 +179,6 @@ pub struct Qa {
 /// after `::::` or `::::+`, or are lines of standard input. Replaced in the command: {} the value, {.} without extension, {/} its base name, {//} its folder,
 /// {/.} base name without extension, {#} sequence number, {%} slot, {1} {2} ... columns or groups, {1.} {2/} and so on.
 /// Without any of them the value is appended. The command is executed directly; --shell hands it to a shell.
-///
-/// Output is passed on byte by byte, as by GNU parallel: also what commands a terminal, or is a workflow command in a GitHub
-/// step. Reports, and what apm itself says, have neither.
 #[derive(Args, Debug)]
 pub struct Each {
     /// Values are separated by NUL characters, not line breaks
@@ -240,9 +243,6 @@ pub enum ListFormat {
 }
 
 /// Show a recorded run, or the output of one of its tasks
-///
-/// The output of a task is shown byte by byte, also what commands a terminal, or is a workflow command in a GitHub step.
-/// Reports have neither.
 #[derive(Args, Debug)]
 pub struct Show {
     /// The run: its name, the start of it, or `last`
