@@ -78,7 +78,8 @@
 //! 22. a new change of a running plan: `model::edit::Edit`, `engine::scheduler::edit` (made, refused, replayed by a resume),
 //!     `command::steer`
 //! 23. what a newer or older journal may hold: `journal::read`, `model::event` (VERSION, FEATURES), `tests/it/journals.rs`
-//! 24. whose files are believed: `sys::owner`, repositories and project files `config::repository`; how they are opened:
+//! 24. what a text from outside may not do in a report, and where that is seen to: `model::raw`, `text::escape`
+//! 25. whose files are believed: `sys::owner`, repositories and project files `config::repository`; how they are opened:
 //!     `sys::beneath`; how results are written where others may write too: `sys::output`; why no name service is linked:
 //!     `sys::nss`, hosts are found by `probe::net::names`
 //!
@@ -90,7 +91,10 @@
 //!   nothing calls `exit`.
 //! - Nothing in the state directory is believed that this user has not put there: `journal::folder` says how.
 //! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
-//! - Values of task environments are in no event and no report; text of children is cleaned before a terminal sees it.
+//! - Values of task environments are in no event and no report.
+//! - Text from outside is `model::raw::Raw` or an id that hides nothing. A function of `text::escape` or `text::transcript` makes
+//!   it fit for the place it goes to; all that is printed for people passes `text::transcript::printed`. Output of tasks that
+//!   is passed on, not reported, stays as it is.
 //! - Every queue, buffer, wait and recursion has a bound with a name.
 //!
 //! `tests/it/architecture.rs` holds the list of imports. Where it differs from what one might expect:

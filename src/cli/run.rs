@@ -45,11 +45,17 @@ pub enum What {
     #[command(alias = "/qa-framework", alias = "/parallel-qa-framework", alias = "qa-framework")]
     Qa(Qa),
     /// Run a command once for each value, as xargs and GNU parallel do
+    ///
+    /// Output is passed on byte by byte, as by GNU parallel: also what commands a terminal, or is a workflow command in a GitHub
+    /// step. Reports, and what apm itself says, have neither.
     Each(Each),
     /// List recorded runs, newest first
     #[command(visible_alias = "ls")]
     List(List),
     /// Show a recorded run, or the output of one of its tasks
+    ///
+    /// The output of a task is shown byte by byte, also what commands a terminal, or is a workflow command in a GitHub step.
+    /// Reports have neither.
     Show(Show),
     /// Follow a run from another terminal, until it ends
     Watch(Watch),

@@ -16,6 +16,7 @@ use crate::config::layers::{self, Merged, Origin, Sources, Value};
 use crate::config::repository::{self, PROJECT_FILE};
 use crate::config::settings::{self, Loaded};
 use crate::sys::output::{self, Before};
+use crate::text::escape;
 use crate::text::layout::{Style, pad};
 
 /// `apm config ...`
@@ -68,7 +69,7 @@ fn loaded(context: &Context) -> Result<Merged, Failure> {
 }
 
 fn print(context: &Context, text: &str) -> Result<Exit, Failure> {
-    context.print(text.as_bytes())
+    context.print(text)
 }
 
 fn show(context: &Context, merged: &Merged, with_origin: bool) -> String {
@@ -99,7 +100,7 @@ fn as_json(merged: &Merged) -> Result<String, Failure> {
         .all()
         .map(|(path, (one, origin))| (path.to_owned(), json!({"value": value(one), "origin": origin.to_string()})))
         .collect();
-    let mut text = serde_json::to_string_pretty(&all).map_err(Failure::machine)?;
+    let mut text = escape::json(&serde_json::to_string_pretty(&all).map_err(Failure::machine)?);
     text.push('\n');
     Ok(text)
 }
@@ -139,7 +140,7 @@ fn keys_as_json() -> Result<String, Failure> {
             })
         })
         .collect();
-    let mut text = serde_json::to_string_pretty(&all).map_err(Failure::machine)?;
+    let mut text = escape::json(&serde_json::to_string_pretty(&all).map_err(Failure::machine)?);
     text.push('\n');
     Ok(text)
 }

@@ -25,7 +25,7 @@ impl Context {
     }
 
     /// Prints the result of a command that has nothing else to say.
-    pub(crate) fn print(&self, text: &[u8]) -> Result<Exit, Failure> {
-        self.ui.result(text).map(|_| Exit::Good).map_err(Failure::machine)
+    pub(crate) fn print(&self, text: &str) -> Result<Exit, Failure> {
+        self.ui.print(text).map(|_| Exit::Good).map_err(Failure::machine)
     }
 }

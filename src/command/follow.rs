@@ -22,6 +22,7 @@ use crate::report::text;
 use crate::sink::Sink;
 use crate::sink::log::{Detail, Log};
 use crate::sink::progress::Progress;
+use crate::text::escape;
 
 /// Between two looks at the journal: as often as a display is drawn.
 const POLL: Duration = Duration::from_millis(100);
@@ -164,9 +165,8 @@ fn follow_events(context: &Context, mut followed: Followed) -> Result<Exit, Fail
         match followed.next()? {
             News::Event(envelope) => {
                 report.apply(&envelope);
-                let mut line = serde_json::to_vec(&*envelope).map_err(Failure::machine)?;
-                line.push(b'\n');
-                if !context.ui.result(&line).map_err(Failure::machine)? {
+                let line = escape::json(&serde_json::to_string(&*envelope).map_err(Failure::machine)?) + "\n";
+                if !context.ui.print(&line).map_err(Failure::machine)? {
                     return Ok(Exit::Good);
                 }
             }

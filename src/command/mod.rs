@@ -63,11 +63,18 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
-            let printed = error.print();
             if error.use_stderr() {
-                // Nobody is left to tell where standard error is closed.
+                // Arguments are quoted, and may be names of files that others have given.
+                let environment = Environment::capture().ok();
+                let has = |name: &str| environment.as_ref().and_then(|environment| environment.get(name));
+                let (no_color, dumb_terminal) =
+                    (has("NO_COLOR").is_some(), has("TERM").is_some_and(|term| term == "dumb"));
+                let ui = Ui::new(Wishes { no_color, dumb_terminal, ..Wishes::default() });
+                let text = error.render();
+                ui.say(&if ui.stderr_layout().colour { text.ansi().to_string() } else { text.to_string() });
                 return Exit::Usage;
             }
+            let printed = error.print();
             // What was asked for, the version or help, is lost if it was not written.
             let ui = Ui::new(Wishes::default());
             return match printed.and_then(|()| ui.result(b"")) {

@@ -10,6 +10,7 @@ use crate::command::request;
 use crate::config::repository::{self, Repository};
 use crate::engine::plan::Source;
 use crate::model::task::Skip;
+use crate::text::transcript;
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
 use crate::workflow::qa::wanted::Wanted;
@@ -22,7 +23,7 @@ pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result
     let mut missing: Vec<(String, String)> = tasks
         .into_iter()
         .filter_map(|task| match task.skip.map(|skip| *skip) {
-            Some(Skip::ToolMissing { tool, install }) => Some((tool, install)),
+            Some(Skip::ToolMissing { tool, install }) => Some((transcript::line(&tool), transcript::line(&install))),
             _ => None,
         })
         .collect();

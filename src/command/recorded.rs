@@ -23,7 +23,7 @@ use crate::report::run::RunReport;
 use crate::report::{RunView, text};
 use crate::sink::file::rows_of;
 use crate::text::layout::{Layout, Style, pad};
-use crate::text::{suggest, transcript};
+use crate::text::{escape, suggest, transcript};
 
 /// Bytes of an output copied at once.
 const CHUNK: u64 = 1 << 20;
@@ -68,7 +68,8 @@ pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure>
     }
     match arguments.format {
         ListFormat::Json => {
-            out = serde_json::to_string_pretty(&json!({"version": 1, "runs": rows})).map_err(Failure::machine)?;
+            let document = json!({"version": 1, "runs": rows});
+            out = escape::json(&serde_json::to_string_pretty(&document).map_err(Failure::machine)?);
             out.push('\n');
         }
         ListFormat::Text if ids.is_empty() => {
@@ -79,7 +80,7 @@ pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure>
         }
         ListFormat::Text => {}
     }
-    context.ui.result(out.as_bytes()).map_err(Failure::machine)?;
+    context.ui.print(&out).map_err(Failure::machine)?;
     Ok(Exit::Good)
 }
 
@@ -186,7 +187,7 @@ pub(crate) fn render(
 /// Writes the events of a journal, one a line.
 fn events_of(journal: &Path, out: &mut dyn Write) -> std::io::Result<()> {
     let read = read::each(journal, &mut |envelope| {
-        serde_json::to_writer(&mut *out, &envelope)?;
+        serde_json::to_writer(escape::Json::new(&mut *out), &envelope)?;
         out.write_all(b"\n")
     });
     match read {

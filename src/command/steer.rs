@@ -23,7 +23,7 @@ use crate::model::task::{MEMORY, SLOTS};
 use crate::model::unit::Bytes;
 use crate::model::waiting::WaitingTask;
 use crate::text::layout::{Style, pad};
-use crate::text::{number, suggest, transcript};
+use crate::text::{escape, number, suggest, transcript};
 use crate::workflow::planfile;
 
 /// `apm run cancel`
@@ -142,7 +142,7 @@ pub(crate) fn waiting(context: &Context, words: &Show) -> Result<Exit, Failure> 
     match words.format {
         Format::Json => {
             let value = json!({"version": 1, "run": id.as_str(), "tasks": told});
-            text = serde_json::to_string_pretty(&value).map_err(Failure::machine)? + "\n";
+            text = escape::json(&serde_json::to_string_pretty(&value).map_err(Failure::machine)?) + "\n";
         }
         Format::Text => {
             let width = told.iter().map(|one| one.task.as_str().chars().count()).max().unwrap_or(0).min(40);
@@ -163,7 +163,7 @@ pub(crate) fn waiting(context: &Context, words: &Show) -> Result<Exit, Failure> 
             return Err(Failure::usage(anyhow!("--waiting prints text or json, not {}", other.as_str())));
         }
     }
-    context.ui.result(text.as_bytes()).map_err(Failure::machine)?;
+    context.ui.print(&text).map_err(Failure::machine)?;
     Ok(Exit::Good)
 }
 
@@ -267,8 +267,8 @@ impl Target {
     }
 
     fn print(&self, context: &Context, value: &serde_json::Value) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(Failure::machine)? + "\n";
-        context.ui.result(text.as_bytes()).map(drop).map_err(Failure::machine)
+        let text = escape::json(&serde_json::to_string(value).map_err(Failure::machine)?) + "\n";
+        context.ui.print(&text).map(drop).map_err(Failure::machine)
     }
 
     /// A task that goes on and is called almost like one of these.

@@ -24,7 +24,7 @@ use crate::probe::{Roots, cpu, field, memory, net, pressure, tasks};
 use crate::sys::pressure::Triggers;
 use crate::sys::process;
 use crate::text::layout::{Layout, Style, pad};
-use crate::text::{number, transcript};
+use crate::text::{escape, number, transcript};
 
 /// Between two full looks while all is calm.
 const CALM: Duration = Duration::from_secs(10);
@@ -136,6 +136,7 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
             };
             let layout = watch.context.ui.stdout_layout();
             let frame = frame(&layout, &history, &busiest(&window), &watched, &changes);
+            let frame = transcript::printed(&frame);
             let lines = frame.lines().count();
             let back = if drawn > 0 { format!("\x1b[{drawn}A\x1b[J") } else { String::new() };
             drawn = lines;
@@ -253,13 +254,13 @@ fn say(change: Change, finding: &Finding) -> String {
 /// Writes a change where there is no screen. False: the reader went away.
 fn tell(watch: &Watch<'_>, change: Change, finding: &Finding, line: &str) -> Result<bool, Failure> {
     let mut text = if watch.format == Format::Text {
-        line.as_bytes().to_vec()
+        line.to_owned()
     } else {
         let event = json!({ "event": change, "at": Timestamp::now().to_string(), "finding": finding });
-        serde_json::to_vec(&event).map_err(Failure::machine)?
+        escape::json(&serde_json::to_string(&event).map_err(Failure::machine)?)
     };
-    text.push(b'\n');
-    watch.context.ui.result(&text).map_err(Failure::machine)
+    text.push('\n');
+    watch.context.ui.print(&text).map_err(Failure::machine)
 }
 
 fn frame(layout: &Layout, history: &History, top: &[Culprit], watched: &Watched, changes: &VecDeque<String>) -> String {

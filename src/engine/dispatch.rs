@@ -617,7 +617,7 @@ impl<O: Observer> State<O> {
         self.step.actions = others;
         self.fault = Some(error.clone());
         let now = self.now();
-        self.scheduler.step(now, Input::Stop(Stop::Fault { error: error.clone() }), &mut self.step);
+        self.scheduler.step(now, Input::Stop(Stop::Fault { error: error.as_str().into() }), &mut self.step);
         // The scheduler waits for the end of what it wanted started.
         for start in starts {
             if let Action::Start { id, .. } = start {

@@ -34,7 +34,7 @@ mod tests {
             (1..=5).map(|n| next_delay(&policy, n, &failed, 0.0).map(|d| d.as_millis())).collect();
         assert_eq!(delays, [Some(200), Some(400), Some(800), Some(1000), None]);
         assert_eq!(next_delay(&policy, 1, &failed, 1.0), Some(Duration::from_millis(100)));
-        assert_eq!(next_delay(&policy, 1, &Outcome::Broken { error: String::new() }, 0.0), None);
+        assert_eq!(next_delay(&policy, 1, &Outcome::Broken { error: "".into() }, 0.0), None);
         let huge = Retry { max: u32::MAX, ..policy };
         assert_eq!(next_delay(&huge, 4_000_000_000, &failed, 0.0), Some(Duration::from_millis(1000)));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::raw::Raw;
 use crate::model::unit::micros;
 
 /// Everything read from the output of one attempt of a check.
@@ -21,17 +22,17 @@ pub struct Results {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     /// The suite: crate, file, class or package.
-    pub suite: String,
+    pub suite: Raw,
     /// The case in it.
-    pub name: String,
+    pub name: Raw,
     /// How it ended.
     pub status: TestStatus,
     /// How long it took, where the tool says.
     #[serde(default, rename = "duration_us", with = "micros::option", skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
     /// What the tool printed about a failure or a skip.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub message: Raw,
 }
 
 /// How a test ended.
@@ -52,14 +53,14 @@ pub enum TestStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The rule, as the tool names it; empty where it names none.
-    pub rule: String,
+    pub rule: Raw,
     /// How grave.
     pub severity: Severity,
     /// What the tool says.
-    pub message: String,
+    pub message: Raw,
     /// The file relative to the repository, with `/`; empty where there is none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub file: String,
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub file: Raw,
     /// First line, from 1; 0 where the finding is about the whole file.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub line: u32,
@@ -73,8 +74,8 @@ pub struct Finding {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub column_end: u32,
     /// Where the rule is explained.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub url: String,
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub url: Raw,
 }
 
 /// How grave a finding is.

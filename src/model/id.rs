@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::raw::is_hidden;
+
 /// Longest task id in bytes. Ids appear in file names of reports and in one-line progress.
 pub const TASK_ID_MAX: usize = 512;
 
-/// The name of a task inside its plan: not empty, no control characters, at most [`TASK_ID_MAX`] bytes.
+/// The name of a task inside its plan: not empty, no control or invisible characters, at most [`TASK_ID_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TaskId(Arc<str>);
@@ -26,6 +28,9 @@ pub enum IdError {
     /// A line break, an escape or the like.
     #[error("an id must not contain the control character {0:?}")]
     Control(char),
+    /// It could hide or reorder what stands beside it, and make two names look the same.
+    #[error("an id must not contain the invisible character U+{:04X}", u32::from(*.0))]
+    Hidden(char),
 }
 
 impl TaskId {
@@ -39,6 +44,9 @@ impl TaskId {
         }
         if let Some(control) = text.chars().find(|c| c.is_control()) {
             return Err(IdError::Control(control));
+        }
+        if let Some(hidden) = text.chars().find(|c| is_hidden(*c)) {
+            return Err(IdError::Hidden(hidden));
         }
         Ok(Self(text.into()))
     }
@@ -58,7 +66,14 @@ impl Borrow<str> for TaskId {
 impl TryFrom<String> for TaskId {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        Self::new(&text)
+        match Self::new(&text) {
+            // An apm that let them pass may have written it; they are shown as what they are, so that ids stay distinct.
+            Err(IdError::Hidden(_)) => {
+                let escape = |c: char| if is_hidden(c) { c.escape_unicode().collect() } else { String::from(c) };
+                Ok(Self(text.chars().map(escape).collect::<String>().into()))
+            }
+            other => other,
+        }
     }
 }
 
@@ -112,8 +127,18 @@ mod tests {
     fn ids_refuse_what_would_break_a_line() {
         assert_eq!(TaskId::new(""), Err(IdError::Empty));
         assert_eq!(TaskId::new("a\nb"), Err(IdError::Control('\n')));
+        assert_eq!(TaskId::new("a\u{202e}b"), Err(IdError::Hidden('\u{202e}')));
+        assert_eq!(IdError::Hidden('\u{ad}').to_string(), "an id must not contain the invisible character U+00AD");
         assert_eq!(TaskId::new(&"x".repeat(513)), Err(IdError::TooLong(513)));
         assert_eq!(TaskId::new("lint:ruff [web]").map(|id| id.to_string()), Ok("lint:ruff [web]".into()));
+    }
+
+    /// Records of an apm that let invisible characters pass are still read, and no two names become one.
+    #[test]
+    fn a_recorded_id_is_shown_clean() {
+        let read = |text: &str| serde_json::from_str::<TaskId>(text).map(|id| id.to_string()).ok();
+        assert_eq!(read("\"a\u{200b}b\""), Some("a\\u{200b}b".to_owned()));
+        assert_eq!((read("\"ab\""), read("\"a\\nb\""), read("\"\"")), (Some("ab".to_owned()), None, None));
     }
 
     #[test]

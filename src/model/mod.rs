@@ -12,6 +12,7 @@ pub(crate) mod intern;
 pub mod outcome;
 pub mod profile;
 pub mod rare;
+pub mod raw;
 pub mod request;
 pub mod setting;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::edit::Origin;
 use crate::model::id::TaskId;
+use crate::model::raw::Raw;
 use crate::model::task::Skip;
 use crate::model::unit::{Bytes, micros};
 
@@ -48,7 +49,7 @@ pub enum Outcome {
     /// Neither pass nor fail: the tool or the machine could not do it.
     Broken {
         /// What went wrong, for people.
-        error: String,
+        error: Raw,
     },
 }
 
@@ -76,7 +77,7 @@ pub enum Cause {
     /// A declared output is not there after the end.
     OutputMissing {
         /// The path or glob.
-        output: String,
+        output: Raw,
     },
     /// Tasks that it added and waited for did not pass.
     Tasks {
@@ -157,7 +158,7 @@ pub enum Stop {
     /// The run itself could not go on, for instance a full disk under the journal.
     Fault {
         /// What happened.
-        error: String,
+        error: Raw,
     },
 }
 

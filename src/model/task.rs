@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
 use crate::model::rare::{Rare, Unset};
+use crate::model::raw::Raw;
 use crate::model::unit::{Bytes, Percent, micros};
 use crate::model::variables::Variables;
 
@@ -18,7 +19,7 @@ pub struct Task {
     pub id: TaskId,
     /// For people; the id where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub title: Option<Box<str>>,
+    pub title: Option<Raw>,
     /// What an attempt executes.
     pub run: Run,
     /// Tasks that end before this one starts.
@@ -59,8 +60,8 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub uses: BTreeMap<String, u64>,
     /// Why the task is in the plan, for `--dry-run` and reports.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
-    pub reason: Box<str>,
+    #[serde(default, skip_serializing_if = "Raw::is_empty")]
+    pub reason: Raw,
     /// Set where the plan already knows that it will not run: it stays visible with its reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Box<Skip>>,
@@ -223,24 +224,24 @@ pub enum Skip {
     /// The program is not installed.
     ToolMissing {
         /// Its name.
-        tool: String,
+        tool: Raw,
         /// How to get it.
-        install: String,
+        install: Raw,
     },
     /// The tool needs the network and there is none.
     Offline {
         /// What the tool said.
-        detail: String,
+        detail: Raw,
     },
     /// Deselected by a flag or the configuration.
     Deselected {
         /// Which one.
-        by: String,
+        by: Raw,
     },
     /// The tool found nothing to work on.
     NothingToDo {
         /// What it said.
-        detail: String,
+        detail: Raw,
     },
 }
 
@@ -322,7 +323,7 @@ impl Task {
             deadline: None,
             locks: Vec::new(),
             uses: BTreeMap::new(),
-            reason: Box::default(),
+            reason: Raw::default(),
             skip: None,
             check: None,
             history_key: None,

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::model::task::{MEMORY, Run, Task, When};
 use crate::model::unit::Bytes;
 use crate::report::text;
+use crate::text::escape::Json;
 use crate::text::layout::{Layout, Style};
 use crate::text::{number, transcript};
 
@@ -20,6 +21,10 @@ pub(crate) fn text(tasks: &[Task], layout: &Layout, out: &mut dyn Write) -> io::
 
 /// A task of it.
 pub(crate) fn one(task: &Task, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    transcript::print(out, |out| write_one(task, layout, out))
+}
+
+fn write_one(task: &Task, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let id = layout.paint(Style::Strong, task.id.as_str());
     match &task.skip {
         Some(skip) => writeln!(out, "{id}: {}", layout.paint(Style::Warn, &text::explain_skip(skip)))?,
@@ -122,6 +127,6 @@ pub(crate) fn json(tasks: &[Task], out: &mut dyn Write) -> io::Result<()> {
             seq.end()
         }
     }
-    serde_json::to_writer_pretty(&mut *out, &Plan(tasks))?;
+    serde_json::to_writer_pretty(Json::new(&mut *out), &Plan(tasks))?;
     out.write_all(b"\n")
 }

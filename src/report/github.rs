@@ -40,7 +40,8 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
         let before = errors.all + warnings.all;
         for test in &found.tests {
             if matches!(test.status, TestStatus::Failed | TestStatus::Error) {
-                errors.push(plain(title, &format!("{} {}: {}", test.suite, test.name, test.message)));
+                let name = transcript::line(&test.suite) + " " + &transcript::line(&test.name);
+                errors.push(plain(title, &format!("{name}: {}", transcript::clean(&test.message))));
             }
         }
         for finding in &found.findings {
@@ -76,7 +77,7 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn plain(title: &str, message: &str) -> String {
-    format!("title={}::{}", github_property(title), github_message(&transcript::clean(message.as_bytes())))
+    format!("title={}::{}", github_property(title), github_message(message))
 }
 
 fn placed(title: &str, finding: &Finding) -> String {
@@ -90,7 +91,7 @@ fn placed(title: &str, finding: &Finding) -> String {
     for (name, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
         out += &format!(",{name}={number}");
     }
-    let message = format!("{} ({})", transcript::clean(finding.message.as_bytes()), finding.rule);
+    let message = format!("{} ({})", transcript::clean(&finding.message), transcript::line(&finding.rule));
     format!("{out},title={}::{}", github_property(title), github_message(&message))
 }
 
@@ -114,15 +115,15 @@ mod tests {
     #[test]
     fn notes_alone_are_no_annotation_but_the_failure_is() {
         let note = Finding {
-            rule: "SC2086".to_owned(),
+            rule: "SC2086".into(),
             severity: Severity::Note,
-            message: "quote".to_owned(),
-            file: "a.sh".to_owned(),
+            message: "quote".into(),
+            file: "a.sh".into(),
             line: 1,
             column: 0,
             line_end: 0,
             column_end: 0,
-            url: String::new(),
+            url: "".into(),
         };
         let outcome = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };
         let text =

@@ -132,7 +132,7 @@ fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io
             let tests: Vec<_> = found.tests.iter().filter(|test| failed(test.status)).collect();
             for test in tests.iter().take(ITEMS_MAX) {
                 writeln!(out, "<div><strong>{} {}</strong></div>", xml(&test.suite), xml(&test.name))?;
-                let (message, _) = transcript::tail(test.message.as_bytes(), LINES_MAX);
+                let (message, _) = transcript::tail(&test.message, LINES_MAX);
                 if !message.is_empty() {
                     writeln!(out, "<pre>{}</pre>", xml(&message))?;
                 }
@@ -195,11 +195,11 @@ fn findings_of(row: &Row, mut found: Vec<Finding>, out: &mut dyn Write) -> io::R
             Severity::Warning => ("warning", "broken"),
             Severity::Note => ("note", "dim"),
         };
-        let mut place = one.file.clone();
+        let mut place = xml(&one.file);
         for number in [one.line, one.column].into_iter().take_while(|number| *number > 0) {
             let _ = write!(place, ":{number}");
         }
-        let rule = if one.url.starts_with("https://") {
+        let rule = if one.url.unescaped().starts_with("https://") {
             format!("<a href=\"{}\">{}</a>", xml(&one.url), xml(&one.rule))
         } else {
             xml(&one.rule)
@@ -207,7 +207,7 @@ fn findings_of(row: &Row, mut found: Vec<Finding>, out: &mut dyn Write) -> io::R
         writeln!(
             out,
             "<tr><td class=\"{class}\">{word}</td><td class=\"mono\">{}</td><td>{}</td><td class=\"mono\">{rule}</td></tr>",
-            xml(&place),
+            place,
             xml(&transcript::line(&one.message))
         )?;
     }

@@ -11,10 +11,12 @@ use serde::{Serialize, Serializer};
 use crate::model::event::{Ceilings, Enforcement, EngineFigures, Exit, Host, NoteLevel, Parent, PoolShape, Usage};
 use crate::model::finding::{Counts, Results};
 use crate::model::outcome::{Outcome, Stop};
+use crate::model::raw::Raw;
 use crate::model::task::{Check, Limits};
 use crate::report::row::Row;
 use crate::report::run::RunReport;
 use crate::report::{ReadStored, RunView, text};
+use crate::text::escape::Json;
 
 /// Version of the document.
 const VERSION: u32 = 1;
@@ -82,10 +84,10 @@ impl Serialize for Tasks<'_> {
 struct TaskOut<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
+    title: Option<&'a Raw>,
     command: String,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    reason: &'a str,
+    #[serde(skip_serializing_if = "Raw::is_empty")]
+    reason: &'a Raw,
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<&'a Check>,
     #[serde(skip_serializing_if = "Limits::is_none")]
@@ -144,7 +146,7 @@ fn task<'a>(row: &'a Row, read: ReadStored<'_>) -> TaskOut<'a> {
     let last = row.last_finished();
     TaskOut {
         id: row.task.id.as_str(),
-        title: row.task.title.as_deref(),
+        title: row.task.title.as_ref(),
         command: text::command(&row.task),
         reason: &row.task.reason,
         check: row.task.check.as_deref(),
@@ -236,6 +238,6 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
             .collect(),
         engine: report.engine,
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    serde_json::to_writer_pretty(Json::new(&mut *out), &document)?;
     out.write_all(b"\n")
 }

@@ -77,7 +77,7 @@ fn suite(report: &RunReport, row: &Row, read: ReadStored<'_>, out: &mut dyn Writ
 fn test_case(test: &Test, out: &mut Vec<u8>) -> io::Result<()> {
     let time = test.duration.map(|d| format!(" time=\"{}\"", seconds(d))).unwrap_or_default();
     write!(out, "    <testcase classname=\"{}\" name=\"{}\"{time}", xml(&test.suite), xml(&test.name))?;
-    let message = xml(&transcript::clean(test.message.as_bytes()));
+    let message = xml(&transcript::clean(&test.message));
     let first = message.lines().next().unwrap_or_default();
     match test.status {
         TestStatus::Passed => writeln!(out, "/>"),
@@ -98,13 +98,13 @@ fn failing_level(outcome: Option<&Outcome>, findings: &[Finding]) -> Option<Seve
 
 fn finding_case(finding: &Finding, fails: bool, out: &mut Vec<u8>) -> io::Result<()> {
     let file = xml(&finding.file);
-    let name = xml(&format!("{}:{}:{} {}", finding.file, finding.line, finding.column, finding.rule));
+    let kind = xml(&finding.rule);
+    let name = format!("{file}:{}:{} {kind}", finding.line, finding.column);
     write!(out, "    <testcase classname=\"{file}\" name=\"{name}\"")?;
-    let message = xml(&transcript::clean(finding.message.as_bytes()));
+    let message = xml(&transcript::clean(&finding.message));
     if !fails {
         return writeln!(out, "><system-out>{message}</system-out></testcase>");
     }
-    let kind = xml(&finding.rule);
     let first = message.lines().next().unwrap_or_default();
     writeln!(out, "><failure type=\"{kind}\" message=\"{first}\">{message}</failure></testcase>")
 }

@@ -58,9 +58,9 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
         }
         for finding in found.findings.iter().filter(|finding| finding.severity != Severity::Note) {
             items[part].push(ITEMS_MAX, || {
-                let what = format!("{}{}", text::place(finding), finding.message);
-                let rule = if finding.rule.is_empty() { String::new() } else { format!(" ({})", finding.rule) };
-                format!("- {id}: {}{}", markdown(&what), markdown(&rule))
+                let rule =
+                    if finding.rule.is_empty() { String::new() } else { format!(" ({})", markdown(&finding.rule)) };
+                format!("- {id}: {}{}{rule}", markdown(&text::place(finding)), markdown(&finding.message))
             });
         }
         Ok(())
@@ -104,15 +104,15 @@ mod tests {
     #[test]
     fn findings_of_failures_come_before_those_of_checks_that_passed() {
         let finding = Finding {
-            rule: "W1".to_owned(),
+            rule: "W1".into(),
             severity: Severity::Warning,
-            message: "unused".to_owned(),
-            file: String::new(),
+            message: "unused".into(),
+            file: "".into(),
             line: 0,
             column: 0,
             line_end: 0,
             column_end: 0,
-            url: String::new(),
+            url: "".into(),
         };
         let results = Results { findings: vec![finding; ITEMS_MAX], ..Results::default() };
         let failed = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };

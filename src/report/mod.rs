@@ -127,11 +127,11 @@ mod sample {
     /// A test that passed.
     pub(super) fn passed_test() -> Test {
         Test {
-            suite: "suite".to_owned(),
-            name: "name".to_owned(),
+            suite: "suite".into(),
+            name: "name".into(),
             status: TestStatus::Passed,
             duration: None,
-            message: String::new(),
+            message: "".into(),
         }
     }
 }

@@ -180,7 +180,7 @@ mod tests {
                 let n = open.remove(at);
                 match random.below(12) {
                     0 => {
-                        let reason = Skip::Offline { detail: String::new() };
+                        let reason = Skip::Offline { detail: "".into() };
                         events.push(Event::TaskEnded { task: ids[n].clone(), outcome: Outcome::Skipped { reason } });
                         ends[n] = Some(false);
                     }

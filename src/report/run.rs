@@ -673,14 +673,14 @@ mod tests {
             report.exit_code_of_tasks(false)
         };
         assert_eq!(code(Stop::Deadline), 1);
-        assert_eq!(code(Stop::Fault { error: String::new() }), 1);
+        assert_eq!(code(Stop::Fault { error: "".into() }), 1);
         assert_eq!(code(Stop::Signal { signal: 2 }), 130);
     }
 
     #[test]
     fn where_every_tool_is_missing_nothing_passed() {
         let missing = || Outcome::Skipped {
-            reason: crate::model::task::Skip::ToolMissing { tool: "x".to_owned(), install: String::new() },
+            reason: crate::model::task::Skip::ToolMissing { tool: "x".into(), install: "".into() },
         };
         assert_eq!(report([missing(), missing()]).0.exit_code_of_tasks(false), 3);
         assert_eq!(report([missing(), Outcome::Passed]).0.exit_code_of_tasks(false), 0);

@@ -35,6 +35,10 @@ const SLOWEST_SHOWN: usize = 3;
 
 /// Writes the summary.
 pub(crate) fn write(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    transcript::print(out, |out| summary(report, read, layout, out))
+}
+
+fn summary(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     for row in report.rows().filter(|row| row.is_bad()).take(FAILURES_MAX) {
         failure(row, read, layout, out)?;
     }
@@ -200,9 +204,11 @@ pub(crate) fn explain_skip(reason: &Skip) -> String {
     match reason {
         Skip::Need { task } => format!("it needs `{task}`, which did not pass"),
         Skip::NothingFailed => "it runs only when something failed".to_owned(),
-        Skip::ToolMissing { tool, install } => format!("`{tool}` is not installed; {install}"),
+        Skip::ToolMissing { tool, install } => {
+            format!("`{}` is not installed; {}", transcript::line(tool), transcript::line(install))
+        }
         Skip::Offline { detail } => format!("no network: {}", transcript::line(detail)),
-        Skip::Deselected { by } => format!("left out by {by}"),
+        Skip::Deselected { by } => format!("left out by {}", transcript::line(by)),
         Skip::NothingToDo { detail } => transcript::line(detail),
     }
 }
@@ -224,7 +230,7 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     let tests: Vec<_> = found.tests.iter().filter(|test| failed(test.status)).collect();
     for test in tests.iter().take(TESTS_MAX) {
         writeln!(out, "  {} {}", transcript::line(&test.suite), transcript::line(&test.name))?;
-        let (message, _) = transcript::tail(test.message.as_bytes(), 8);
+        let (message, _) = transcript::tail(&test.message, 8);
         for line in message.lines() {
             writeln!(out, "    {line}")?;
         }
@@ -267,7 +273,7 @@ pub(crate) fn command(task: &Task) -> String {
 
 /// The title in brackets, where the task has one.
 pub(crate) fn title(row: &Row) -> String {
-    row.task.title.as_deref().map(|title| format!(" ({})", transcript::line(title))).unwrap_or_default()
+    row.task.title.as_ref().map(|title| format!(" ({})", transcript::line(title))).unwrap_or_default()
 }
 
 fn findings(all: &[Finding], max: usize, out: &mut dyn Write) -> io::Result<()> {
@@ -451,15 +457,15 @@ mod tests {
     #[test]
     fn what_passed_checks_have_found_is_shown_in_short() {
         let finding = |line| Finding {
-            rule: "W1".to_owned(),
+            rule: "W1".into(),
             severity: if line == 9 { Severity::Note } else { Severity::Warning },
-            message: "unused".to_owned(),
-            file: "a.rs".to_owned(),
+            message: "unused".into(),
+            file: "a.rs".into(),
             line,
             column: 0,
             line_end: 0,
             column_end: 0,
-            url: String::new(),
+            url: "".into(),
         };
         let findings = vec![finding(9), finding(1), finding(2), finding(3), finding(4)];
         let results = Results { findings, ..Results::default() };

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use crate::report::row::Row;
 use crate::report::{RunView, text};
+use crate::text::escape::Json;
 
 /// Writes the trace.
 pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
     let report = view.report;
+    let mut out = Json::new(out);
+    let out: &mut dyn Write = &mut out;
     let title = report.started.as_ref().map_or("apm", |started| started.title.as_str());
     let name = json!({"ph": "M", "pid": 1, "name": "process_name", "args": {"name": format!("apm run {title}")}});
     write!(out, "{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[{name}")?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::setting::{Place, Reason, Setting, Verdict, Workload};
 use crate::model::unit::Bytes;
+use crate::text::escape::Json;
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::transcript;
 
@@ -29,7 +30,7 @@ pub(crate) struct Plan<'a> {
 
 /// The whole, schema apm.tune/1.
 pub(crate) fn json(plan: &Plan<'_>, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, plan)?;
+    serde_json::to_writer_pretty(Json::new(&mut *out), plan)?;
     writeln!(out)
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crate::model::event::Envelope;
 use crate::report::ReadStored;
 use crate::sink::Sink;
+use crate::text::escape::Json;
 
 /// Writes events to a stream.
 pub(crate) struct JsonLines {
@@ -28,7 +29,7 @@ impl Sink for JsonLines {
 
     fn event(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, envelope)?;
+        serde_json::to_writer(Json::new(&mut self.line), envelope)?;
         self.line.push(b'\n');
         self.out.write_all(&self.line)?;
         self.out.flush()

@@ -37,6 +37,10 @@ impl Log {
 
 /// The line for an event, if it is worth one.
 pub(crate) fn line(envelope: &Envelope, detail: Detail) -> Option<String> {
+    Some(transcript::printed(&worded(envelope, detail)?).into_owned())
+}
+
+fn worded(envelope: &Envelope, detail: Detail) -> Option<String> {
     let t = number::duration(envelope.t);
     let all = detail == Detail::All;
     let end = |task: &str, outcome: &Outcome, wall: Option<std::time::Duration>| {

@@ -1,4 +1,5 @@
-//! Pure text: one way to write a duration, a count, an explanation; child output made safe; escapes of formats.
+//! Pure text: one way to write a duration, a count, an explanation; text from outside made fit for a terminal (`transcript`)
+//! and for each format (`escape`).
 
 pub(crate) mod escape;
 pub(crate) mod json;

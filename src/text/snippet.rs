@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthChar;
 
+use crate::model::raw::is_hidden;
+
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -76,7 +78,7 @@ fn shown(line: &str, max: usize) -> String {
     for c in line.chars().take(max) {
         match c {
             '\t' => out.push_str("  "),
-            c if c.is_control() => out.push('\u{FFFD}'),
+            c if c.is_control() || is_hidden(c) => out.push('\u{FFFD}'),
             c => out.push(c),
         }
     }

@@ -1,12 +1,35 @@
-//! Child output as a person would see it at the end, without what could command a terminal: carriage returns overwrite,
-//! escape sequences and other controls go, invalid UTF-8 becomes U+FFFD.
+//! What comes from outside, as a terminal may be shown it: `line` for a name or message, `clean` and `tail` for output. It
+//! is what a person would see at the end, without what could command a terminal, hide or reorder text: carriage returns
+//! overwrite, escape sequences and other controls go, invalid UTF-8 becomes U+FFFD. `printed` is the last gate, for all
+//! that apm itself says.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use crate::model::raw::is_hidden;
 
 /// Longest line kept; the rest of it is dropped. A line of a report is not a data dump.
 const LINE_MAX: usize = 4096;
 
 /// Makes bytes safe to show.
-pub(crate) fn clean(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+pub(crate) fn clean(bytes: &(impl AsRef<[u8]> + ?Sized)) -> String {
+    cleaned(&String::from_utf8_lossy(bytes.as_ref()), LINE_MAX)
+}
+
+/// Lines of any length made safe, for those who escape them further.
+pub(super) fn whole(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b'\n' | 0x20..0x7f)) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(cleaned(text, usize::MAX))
+}
+
+/// Nearly all names are of printable ASCII, and profiles have many.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
+fn cleaned(text: &str, line_max: usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut line: Vec<char> = Vec::new();
     let mut column = 0;
@@ -38,21 +61,21 @@ pub(crate) fn clean(bytes: &[u8]) -> String {
             },
             '\t' => {
                 for _ in 0..8 - column % 8 {
-                    put(&mut line, &mut column, ' ');
+                    put(&mut line, &mut column, ' ', line_max);
                 }
             }
-            c if c.is_control() || is_invisible(c) => {}
-            c => put(&mut line, &mut column, c),
+            c if c.is_control() || is_hidden(c) => {}
+            c => put(&mut line, &mut column, c, line_max),
         }
     }
     out.extend(line);
     out
 }
 
-fn put(line: &mut Vec<char>, column: &mut usize, c: char) {
+fn put(line: &mut Vec<char>, column: &mut usize, c: char, max: usize) {
     if *column < line.len() {
         line[*column] = c;
-    } else if line.len() < LINE_MAX {
+    } else if line.len() < max {
         line.push(c);
     } else {
         return;
@@ -60,33 +83,102 @@ fn put(line: &mut Vec<char>, column: &mut usize, c: char) {
     *column += 1;
 }
 
-/// Characters that change the direction of text and so can show it as something else.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 /// One line made safe, for names and messages.
-pub(crate) fn line(text: &str) -> String {
-    // Nearly all names are of printable ASCII, and profiles have many.
-    if text.len() <= LINE_MAX && text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+pub(crate) fn line(text: &(impl AsRef<str> + ?Sized)) -> String {
+    let text = text.as_ref();
+    if text.len() <= LINE_MAX && is_plain(text) {
         return text.to_owned();
     }
-    clean(text.as_bytes()).replace('\n', " ")
+    cleaned(text, LINE_MAX).replace('\n', " ")
 }
 
 /// The last `lines` lines of an output, made safe.
-pub(crate) fn tail(bytes: &[u8], lines: usize) -> (String, usize) {
+pub(crate) fn tail(bytes: &(impl AsRef<[u8]> + ?Sized), lines: usize) -> (String, usize) {
     let text = clean(bytes);
     let all: Vec<&str> = text.trim_end().lines().collect();
     let from = all.len().saturating_sub(lines);
     (all[from..].join("\n"), from)
 }
 
+/// Text that apm is about to print, without what commands a terminal or the runner of a GitHub step. Of escape sequences
+/// apm's own colours are left. A message that forgot to clean what it quotes does no harm here.
+pub(crate) fn printed(text: &str) -> Cow<'_, str> {
+    let is_harmless = |byte| matches!(byte, b'\n' | b'\t' | 0x20..0x7f);
+    if text.bytes().all(is_harmless) && !text.contains("::") && !text.contains("##[") {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = colour(rest).unwrap_or(c.len_utf8());
+        if length > 1 && c == '\u{1b}' || matches!(c, '\n' | '\t') || !(c.is_control() || is_hidden(c)) {
+            shown.push_str(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    // The runner takes a line for a command that begins with `::` behind whitespace, or has `##[` anywhere. A blank keeps
+    // the characters apart. No command begins with `:::`, which apm's own hints have.
+    let mut out = String::with_capacity(shown.len() + 16);
+    for line in shown.split_inclusive('\n') {
+        let start = line.trim_start();
+        if start.starts_with("::") && !start.starts_with(":::") {
+            out.push_str(&line[..line.len() - start.len()]);
+            out.push_str(": ");
+            out.push_str(&start[1..]);
+        } else {
+            out.push_str(line);
+        }
+    }
+    Cow::Owned(out.replace("##[", "# #["))
+}
+
+/// The length of the sequence for a colour that a text begins with.
+fn colour(text: &str) -> Option<usize> {
+    let codes = text.strip_prefix("\u{1b}[")?;
+    let length = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    codes[length..].starts_with('m').then_some(2 + length + 1)
+}
+
+/// Writes text for people through `printed`.
+pub(crate) fn print(out: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut lines = Lines { out, held: Vec::new() };
+    write(&mut lines)?;
+    lines.pass(lines.held.len())
+}
+
+/// Holds a line until it is whole.
+struct Lines<'a> {
+    out: &'a mut dyn Write,
+    held: Vec<u8>,
+}
+
+impl Lines<'_> {
+    fn pass(&mut self, length: usize) -> io::Result<()> {
+        let text: Vec<u8> = self.held.drain(..length).collect();
+        self.out.write_all(printed(&String::from_utf8_lossy(&text)).as_bytes())
+    }
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            self.pass(self.held.len() - bytes.len() + at + 1)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{clean, tail};
+    use super::{clean, line, print, printed, tail};
+    use crate::model::raw::is_hidden;
 
     #[test]
     fn what_a_terminal_would_obey_is_gone() {
@@ -94,14 +186,50 @@ mod tests {
         assert_eq!(clean(b"\x1b[31mred\x1b[0m \x1b]0;title\x07\x1b]8;;x\x1b\\link"), "red link");
         assert_eq!(clean(b"a\x1b[2J\x1b[Hb\x00\x07\x08c\xff"), "ac\u{FFFD}");
         assert_eq!(clean(b"\x1b]0;no end\none\n\x1b[12\ntwo\n\x1b\nthree"), "\none\n\ntwo\n\nthree");
-        assert_eq!(clean("a\u{202e}b".as_bytes()), "ab");
+        for hidden in ['\u{ad}', '\u{61c}', '\u{180e}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{202e}', '\u{2060}'] {
+            assert_eq!(clean(&format!("a{hidden}b")), "ab", "{hidden:?}");
+        }
+        for hidden in ['\u{2066}', '\u{feff}', '\u{fff9}', '\u{e0041}', '\u{85}', '\u{9b}'] {
+            assert_eq!(line(&format!("a{hidden}b")), "ab", "{hidden:?}");
+        }
         assert_eq!(tail(b"1\n2\n3\n4\n", 2), ("3\n4".to_owned(), 2));
+    }
+
+    /// Regression: the runner strips the blanks before output of a failed task, and obeyed it.
+    #[test]
+    fn no_line_is_a_command_of_a_workflow() {
+        assert_eq!(printed("::error::x\n \u{a0}\t::add-mask::y\n"), ": :error::x\n \u{a0}\t: :add-mask::y\n");
+        assert_eq!(printed("a ##[error]x ###[y]"), "a # #[error]x ## #[y]");
+        assert_eq!(printed("\u{200b}::error::x"), ": :error::x");
+        for kept in ["std::fs::read: a\n", "## [a] # [b]\n", "  ::: a b\n", "\u{1b}[1;31mfailed\u{1b}[0m ü\n"] {
+            assert_eq!(printed(kept), kept);
+        }
+        assert_eq!(printed("\u{1b}[2J\u{1b}[1mb\u{9b}m\rc"), "[2J\u{1b}[1mbmc");
+        let mut out = Vec::new();
+        print(&mut out, |out| {
+            out.write_all(b"a\n  :").and_then(|()| out.write_all(b":error::x\n:")).and_then(|()| out.write_all(b":y"))
+        })
+        .expect("memory takes everything");
+        assert_eq!(String::from_utf8(out).expect("text"), "a\n  : :error::x\n: :y");
     }
 
     proptest! {
         #[test]
         fn nothing_but_line_breaks_controls(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(clean(&bytes).chars().all(|c| c == '\n' || !c.is_control()));
+            prop_assert!(clean(&bytes).chars().all(|c| c == '\n' || !(c.is_control() || is_hidden(c))));
+        }
+
+        #[test]
+        fn what_is_printed_is_clean_and_stays_as_it_is(text in "([ :#\\[\n\ta\u{1b}\u{9b}\u{202e}\u{e0041}m1]|::|##\\[|\u{1b}\\[1m|\\PC){0,40}") {
+            let once = printed(&text).into_owned();
+            prop_assert!(!once.contains("##["));
+            for line in once.lines() {
+                let start = line.trim_start();
+                prop_assert!(!start.starts_with("::") || start.starts_with(":::"), "{line:?}");
+            }
+            let is_left = |c: char| is_hidden(c) || (c.is_control() && !matches!(c, '\n' | '\t' | '\u{1b}'));
+            prop_assert!(!once.chars().any(is_left));
+            prop_assert_eq!(printed(&once), once.as_str());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::sys;
 use crate::text::layout::Layout;
+use crate::text::transcript;
 
 pub(crate) mod looking;
 
@@ -94,7 +95,12 @@ impl Ui {
         }
     }
 
-    /// Writes a result. A closed pipe is a quiet end: `Ok(false)`.
+    /// Writes text for people as a result. A closed pipe is a quiet end: `Ok(false)`.
+    pub(crate) fn print(&self, text: &str) -> io::Result<bool> {
+        self.result(transcript::printed(text).as_bytes())
+    }
+
+    /// Writes a result as it is. A closed pipe is a quiet end: `Ok(false)`.
     pub(crate) fn result(&self, bytes: &[u8]) -> io::Result<bool> {
         sys::stdio::output()?;
         let mut stdout = io::stdout().lock();
@@ -122,7 +128,7 @@ impl Ui {
 
     /// Says something to the user. Where standard error is closed nobody listens.
     pub(crate) fn say(&self, text: &str) {
-        self.say_bytes(text.as_bytes());
+        self.say_bytes(transcript::printed(text).as_bytes());
     }
 
     /// Asks for a yes. `None`: there is nobody to ask.
@@ -136,7 +142,7 @@ impl Ui {
         Some(matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
     }
 
-    /// Passes bytes of a task on.
+    /// Passes bytes of a task on, or draws.
     pub(crate) fn say_bytes(&self, bytes: &[u8]) {
         let _ = io::stderr().lock().write_all(bytes);
     }

@@ -30,7 +30,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("simulate", &["engine", "executor", "model", "probe"]),
     ("sink", &["journal", "model", "report", "sys", "text"]),
     ("sys", &["model"]),
-    ("text", &[]),
+    ("text", &["model"]),
     ("tune", &["model", "probe", "sys"]),
     ("ui", &["sys", "text"]),
     ("workflow", &["model", "sys", "text"]),

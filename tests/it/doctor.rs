@@ -167,13 +167,27 @@ fn wrong_outputs_are_refused_before_the_look() {
 #[test]
 fn names_of_processes_are_harmless_in_every_format() {
     let sandbox = Sandbox::new("doctornames");
-    let names =
-        ["\u{1b}]0;x\u{7}", "\u{1b}[2Ja", "<b>&\"'", "a\n::error::x", "]]>-->", "\u{9b}31m", "a) R 1 (", "$(kill 1)"];
+    let names = [
+        "\u{1b}]0;x\u{7}",
+        "\u{1b}[2Ja",
+        "<b>&\"'",
+        "a\n::error::x",
+        "]]>-->",
+        "\u{9b}31m",
+        "a) R 1 (",
+        "$(kill 1)",
+        "::error::x",
+        "##[error]x",
+        "a\u{202e}\u{2066}\u{200b}",
+        "a\u{61c}\u{2028}\u{e0041}",
+    ];
     for (at, name) in names.iter().enumerate() {
         let host = host(&sandbox, &format!("host{at}"), 900_000, name);
         for format in ["text", "json", "sarif", "junit", "github", "prometheus", "html"] {
             let out = doctor(&sandbox, &host, &["--format", format]).good();
-            assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{format} {name:?}: {out:?}");
+            let is_hidden = |c| matches!(c, '\u{61c}' | '\u{200b}'..='\u{202e}' | '\u{2066}' | '\u{e0041}');
+            let is_harmful = |c: char| (c.is_control() && c != '\n') || is_hidden(c);
+            assert!(!out.chars().any(is_harmful) && !out.contains("##["), "{format} {name:?}: {out:?}");
             match format {
                 "json" | "sarif" => drop(json(&out)),
                 "junit" => drop(roxmltree::Document::parse(&out).expect("XML")),

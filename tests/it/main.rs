@@ -15,6 +15,7 @@ mod hostile;
 mod hostile_input;
 mod hostile_repository;
 mod hostile_state;
+mod hostile_text;
 mod hostile_tune;
 mod hosts;
 mod imports;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::snapshot::Window;
 use crate::sys::beneath;
+use crate::text::escape::Json;
 
 /// Version of the document. Fields that are new have a default and need no other.
 const SCHEMA: &str = "apm.snapshot/1";
@@ -42,7 +43,7 @@ struct Saved {
 /// Writes a look.
 pub(crate) fn write(window: &Window, out: &mut dyn Write) -> io::Result<()> {
     let saving = Saving { schema: SCHEMA, apm: env!("CARGO_PKG_VERSION"), window };
-    serde_json::to_writer(&mut *out, &saving)?;
+    serde_json::to_writer(Json::new(&mut *out), &saving)?;
     out.write_all(b"\n")
 }
 

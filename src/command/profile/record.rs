@@ -288,7 +288,7 @@ fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About, held
     let progress = |done: usize, total: usize| {
         // Drawn by whoever comes first with a number: the last one is the total.
         if context.ui.draws() && shown.fetch_max(done, Ordering::Relaxed) < done {
-            context.ui.say(&format!("\rapm: names of {done} of {total} files"));
+            context.ui.say_bytes(format!("\rapm: names of {done} of {total} files").as_bytes());
         }
     };
     let each = |(recorded, lists)| {
@@ -299,7 +299,7 @@ fn named(context: &Context, all: Vec<(Recorded, Vec<List>)>, about: &About, held
     };
     let profile = all.into_iter().map(each).reduce(Profile::merged);
     if context.ui.draws() && shown.load(Ordering::Relaxed) > 0 {
-        context.ui.say("\r\x1b[K");
+        context.ui.say_bytes(b"\r\x1b[K");
     }
     profile.unwrap_or_else(|| Profile {
         schema: crate::model::profile::SCHEMA.to_owned(),

@@ -140,7 +140,7 @@ fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
 
 fn put(context: &Context, output: Option<&Path>, out: &[u8]) -> Result<Exit, Failure> {
     match output {
-        None => context.print(out),
+        None => context.ui.result(out).map(|_| Exit::Good).map_err(Failure::machine),
         Some(named) => Whole::create(&context.environment.cwd.join(named))
             .and_then(|whole| whole.write(|file| file.write_all(out)))
             .with_context(|| format!("write `{}`", named.display()))

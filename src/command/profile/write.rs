@@ -78,7 +78,7 @@ impl Folder {
         let extent = text::Extent { top: top.div_ceil(parts), lines: LINES / parts, roots, ..text::Extent::default() };
         let mut said = bytes(|out| text::write(profile, &extent, &context.ui.stderr_layout(), out));
         let _ = writeln!(said, "\n{}/", self.named.display());
-        context.ui.say_bytes(&said);
+        context.ui.say(&String::from_utf8_lossy(&said));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::setting::Place;
 use crate::sys::process;
 use crate::sys::signal::Held;
 use crate::text::number::count;
-use crate::text::transcript;
+use crate::text::{escape, transcript};
 use crate::tune::apply::{self, STORE, Store, Trouble};
 use crate::tune::record::{self, Record, SavedFile, SavedValue, State};
 use crate::tune::root::Root;
@@ -45,10 +45,10 @@ pub(super) fn diff(context: &Context, words: &Planned) -> Result<Exit, Failure> 
                     json!({ "path": file.shown.display().to_string(), "current": file.now, "proposed": file.wanted })
                 })
                 .collect();
-            format!("{:#}\n", json!({ "schema": "apm.tune.diff/1", "live": live, "files": files }))
+            escape::json(&format!("{:#}\n", json!({ "schema": "apm.tune.diff/1", "live": live, "files": files })))
         }
     };
-    context.print(if text.is_empty() { b"nothing to change\n" } else { text.as_bytes() })
+    context.print(if text.is_empty() { "nothing to change\n" } else { &text })
 }
 
 fn is_live(place: Place) -> bool {
@@ -108,9 +108,9 @@ pub(super) fn apply(context: &Context, words: &Apply) -> Result<Exit, Failure> {
     }
     let shown = changes(&looked)?;
     if shown.is_empty() {
-        return context.print(b"nothing to change: all is as planned\n");
+        return context.print("nothing to change: all is as planned\n");
     }
-    context.print(shown.as_bytes())?;
+    context.print(&shown)?;
     if words.dry_run {
         return Ok(Exit::Good);
     }
@@ -339,7 +339,7 @@ pub(super) fn rollback(context: &Context, words: &Rollback) -> Result<Exit, Fail
     let ids: Vec<&str> = open.iter().map(|record| record.id.as_str()).collect();
     let (first, all) = (ids.first().copied().unwrap_or_default().to_owned(), ids.join(", "));
     let shown = restored(&root, &open);
-    context.print(if shown.is_empty() { b"nothing to restore: all is as it was\n" } else { shown.as_bytes() })?;
+    context.print(if shown.is_empty() { "nothing to restore: all is as it was\n" } else { &shown })?;
     let Some(store) = store else { return Ok(Exit::Good) };
     let hint = format!("`apm tune rollback {first} --yes` restores without asking, `--dry-run` only shows");
     if !words.yes && !agreed(context, &format!("roll back {all}?"), &hint)? {
@@ -407,8 +407,8 @@ pub(super) fn history(context: &Context, words: &History) -> Result<Exit, Failur
                 json!({ "id": record.id, "at": record.at, "state": record.state, "values": values, "files": files })
             })
             .collect();
-        let text = format!("{:#}\n", json!({ "schema": "apm.tune.history/1", "applies": records }));
-        return context.print(text.as_bytes());
+        let text = escape::json(&format!("{:#}\n", json!({ "schema": "apm.tune.history/1", "applies": records })));
+        return context.print(&text);
     }
     let mut text = String::new();
     for record in &records {
@@ -432,5 +432,5 @@ pub(super) fn history(context: &Context, words: &History) -> Result<Exit, Failur
     if text.is_empty() {
         return Err(Failure::nothing("nothing was applied yet").hint("`apm tune` shows what would be"));
     }
-    context.print(text.as_bytes())
+    context.print(&text)
 }

@@ -11,7 +11,7 @@ use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::probe::read_text;
 use crate::text::layout::{Layout, Style, pad, wrap};
-use crate::text::transcript;
+use crate::text::{escape, transcript};
 use crate::tune::judge::{self, Foreign, Judged, SPEC, Worth};
 
 /// Where profiles of tuned are, the first wins.
@@ -33,11 +33,13 @@ pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<E
     };
     let judged = judge::judge(&list, &looked.settings, &looked.facts());
     let text = match words.format {
-        TuneFormat::Json => format!("{:#}\n", json!({ "schema": "apm.tune.judged/1", "list": name, "judged": judged })),
+        TuneFormat::Json => {
+            escape::json(&format!("{:#}\n", json!({ "schema": "apm.tune.judged/1", "list": name, "judged": judged })))
+        }
         TuneFormat::Text => render(&name, &judged, &unknown, &context.ui.stdout_layout()),
         _ => return Err(Failure::usage(anyhow!("a judged list has the formats text and json"))),
     };
-    context.print(text.as_bytes())
+    context.print(&text)
 }
 
 fn foreign(key: &str, value: &str) -> Foreign {

@@ -27,7 +27,7 @@ use crate::probe::{Roots, cgroup, machine};
 use crate::report::tune as report;
 use crate::text::layout::{pad, wrap};
 use crate::text::number::count;
-use crate::text::transcript;
+use crate::text::{escape, transcript};
 use crate::tune::catalogue;
 use crate::tune::dropin::{self, FILES};
 use crate::tune::root::Root;
@@ -81,7 +81,7 @@ fn show(context: &Context, looked: &Looked, format: TuneFormat) -> Result<Exit, 
         }
     };
     written.map_err(Failure::machine)?;
-    context.print(&out)
+    context.print(&String::from_utf8_lossy(&out))
 }
 
 fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
@@ -139,7 +139,7 @@ fn write(context: &Context, words: &Write) -> Result<Exit, Failure> {
     if said.is_empty() {
         said = "nothing to write: all is as it should be\n".to_owned();
     }
-    context.print(said.as_bytes())
+    context.print(&said)
 }
 
 /// Folders that were made; removed again where nothing came into them.
@@ -174,7 +174,7 @@ fn check(context: &Context, words: &Planned) -> Result<Exit, Failure> {
     let text = match words.format {
         ListFormat::Json => {
             let drift: Vec<_> = drift.iter().map(|one| json!({ "key": one.key, "what": one.what })).collect();
-            format!("{:#}\n", json!({ "schema": "apm.tune.check/1", "kept": kept, "drift": drift }))
+            escape::json(&format!("{:#}\n", json!({ "schema": "apm.tune.check/1", "kept": kept, "drift": drift })))
         }
         ListFormat::Text if drift.is_empty() => format!("good: {}\n", count(kept as u64, "setting")),
         ListFormat::Text => {
@@ -183,7 +183,7 @@ fn check(context: &Context, words: &Planned) -> Result<Exit, Failure> {
                 + &format!("{} of {} differ: `apm tune diff` shows how\n", drift.len(), count(kept as u64, "setting"))
         }
     };
-    context.print(text.as_bytes())?;
+    context.print(&text)?;
     Ok(if drift.is_empty() { Exit::Good } else { Exit::Failures })
 }
 
@@ -219,7 +219,7 @@ fn explain(context: &Context, words: &Explain) -> Result<Exit, Failure> {
             _ => say("left", &setting.why),
         }
     }
-    context.print(text.as_bytes())
+    context.print(&text)
 }
 
 /// Memory that can be had: of the machine, and of each control group this process is in.
@@ -287,5 +287,5 @@ fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
         let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
         context.ui.say(&format!("apm: note: set already, and left as it is: {}\n", names.join(", ")));
     }
-    context.print(text.as_bytes())
+    context.print(&text)
 }

@@ -53,7 +53,7 @@ impl Scheduler {
             match self.await_tasks(ix, &on) {
                 Ok(()) => Next::Await { on },
                 Err(error) => {
-                    outcome = Outcome::Broken { error };
+                    outcome = Outcome::Broken { error: error.into() };
                     Next::Done { outcome: outcome.clone() }
                 }
             }
@@ -232,7 +232,7 @@ fn conclude(
         Some(Verdict::Cancelled(by)) => return (Outcome::Cancelled { by }, None),
         // It may have ended by itself before the signal came: then its own result stands.
         Some(Verdict::Requeued(reason)) if !matches!(result.exit, Some(Exit::Code(_))) => {
-            return (Outcome::Cancelled { by: Stop::Fault { error: reason.clone() } }, Some(reason));
+            return (Outcome::Cancelled { by: Stop::Fault { error: reason.clone().into() } }, Some(reason));
         }
         Some(Verdict::Requeued(_)) | None => {}
     }
@@ -242,9 +242,9 @@ fn conclude(
         End::Await(_) => Outcome::Passed,
         End::Busy(error) => {
             let requeue = (!was_alone || waits < REQUEUES_MAX).then(|| error.clone());
-            return (Outcome::Broken { error: error.clone() }, requeue);
+            return (Outcome::Broken { error: error.as_str().into() }, requeue);
         }
-        End::Broken(error) => return (Outcome::Broken { error: error.clone() }, None),
+        End::Broken(error) => return (Outcome::Broken { error: error.as_str().into() }, None),
     };
     let failed = result.exit.is_some_and(|exit| !exit.outcome().is_good());
     if failed && result.oom_kills > 0 {
@@ -259,7 +259,7 @@ fn conclude(
             }
             (None, Some(limit)) => {
                 let reason = format!("memory: OOM-killed by the kernel at the ceiling of {limit}");
-                (Outcome::Cancelled { by: Stop::Fault { error: reason.clone() } }, Some(reason))
+                (Outcome::Cancelled { by: Stop::Fault { error: reason.clone().into() } }, Some(reason))
             }
             (None, None) => (judged, None),
         };

@@ -114,7 +114,7 @@ fn make(attempt: &Attempt<'_>) -> AttemptResult {
     }
     let is_good = matches!(&result.end, End::Judged(outcome) if outcome.is_good());
     if let Some(output) = files::missing(&task.outputs, &folder).filter(|_| is_good) {
-        let cause = Cause::OutputMissing { output: output.to_owned() };
+        let cause = Cause::OutputMissing { output: output.into() };
         result.end = End::Judged(Outcome::Failed { cause });
     }
     result
@@ -172,7 +172,7 @@ fn judge(attempt: &Attempt<'_>, exit: Exit, scratch: Option<&Path>, result: &mut
     };
     result.end = End::Judged(match outcome {
         good if good.is_good() && !(whole(&result.stdout) && whole(&result.stderr)) => Outcome::Broken {
-            error: "its output could not be kept whole (`run.output_limit_mb`, or the disk is full)".to_owned(),
+            error: "its output could not be kept whole (`run.output_limit_mb`, or the disk is full)".into(),
         },
         outcome => outcome,
     });

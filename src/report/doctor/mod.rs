@@ -1,5 +1,5 @@
 //! A diagnosis in each format: `phrase` says its parts in words, the others write one format each. Names of processes,
-//! groups and mounts are hostile and cleaned here; JSON alone has them as they are.
+//! groups and mounts are hostile and cleaned here; JSON alone has them as they are, with escapes.
 
 use std::io::{self, Write};
 

@@ -18,6 +18,10 @@ const LABEL: usize = 7;
 
 /// Writes it.
 pub(crate) fn write(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    transcript::print(out, |out| write_all(sheet, layout, out))
+}
+
+fn write_all(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let diagnosis = sheet.diagnosis;
     verdict(sheet, layout, out)?;
     for line in wrap(&phrase::machine(diagnosis), layout.width) {

@@ -197,6 +197,10 @@ pub(crate) fn json(comparison: &Comparison, out: &mut dyn Write) -> io::Result<(
 
 /// The comparison for people: the verdict, then so many functions, those first that changed most beyond chance.
 pub(crate) fn text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    transcript::print(out, |out| write_text(comparison, top, layout, out))
+}
+
+fn write_text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     for line in wrap(&verdict(comparison), layout.width) {
         writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
     }

@@ -46,7 +46,7 @@ pub(crate) fn write(profile: &Profile, kind: usize, form: Form, out: &mut dyn Wr
         let sum = all.entry(parts.join(";")).or_default();
         *sum = sum.saturating_add(value);
     }
-    all.iter().try_for_each(|(stack, value)| writeln!(out, "{stack} {value}"))
+    transcript::print(out, |out| all.iter().try_for_each(|(stack, value)| writeln!(out, "{stack} {value}")))
 }
 
 fn name(frame: &Frame, is_marked: bool) -> String {

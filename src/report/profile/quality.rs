@@ -23,7 +23,7 @@ pub(crate) fn sentences(profile: &Profile) -> Vec<String> {
         all.push(how(quality));
     }
     all.extend(count(quality));
-    all.extend(quality.refused.iter().map(|why| transcript::line(why)));
+    all.extend(quality.refused.iter().map(transcript::line));
     for nameless in quality.nameless.iter().take(NAMELESS_MAX) {
         let hint = nameless.hint.as_ref().map(|hint| format!(": {}", transcript::line(hint))).unwrap_or_default();
         let samples = number::count(nameless.samples, "sample");
@@ -32,7 +32,7 @@ pub(crate) fn sentences(profile: &Profile) -> Vec<String> {
     if let Some(more) = quality.nameless.len().checked_sub(NAMELESS_MAX).filter(|more| *more > 0) {
         all.push(format!("no names in {more} more"));
     }
-    all.extend(quality.notes.iter().map(|note| transcript::line(note)));
+    all.extend(quality.notes.iter().map(transcript::line));
     all
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
+use crate::model::raw::is_hidden;
 use crate::model::task::{Run, Task};
 
 /// A command with placeholders.
@@ -166,7 +167,8 @@ impl Template {
 /// `17: the value`, unique by its number; what could break a line is shown as `?`.
 fn name(sequence: u64, columns: &[Vec<u8>]) -> TaskId {
     let value = String::from_utf8_lossy(&columns.join(&b' ')).into_owned();
-    let mut shown: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).take(NAME_MAX).collect();
+    let mut shown: String =
+        value.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).take(NAME_MAX).collect();
     while shown.len() > NAME_MAX {
         shown.pop();
     }

@@ -67,7 +67,7 @@ pub(crate) fn judge(
     let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
     let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
     if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(code != 0, empty) {
-        let detail = "it found nothing to look at".to_owned();
+        let detail = "it found nothing to look at".into();
         let outcome = Outcome::Skipped { reason: Skip::NothingToDo { detail } };
         return Judgement { outcome, results: Results::default() };
     }
@@ -84,7 +84,7 @@ pub(crate) fn judge(
         Err(_) if code != 0 => Judgement { outcome: gap(check, code, &printed), results: Results::default() },
         Err(why) => {
             let error = format!("its output cannot be read: {why}");
-            Judgement { outcome: Outcome::Broken { error }, results: Results::default() }
+            Judgement { outcome: Outcome::Broken { error: error.into() }, results: Results::default() }
         }
     }
 }
@@ -93,12 +93,12 @@ pub(crate) fn judge(
 fn opaque(check: &Check, exit: Exit, printed: &Printed<'_>) -> Outcome {
     match exit {
         Exit::Code(0) | Exit::Signal(_) => exit.outcome(),
-        Exit::Code(127) => Outcome::Broken { error: format!("exit code 127: {}", last_line(printed)) },
+        Exit::Code(127) => Outcome::Broken { error: format!("exit code 127: {}", last_line(printed)).into() },
         Exit::Code(2)
             if check.tool == "make"
                 && let Some(line) = missing_program(printed) =>
         {
-            Outcome::Broken { error: format!("a program is missing: {line}") }
+            Outcome::Broken { error: format!("a program is missing: {line}").into() }
         }
         exit => target_offline(check, printed).unwrap_or_else(|| exit.outcome()),
     }
@@ -140,7 +140,7 @@ fn target_offline(check: &Check, printed: &Printed<'_>) -> Option<Outcome> {
     }
     let line = lines.iter().find(|line| offline(line) && (!is_tests || from_fetcher(line)))?;
     let detail = format!("in the last {LAST_WORDS} lines: {}", short(line));
-    Some(Outcome::Skipped { reason: Skip::Offline { detail } })
+    Some(Outcome::Skipped { reason: Skip::Offline { detail: detail.into() } })
 }
 
 /// Whether a line comes from what fetches packages and sources, not from a test.
@@ -201,7 +201,9 @@ fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
     let said = [printed.stderr, printed.stdout].map(|bytes| String::from_utf8_lossy(bytes).to_lowercase()).join("\n");
     if said.contains("is not installed for the toolchain") || said.contains("no such command:") {
         let install = tools::find(&check.tool).map_or("", |tool| tool.install).to_owned();
-        return Outcome::Skipped { reason: Skip::ToolMissing { tool: check.tool.clone(), install } };
+        return Outcome::Skipped {
+            reason: Skip::ToolMissing { tool: check.tool.as_str().into(), install: install.into() },
+        };
     }
     // `go vet` in a module whose packages are all below modules of their own, and runners of tests in Node, which have no
     // code of their own for it. Vitest does not even say so: it writes a report without tests.
@@ -209,19 +211,19 @@ fn gap(check: &Check, code: i32, printed: &Printed<'_>) -> Outcome {
         ["no packages to vet", "no tests found, exiting with code 1", "error: no test files found"];
     let says_nothing = said.lines().any(|line| NOTHING.iter().any(|text| line.starts_with(text)));
     if says_nothing || check.tool == "vitest" && printed.stderr.is_empty() && said.contains("junit report written") {
-        return Outcome::Skipped { reason: Skip::NothingToDo { detail: "it found nothing to look at".to_owned() } };
+        return Outcome::Skipped { reason: Skip::NothingToDo { detail: "it found nothing to look at".into() } };
     }
     match said.lines().find(|line| offline(line)) {
         Some(line) if check.category == Category::Audit => {
-            Outcome::Skipped { reason: Skip::Offline { detail: short(line) } }
+            Outcome::Skipped { reason: Skip::Offline { detail: short(line).into() } }
         }
-        Some(line) => Outcome::Broken { error: format!("no network: {}", short(line)) },
+        Some(line) => Outcome::Broken { error: format!("no network: {}", short(line)).into() },
         None => broken(code, printed),
     }
 }
 
 fn broken(code: i32, printed: &Printed<'_>) -> Outcome {
-    Outcome::Broken { error: format!("exit code {code}: {}", last_line(printed)) }
+    Outcome::Broken { error: format!("exit code {code}: {}", last_line(printed)).into() }
 }
 
 /// The line that most likely says what went wrong: the first with "error", else the last.
@@ -268,11 +270,11 @@ mod cases {
     fn shown(judged: &Judgement) -> String {
         let mut out = explain(&judged.outcome);
         for test in &judged.results.tests {
-            out += &format!("\n{:?} {} {}", test.status, test.suite, test.name);
+            out += &format!("\n{:?} {} {}", test.status, test.suite.unescaped(), test.name.unescaped());
         }
         for one in &judged.results.findings {
-            out +=
-                &format!("\n{:?} {} {}:{}:{}: {}", one.severity, one.rule, one.file, one.line, one.column, one.message);
+            let [rule, file, message] = [&one.rule, &one.file, &one.message].map(|raw| raw.unescaped());
+            out += &format!("\n{:?} {rule} {file}:{}:{}: {message}", one.severity, one.line, one.column);
         }
         out
     }
@@ -519,7 +521,7 @@ mod cases {
             "1 failed test, 1 finding\nError m (the package)\nError compile sub/a_test.go:3:5: undefined: y"
         );
         let message = &judged.results.tests[0].message;
-        assert_eq!(message, "# m [m.test]\n./a_test.go:3:5: undefined: y\nFAIL\tm [build failed]\n");
+        assert_eq!(message.unescaped(), "# m [m.test]\n./a_test.go:3:5: undefined: y\nFAIL\tm [build failed]\n");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::id::{TASK_ID_MAX, TaskId};
+use crate::model::raw::is_hidden;
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
@@ -78,7 +79,7 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
             one.fix = None;
         }
         if one.is_named(&wanted.skip) {
-            one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.clone() }.into());
+            one.task.skip = Some(Skip::Deselected { by: wanted.skip_by.as_str().into() }.into());
             one.fix = None;
         }
         tasks.push(one);
@@ -175,9 +176,10 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
     if let Some(part) = part {
         text += &format!(" {part}");
     }
-    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let clean: String = text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect();
     if clean == text && clean.len() <= TASK_ID_MAX {
-        return TaskId::new(&clean).expect("the name of a tool or target, no control character, short enough");
+        return TaskId::new(&clean)
+            .expect("the name of a tool or target, nothing in it that is not shown, short enough");
     }
     // What is replaced or cut off told the folder from others; a digest of it does.
     let digest = blake3::hash(text.as_bytes()).to_hex();
@@ -243,12 +245,11 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
             }
             if program.is_none() {
                 let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
-                task.skip =
-                    Some(Skip::ToolMissing { tool: tool.program.to_owned(), install: install.to_owned() }.into());
+                task.skip = Some(Skip::ToolMissing { tool: tool.program.into(), install: install.into() }.into());
             }
             if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
                 let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
-                task.skip = Some(Skip::ToolMissing { tool: tool.to_owned(), install: install.to_owned() }.into());
+                task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
             }
             let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
             let fix = fixes.then(|| {
@@ -317,20 +318,20 @@ fn of_targets(
             let writes_docs = target.category == Category::Docs;
             if writes_docs && !wanted.only.iter().any(|word| word == "docs" || word == id.as_str()) {
                 let by = "default: it may write over tracked files; `--only docs` runs it".to_owned();
-                task.skip = Some(Skip::Deselected { by }.into());
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if is_covered && !asked {
                 let by = format!("tools that look at the same; `--only {}` runs it", target.runner);
-                task.skip = Some(Skip::Deselected { by }.into());
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if target.changes_files && !wanted.fix && !asked {
                 let by = format!("default: it changes files; `--fix` or `--only {}` runs it", target.runner);
-                task.skip = Some(Skip::Deselected { by }.into());
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if facts.program(&folder.dir, target.runner).is_none() {
                 let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
-                task.skip = Some(Skip::ToolMissing { tool, install }.into());
+                task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
             } else if target.runner == "npm" && !facts.has_node_modules(&folder.dir) {
                 let tool = "node_modules".to_owned();
                 let install = "`npm ci` installs the project's packages".to_owned();
-                task.skip = Some(Skip::ToolMissing { tool, install }.into());
+                task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
             }
             // First among the fixers, then it says what is left.
             let fixes = wanted.fix && target.changes_files && task.skip.is_none();
@@ -520,7 +521,7 @@ mod cases {
         let repository = repository(&files);
         let check = |wanted: &Wanted| {
             let tasks = planned(&repository, wanted);
-            tasks.iter().map(|task| format!("{}: {}", task.id, task.reason)).collect::<Vec<_>>()
+            tasks.iter().map(|task| format!("{}: {}", task.id, task.reason.unescaped())).collect::<Vec<_>>()
         };
         let tests = only("tests");
         assert_eq!(check(&tests), ["cmake: `ctest` needs it", "ctest: `CMakeLists.txt` mentions `enable_testing`"]);

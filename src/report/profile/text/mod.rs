@@ -42,6 +42,10 @@ impl Seen {
 
 /// Writes it.
 pub(crate) fn write(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    transcript::print(out, |out| write_all(profile, extent, layout, out))
+}
+
+fn write_all(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let first = most(profile);
     // Of large profiles this is most of the work: done once where it is the same.
     let seen = first.map(|kind| Seen::of(profile, kind, Roots::Code));

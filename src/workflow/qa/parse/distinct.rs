@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use crate::model::finding::{Finding, Severity};
+use crate::model::raw::Raw;
 
 /// Findings, each once: the library and its tests, a package and its test variant, two streams say the same.
 #[derive(Default)]
 pub(super) struct Distinct {
     pub(super) findings: Vec<Finding>,
     /// Severity, place, rule and message: what makes two findings the same.
-    seen: HashSet<(Severity, String, [u32; 4], String, String)>,
+    seen: HashSet<(Severity, Raw, [u32; 4], Raw, Raw)>,
 }
 
 impl Distinct {
@@ -25,14 +26,14 @@ impl Distinct {
 /// A finding without a place.
 pub(super) fn finding(severity: Severity, rule: &str, message: &str) -> Finding {
     Finding {
-        rule: rule.to_owned(),
+        rule: rule.into(),
         severity,
-        message: message.trim().to_owned(),
-        file: String::new(),
+        message: message.trim().into(),
+        file: Raw::default(),
         line: 0,
         column: 0,
         line_end: 0,
         column_end: 0,
-        url: String::new(),
+        url: Raw::default(),
     }
 }

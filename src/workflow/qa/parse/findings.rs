@@ -24,7 +24,7 @@ fn of(findings: Vec<Finding>) -> Read {
 }
 
 fn unformatted(file: String) -> Finding {
-    Finding { file, ..finding(Severity::Error, "format", "not formatted") }
+    Finding { file: file.into(), ..finding(Severity::Error, "format", "not formatted") }
 }
 
 /// A file a line: those that are not formatted.
@@ -94,7 +94,7 @@ fn gcc_line(line: &str, printed: &Printed<'_>) -> Option<Finding> {
         Some((message, rule)) => (message, rule),
         None => (message, ""),
     };
-    Some(Finding { file: printed.place.file(file), line: at, column, ..finding(severity, rule, message) })
+    Some(Finding { file: printed.place.file(file).into(), line: at, column, ..finding(severity, rule, message) })
 }
 
 /// `ruff check --output-format json`.
@@ -106,12 +106,12 @@ pub(super) fn ruff(printed: &Printed<'_>) -> Read {
         // A syntax error has no code.
         let rule = if string(row, "code").is_empty() { "syntax-error" } else { string(row, "code") };
         Finding {
-            file: printed.place.file(string(row, "filename")),
+            file: printed.place.file(string(row, "filename")).into(),
             line: number(start, "row"),
             column: number(start, "column"),
             line_end: number(end, "row"),
             column_end: number(end, "column"),
-            url: string(row, "url").to_owned(),
+            url: string(row, "url").into(),
             ..finding(Severity::Error, rule, string(row, "message"))
         }
     });
@@ -126,7 +126,7 @@ pub(super) fn mypy(printed: &Printed<'_>) -> Read {
             let column =
                 row.get("column").and_then(Value::as_i64).map_or(0, |column| u32::try_from(column + 1).unwrap_or(0));
             Finding {
-                file: printed.place.file(string(&row, "file")),
+                file: printed.place.file(string(&row, "file")).into(),
                 line: number(&row, "line"),
                 column,
                 line_end: number(&row, "end_line"),
@@ -153,7 +153,7 @@ pub(super) fn pip_audit(printed: &Printed<'_>) -> Read {
             let fixed = fixed.map_or_else(|| "no fix yet".to_owned(), |version| format!("fixed in {version}"));
             let message = format!("{} {}: {fixed}", string(package, "name"), string(package, "version"));
             Finding {
-                file: printed.place.file("requirements.txt"),
+                file: printed.place.file("requirements.txt").into(),
                 ..finding(Severity::Error, string(one, "id"), &message)
             }
         })
@@ -169,7 +169,7 @@ pub(super) fn eslint(printed: &Printed<'_>) -> Read {
         messages.iter().map(|message| {
             let severity = if number(message, "severity") >= 2 { Severity::Error } else { Severity::Warning };
             Finding {
-                file: printed.place.file(string(file, "filePath")),
+                file: printed.place.file(string(file, "filePath")).into(),
                 line: number(message, "line"),
                 column: number(message, "column"),
                 line_end: number(message, "endLine"),
@@ -192,7 +192,7 @@ pub(super) fn tsc(printed: &Printed<'_>) -> Read {
         let (rule, message) = rest.split_once(": ")?;
         let severity = if severity == "error" { Severity::Error } else { Severity::Warning };
         Some(Finding {
-            file: printed.place.file(file),
+            file: printed.place.file(file).into(),
             line: at.parse().ok()?,
             column: column.parse().ok()?,
             ..finding(severity, rule, message)
@@ -222,9 +222,9 @@ pub(super) fn npm_audit(printed: &Printed<'_>) -> Read {
             string(one, "range"),
             title.map_or("a dependency of it", |one| string(one, "title"))
         );
-        let url = title.map_or("", |one| string(one, "url")).to_owned();
+        let url = title.map_or("", |one| string(one, "url")).into();
         Finding {
-            file: printed.place.file("package-lock.json"),
+            file: printed.place.file("package-lock.json").into(),
             url,
             ..finding(severity, string(one, "severity"), &message)
         }
@@ -239,12 +239,12 @@ pub(super) fn shellcheck(printed: &Printed<'_>) -> Read {
     let findings = comments.iter().map(|comment| {
         let code = format!("SC{}", number(comment, "code"));
         Finding {
-            file: printed.place.file(string(comment, "file")),
+            file: printed.place.file(string(comment, "file")).into(),
             line: number(comment, "line"),
             column: number(comment, "column"),
             line_end: number(comment, "endLine"),
             column_end: number(comment, "endColumn"),
-            url: format!("https://www.shellcheck.net/wiki/{code}"),
+            url: format!("https://www.shellcheck.net/wiki/{code}").into(),
             ..finding(level(string(comment, "level")), &code, string(comment, "message"))
         }
     });
@@ -263,7 +263,7 @@ fn level(word: &str) -> Severity {
 pub(super) fn hadolint(printed: &Printed<'_>) -> Read {
     let rows: Value = json(printed.stdout)?;
     let findings = list(&rows)?.iter().map(|row| Finding {
-        file: printed.place.file(string(row, "file")),
+        file: printed.place.file(string(row, "file")).into(),
         line: number(row, "line"),
         column: number(row, "column"),
         ..finding(level(string(row, "level")), string(row, "code"), string(row, "message"))
@@ -275,7 +275,7 @@ pub(super) fn hadolint(printed: &Printed<'_>) -> Read {
 pub(super) fn actionlint(printed: &Printed<'_>) -> Read {
     let rows: Value = json(printed.stdout)?;
     let findings = list(&rows)?.iter().map(|row| Finding {
-        file: printed.place.file(string(row, "filepath")),
+        file: printed.place.file(string(row, "filepath")).into(),
         line: number(row, "line"),
         column: number(row, "column"),
         column_end: number(row, "end_column"),
@@ -309,12 +309,12 @@ pub(super) fn zizmor(printed: &Printed<'_>) -> Read {
         };
         let ((line, column), (line_end, column_end)) = (point("start_point"), point("end_point"));
         Finding {
-            file: printed.place.file(path.and_then(Value::as_str).unwrap_or_default()),
+            file: printed.place.file(path.and_then(Value::as_str).unwrap_or_default()).into(),
             line,
             column,
             line_end,
             column_end,
-            url: string(row, "url").to_owned(),
+            url: string(row, "url").into(),
             ..finding(severity, string(row, "ident"), string(row, "desc"))
         }
     });
@@ -334,7 +334,7 @@ pub(super) fn yamllint(printed: &Printed<'_>) -> Read {
             None => (message, "syntax"),
         };
         let (line, column) = (at.parse().ok()?, column.parse().ok()?);
-        Some(Finding { file: printed.place.file(file), line, column, ..finding(level(severity), rule, message) })
+        Some(Finding { file: printed.place.file(file).into(), line, column, ..finding(level(severity), rule, message) })
     };
     of(lines.lines().filter_map(parse).collect())
 }
@@ -356,9 +356,9 @@ pub(super) fn markdownlint(printed: &Printed<'_>) -> Read {
             format!("{}: {detail}", string(row, "ruleDescription"))
         };
         Finding {
-            file: printed.place.file(string(row, "fileName")),
+            file: printed.place.file(string(row, "fileName")).into(),
             line: number(row, "lineNumber"),
-            url: string(row, "ruleInformation").to_owned(),
+            url: string(row, "ruleInformation").into(),
             ..finding(Severity::Error, rule.unwrap_or_default(), &message)
         }
     });
@@ -395,7 +395,7 @@ pub(super) fn go_vet(printed: &Printed<'_>) -> Read {
                 let mut parts = posn.rsplitn(3, ':');
                 let column = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
                 let line = parts.next().and_then(|n| n.parse().ok()).unwrap_or(0);
-                let file = printed.place.file(parts.next().unwrap_or(posn));
+                let file = printed.place.file(parts.next().unwrap_or(posn)).into();
                 let message = string(row, "message");
                 findings.push(Finding { file, line, column, ..finding(Severity::Error, analyzer, message) });
             }
@@ -414,7 +414,7 @@ pub(super) fn staticcheck(printed: &Printed<'_>) -> Read {
     let findings = json_lines(printed.stdout).map(|row| {
         let place = row.get("location").unwrap_or(&Value::Null);
         Finding {
-            file: printed.place.file(string(place, "file")),
+            file: printed.place.file(string(place, "file")).into(),
             line: number(place, "line"),
             column: number(place, "column"),
             ..finding(level(string(&row, "severity")), string(&row, "code"), string(&row, "message"))

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
+use crate::model::raw::Raw;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
 use crate::workflow::qa::parse::tests::junit;
@@ -47,12 +48,12 @@ pub(super) fn messages(printed: &Printed<'_>) -> Read {
             continue;
         };
         let found = Finding {
-            file: printed.place.file(string(span, "file_name")),
+            file: printed.place.file(string(span, "file_name")).into(),
             line: number(span, "line_start"),
             column: number(span, "column_start"),
             line_end: number(span, "line_end"),
             column_end: number(span, "column_end"),
-            url: code.strip_prefix("clippy::").map(clippy_url).unwrap_or_default(),
+            url: code.strip_prefix("clippy::").map(clippy_url).unwrap_or_default().into(),
             ..finding(severity, code, string(message, "message"))
         };
         results.push(found);
@@ -74,7 +75,8 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
     let mut results = Results::default();
     let mut section = 0;
     let mut current = String::new();
-    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut names: HashMap<Raw, usize> = HashMap::new();
+    let mut messages: HashMap<usize, String> = HashMap::new();
     let mut in_failure: Option<usize> = None;
     for line in stdout.lines() {
         if is_section(line) {
@@ -83,11 +85,11 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
             names.clear();
             in_failure = None;
         } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
-            in_failure = names.get(name).copied();
+            in_failure = names.get(&Raw::from(name)).copied();
         } else if line == "failures:" || line.starts_with("test result:") {
             in_failure = None;
         } else if let Some(at) = in_failure {
-            let message = &mut results.tests[at].message;
+            let message = messages.entry(at).or_default();
             message.push_str(line);
             message.push('\n');
         } else if let Some(test) = test(line, &current) {
@@ -95,8 +97,8 @@ pub(super) fn tests(printed: &Printed<'_>) -> Read {
             results.tests.push(test);
         }
     }
-    for test in &mut results.tests {
-        test.message.truncate(test.message.trim_end().len());
+    for (at, message) in messages {
+        results.tests[at].message = message.trim_end().into();
     }
     if sections == 0 {
         return compile_errors(&stderr, printed);
@@ -138,7 +140,7 @@ fn test(line: &str, suite: &str) -> Option<Test> {
         end => (TestStatus::Skipped, end.strip_prefix("ignored, ")?),
     };
     let name = name.strip_suffix(" - should panic").unwrap_or(name);
-    Some(Test { suite: suite.to_owned(), name: name.to_owned(), status, duration: None, message: message.to_owned() })
+    Some(Test { suite: suite.into(), name: name.into(), status, duration: None, message: message.into() })
 }
 
 /// `error[E0308]: text` and the `--> file:1:2` below it.
@@ -156,7 +158,7 @@ fn compile_errors(stderr: &str, printed: &Printed<'_>) -> Read {
         };
         let place = lines.get(at + 1).and_then(|next| next.trim_start().strip_prefix("--> "));
         let Some((file, line, column)) = place.and_then(split_place) else { continue };
-        let file = printed.place.file(file);
+        let file = printed.place.file(file).into();
         results.push(Finding { file, line, column, ..finding(Severity::Error, code, message) });
     }
     // `Compiling thiserror` is no error.
@@ -188,7 +190,7 @@ pub(super) fn deny(printed: &Printed<'_>) -> Read {
         let advisory = fields.get("advisory").map_or("", |advisory| string(advisory, "id"));
         let rule = if advisory.is_empty() { string(fields, "code") } else { advisory };
         results.push(Finding {
-            file: printed.place.file("Cargo.toml"),
+            file: printed.place.file("Cargo.toml").into(),
             ..finding(severity, rule, string(fields, "message"))
         });
     }
@@ -206,8 +208,8 @@ pub(super) fn audit(printed: &Printed<'_>) -> Read {
         let package = entry.get("package").unwrap_or(&empty);
         let message =
             format!("{} {}: {}", string(package, "name"), string(package, "version"), string(advisory, "title"));
-        let url = string(advisory, "url").to_owned();
-        let file = printed.place.file("Cargo.lock");
+        let url = string(advisory, "url").into();
+        let file = printed.place.file("Cargo.lock").into();
         results.push(Finding { file, url, ..finding(severity, string(advisory, "id"), &message) });
     };
     list.ok_or("no `vulnerabilities` in it")?.iter().for_each(|entry| add(entry, Severity::Error));

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 use crate::sys::beneath;
+use crate::model::raw::Raw;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::offline::offline;
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
@@ -74,16 +75,16 @@ fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
     }
     let seconds = case.attribute("time").and_then(|time| time.replace(',', "").parse::<f64>().ok());
     let duration = seconds.filter(|s| (0.0..1e9).contains(s)).map(Duration::from_secs_f64);
-    Test { suite, name: attribute("name"), status, duration, message: bounded(message) }
+    Test { suite: suite.into(), name: attribute("name").into(), status, duration, message: bounded(message) }
 }
 
-fn bounded(mut message: String) -> String {
+fn bounded(mut message: String) -> Raw {
     if message.len() > MESSAGE_MAX {
         let cut = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
         message.truncate(cut);
         message.push_str("\n...");
     }
-    message
+    message.into()
 }
 
 /// `jest --json`.
@@ -93,13 +94,13 @@ pub(super) fn jest(printed: &Printed<'_>) -> Read {
     let files = report.get("testResults").and_then(Value::as_array).ok_or("no `testResults` in it")?;
     for file in files {
         let name = file.get("name").and_then(Value::as_str).unwrap_or_default();
-        let suite = printed.place.file(name);
+        let suite = Raw::from(printed.place.file(name));
         let cases = file.get("assertionResults").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if cases.is_empty() && file.get("status").and_then(Value::as_str) == Some("failed") {
             let message = file.get("message").and_then(Value::as_str).unwrap_or_default();
             results.tests.push(Test {
                 suite: suite.clone(),
-                name: "(the file)".to_owned(),
+                name: "(the file)".into(),
                 status: TestStatus::Error,
                 duration: None,
                 message: bounded(message.to_owned()),
@@ -111,7 +112,7 @@ pub(super) fn jest(printed: &Printed<'_>) -> Read {
             let messages: Vec<&str> = messages.into_iter().flatten().filter_map(Value::as_str).collect();
             results.tests.push(Test {
                 suite: suite.clone(),
-                name: string("fullName").to_owned(),
+                name: string("fullName").into(),
                 status: match string("status") {
                     "passed" => TestStatus::Passed,
                     "failed" => TestStatus::Failed,
@@ -164,7 +165,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         if test.is_empty() {
             // A package that failed without a failed test did not build, or panicked outside of its tests.
             if status == TestStatus::Failed && !failed.contains(&package) {
-                let name = "(the package)".to_owned();
+                let name = "(the package)".into();
                 // Several packages may fail by the build of one that they import.
                 let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
                 let message = format!("{build}{output}");
@@ -173,7 +174,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
                 let fetches = said.find(|line| is_setup && is_unfetched(line)).map(str::to_owned);
                 let message = if message.trim().is_empty() { stderr.clone().into_owned() } else { message };
                 let status = TestStatus::Error;
-                let test = Test { suite: package, name, status, duration: None, message: bounded(message) };
+                let test = Test { suite: package.into(), name, status, duration: None, message: bounded(message) };
                 match fetches {
                     Some(line) => unfetched.push((test, line)),
                     None => results.tests.push(test),
@@ -186,11 +187,11 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         }
         let seconds = event.get("Elapsed").and_then(Value::as_f64).filter(|s| (0.0..1e9).contains(s));
         results.tests.push(Test {
-            suite: package,
-            name: test,
+            suite: package.into(),
+            name: test.into(),
             status,
             duration: seconds.map(Duration::from_secs_f64),
-            message: if status == TestStatus::Passed { String::new() } else { bounded(output) },
+            message: if status == TestStatus::Passed { Raw::default() } else { bounded(output) },
         });
     }
     let mut errors = Distinct::default();
@@ -227,7 +228,7 @@ pub(super) fn go_place(line: &str, printed: &Printed<'_>) -> Option<Finding> {
         _ => (0, rest),
     };
     Some(Finding {
-        file: printed.place.file(&format!("{file}.go")),
+        file: printed.place.file(&format!("{file}.go")).into(),
         line: number.parse().ok()?,
         column,
         ..finding(Severity::Error, "compile", message)
@@ -246,7 +247,7 @@ mod cases {
             <testcase classname=\"c\" name=\"d\"><skipped message=\"why\"/></testcase></testsuite></testsuites>";
         let tests = parse_junit(xml, None).expect("readable").tests;
         let shown: Vec<(&str, &str, TestStatus, &str)> =
-            tests.iter().map(|t| (t.suite.as_str(), t.name.as_str(), t.status, t.message.as_str())).collect();
+            tests.iter().map(|t| (t.suite.as_ref(), t.name.as_ref(), t.status, t.message.as_ref())).collect();
         assert_eq!(
             shown,
             [
