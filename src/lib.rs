@@ -118,6 +118,10 @@ mod control;
 mod doctor;
 mod engine;
 mod executor;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[path = "../tests/fuzz/targets.rs"]
+pub mod fuzz;
 mod journal;
 mod model;
 mod probe;

@@ -15,7 +15,7 @@ use crate::ui::{self, Ui, Wishes};
 
 mod config;
 mod context;
-mod doctor;
+pub(crate) mod doctor;
 mod each;
 mod execute;
 mod failure;

@@ -105,7 +105,7 @@ pub(crate) fn read(path: &Path) -> Result<Recorded, ReadError> {
     }
 }
 
-fn parse(reader: impl BufRead) -> Result<Recorded, ReadError> {
+pub(crate) fn parse(reader: impl BufRead) -> Result<Recorded, ReadError> {
     let mut envelopes = Vec::new();
     let read = stream(reader, &mut |envelope| {
         envelopes.push(envelope);

@@ -3,6 +3,7 @@
 //! carried over before it is looked up. So nothing is copied at a fork, and what was learned about a place in the C
 //! library holds in every process that has it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use framehop::{
@@ -104,7 +105,10 @@ impl Unwinder {
             let before = registers;
             let next = match rule {
                 Rule::Framehop(address) => {
-                    self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read)
+                    let frame = || self.framehop.unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+                    // The tables are of a foreign file: a bug of their reader must not cost the profile.
+                    let Ok(next) = catch_unwind(AssertUnwindSafe(frame)) else { return Walked::Truncated };
+                    next
                 }
                 Rule::Trampoline => trampoline(&mut registers, &mut read),
             };

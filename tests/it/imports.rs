@@ -1,6 +1,7 @@
 //! Which file of a crate imports from which, read from its sources, and the circles among them.
 //!
-//! It follows `mod` declarations from `lib.rs` as the compiler does and leaves out what is declared under `#[cfg(test)]`.
+//! It follows `mod` declarations from `lib.rs` as the compiler does and leaves out what is declared under `#[cfg(test)]`, or
+//! for the fuzzer, `#[cfg(any(fuzzing, test))]`.
 //! A declaration is no import, and neither is naming a module on the way to another: `crate::a::b::C` is an import from
 //! `a/b.rs` alone. Names are resolved as far as modules go: an item that a module re-exports counts as that module's own.
 //! This reads tokens, not the whole grammar, and so needs no parser among the dependencies.
@@ -87,8 +88,12 @@ impl Module {
         let (mut scope, mut ends): (Names, Vec<usize>) = Default::default();
         let (mut depth, mut path, mut i) = (0_usize, None, 0);
         while i < tokens.len() {
-            if starts(i, &["#", "[", "cfg", "(", "test", ")", "]"]) {
-                i = after_item(&tokens, i + 7);
+            let only_tests: [&[&str]; 2] = [
+                &["#", "[", "cfg", "(", "test", ")", "]"],
+                &["#", "[", "cfg", "(", "any", "(", "fuzzing", ",", "test", ")", ")", "]"],
+            ];
+            if let Some(only) = only_tests.into_iter().find(|only| starts(i, only)) {
+                i = after_item(&tokens, i + only.len());
                 continue;
             }
             if starts(i, &["#", "[", "path", "="]) {
@@ -447,7 +452,7 @@ mod tests {
     #[test]
     fn comments_texts_and_tests_bind_nobody() {
         check_imports(
-            "lib.rs: mod a; mod b; #[cfg(test)] mod only_tests;
+            "lib.rs: mod a; mod b; #[cfg(test)] mod only_tests; #[cfg(any(fuzzing, test))] #[path = \"../c.rs\"] mod c;
             ---- a.rs: // crate::b::C
                 /* crate::b::C /* */ crate::b::C */
                 const A: &[&str] = &[\"use crate::b::C;\", r#\"\"crate::b::C\"#]; const Q: [char; 2] = ['\"', '\\''];

@@ -3,7 +3,7 @@
 
 pub(crate) mod look;
 pub(crate) mod question;
-mod saved;
+pub(crate) mod saved;
 
 use std::io::{self, Write};
 

@@ -66,7 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<Window, Refusal> {
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<Window, Refusal> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Window, Refusal> {
     const MAKE: &str = "`apm doctor --save FILE` makes one";
     if bytes.len() as u64 > SIZE_MAX {
         return Err(("larger than 64 MiB, which no saved look is".to_owned(), ""));

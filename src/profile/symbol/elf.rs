@@ -43,7 +43,7 @@ pub(super) struct Answer {
 }
 
 /// The answer of a worker to a question about a file. Empty where the question is none.
-pub(super) fn answer(question: &[u8], file: &File) -> Vec<u8> {
+pub(crate) fn answer(question: &[u8], file: &File) -> Vec<u8> {
     let Ok(Question { offsets, with_lines }) = serde_json::from_slice(question) else { return Vec::new() };
     serde_json::to_vec(&names(file, &offsets, with_lines)).unwrap_or_default()
 }

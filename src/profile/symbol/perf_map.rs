@@ -128,7 +128,11 @@ fn number_inside(status: &str) -> Option<u32> {
 
 /// Names of addresses that are in order; where several lines are about one, the last is true. Also whether it came to the
 /// end.
-fn read(mut text: impl BufRead, addresses: &[u64], go_on: &dyn Fn() -> bool) -> (HashMap<u64, String>, bool) {
+pub(crate) fn read(
+    mut text: impl BufRead,
+    addresses: &[u64],
+    go_on: &dyn Fn() -> bool,
+) -> (HashMap<u64, String>, bool) {
     let mut names: HashMap<u64, Rc<str>> = HashMap::new();
     let mut line = Vec::new();
     let mut count = 0_u64;

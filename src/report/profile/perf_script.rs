@@ -67,7 +67,7 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
         let flaw = |why| PerfError { line: at + 1, why };
         if let Some((_, record)) = line.split_once(": PERF_RECORD_") {
             let lost = record.strip_prefix("LOST").and_then(|rest| rest.split_whitespace().last()?.parse().ok());
-            beside.lost += lost.unwrap_or(0);
+            beside.lost = beside.lost.saturating_add(lost.unwrap_or(0));
             continue;
         }
         // A command may be indented too, but then a time follows.
@@ -334,6 +334,8 @@ mod tests {
         let profile = read(text).expect("samples");
         assert_eq!((profile.frames[0].file.as_deref(), profile.frames[0].line), (Some("a.c"), Some(12)));
         assert_eq!((profile.quality.lost, profile.total(0), profile.total(1)), (5, 9, 1));
+        let lost = "a 7 1.6: PERF_RECORD_LOST lost 18446744073709551615\n".repeat(2);
+        assert_eq!(read(&format!("{text}{lost}")).expect("samples").quality.lost, u64::MAX);
         let refused = read("\t 12 f (/bin/a)\n").expect_err("no sample").to_string();
         assert_eq!(refused, "line 1 is not of `perf script`: a frame stands before the first sample");
     }

@@ -17,6 +17,11 @@ const COMMON: &str = "commondir";
 const POINTER_MAX: u64 = 4 << 10;
 /// The largest configuration of a repository read.
 const CONFIG_MAX: u64 = 1 << 20;
+/// Bytes of all names together. In version 4 a name is written as what differs from the one before: each of a small index
+/// could be as long as the index.
+const NAMES_MAX: usize = 512 << 20;
+/// The longest name: no system call takes a longer path.
+const NAME_MAX: usize = 4096;
 /// Stat data and flags of an entry, before and behind its hash.
 const STAT: usize = 40;
 const FLAGS: usize = 2;
@@ -34,7 +39,7 @@ pub(crate) struct Tracked {
 }
 
 /// Mode and name of what is tracked. Without a mode it is not tracked any more.
-type Entry = (u32, Vec<u8>);
+pub(crate) type Entry = (u32, Vec<u8>);
 
 /// What git tracks below a folder of the repository at `top`.
 pub(crate) fn tracked(root: &Path, top: &Path) -> Tracked {
@@ -110,7 +115,7 @@ fn hash_len(git: &Path) -> usize {
 }
 
 /// The entries of an index as `gitformat-index` describes versions 2 to 4, with those of the index that it shares.
-fn entries(bytes: &[u8], hash: usize, shared: &dyn Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<Entry>> {
+pub(crate) fn entries(bytes: &[u8], hash: usize, shared: &dyn Fn(&str) -> Option<Vec<u8>>) -> Option<Vec<Entry>> {
     let (own, link) = own_entries(bytes, hash)?;
     let Some(link) = link else { return own.iter().all(|(_, name)| !name.is_empty()).then_some(own) };
     let (id, bitmaps) = link.split_at_checked(hash)?;
@@ -144,6 +149,7 @@ fn own_entries(bytes: &[u8], hash: usize) -> Option<(Vec<Entry>, Option<&[u8]>)>
     let count = number(bytes, 8)?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut at = 12;
+    let mut left = NAMES_MAX;
     for _ in 0..count {
         let start = at;
         let mode = number(bytes, start + 24)?;
@@ -159,6 +165,10 @@ fn own_entries(bytes: &[u8], hash: usize) -> Option<(Vec<Entry>, Option<&[u8]>)>
         let rest = bytes.get(at..)?;
         let end = rest.iter().position(|byte| *byte == 0)?;
         name.extend(&rest[..end]);
+        if name.len() > NAME_MAX {
+            return None;
+        }
+        left = left.checked_sub(name.len())?;
         at += end + 1;
         if version < 4 {
             at = start + (at - start).next_multiple_of(8);
@@ -238,7 +248,8 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        tracked(folder, folder).files.iter().map(|path| path.display().to_string()).collect()
+        let top = folder.ancestors().find(|top| top.join(".git").exists()).unwrap_or(folder);
+        tracked(folder, top).files.iter().map(|path| path.display().to_string()).collect()
     }
 
     /// None of the bytes of an index is believed.
@@ -279,6 +290,19 @@ mod tests {
         assert_eq!(names(&root.join("deep/w")), ["bb"]);
         assert_eq!(names(Path::new("/")), [] as [&str; 0]);
         let _ = std::fs::remove_dir_all(&root);
+    }
+
+    /// Regression: in version 4 each of a million small entries could have the name of the first, of a hundred megabytes.
+    #[test]
+    fn a_name_is_no_longer_than_a_path() {
+        let index = |len: usize| {
+            let entry = |cut: u8, name: &str| [&[0; 62][..], &[cut], name.as_bytes(), &[0]].concat();
+            let head = [&b"DIRC"[..], &[0, 0, 0, 4], &[0, 0, 0, 2]].concat();
+            let long = "x".repeat(len);
+            entries(&[head, entry(0, &long), entry(0, "y"), vec![0; 20]].concat(), 20, &|_| None)
+        };
+        assert_eq!(index(4095).map(|all| all[1].1.len()), Some(4096));
+        assert_eq!(index(4096), None);
     }
 
     /// They were taken for no index: only what `.gitignore` lets through was checked.

@@ -473,6 +473,16 @@ mod cases {
         }
     }
 
+    /// Regression: the largest number and one more was a panic in a debug build and 0 in others.
+    #[test]
+    fn columns_that_count_from_zero_have_an_end() {
+        let row =
+            |column: &str| format!(r#"{{"file":"a.py","line":1,"column":{column},"severity":"error","code":"x"}}"#);
+        let mypy = |column: &str| judged("mypy", Parser::Mypy, 1, &row(column), "").results.findings[0].column;
+        let columns = ["0", "-1", "4294967295", "9223372036854775807"].map(mypy);
+        assert_eq!(columns, [1, 0, u32::MAX, 0]);
+    }
+
     #[test]
     fn gofmt_and_go_vet_find_with_exit_code_0() {
         assert_eq!(
@@ -533,6 +543,14 @@ mod cases {
             text,
             "1 failed test\nPassed x a::good\nFailed x a::bad\nSkipped x slow\nPassed x (doc) src/lib.rs - f (line 3)"
         );
+    }
+
+    /// Regression: each of a million tests had a copy of the name of their suite, however long that was.
+    #[test]
+    fn a_name_that_all_tests_of_a_suite_share_is_bounded() {
+        let stderr = format!("Running tests/it.rs (target/debug/deps/{}-0a1b)\n", "x".repeat(1 << 20));
+        let judged = judged("cargo-test", Parser::CargoTest, 0, "running 1 test\ntest a ... ok\n", &stderr);
+        assert_eq!(judged.results.tests[0].suite.unescaped().len(), 4 << 10);
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 mod call;
 pub(crate) mod facts;
-mod index;
+pub(crate) mod index;
 pub(crate) mod judge;
 pub(crate) mod parse;
 mod project;
 mod targets;
-mod tools;
+pub(crate) mod tools;
 pub(crate) mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};

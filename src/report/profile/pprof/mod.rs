@@ -62,6 +62,26 @@ mod tests {
         assert!(back.quality.notes.iter().any(|note| note.contains("999 samples a second asked")));
     }
 
+    /// Regression: values are signed there, so what was larger was read as less than 0, and as 0 by apm itself.
+    #[test]
+    fn a_value_that_the_format_does_not_have_is_the_largest_it_has() {
+        let profile = read(&write(&sample::of(&[("a", u64::MAX), ("b", 7)]))).expect("our own file");
+        let values: Vec<u64> = profile.rows.iter().map(|row| row.values[0]).collect();
+        assert_eq!(values, [i64::MAX as u64, 7]);
+    }
+
+    /// Regression: a file of 1 MiB whose comments all were its longest text took a terabyte of memory.
+    #[test]
+    fn a_long_text_is_not_copied_for_ever() {
+        let mut message = super::protobuf::Message::default();
+        message.bytes(1, &[]);
+        message.bytes(6, b"");
+        message.bytes(6, "x".repeat(10_000).as_bytes());
+        message.packed(13, std::iter::repeat_n(1, 10_000));
+        let refused = read(&message.0).expect_err("too much").to_string();
+        assert_eq!(refused, "not a pprof file: it repeats long texts too often");
+    }
+
     #[test]
     fn the_default_type_comes_first() {
         let mut profile = sample::rich();

@@ -1,5 +1,6 @@
 //! Reads pprof's format: strict in what a message is made of, bounded, and it says what it did not take over.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
@@ -10,6 +11,11 @@ use crate::report::profile::tree::file_name;
 
 /// Frames of all samples together that are read.
 const FRAMES_MAX: usize = 50_000_000;
+/// Bytes of texts that are copied, of all and for each byte of the file: everything in it may name its longest text.
+const TEXTS_MAX: usize = 1 << 30;
+const TEXTS_EACH: usize = 256;
+/// What a small file may copy.
+const TEXTS_LEAST: usize = 1 << 20;
 
 /// Messages of a file, still packed.
 #[derive(Default)]
@@ -24,6 +30,8 @@ struct Parts<'a> {
     time_ns: u64,
     duration_ns: u64,
     default_type: u64,
+    /// Bytes of texts that may still be copied.
+    texts_left: Cell<usize>,
 }
 
 /// Numbers of a message by field, its bytes dropped; the last one counts.
@@ -40,7 +48,8 @@ fn fields<const N: usize>(bytes: &[u8]) -> Result<[u64; N], Flaw> {
 
 impl<'a> Parts<'a> {
     fn of(bytes: &'a [u8]) -> Result<Self, PprofError> {
-        let mut parts = Self::default();
+        let texts = bytes.len().saturating_mul(TEXTS_EACH).clamp(TEXTS_LEAST, TEXTS_MAX);
+        let mut parts = Self { texts_left: Cell::new(texts), ..Self::default() };
         for field in Fields(bytes) {
             let (field, value) = field?;
             match (field, value) {
@@ -70,6 +79,19 @@ impl<'a> Parts<'a> {
     fn text(&self, index: u64) -> Result<&'a str, PprofError> {
         let text = usize::try_from(index).ok().and_then(|index| self.strings.get(index));
         text.copied().ok_or_else(|| PprofError::Meaning(format!("text {index} is not there")))
+    }
+}
+
+impl Parts<'_> {
+    /// A copy of a text.
+    fn owned(&self, index: u64) -> Result<String, PprofError> {
+        self.copy(self.text(index)?)
+    }
+
+    fn copy(&self, text: &str) -> Result<String, PprofError> {
+        let left = self.texts_left.get().checked_sub(text.len());
+        self.texts_left.set(left.ok_or_else(|| PprofError::Meaning("it repeats long texts too often".to_owned()))?);
+        Ok(text.to_owned())
     }
 }
 
@@ -109,7 +131,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
     for bytes in &parts.types {
         let [_, name, unit] = fields(bytes)?;
         let (unit, scale) = unit_of(parts.text(unit)?);
-        kinds.push(Kind { name: parts.text(name)?.to_owned(), unit });
+        kinds.push(Kind { name: parts.owned(name)?, unit });
         scales.push(scale);
     }
     if kinds.is_empty() {
@@ -130,7 +152,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
         profile.at = at.to_string();
     }
     for comment in &parts.comments {
-        profile.quality.notes.push(parts.text(*comment)?.to_owned());
+        profile.quality.notes.push(parts.owned(*comment)?);
     }
     if dropped.negative > 0 {
         profile.quality.notes.push(format!("{} values below 0 were read as 0", dropped.negative));
@@ -160,7 +182,7 @@ fn read_mappings(parts: &Parts<'_>, builder: &mut Builder) -> Result<HashMap<u64
     let mut all = HashMap::new();
     for bytes in &parts.mappings {
         let [_, id, _, _, _, path, build_id] = fields(bytes)?;
-        let module = Module { path: parts.text(path)?.to_owned(), build_id: parts.text(build_id)?.to_owned() };
+        let module = Module { path: parts.owned(path)?, build_id: parts.owned(build_id)? };
         all.insert(id, builder.profile.modules.len() as u32);
         builder.profile.modules.push(module);
     }
@@ -208,14 +230,14 @@ fn read_locations(
             let (name, file) = functions
                 .get(function)
                 .ok_or_else(|| PprofError::Meaning(format!("function {function} is not there")))?;
-            let file = (!file.is_empty()).then(|| (*file).to_owned());
+            let file = (!file.is_empty()).then(|| parts.copy(file)).transpose()?;
             let line = u32::try_from(*line).ok().filter(|line| *line > 0);
             let is_inlined = at + 1 < lines.len();
-            let name = if name.is_empty() { nameless.clone() } else { (*name).to_owned() };
+            let name = parts.copy(if name.is_empty() { &nameless } else { name })?;
             frames.push(builder.frame(Frame { file, line, is_inlined, ..frame(name, module) }));
         }
         if frames.is_empty() {
-            frames.push(builder.frame(frame(nameless, module)));
+            frames.push(builder.frame(frame(parts.copy(&nameless)?, module)));
         }
         all.insert(id, frames);
     }
@@ -296,9 +318,9 @@ fn read_labels(parts: &Parts<'_>, labels: &[[u64; 4]], dropped: &mut Dropped) ->
         let (key, text) = (parts.text(*key)?, parts.text(*text)?);
         let number = u32::try_from(*number).unwrap_or(0);
         match key {
-            "thread" => thread.name = text.to_owned(),
-            "process" => thread.process = text.to_owned(),
-            "task" => thread.task = Some(text.to_owned()),
+            "thread" => thread.name = parts.copy(text)?,
+            "process" => thread.process = parts.copy(text)?,
+            "task" => thread.task = Some(parts.copy(text)?),
             "pid" => thread.pid = number,
             "tid" | "thread_id" => thread.tid = number,
             key => {

@@ -7,8 +7,11 @@ use crate::model::profile::{Frame, Profile, Row, Unit};
 use crate::report::profile::pprof::protobuf::Message;
 use crate::report::profile::quality;
 
-/// Functions of one location.
-pub(super) const LINES_MAX: usize = 10_000;
+/// Functions of one location; compilers stop before a hundred. Each function in a chain of inlined ones has a location with
+/// all of those around it.
+pub(super) const LINES_MAX: usize = 256;
+/// The largest value: the format has signed ones, and what is larger would be read as less than 0.
+const VALUE_MAX: u64 = i64::MAX as u64;
 
 /// The message, not packed.
 pub(super) fn message(profile: &Profile) -> Vec<u8> {
@@ -169,7 +172,7 @@ impl<'a> Writer<'a> {
         });
         let mut message = Message::default();
         message.packed(1, locations);
-        message.packed(2, row.values.iter().copied());
+        message.packed(2, row.values.iter().map(|value| (*value).min(VALUE_MAX)));
         if let Some(thread) = row.thread.and_then(|thread| profile.threads.get(thread as usize)) {
             let words = [
                 ("thread", Some(&*thread.name)),

@@ -15,6 +15,12 @@ fn number(value: &Value, key: &str) -> u32 {
     value.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
 }
 
+/// A line or column that counts from 0, as one that counts from 1; 0 where there is none.
+fn from_zero(value: &Value, key: &str) -> u32 {
+    let at = value.get(key).and_then(Value::as_u64).and_then(|at| u32::try_from(at).ok());
+    at.map_or(0, |at| at.saturating_add(1))
+}
+
 fn list(value: &Value) -> Result<&[Value], String> {
     value.as_array().map(Vec::as_slice).ok_or_else(|| "not the list it promised".to_owned())
 }
@@ -123,14 +129,12 @@ pub(super) fn mypy(printed: &Printed<'_>) -> Read {
     let findings: Vec<Finding> = json_lines(printed.stdout)
         .map(|row| {
             let severity = if string(&row, "severity") == "error" { Severity::Error } else { Severity::Note };
-            let column =
-                row.get("column").and_then(Value::as_i64).map_or(0, |column| u32::try_from(column + 1).unwrap_or(0));
             Finding {
                 file: printed.place.file(string(&row, "file")).into(),
                 line: number(&row, "line"),
-                column,
+                column: from_zero(&row, "column"),
                 line_end: number(&row, "end_line"),
-                column_end: row.get("end_column").and_then(Value::as_u64).map_or(0, |column| column as u32 + 1),
+                column_end: from_zero(&row, "end_column"),
                 ..finding(severity, string(&row, "code"), string(&row, "message"))
             }
         })
@@ -302,10 +306,7 @@ pub(super) fn zizmor(printed: &Printed<'_>) -> Read {
         let point = |name: &str| {
             let point = place.pointer(&format!("/concrete/location/{name}")).unwrap_or(&empty);
             // Rows and columns count from 0.
-            (
-                point.get("row").map_or(0, |_| number(point, "row") + 1),
-                point.get("column").map_or(0, |_| number(point, "column") + 1),
-            )
+            (from_zero(point, "row"), from_zero(point, "column"))
         };
         let ((line, column), (line_end, column_end)) = (point("start_point"), point("end_point"));
         Finding {

@@ -8,7 +8,7 @@ use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
 use crate::model::raw::Raw;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
-use crate::workflow::qa::parse::tests::junit;
+use crate::workflow::qa::parse::tests::{self, junit};
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
@@ -69,7 +69,7 @@ fn clippy_url(lint: &str) -> String {
 pub(super) fn tests(printed: &Printed<'_>) -> Read {
     let stdout = text(printed.stdout);
     let stderr = text(printed.stderr);
-    let suites: Vec<String> = stderr.lines().filter_map(suite).collect();
+    let suites: Vec<String> = stderr.lines().filter_map(suite).map(tests::suite).collect();
     let sections = stdout.lines().filter(|line| is_section(line)).count();
     let named = suites.len() == sections;
     let mut results = Results::default();

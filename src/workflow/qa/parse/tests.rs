@@ -8,8 +8,8 @@ use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::Value;
 
 use crate::model::finding::{Finding, Results, Severity, Test, TestStatus};
-use crate::sys::beneath;
 use crate::model::raw::Raw;
+use crate::sys::beneath;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::offline::offline;
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
@@ -18,6 +18,12 @@ use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text}
 const MESSAGE_MAX: usize = 16 << 10;
 /// Largest file of results that is read.
 const WRITTEN_MAX: u64 = 256 << 20;
+/// Longest name kept of a suite: each of its tests has it too.
+const SUITE_MAX: usize = 4 << 10;
+/// Attributes of an element, and declarations of namespaces of a document, that are read; runners write about ten. The parser
+/// compares each with each.
+const ATTRIBUTES_MAX: usize = 256;
+const NAMESPACES_MAX: usize = 256;
 
 fn read_file(written: Option<&Path>, name: &str) -> Result<Vec<u8>, String> {
     let path = written.ok_or("it has no folder for its results")?.join(name);
@@ -36,6 +42,9 @@ pub(super) fn junit(printed: &Printed<'_>) -> Read {
 fn parse_junit(xml: &str, code: Option<i32>) -> Read {
     // What XML forbids is printed by tests all the same.
     let clean: String = xml.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r')).collect();
+    if !has_few_attributes(&clean) {
+        return Err(format!("not JUnit XML: an element has more than {ATTRIBUTES_MAX} attributes"));
+    }
     let options = ParsingOptions { allow_dtd: false, nodes_limit: 10_000_000, ..ParsingOptions::default() };
     let document = Document::parse_with_options(&clean, options).map_err(|error| format!("not JUnit XML: {error}"))?;
     let mut results = Results::default();
@@ -43,6 +52,39 @@ fn parse_junit(xml: &str, code: Option<i32>) -> Read {
         results.tests.push(case_of(&case, code));
     }
     Ok(results)
+}
+
+/// Whether no element has many attributes, and few of them declare namespaces. What stands between elements does not count.
+fn has_few_attributes(xml: &str) -> bool {
+    let mut namespaces = 0;
+    let mut rest = xml;
+    while let Some(start) = rest.find('<') {
+        rest = &rest[start..];
+        let ends = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")];
+        let length = match ends.into_iter().find(|(start, _)| rest.starts_with(start)) {
+            Some((_, end)) => rest.find(end).map(|at| at + end.len()),
+            None => {
+                let (mut quote, mut quotes) = (None, 0);
+                let end = rest.bytes().position(|byte| {
+                    match (quote, byte) {
+                        (None, b'"' | b'\'') => (quote, quotes) = (Some(byte), quotes + 1),
+                        (Some(open), byte) if open == byte => quote = None,
+                        _ => {}
+                    }
+                    quote.is_none() && byte == b'>'
+                });
+                let element = &rest[..end.unwrap_or(rest.len())];
+                namespaces += element.matches("xmlns").count();
+                if quotes > ATTRIBUTES_MAX || namespaces > NAMESPACES_MAX {
+                    return false;
+                }
+                end
+            }
+        };
+        let Some(length) = length else { break };
+        rest = &rest[length..];
+    }
+    true
 }
 
 fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
@@ -75,16 +117,31 @@ fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
     }
     let seconds = case.attribute("time").and_then(|time| time.replace(',', "").parse::<f64>().ok());
     let duration = seconds.filter(|s| (0.0..1e9).contains(s)).map(Duration::from_secs_f64);
-    Test { suite: suite.into(), name: attribute("name").into(), status, duration, message: bounded(message) }
+    Test {
+        suite: self::suite(suite).into(),
+        name: attribute("name").into(),
+        status,
+        duration,
+        message: bounded(message),
+    }
 }
 
 fn bounded(mut message: String) -> Raw {
     if message.len() > MESSAGE_MAX {
-        let cut = (0..=MESSAGE_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
-        message.truncate(cut);
+        message = bounded_to(MESSAGE_MAX, message);
         message.push_str("\n...");
     }
     message.into()
+}
+
+fn bounded_to(max: usize, mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(max));
+    text
+}
+
+/// The name of a suite that many tests share.
+pub(super) fn suite(name: String) -> String {
+    bounded_to(SUITE_MAX, name)
 }
 
 /// `jest --json`.
@@ -94,7 +151,7 @@ pub(super) fn jest(printed: &Printed<'_>) -> Read {
     let files = report.get("testResults").and_then(Value::as_array).ok_or("no `testResults` in it")?;
     for file in files {
         let name = file.get("name").and_then(Value::as_str).unwrap_or_default();
-        let suite = Raw::from(printed.place.file(name));
+        let suite = Raw::from(suite(printed.place.file(name)));
         let cases = file.get("assertionResults").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if cases.is_empty() && file.get("status").and_then(Value::as_str) == Some("failed") {
             let message = file.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -136,6 +193,7 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
     let mut seen = false;
     let mut unfetched: Vec<(Test, String)> = Vec::new();
     let stderr = text(printed.stderr);
+    let unfetched_before = stderr.lines().find(|line| is_unfetched(line));
     for event in json_lines(printed.stdout) {
         let string = |key: &str| event.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (package, test, action) = (string("Package"), string("Test"), string("Action"));
@@ -170,9 +228,11 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
                 let build = builds.get(&string("FailedBuild")).map_or("", String::as_str);
                 let message = format!("{build}{output}");
                 let is_setup = message.trim().is_empty() || message.contains("[setup failed]");
-                let mut said = message.lines().chain(stderr.lines());
-                let fetches = said.find(|line| is_setup && is_unfetched(line)).map(str::to_owned);
-                let message = if message.trim().is_empty() { stderr.clone().into_owned() } else { message };
+                let said = message.lines().find(|line| is_setup && is_unfetched(line));
+                let fetches = said.or(unfetched_before.filter(|_| is_setup)).map(str::to_owned);
+                // One byte more tells that it is cut.
+                let before = || stderr[..stderr.floor_char_boundary(MESSAGE_MAX + 4)].to_owned();
+                let message = if message.trim().is_empty() { before() } else { message };
                 let status = TestStatus::Error;
                 let test = Test { suite: package.into(), name, status, duration: None, message: bounded(message) };
                 match fetches {
@@ -237,8 +297,26 @@ pub(super) fn go_place(line: &str, printed: &Printed<'_>) -> Option<Finding> {
 
 #[cfg(test)]
 mod cases {
-    use super::parse_junit;
+    use super::{has_few_attributes, parse_junit};
     use crate::model::finding::TestStatus;
+
+    /// Regression: a megabyte of attributes took the parser half a minute, and ten an hour.
+    #[test]
+    fn an_element_has_few_attributes() {
+        let attributes = |count: usize, end: &str| {
+            let all: String = (0..count).map(|at| format!(" a{at}='{end}\"'")).collect();
+            format!("<testsuite><testcase{all}/></testsuite>")
+        };
+        assert!(parse_junit(&attributes(200, ">"), None).is_ok_and(|results| results.tests.len() == 1));
+        let refused = parse_junit(&attributes(300, ">"), None).expect_err("refused");
+        assert_eq!(refused, "not JUnit XML: an element has more than 256 attributes");
+        let namespaces: String = (0..300).map(|at| format!("<a xmlns:a{at}='u'>")).collect();
+        assert!(!has_few_attributes(&namespaces));
+        // Between elements all of it is text.
+        let text = "a='b' xmlns:c='d' ".repeat(300);
+        let between = format!("<?{text}?><!--<a {text}--><testcase><![CDATA[<a {text}]]>{text}</testcase>");
+        assert!(has_few_attributes(&between) && parse_junit(&between, None).is_ok());
+    }
 
     #[test]
     fn junit_in_the_dialects_of_pytest_and_node() {
@@ -256,6 +334,9 @@ mod cases {
                 ("c", "d", TestStatus::Skipped, "why")
             ]
         );
+        let name = "ä".repeat(1 << 20);
+        let shared = parse_junit(&format!("<testsuite name='{name}'><testcase/><testcase/></testsuite>"), None);
+        assert_eq!(shared.expect("readable").tests[1].suite.unescaped(), &name[..4 << 10]);
         assert!(parse_junit("<a>", None).is_err());
         assert!(parse_junit("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>", None).is_err());
     }
