@@ -76,6 +76,7 @@ pub fn simulate_tasks(tasks: usize, slots: u32) -> Duration {
         later: Vec::new(),
         restored: Vec::new(),
         edits: Vec::new(),
+        processes: None,
         checks: false,
     };
     let trace = crate::simulate::run_source(scenario, (0..tasks).map(scripted)).unwrap_or_else(|law| panic!("{law}"));
@@ -161,7 +162,7 @@ fn random_scenario(seed: u64) -> Scenario {
     let end = Duration::from_secs(30);
     later.push((end, Intervention::Edit(Edit::UnpauseRun {})));
     later.extend((0..count).map(|n| (end, Intervention::Edit(Edit::Unpause { tasks: vec![id(n)] }))));
-    Scenario { setup, tasks, later, restored: Vec::new(), edits: Vec::new(), checks: true }
+    Scenario { setup, tasks, later, restored: Vec::new(), edits: Vec::new(), processes: None, checks: true }
 }
 
 fn random_task(random: &mut Random, at: usize, first: usize) -> ScriptedTask {

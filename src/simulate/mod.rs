@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::engine::history::History;
 use crate::engine::ix_map::IxMap;
 use crate::engine::scheduler::{Action, BadNeeds, Input, Restored, Scheduler, Setup, Step};
-use crate::model::attempt::{AttemptId, AttemptResult, Ix, Signal, TreeUsage};
+use crate::model::attempt::{AttemptId, AttemptResult, End, Ix, Signal, TreeUsage};
 use crate::model::edit::{Edit, Origin};
 use crate::model::event::{Event, Exit, Next, Usage};
 use crate::model::id::TaskId;
@@ -67,6 +67,8 @@ pub(crate) struct Scenario {
     /// What an earlier part of the run has recorded.
     pub(crate) restored: Vec<Restored>,
     pub(crate) edits: Vec<(Edit, Origin)>,
+    /// Processes and threads that there may be at once, as `ulimit -u` bounds them.
+    pub(crate) processes: Option<usize>,
     /// The laws are checked after each step, which takes time for each task that waits, and what happened is kept.
     pub(crate) checks: bool,
 }
@@ -95,7 +97,12 @@ struct Attempt {
     /// Time that is left while it is paused.
     paused: Option<Duration>,
     is_signalled: bool,
+    /// It could not get a process.
+    is_busy: bool,
 }
+
+/// Time for which a thread without an attempt is kept, as apm's own are.
+const THREAD_KEPT: Duration = Duration::from_secs(1);
 
 struct Simulation {
     /// Time between two samples.
@@ -110,6 +117,9 @@ struct Simulation {
     running: IxMap<Attempt>,
     ends: BTreeSet<(Duration, AttemptId)>,
     now: Duration,
+    processes: Option<usize>,
+    /// Since when each thread without an attempt has none.
+    idle: Vec<Duration>,
     step: Step,
     checks: bool,
     trace: Trace,
@@ -139,7 +149,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<Trace, String> {
 /// Runs a scenario whose tasks are followed by those of a source, which is read as `apm run each` reads its values: while
 /// fewer than [`WAITING_MAX`] tasks wait.
 pub(crate) fn run_source(scenario: Scenario, mut source: impl Iterator<Item = ScriptedTask>) -> Result<Trace, String> {
-    let Scenario { setup, tasks, later, restored, edits, checks } = scenario;
+    let Scenario { setup, tasks, later, restored, edits, processes, checks } = scenario;
     let accounts = Accounts { capacity: setup.resources.clone().into_iter().collect(), ..Accounts::default() };
     let mut simulation = Simulation {
         interval: setup.interval,
@@ -150,6 +160,8 @@ pub(crate) fn run_source(scenario: Scenario, mut source: impl Iterator<Item = Sc
         running: IxMap::default(),
         ends: BTreeSet::new(),
         now: Duration::ZERO,
+        processes,
+        idle: Vec::new(),
         step: Step::default(),
         checks,
         trace: Trace::default(),
@@ -261,7 +273,14 @@ impl Simulation {
         let code = scripted.exits[(id.attempt as usize - 1).min(scripted.exits.len() - 1)];
         let exit = if attempt.is_signalled { Exit::Signal(15) } else { Exit::Code(code) };
         let usage = Usage { wall: self.now - attempt.started, memory_peak: scripted.memory, ..Usage::default() };
-        let result = AttemptResult { usage, ..AttemptResult::exited(exit) };
+        let result = if attempt.is_busy {
+            AttemptResult::new(End::Busy("no more processes".to_owned()))
+        } else {
+            AttemptResult { usage, ..AttemptResult::exited(exit) }
+        };
+        if self.processes.is_some() {
+            self.idle.push(self.now);
+        }
         self.input(Input::Finished(id, Box::new(result)));
         if !self.checks && self.scheduler.task(id.ix).is_none() {
             self.tasks.remove(&id.ix);
@@ -302,9 +321,10 @@ impl Simulation {
         for action in std::mem::take(&mut self.step.actions) {
             match action {
                 Action::Start { id, .. } => {
-                    let ends = self.now + self.tasks[&id.ix].takes;
-                    let attempt =
-                        Attempt { number: id.attempt, started: self.now, ends, paused: None, is_signalled: false };
+                    let is_busy = !self.gets_process();
+                    let ends = if is_busy { self.now } else { self.now + self.tasks[&id.ix].takes };
+                    let (number, started) = (id.attempt, self.now);
+                    let attempt = Attempt { number, started, ends, paused: None, is_signalled: false, is_busy };
                     if self.running.insert(id.ix, attempt).is_some() {
                         return Err(format!("{id:?} was started twice"));
                     }
@@ -317,6 +337,17 @@ impl Simulation {
         // An attempt has an end unless it is paused.
         self.trace.running_max = self.trace.running_max.max(self.ends.len());
         if self.checks { self.nothing_that_fits_waits() } else { Ok(()) }
+    }
+
+    /// Whether an attempt that starts now gets a process, besides its thread and those of the others.
+    fn gets_process(&mut self) -> bool {
+        let Some(most) = self.processes else { return true };
+        let now = self.now;
+        self.idle.retain(|since| *since + THREAD_KEPT > now);
+        self.idle.pop();
+        let children = self.running.iter().filter(|(_, attempt)| !attempt.is_busy).count();
+        let threads = self.running.iter().count() + self.idle.len();
+        threads + children + 2 <= most
     }
 
     fn signal(&mut self, id: AttemptId, signal: Signal) {

@@ -65,7 +65,7 @@ fn scripted(fakes: &[Fake]) -> Vec<ScriptedTask> {
 
 fn scenario(fakes: &[Fake], setup: Setup) -> Scenario {
     let tasks = scripted(fakes);
-    Scenario { setup, tasks, later: Vec::new(), restored: Vec::new(), edits: Vec::new(), checks: true }
+    Scenario { setup, tasks, later: Vec::new(), restored: Vec::new(), edits: Vec::new(), processes: None, checks: true }
 }
 
 fn simulate(fakes: &[Fake], setup: Setup) -> Trace {
@@ -88,6 +88,17 @@ fn starts(trace: &Trace) -> Vec<&str> {
 
 fn started_at(trace: &Trace, name: &str) -> Duration {
     trace.starts.iter().find(|(_, task)| task.as_str() == name).map(|(at, _)| *at).expect("it started")
+}
+
+/// Threads that were kept for other attempts took every process there was, again and again, until the run gave up.
+#[test]
+fn where_processes_are_short_as_many_run_as_get_one() {
+    let fakes: Vec<Fake> = (0..100).map(|at| fake(&format!("t{at}"))).collect();
+    for processes in 2..20 {
+        let trace = run(Scenario { processes: Some(processes), ..scenario(&fakes, setup(8)) });
+        let trace = trace.unwrap_or_else(|law| panic!("{processes}: {law}"));
+        assert!(trace.ends.values().all(|end| *end == Outcome::Passed), "{processes}: {}", words(&trace));
+    }
 }
 
 /// A random task: needs of those before it, resources, locks, retries, conditions.

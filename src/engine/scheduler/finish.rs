@@ -48,6 +48,7 @@ impl Scheduler {
             _ => None,
         };
         let busy = matches!(result.end, End::Busy(_));
+        self.learn_process_room(busy);
         let mut outcome = outcome;
         let next = if let Some(on) = awaits {
             match self.await_tasks(ix, &on) {
@@ -58,7 +59,7 @@ impl Scheduler {
                 }
             }
         } else {
-            self.what_follows(ix, &outcome, requeue.filter(|_| may_start), busy && was_alone, may_start)
+            self.what_follows(ix, &outcome, requeue.filter(|_| may_start), busy, was_alone, may_start)
         };
         out.events.push(Event::AttemptFinished(Box::new(AttemptFinished {
             task: task.id.clone(),
@@ -134,6 +135,16 @@ impl Scheduler {
         Some(running)
     }
 
+    /// Where processes are short, as many attempts as got one may be alive, and one more with each that ends otherwise.
+    fn learn_process_room(&mut self, busy: bool) {
+        let alive = self.alive.len() as u32;
+        self.process_room = match self.process_room {
+            _ if busy => Some(alive.max(1)),
+            Some(room) if room < self.pool.size() => Some(room + 1),
+            _ => None,
+        };
+    }
+
     /// Gives slots back.
     pub(super) fn give_slots(&mut self, now: Duration, running: &Running) {
         for slot in running.slot.iter().chain(&running.more_slots) {
@@ -147,17 +158,20 @@ impl Scheduler {
         ix: Ix,
         outcome: &Outcome,
         requeue: Option<String>,
-        waits_alone: bool,
+        busy: bool,
+        was_alone: bool,
         may_start: bool,
     ) -> Next {
         let Some(node) = self.nodes.get_mut(&ix) else { return Next::Done { outcome: outcome.clone() } };
         if let Some(reason) = requeue {
-            if waits_alone {
+            if busy && was_alone {
                 node.waits += 1;
                 return Next::Retry { delay: BUSY_WAIT };
             }
-            node.requeues += 1;
-            self.memory_settles = true;
+            if !busy {
+                node.requeues += 1;
+                self.memory_settles = true;
+            }
             return Next::Requeue { reason };
         }
         if outcome.is_failure() {

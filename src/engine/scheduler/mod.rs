@@ -189,6 +189,8 @@ pub(crate) struct Scheduler {
     backpressure: bool,
     /// After attempts were put back for memory: nothing starts before something ends.
     memory_settles: bool,
+    /// After an attempt could not get a process: how many may be alive at once, one more with each that ends otherwise.
+    process_room: Option<u32>,
     /// The whole run is paused.
     run_paused: bool,
     /// The task for which the resources it needs are kept free.
@@ -238,6 +240,7 @@ impl Scheduler {
             held: false,
             backpressure: false,
             memory_settles: false,
+            process_room: None,
             run_paused: false,
             reservation: None,
             shared_at: None,

@@ -148,6 +148,9 @@ impl Scheduler {
         if self.memory_settles && !self.alive.is_empty() {
             return Some("memory: waiting for a running task to end after others were put back".to_owned());
         }
+        if let Some(room) = self.process_room.filter(|room| (1..=self.alive.len()).contains(&(*room as usize))) {
+            return Some(format!("processes: {room} at once, after no more could be started"));
+        }
         if self.backpressure {
             return Some("output: its reader is behind".to_owned());
         }
