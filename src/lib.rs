@@ -90,7 +90,8 @@
 //! - Only `config` reads the environment, only `ui` and the sinks print, only `sys` (and `shim`) is unsafe,
 //!   nothing calls `exit`.
 //! - Nothing in the state directory is believed that this user has not put there: `journal::folder` says how.
-//! - No fork: a child is started by `posix_spawn` also with a folder, a group and limits, whatever memory apm holds.
+//! - No fork: a child is started by `clone` with our memory until it executes (`sys::launch`), also with a folder, a group and
+//!   limits, whatever memory apm holds.
 //! - Values of task environments are in no event and no report.
 //! - Text from outside is `model::raw::Raw` or an id that hides nothing. A function of `text::escape` or `text::transcript` makes
 //!   it fit for the place it goes to; all that is printed for people passes `text::transcript::printed`. Output of tasks that

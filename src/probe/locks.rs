@@ -181,7 +181,8 @@ mod tests {
         fn nothing_that_the_file_may_say_is_a_fault(mut text in Just(LOCKS.as_bytes().to_vec()), at in any::<usize>(), byte in any::<u8>(), noise in proptest::collection::vec(any::<u8>(), 0..400)) {
             let at = at % text.len();
             text[at] = byte;
-            prop_assert!(parse(&text).len() <= 3);
+            // As many lines have an arrow; one of them names no process until its number changes.
+            prop_assert!(parse(&text).len() <= 4);
             parse(&noise);
         }
     }

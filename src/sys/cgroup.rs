@@ -2,11 +2,12 @@
 //! each controller by itself, else none, and then the caller looks at the processes at intervals ("polling").
 //!
 //! Layout: `PLACE/apm-MARK/` for the run (its mark: `journal::folder::mark`) with its ceilings, and in it one group for each
-//! attempt that has limits, or for every attempt where the run has ceilings. Joining happens in `stage`.
+//! attempt that has limits, or for every attempt where the run has ceilings. A process joins
+//! before its first instruction (`launch`): from outside there would be a moment in which it could fork away.
 
 #![expect(clippy::disallowed_methods, reason = "kernel: /proc and control groups")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,6 @@ use crate::model::task::Limits;
 use crate::model::unit::{Bytes, Percent};
 use crate::sys::owner;
 use crate::sys::process::{self, Identity};
-use crate::sys::stage::Stage;
 
 /// Prefix of every group apm makes.
 const PREFIX: &str = "apm-";
@@ -281,9 +281,10 @@ impl Place {
 }
 
 impl Group {
-    /// How a program gets into it.
-    pub(crate) fn stage(&self) -> io::Result<Stage> {
-        Stage::new(self.places.iter().map(|place| place.folder.join("cgroup.procs")).collect())
+    /// What a process writes to in order to join it.
+    pub(crate) fn joins(&self) -> io::Result<Vec<File>> {
+        let open = |place: &Place| fs::OpenOptions::new().write(true).open(place.folder.join("cgroup.procs"));
+        self.places.iter().map(open).collect()
     }
 
     fn of(&self, controller: Controller) -> Option<&Place> {

@@ -1,5 +1,5 @@
 //! A gate before a program: a stage (`sys::stage`) stands at it until apm is ready to see the program's first
-//! instruction. It is a full pipe: the stage writes into it, as it does to join a control group, and waits until there is
+//! instruction. It is a full pipe: the stage writes into it and waits until there is
 //! room. When apm dies the pipe has no reader any more, and the stage fails instead of waiting for ever, which it would at
 //! a FIFO.
 

@@ -20,6 +20,7 @@ pub(crate) mod cgroup;
 pub(crate) mod file_system;
 pub(crate) mod gate;
 pub(crate) mod kernel;
+mod launch;
 pub(crate) mod limits;
 pub(crate) mod netlink;
 pub(crate) mod nss;

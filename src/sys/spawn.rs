@@ -1,24 +1,21 @@
-//! Starts processes by `posix_spawn` and waits for them.
-//!
-//! Never by `fork`: its cost grows with the memory of apm (measured 46 to 195 ms a start at 1 GiB, against a constant
-//! 0.5 ms). `std::process::Command` falls back to it for `pre_exec`, and in a static build for `current_dir` too,
-//! because there the weak symbol it looks for is missing; here the function is called directly.
-//! `posix_spawn` blocks its thread until the child has executed its program: call it from as many threads as children
-//! are to start at once.
+//! Starts processes (by `launch`) and waits for them.
 
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::model::event::Exit;
+use crate::sys::launch::{Launch, Launched, Own};
 
 /// What to start.
 #[derive(Debug)]
@@ -35,6 +32,8 @@ pub(crate) struct Command<'a> {
     pub(crate) pipe_size: Option<usize>,
     /// A descriptor of ours that the child has too, by the same number.
     pub(crate) also: Option<RawFd>,
+    /// Files of control groups (`cgroup.procs`) that it joins before its first instruction.
+    pub(crate) joins: &'a [File],
 }
 
 /// A started process, leader of a process group of its own.
@@ -107,88 +106,6 @@ fn c_string(text: &OsStr, what: &str) -> io::Result<CString> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{what} {text:?} contains a NUL byte")))
 }
 
-/// Turns the error number that the posix_spawn family returns into a result.
-fn check(code: libc::c_int) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
-}
-
-/// File actions that are freed when they go out of scope.
-struct Actions(libc::posix_spawn_file_actions_t);
-
-impl Actions {
-    fn new() -> io::Result<Self> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: `raw` is valid for writes; it is read only after the call said it is initialised.
-        unsafe {
-            check(libc::posix_spawn_file_actions_init(raw.as_mut_ptr()))?;
-            Ok(Self(raw.assume_init()))
-        }
-    }
-
-    fn dup2(&mut self, from: RawFd, to: RawFd) -> io::Result<()> {
-        // SAFETY: the actions are initialised and exclusively borrowed.
-        check(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, from, to) })
-    }
-
-    fn chdir(&mut self, path: &CStr) -> io::Result<()> {
-        // SAFETY: as above; glibc copies the path.
-        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, path.as_ptr()) })
-    }
-}
-
-impl Drop for Actions {
-    fn drop(&mut self) {
-        // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
-    }
-}
-
-/// Attributes that are freed when they go out of scope.
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Attributes {
-    /// A session and a process group of its own, no blocked signals, every signal back at its default: apm ignores
-    /// SIGPIPE, and a child must not inherit that. Without a session of its own a child that asks something on the
-    /// terminal (ssh, sudo) would be stopped by the kernel for ever; so it is told that there is none.
-    fn new() -> io::Result<Self> {
-        let mut attributes = Self::beside()?;
-        let mut all = MaybeUninit::uninit();
-        // SAFETY: the attributes are initialised; the set is before it is read.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, all.as_ptr()))?;
-            let signals = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
-            let flags = libc::c_int::from(libc::POSIX_SPAWN_SETSID) | signals;
-            check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
-        }
-        Ok(attributes)
-    }
-
-    /// Only: no blocked signals.
-    fn beside() -> io::Result<Self> {
-        let mut raw = MaybeUninit::uninit();
-        // SAFETY: `raw` is valid for writes and initialised by the first call; the signal set is initialised by
-        // sigemptyset before it is read.
-        unsafe {
-            check(libc::posix_spawnattr_init(raw.as_mut_ptr()))?;
-            let mut attributes = Self(raw.assume_init());
-            let mut none = MaybeUninit::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            check(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, none.as_ptr()))?;
-            let flags = libc::POSIX_SPAWN_SETSIGMASK;
-            check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
-            Ok(attributes)
-        }
-    }
-}
-
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: initialised in `new`, destroyed once.
-        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
-    }
-}
-
 /// A pipe whose ends no child inherits by accident. Neither end is one of 0, 1, 2, also when those were closed.
 pub(crate) fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
@@ -235,6 +152,14 @@ fn nothing() -> io::Result<&'static OwnedFd> {
     Ok(NOTHING.get_or_init(|| opened))
 }
 
+/// The controlling terminal of apm, if it has one.
+#[expect(clippy::disallowed_methods, reason = "kernel: /dev/tty")]
+fn terminal() -> Option<RawFd> {
+    static TERMINAL: OnceLock<Option<File>> = OnceLock::new();
+    let open = || File::options().read(true).custom_flags(libc::O_NOCTTY).open("/dev/tty").ok();
+    TERMINAL.get_or_init(open).as_ref().map(AsRawFd::as_raw_fd)
+}
+
 /// A started process that has apm's own streams, terminal and process group.
 #[derive(Debug)]
 pub(crate) struct Companion {
@@ -246,68 +171,59 @@ pub(crate) struct Companion {
 /// Starts a process beside apm, as a shell does in its own group: what is typed, printed and pressed goes past apm.
 /// Signals that apm was started to ignore stay ignored.
 pub(crate) fn spawn_beside(command: &Command<'_>) -> io::Result<Companion> {
-    let (pid, pidfd) = launch(command, &mut Actions::new()?, &Attributes::beside()?)?;
+    let (pid, pidfd) = launch(command, None)?;
     Ok(Companion { pid, pidfd })
 }
 
-/// Starts a process with standard input from /dev/null and both outputs in pipes.
+/// Starts a process in a group of its own, with standard input from /dev/null, both outputs in pipes, and every signal at
+/// its default: apm ignores SIGPIPE, and a child must not inherit that. It has no terminal: one that asks something there
+/// (ssh, sudo) would be stopped by the kernel for ever; so it is told that there is none.
 pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
     let (stderr, stderr_theirs) = pipe(command.pipe_size)?;
-    let mut actions = Actions::new()?;
-    actions.dup2(nothing()?.as_raw_fd(), 0)?;
-    actions.dup2(stdout_theirs.as_raw_fd(), 1)?;
-    actions.dup2(stderr_theirs.as_raw_fd(), 2)?;
-    let (pid, pidfd) = launch(command, &mut actions, &Attributes::new()?)?;
+    let streams = [nothing()?.as_raw_fd(), stdout_theirs.as_raw_fd(), stderr_theirs.as_raw_fd()];
+    let (pid, pidfd) = launch(command, Some(Own { streams, terminal: terminal() }))?;
     Ok(Child { pid, pidfd, stdout, stderr, writers: [stdout_theirs, stderr_theirs] })
 }
 
-fn launch(command: &Command<'_>, actions: &mut Actions, attributes: &Attributes) -> io::Result<(i32, OwnedFd)> {
+fn launch(command: &Command<'_>, own: Option<Own>) -> io::Result<(i32, OwnedFd)> {
     let program = c_string(command.program.as_os_str(), "the program")?;
+    let cwd = command.cwd.map(|cwd| c_string(cwd.as_os_str(), "the folder")).transpose()?;
     let argv: Vec<CString> =
         command.argv.iter().map(|word| c_string(word, "the argument")).collect::<io::Result<_>>()?;
-    let mut argv_pointers: Vec<*mut libc::c_char> = argv.iter().map(|word| word.as_ptr().cast_mut()).collect();
-    argv_pointers.push(std::ptr::null_mut());
 
     let mut extra = Vec::with_capacity(command.extra_env.len());
-    let mut env_pointers: Vec<*mut libc::c_char> =
-        command.env.block.iter().map(|entry| entry.as_ptr().cast_mut()).collect();
     for (name, value) in command.extra_env {
-        let text = entry(name, value).ok_or_else(|| {
+        extra.push(entry(name, value).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("the variable {name:?} cannot be passed on"))
-        })?;
+        })?);
+    }
+    let mut env: Vec<&CStr> = command.env.block.iter().map(CString::as_c_str).collect();
+    for ((name, _), text) in command.extra_env.iter().zip(&extra) {
         match command.env.index.get(*name) {
-            Some(at) => env_pointers[*at] = text.as_ptr().cast_mut(),
-            None => env_pointers.push(text.as_ptr().cast_mut()),
+            Some(at) => env[*at] = text,
+            None => env.push(text),
         }
-        extra.push(text);
     }
-    env_pointers.push(std::ptr::null_mut());
-
-    if let Some(also) = command.also {
-        // Onto itself: in the child, and only there, exec leaves it open.
-        actions.dup2(also, also)?;
+    let joins: Vec<RawFd> = command.joins.iter().map(AsRawFd::as_raw_fd).collect();
+    let launch = Launch {
+        program: &program,
+        argv: argv.iter().map(CString::as_c_str).collect(),
+        env: env.into_iter().collect(),
+        cwd: cwd.as_deref(),
+        own,
+        also: command.also,
+        joins: &joins,
+    };
+    let Launched { pid, pidfd, failed } = launch.start()?;
+    if let Some(error) = failed {
+        wait(pid)?;
+        return Err(error);
     }
-    if let Some(cwd) = command.cwd {
-        actions.chdir(&c_string(cwd.as_os_str(), "the folder")?)?;
-    }
-    let mut pid = 0;
-    // SAFETY: every pointer points into a value that lives until after the call (`program`, `argv`, `extra`,
-    // `command.env`, `actions`, `attributes`); both arrays end with a null pointer; the child gets copies.
-    check(unsafe {
-        libc::posix_spawn(
-            &raw mut pid,
-            program.as_ptr(),
-            &raw const actions.0,
-            &raw const attributes.0,
-            argv_pointers.as_ptr(),
-            env_pointers.as_ptr(),
-        )
-    })?;
-    match pidfd_open(pid) {
+    match pidfd.map_or_else(|| pidfd_open(pid), Ok) {
         Ok(pidfd) => Ok((pid, pidfd)),
         Err(error) => {
-            // Out of descriptors, for instance. Without a pidfd nobody could wait for it: end it, it is ours.
+            // Without a pidfd nobody could wait for it: end it, it is ours.
             // SAFETY: the child has not been waited for, so the number is still its.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             wait(pid)?;
@@ -403,6 +319,7 @@ mod tests {
             cwd,
             pipe_size: None,
             also: None,
+            joins: &[],
         };
         let child = spawn(&command).expect("a shell");
         drop(child.writers);
@@ -452,6 +369,7 @@ mod tests {
             cwd: None,
             pipe_size: None,
             also: None,
+            joins: &[],
         };
         assert_eq!(spawn(&command).expect_err("no program").raw_os_error(), Some(libc::ENOENT));
         command.program = Path::new("/bin/true");

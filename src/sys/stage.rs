@@ -1,10 +1,9 @@
-//! The stage between `posix_spawn` and a program that belongs into a control group: apm executes itself, joins the
-//! groups, and becomes the program. So the program is a member from its first instruction; joining it from outside
-//! would leave a moment in which it could fork away. What keeps it from becoming the program it tells by a pipe that
-//! the program does not inherit: its exit code and its output belong to the program.
+//! The stage before a program that is profiled: apm executes itself, waits at a gate (`sys::gate`) until the program's
+//! first instruction can be seen, and becomes the program. What keeps it from that it tells by a pipe that the program
+//! does not inherit: its exit code and its output belong to the program.
 
 #![allow(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "kernel: control groups")]
+#![expect(clippy::disallowed_methods, reason = "kernel: a descriptor of apm, by /proc")]
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
@@ -25,20 +24,20 @@ const FAILED: i32 = 126;
 #[derive(Debug)]
 pub(crate) struct Stage {
     own: PathBuf,
-    /// Files that a process writes `0` to in order to join.
-    joins: Vec<PathBuf>,
+    /// What it writes to, which takes until the gate opens.
+    gate: PathBuf,
     report: (OwnedFd, OwnedFd),
     /// Of the end that the stage writes to.
     number: String,
 }
 
 impl Stage {
-    /// A stage that joins these groups.
-    pub(crate) fn new(joins: Vec<PathBuf>) -> io::Result<Self> {
+    /// A stage at this gate.
+    pub(crate) fn new(gate: PathBuf) -> io::Result<Self> {
         let report = spawn::pipe(None)?;
         let number = report.1.as_raw_fd().to_string();
         // The kernel's own link: right also after the file was replaced or removed.
-        Ok(Self { own: PathBuf::from("/proc/self/exe"), joins, report, number })
+        Ok(Self { own: PathBuf::from("/proc/self/exe"), gate, report, number })
     }
 
     /// What to start instead of the program. The link is resolved by the child, which shares apm's image until then.
@@ -51,11 +50,10 @@ impl Stage {
         self.report.1.as_raw_fd()
     }
 
-    /// Its arguments: `apm __exec JOIN... -- DESCRIPTOR PROGRAM ARGV0 ARG...`.
+    /// Its arguments: `apm __exec GATE DESCRIPTOR PROGRAM ARGV0 ARG...`.
     pub(crate) fn argv<'a>(&'a self, program: &'a OsStr, words: &[&'a OsStr]) -> Vec<&'a OsStr> {
-        let mut argv = vec![OsStr::new("apm"), OsStr::new(WORD)];
-        argv.extend(self.joins.iter().map(|path| path.as_os_str()));
-        argv.extend([OsStr::new("--"), OsStr::new(&self.number), program]);
+        let own = [OsStr::new("apm"), OsStr::new(WORD), self.gate.as_os_str(), OsStr::new(&self.number), program];
+        let mut argv = own.to_vec();
         argv.extend(words);
         argv
     }
@@ -80,11 +78,10 @@ pub(crate) fn entry(argv: &[OsString]) -> Option<i32> {
     if argv.get(1).is_none_or(|word| word != WORD) {
         return None;
     }
-    let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
-    let report = argv.get(end + 1).and_then(|number| descriptor(number.to_str()?.parse().ok()?));
+    let report = argv.get(3).and_then(|number| descriptor(number.to_str()?.parse().ok()?));
     let (error, told) = match report {
         Some(mut report) => {
-            let error = become_program(&argv[2..end], &argv[end + 2..]);
+            let error = become_program(&argv[2], &argv[4..]);
             let text = error.raw_os_error().map_or_else(|| error.to_string(), |number| number.to_string());
             (error, report.write_all(text.as_bytes()).is_ok())
         }
@@ -108,12 +105,10 @@ fn descriptor(number: RawFd) -> Option<File> {
     unsafe { (libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) == 0).then(|| File::from_raw_fd(number)) }
 }
 
-/// Returns only where that fails: with the bare error of the system if it was the program, in words if it was a group.
-fn become_program(joins: &[OsString], command: &[OsString]) -> io::Error {
-    for join in joins {
-        if let Err(error) = fs::write(join, "0") {
-            return io::Error::other(format!("join `{}`: {error}", Path::new(join).display()));
-        }
+/// Returns only where that fails: with the bare error of the system if it was the program, in words if it was the gate.
+fn become_program(gate: &OsString, command: &[OsString]) -> io::Error {
+    if let Err(error) = fs::write(gate, "0") {
+        return io::Error::other(format!("wait for apm: {error}"));
     }
     let text = |word: &OsString| CString::new(word.clone().into_vec());
     let Some(Ok(program)) = command.first().map(text) else { return wrong() };

@@ -63,6 +63,7 @@ impl Worker {
             cwd: None,
             pipe_size: None,
             also: Some(theirs.as_raw_fd()),
+            joins: &[],
         })?;
         socket.set_read_timeout(Some(ASK))?;
         socket.set_write_timeout(Some(ASK))?;

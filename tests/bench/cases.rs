@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::case::Metric::{Cpu, CpuRatio, Rss, Wall, WallOver, WallRatio};
 use crate::case::{Bound, Case, Contender, bound};
 use crate::limit::STAND_IN_MS;
-use crate::{engine, profile, watch};
+use crate::{engine, million, profile, watch};
 
 /// A case of the list.
 pub struct Named {
@@ -43,7 +43,7 @@ pub fn all() -> Vec<Named> {
         named("spawn", Case(spawn)),
         named("spawn-large", Case(spawn_large)),
         named("each-100k", Case(each_100k)),
-        rare("each-million", Case(each_million)),
+        rare("each-million", Itself(million::run)),
         named("sleep", Case(sleep)),
         named("chain", Case(chain)),
         named("layers", Case(layers)),
@@ -180,39 +180,7 @@ fn each_100k() -> Case {
     }
 }
 
-const EACH: [&str; 4] = ["run", "each", "-j2", "/bin/true"];
-
-/// Whether a run of any length costs the same for each task and needs no more memory. 10 to 40 minutes, by the machine.
-fn each_million() -> Case {
-    const COUNT: usize = 1_000_000;
-    /// A run of this length, and how often: long enough for a ratio of two figures that differ by a few percent.
-    const SHORT: usize = 5_000;
-    const TIMES: usize = 20;
-    let folder = folder("each-million");
-    let script = format!("for n in $(seq {TIMES}); do seq {SHORT} | \"$@\" || exit 1; done");
-    let short = apm(&folder, &EACH);
-    let short = Contender {
-        name: format!("apm, {SHORT}"),
-        command: Box::new(move || {
-            let apm = (short.command)();
-            let mut sh = Command::new("sh");
-            sh.args(["-c", &script, "sh"]).arg(apm.get_program()).args(apm.get_args());
-            sh.envs(apm.get_envs().filter_map(|(key, value)| Some((key, value?))));
-            sh
-        }),
-        ..short
-    };
-    let contenders = vec![
-        short.share((COUNT / SHORT / TIMES) as f64),
-        Contender { name: "apm, 1,000,000".to_owned(), ..apm(&folder, &EACH).input(lines(COUNT)) },
-    ];
-    Case {
-        title: format!("{COUNT} x /bin/true, two at a time, beside {TIMES} runs of {SHORT}"),
-        rounds: 1,
-        contenders,
-        bounds: vec![bound("apm, 1,000,000", CpuRatio, 1.0), bound("apm, 1,000,000", Rss, 32.0)],
-    }
-}
+pub const EACH: [&str; 4] = ["run", "each", "-j2", "/bin/true"];
 
 /// Each of 64 threads of apm holds a read buffer of 16 MiB, so apm itself is 1 GiB large; the first is apm with small
 /// ones. Filling the buffers once is counted against the large one.

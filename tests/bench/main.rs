@@ -16,6 +16,7 @@ mod cases;
 mod engine;
 mod limit;
 mod measure;
+mod million;
 mod profile;
 mod watch;
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
 /// What one run took.
@@ -17,17 +17,32 @@ pub struct Measured {
 }
 
 /// Runs a command; its output goes nowhere. Panics if it fails: a contender that breaks measures nothing.
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and says what it used")]
 pub fn run(mut command: Command, input: &[u8]) -> Measured {
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    started(command, |child| {
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input).expect("it reads its input");
+        }
+    })
+}
+
+/// Runs a command whose input comes bit by bit.
+pub fn run_fed(mut command: Command, feed: impl FnOnce(&Child, &mut ChildStdin)) -> Measured {
+    command.stdin(Stdio::piped());
+    started(command, |child| {
+        let mut stdin = child.stdin.take().expect("a pipe");
+        feed(child, &mut stdin);
+    })
+}
+
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and says what it used")]
+fn started(mut command: Command, feed: impl FnOnce(&mut Child)) -> Measured {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     // A child starts in the memory of its parent, whose highest RSS so far the kernel counts as its own.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let started = Instant::now();
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).expect("it reads its input");
-    }
+    feed(&mut child);
     let pid = i32::try_from(child.id()).expect("a pid");
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();

@@ -446,14 +446,6 @@ fn an_interrupted_look_is_reported() {
     }
 }
 
-/// Runs a command line of apm on a terminal of its own.
-fn on_a_terminal(sandbox: &Sandbox, environment: &[(&str, &str)], line: &str) -> String {
-    let command = format!("{} {line}", env!("CARGO_BIN_EXE_apm"));
-    let mut script = sandbox.program("script", ["-qec", &command, "/dev/null"]);
-    script.env("TERM", "xterm").envs(environment.iter().copied());
-    Ran::of(script).good()
-}
-
 #[test]
 fn a_terminal_gets_a_line_while_it_lasts_and_colours_where_wanted() {
     if !has_program("script") {
@@ -461,22 +453,22 @@ fn a_terminal_gets_a_line_while_it_lasts_and_colours_where_wanted() {
     }
     let sandbox = Sandbox::new("doctortty");
     let long = "doctor --only mem.available --fail-on never --duration 1.2s";
-    assert!(on_a_terminal(&sandbox, &[], long).contains("looking for 1.2s"));
-    assert!(!on_a_terminal(&sandbox, &[], &format!("{long} -q")).contains("looking"));
-    assert!(!on_a_terminal(&sandbox, &[("TERM", "dumb")], long).contains("looking"));
-    assert!(!on_a_terminal(&sandbox, &[], "doctor --quick --only mem.available --fail-on never").contains("looking"));
+    assert!(sandbox.on_a_terminal(&[], long).contains("looking for 1.2s"));
+    assert!(!sandbox.on_a_terminal(&[], &format!("{long} -q")).contains("looking"));
+    assert!(!sandbox.on_a_terminal(&[("TERM", "dumb")], long).contains("looking"));
+    assert!(!sandbox.on_a_terminal(&[], "doctor --quick --only mem.available --fail-on never").contains("looking"));
     let piped = sandbox.apm(long.split(' '));
     assert_eq!(piped.stderr, "", "none in a pipe");
     host(&sandbox, "host", 900_000, "日本");
     let seen = "doctor --root host --root host --only mem.available";
     let plain = |environment: &[(&str, &str)], words: &str| {
-        !on_a_terminal(&sandbox, environment, &format!("{seen}{words}")).contains('\u{1b}')
+        !sandbox.on_a_terminal(environment, &format!("{seen}{words}")).contains('\u{1b}')
     };
     assert!(!plain(&[], ""));
     assert!(plain(&[("NO_COLOR", "1")], "") && plain(&[("TERM", "dumb")], "") && plain(&[], " --color never"));
     assert!(!plain(&[("NO_COLOR", "1")], " --color always"));
     for columns in ["40", "200"] {
-        let text = on_a_terminal(&sandbox, &[("COLUMNS", columns), ("NO_COLOR", "1")], seen);
+        let text = sandbox.on_a_terminal(&[("COLUMNS", columns), ("NO_COLOR", "1")], seen);
         let width: usize = columns.parse().expect("a number");
         let widest = text.lines().map(|line| line.trim_end().chars().count()).max().expect("lines");
         assert!(widest <= width && widest > width / 2, "{widest}\n{text}");

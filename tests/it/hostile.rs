@@ -536,6 +536,31 @@ fn where_no_more_processes_may_be_started_tasks_wait_for_each_other() {
     assert!(ran.code == Some(3) && ran.stderr.contains("ulimit -u"), "{:?} {}", ran.code, ran.stderr);
 }
 
+/// Nothing can ask there, or be stopped for it. And not by a session of its own, since for each of those the kernel makes a
+/// scheduling group: nice levels of tasks would mean nothing to each other.
+#[test]
+fn a_task_has_a_group_of_its_own_and_no_terminal_in_the_session_of_apm() {
+    if !has_program("script") {
+        return;
+    }
+    let sandbox = Sandbox::new("no-terminal");
+    let script = "if (: < /dev/tty) 2> error; then echo opened > tty; fi; read -r _ _ _ _ group session terminal _ < /proc/$$/stat; \
+                  echo $$ $group $session $terminal > ids";
+    sandbox.file("p.yaml", serde_json::json!({"version": 1, "tasks": [{"id": "a", "run": script}]}).to_string());
+    for on_a_terminal in [true, false] {
+        if on_a_terminal {
+            sandbox.on_a_terminal(&[], "run p.yaml");
+        } else {
+            sandbox.apm(["run", "p.yaml"]).good();
+        }
+        assert!(!sandbox.has("tty"), "the terminal was opened");
+        let ids: Vec<i64> = sandbox.read("ids").split_whitespace().map(|id| id.parse().expect("a number")).collect();
+        let [pid, group, session, terminal] = ids[..] else { panic!("{ids:?}") };
+        assert_eq!((group, terminal), (pid, 0), "{ids:?}");
+        assert_ne!(session, pid, "{ids:?}");
+    }
+}
+
 /// Only what carries the mark of the run was ended.
 #[test]
 fn a_descendant_with_an_empty_environment_is_ended_too() {

@@ -105,6 +105,14 @@ impl Sandbox {
         Ran::of(self.command(args))
     }
 
+    /// Runs a command line of apm on a terminal of its own (by `script`).
+    pub fn on_a_terminal(&self, environment: &[(&str, &str)], line: &str) -> String {
+        let command = format!("{} {line}", env!("CARGO_BIN_EXE_apm"));
+        let mut script = self.program("script", ["-qec", &command, "/dev/null"]);
+        script.env("TERM", "xterm").envs(environment.iter().copied());
+        Ran::of(script).good()
+    }
+
     /// Runs apm with this on its standard input.
     pub fn apm_with<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &[u8]) -> Ran {
         let mut command = self.command(args);

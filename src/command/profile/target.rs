@@ -86,7 +86,7 @@ impl Target {
             }
         })?;
         let gate = Gate::closed().context("make the gate of the command").map_err(Failure::machine)?;
-        let stage = Stage::new(vec![gate.path()]).context("make the stage of the command").map_err(Failure::machine)?;
+        let stage = Stage::new(gate.path()).context("make the stage of the command").map_err(Failure::machine)?;
         let env = Environment::new(environment.variables.iter().cloned());
         let argv: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
         let argv = stage.argv(program.as_os_str(), &argv);
@@ -100,6 +100,7 @@ impl Target {
             cwd: None,
             pipe_size: None,
             also: Some(stage.descriptor()),
+            joins: &[],
         };
         let started = || format!("start `{}`", name.to_string_lossy());
         let child = spawn::spawn_beside(&command).with_context(started).map_err(Failure::machine)?;

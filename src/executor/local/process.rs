@@ -19,7 +19,6 @@ use crate::model::unit::{Bytes, whole_micros};
 use crate::sys::priority::{self, Who};
 use crate::sys::process;
 use crate::sys::spawn::{self, Child, Command, Environment};
-use crate::sys::stage::Stage;
 use crate::sys::{cgroup, signal};
 
 /// After the end of the main process: how long members of its group may live on before they count as left behind, and
@@ -143,21 +142,24 @@ pub(crate) fn execute(
     };
     let busy = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
     let not_run = |error: io::Error| NotRun { error: not_started(name, &folder, &error), busy: busy(&error) };
-    let stage = group.as_ref().map(cgroup::Group::stage).transpose().map_err(not_run)?;
-    let (program, argv): (&Path, Vec<&OsStr>) = match &stage {
-        Some(stage) => (stage.program(), stage.argv(program.as_os_str(), arguments)),
-        None => (&program, arguments.to_vec()),
+    let start = || {
+        let joins = group.as_ref().map(cgroup::Group::joins).transpose()?.unwrap_or_default();
+        spawn::spawn(&Command {
+            program: &program,
+            argv: arguments,
+            env: &context.env,
+            extra_env,
+            cwd: (task.cwd.is_some() || context.elsewhere).then_some(folder.as_path()),
+            pipe_size: (context.buffer > 64 << 10).then_some(context.buffer),
+            also: None,
+            joins: &joins,
+        })
     };
-    let command = Command {
-        program,
-        argv: &argv,
-        env: &context.env,
-        extra_env,
-        cwd: (task.cwd.is_some() || context.elsewhere).then_some(folder.as_path()),
-        pipe_size: (context.buffer > 64 << 10).then_some(context.buffer),
-        also: stage.as_ref().map(Stage::descriptor),
-    };
-    let child = spawn::spawn(&command).map_err(not_run)?;
+    let child = start().map_err(|error| {
+        // One that stays is removed with that of the run.
+        let _ = group.as_ref().map(cgroup::Group::remove);
+        not_run(error)
+    })?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
     handle.running(pid, group);
@@ -202,9 +204,6 @@ pub(crate) fn execute(
         if let Err(error) = group.remove() {
             notes.push(format!("the control group of `{}` is still there: {error}", task.id));
         }
-    }
-    if let Some(error) = stage.and_then(Stage::failure) {
-        return Err(not_run(error));
     }
     Ok(Executed { exit, by_itself: !told, usage, leaked, oom_kills, forks_refused, notes })
 }
