@@ -19,6 +19,7 @@ mod hostile_text;
 mod hostile_tune;
 mod hosts;
 mod imports;
+mod install;
 mod journals;
 mod limits;
 mod plan;
