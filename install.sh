@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs apm, its completions and its man pages. Never calls sudo: run it as a user who may write to the prefix.
+# Installs apm, its completions, its man pages and the licences. Never calls sudo: run it as a user who may write to the prefix.
 # All files are written beside their places first and renamed when all are there: a full disk, a signal or a folder
 # that cannot be written leaves what was installed before.
 set -eu
@@ -132,15 +132,18 @@ settle() {
     zsh_dir=$prefix/share/zsh/site-functions
     fish_dir=$prefix/share/fish/vendor_completions.d
     man_dir=$prefix/share/man/man1
+    doc_dir=$prefix/share/doc/apm
 }
 
 if [ $uninstall = yes ]; then
     settle
-    for folder in "$bin" "$bash_dir" "$zsh_dir" "$fish_dir" "$man_dir"; do
+    for folder in "$bin" "$bash_dir" "$zsh_dir" "$fish_dir" "$man_dir" "$doc_dir"; do
         make "$folder"
         sweep "$folder"
     done
     rm -f "$bin/apm" "$bash_dir/apm" "$zsh_dir/_apm" "$fish_dir/apm.fish" "$man_dir"/apm.1 "$man_dir"/apm-*.1
+    rm -f "$doc_dir/LICENSE-APACHE" "$doc_dir/LICENSE-MIT" "$doc_dir/LICENSE-THIRD-PARTY"
+    rmdir "$doc_dir" 2>/dev/null || true
     printf 'apm is gone from %s; recorded runs, if any, stay in %s\n' "${prefix:-/}" "${XDG_STATE_HOME:-~/.local/state}/apm"
     exit 0
 fi
@@ -182,6 +185,9 @@ if [ -f "$here/completions/apm.bash" ]; then
     stage 644 "$here/completions/apm.fish" "$fish_dir/apm.fish"
     for page in "$here"/man/*.1; do
         stage 644 "$page" "$man_dir/${page##*/}"
+    done
+    for license in "$here"/LICENSE-*; do
+        stage 644 "$license" "$doc_dir/${license##*/}"
     done
 fi
 # Through a rename: an apm that runs right now keeps its file, and a link is replaced, not followed. It takes no space and

@@ -10,13 +10,15 @@ use std::process::{Command, Stdio};
 use crate::sandbox::{Ended, Ran, Sandbox, eventually, has_program, signal, skip};
 use crate::shipped::{release, root};
 
-/// What an installation puts below its prefix; the other pages are beside the first.
-const FILES: [&str; 5] = [
+/// What an installation puts below its prefix; of pages and licences some.
+const FILES: [&str; 7] = [
     "bin/apm",
     "share/bash-completion/completions/apm",
     "share/zsh/site-functions/_apm",
     "share/fish/vendor_completions.d/apm.fish",
     "share/man/man1/apm.1",
+    "share/doc/apm/LICENSE-MIT",
+    "share/doc/apm/LICENSE-THIRD-PARTY",
 ];
 
 /// An installer that is called in a sandbox, with a small program in the place of apm.
@@ -97,6 +99,7 @@ fn install_uninstall_and_nothing_else() {
     installer.run(&["--prefix", &prefix, "--uninstall"]).good();
     let files: Vec<_> = installer.tree("prefix").into_keys().filter(|path| path.is_file()).collect();
     assert_eq!(files, ["bin/other", "share/man/man1/other.1"].map(|path| Path::new(&prefix).join(path)));
+    assert!(!installer.0.has("prefix/share/doc/apm"));
 }
 
 #[test]
