@@ -126,12 +126,24 @@ fn the_readme_says_what_is_there() {
         let parsed = <apm::cli::Cli as clap::Parser>::try_parse_from(argv);
         assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
     }
-    for link in text.match_indices("](").map(|(at, _)| &text[at + 2..]) {
-        let target = link.split(')').next().unwrap_or_default();
-        if !target.starts_with("http") && !target.starts_with('#') {
-            assert!(root().join(target).exists(), "{target}");
-        }
+    assert!(links_lead_somewhere("README.md") > 0);
+}
+
+#[test]
+fn the_security_policy_names_tests_that_are_there() {
+    assert!(links_lead_somewhere(".github/SECURITY.md") > 10);
+}
+
+/// How many links of a document lead to files of this repository.
+fn links_lead_somewhere(document: &str) -> usize {
+    let path = root().join(document);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let links = text.match_indices("](").map(|(at, _)| text[at + 2..].split(')').next().unwrap_or_default());
+    let files: Vec<&str> = links.filter(|link| !link.starts_with("http") && !link.starts_with('#')).collect();
+    for file in &files {
+        assert!(path.with_file_name(file).exists(), "{document}: {file}");
     }
+    files.len()
 }
 
 #[test]
