@@ -241,6 +241,19 @@ mod tests {
         }
     }
 
+    /// Regression: of a hundred percentages nine had another last digit when they were read, and so had the replayed report.
+    #[test]
+    fn a_number_is_the_same_when_it_is_read_back() {
+        let line = |cpu: &str| {
+            let event = format!(r#"{{"sampled":{{"running":1,"queued":0,"memory":0,"cpu":{cpu},"processes":1}}}}"#);
+            format!(r#"{{"v":{VERSION},"seq":0,"at":"1970-01-01T00:00:00Z","t_us":0,"event":{event}}}"#)
+        };
+        for cpu in ["31.245270191439438", "0.1", "1.0715660391465826e-75"] {
+            let recorded = parse(format!("{}\n", line(cpu)).as_bytes()).expect("readable");
+            assert_eq!(serde_json::to_string(&recorded.envelopes[0]).expect("an envelope serialises"), line(cpu));
+        }
+    }
+
     #[test]
     fn damage_in_the_middle_is_said_and_unknown_kinds_are_skipped() {
         let bad = line(0, "one") + "{\"v\":1,garbage\n" + &line(2, "three");
