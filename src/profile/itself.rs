@@ -58,7 +58,12 @@ impl Itself {
 
     /// Ends. What is started from now on would ignore SIGPROF where it is not told otherwise: pprof leaves it so.
     pub(crate) fn finish(self, title: String, at: String) -> io::Result<Profile> {
-        let report = self.guard.report().build().map_err(io::Error::other)?;
+        // It looks for a file of the name `linux-vdso.so.1` in the working folder, which may be anybody's.
+        let cwd = std::env::current_dir()?;
+        std::env::set_current_dir("/")?;
+        let report = self.guard.report().build().map_err(io::Error::other);
+        std::env::set_current_dir(cwd)?;
+        let report = report?;
         let (used, _) = process::own_usage();
         let about = About {
             title,

@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "kernel: control groups")]
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -111,7 +111,9 @@ fn descriptor(number: RawFd) -> Option<File> {
 /// Returns only where that fails: with the bare error of the system if it was the program, in words if it was a group.
 fn become_program(joins: &[OsString], command: &[OsString]) -> io::Error {
     for join in joins {
-        if let Err(error) = fs::write(join, "0") {
+        // Never made: what is not there is no group.
+        let joined = File::options().write(true).open(join).and_then(|mut file| file.write_all(b"0"));
+        if let Err(error) = joined {
             return io::Error::other(format!("join `{}`: {error}", Path::new(join).display()));
         }
     }

@@ -405,6 +405,27 @@ fn results_go_through_no_link_of_another_user_in_a_shared_folder() {
         assert!(said.stderr.contains("could not be written"), "{}", said.stderr);
         is_kept(&kept);
     }
+    // Regression: a link on the way was followed whoever had made it.
+    let inner = sandbox.work().join("inner");
+    fs::create_dir(&inner).expect("made");
+    let way = shared.join("way");
+    symlink(&inner, &way).expect("linked");
+    lchown(&way, Some(USER), Some(USER)).expect("given away");
+    let profile = |to: &str| words(&["profile", "cpu", "-o", to, "--", "true"]);
+    for beneath in ["out", "new/deep"] {
+        let path = format!("{}/{beneath}", way.display());
+        let mut all = vec![profile(&path)];
+        let through = |command: &Vec<String>| command.iter().map(|word| word.replace(&out, &path)).collect::<Vec<_>>();
+        all.extend(commands.iter().map(through));
+        for command in all {
+            let said = sandbox.apm(&command).fails(2);
+            assert!(said.contains("/shared/way` is a symbolic link of user 65534"), "{command:?} {said}");
+            assert_eq!(fs::read_dir(&inner).expect("listed").count(), 0, "{command:?}");
+        }
+    }
+    lchown(&way, Some(0), Some(0)).expect("taken back");
+    sandbox.apm(profile(&format!("{}/new/deep", way.display()))).good();
+    assert!(inner.join("new/deep/profile.json").is_file());
     // One's own is followed, as ever.
     lchown(&link, Some(0), Some(0)).expect("taken back");
     sandbox.apm(&commands[0]).good();
