@@ -63,6 +63,11 @@ impl Folder {
         Ok(Self { fd: self.fd.try_clone()?, path: self.path.clone() })
     }
 
+    /// The same, by another name in messages.
+    pub(crate) fn shown_as(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
+    }
+
     /// Where it was opened, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -3,18 +3,15 @@
 //! whatever is set here, and temporary files are never ones that were there before.
 
 use std::collections::hash_map::RandomState;
-use std::ffi::OsString;
 use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::sys::beneath::Folder;
 use crate::sys::owner::{self, Distrust};
 
-/// Symbolic links followed, as many as the kernel follows.
-const LINKS_MAX: usize = 40;
 /// Names looked at for what killed writers left.
 const NAMES_MAX: usize = 10_000;
 /// Of the name of a file, at the start of that of its temporary file: the whole must not be too long for a name.
@@ -28,45 +25,7 @@ const TRIES_MAX: usize = 64;
 /// Where writing to a path leads, without links: a symbolic link stays, also one whose target is not there yet. Links are
 /// judged wherever they stand in the path.
 pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
-    let mut resolved = PathBuf::new();
-    let mut rest = reversed(path);
-    let mut links = 0;
-    while let Some(part) = rest.pop() {
-        if part == ".." {
-            // What is resolved has no links, so that `..` is what it seems to be.
-            match resolved.components().next_back() {
-                Some(Component::Normal(_)) => drop(resolved.pop()),
-                Some(Component::RootDir) => {}
-                _ => resolved.push(part),
-            }
-            continue;
-        }
-        let next = resolved.join(part);
-        let Ok(link) = std::fs::read_link(&next) else {
-            resolved = next;
-            continue;
-        };
-        links += 1;
-        if links > LINKS_MAX {
-            return Err(io::Error::from_raw_os_error(libc::ELOOP));
-        }
-        judge_link(&next)?;
-        // `/proc/self/fd/1` has no other path where it is a pipe.
-        if folder_of(&next).join(&link).symlink_metadata().is_err() && next.metadata().is_ok() {
-            resolved = next;
-        } else {
-            rest.extend(reversed(&link));
-        }
-    }
-    Ok(resolved)
-}
-
-/// The components of a path, the last one first.
-fn reversed(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str().to_owned());
-    let mut parts: Vec<OsString> = parts.collect();
-    parts.reverse();
-    parts
+    owner::resolved(path, judge_link)
 }
 
 /// The folder that results are written to, which is made where it is missing, as by `mkdir -p`.
@@ -79,6 +38,11 @@ pub(crate) fn folder(path: &Path) -> io::Result<Folder> {
         folder = folder.folder_by_umask(Path::new(name))?;
     }
     Ok(folder)
+}
+
+/// Opens a folder that was named.
+pub(crate) fn named_folder(path: &Path) -> io::Result<Folder> {
+    Ok(unlinked(&target(path)?)?.shown_as(path))
 }
 
 /// Opens a folder whose path has been resolved: nobody has put a link there since.

@@ -185,7 +185,7 @@ class Checker:
         elif name in OPENS:
             found = thread.found
             thread.found = None
-            self.judge(thread, text, self.opened(thread, name, parts, result, found))
+            self.judge(thread, text, self.opened(thread, name, parts, result, found, text))
         elif name in CHANGES:
             self.judge(thread, text, self.changed(thread, name, parts, result))
 
@@ -235,7 +235,7 @@ class Checker:
         if path and "S_IFDIR" in text:
             thread.process.judged.add(self.absolute(thread, folder, path)[0])
 
-    def opened(self, thread, name, parts, result, found):
+    def opened(self, thread, name, parts, result, found, text):
         folder, path = (None, parts[0]) if name in ("open", "creat") else (parts[0], parts[1])
         path = path_of(path)
         if path is None:
@@ -279,7 +279,9 @@ class Checker:
             return "kernel"
         if self.is_own(thread, whole):
             return "own"
-        if not writes and self.is_named(thread, whole):
+        # In another root the working folder is shown as from outside, and so is what was opened.
+        opened = re.search(r"\)\s*= [0-9]+<((?:[^>\\]|\\.)*)>$", text)
+        if not writes and (self.is_named(thread, whole) or opened and self.is_named(thread, unescaped(opened[1]))):
             return "named"
         if not writes and thread.process.argv[1:2] == ["__worker"]:
             return "worker"
