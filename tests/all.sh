@@ -29,6 +29,8 @@ want npm npm
 want promtool prometheus
 want script bsdutils
 want strace strace
+want busybox busybox-static
+want setfacl acl
 want sysctl procps
 want systemd-analyze systemd
 

@@ -1,7 +1,9 @@
 //! `apm config`: what is in effect, whether it is right, which keys there are.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use serde_json::json;
@@ -145,7 +147,6 @@ fn keys_as_json() -> Result<String, Failure> {
     Ok(text)
 }
 
-#[expect(clippy::disallowed_methods, reason = "own: the file of the user or of the repository, made new")]
 fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
     let cwd = &context.environment.cwd;
     let path = if words.user {
@@ -156,14 +157,7 @@ fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
     } else {
         repository::repository(&context.environment, cwd).root().unwrap_or(cwd).join(PROJECT_FILE)
     };
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("create `{}`", folder.display()))
-            .map_err(Failure::machine)?;
-    }
-    // Neither follows a link that somebody else has put there.
-    let opened = if words.force { output::open(&path, Before::Nothing) } else { std::fs::File::create_new(&path) };
-    let mut file = opened.map_err(|error| {
+    let mut file = make(&path, words.force).map_err(|error| {
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
         let failure = anyhow::Error::new(error).context(format!("create `{}`", path.display()));
         if exists { Failure::usage(failure).hint("`--force` replaces it") } else { Failure::machine(failure) }
@@ -176,6 +170,15 @@ fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
         path.display()
     ));
     Ok(Exit::Good)
+}
+
+/// Makes the file, and the folders that lead to it. One that is there stays, unless it is to be replaced.
+fn make(path: &Path, replaces: bool) -> io::Result<File> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = output::folder(folder)?;
+    if replaces { output::open(path, Before::Nothing) } else { folder.new_file(Path::new(name), 0o666) }
 }
 
 /// Every key as a comment, nested as in a file.

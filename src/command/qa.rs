@@ -7,6 +7,7 @@ use crate::command::context::Context;
 use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
 use crate::command::request;
+use crate::config::git;
 use crate::config::repository::{self, Repository};
 use crate::engine::plan::Source;
 use crate::model::task::Skip;
@@ -18,7 +19,8 @@ use crate::workflow::qa::wanted::Wanted;
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
 pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result<Vec<(String, String)>, String> {
     let owners = repository::owners(&context.environment, Some(root));
-    let facts = Facts::read(root, context.environment.path(), owners).map_err(|error| error.to_string())?;
+    let facts = Facts::read(root, context.environment.path(), owners, git::ignoring(&context.environment))
+        .map_err(|error| error.to_string())?;
     let tasks = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
     let mut missing: Vec<(String, String)> = tasks
         .into_iter()
@@ -73,8 +75,8 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     request.options.fail_fast |= settings.qa_fail_fast;
     request.options.strict |= settings.qa_strict;
     let owners = repository::owners(&context.environment, Some(&root));
-    let facts =
-        Facts::read(&root, context.environment.path(), owners).map_err(|error| Failure::machine(anyhow!(error)))?;
+    let facts = Facts::read(&root, context.environment.path(), owners, git::ignoring(&context.environment))
+        .map_err(|error| Failure::machine(anyhow!(error)))?;
     let tasks = qa::plan(&facts, &wanted)
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
     request.warnings.extend(facts.not_believed());

@@ -2,6 +2,7 @@
 //! came from. The only part of apm that reads the environment and the home directory.
 
 pub(crate) mod environment;
+pub(crate) mod git;
 pub(crate) mod keys;
 pub(crate) mod layers;
 pub(crate) mod repository;

@@ -18,8 +18,8 @@ use crate::model::id::{RunId, TaskId};
 use crate::model::task::Task;
 use crate::model::variables::Variables;
 use crate::sys::beneath::{self, Folder};
+use crate::sys::owner;
 use crate::sys::process::{self, Identity};
-use crate::sys::{output, owner};
 
 /// From the start of a process to its exec: milliseconds, more on a loaded machine.
 const EXEC_WAIT: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ impl State {
     /// Opens the state directory and creates it where it is missing.
     #[expect(clippy::disallowed_methods, reason = "own: the state folder, which was judged")]
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        let root = owner::judged_way_to_new(&output::target(root)?)?;
+        let root = owner::judged_way_to_new(root)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let state = Self { root: owner::judged_folder(&root)? };
         state.make(RUNS)?;
@@ -80,17 +80,14 @@ impl State {
 
     /// The state directory as it is, for reading; nothing is created.
     pub(crate) fn existing(root: &Path) -> io::Result<Self> {
-        let root = output::target(root)?;
-        match owner::judged_folder(&root) {
+        match owner::judged_folder(root) {
             Ok(root) => {
                 let state = Self { root };
                 state.folder(RUNS)?;
                 state.folder(ACTIVE)?;
                 Ok(state)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { root: owner::judged_way_to_new(&root)? })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { root: owner::judged_way_to_new(root)? }),
             Err(error) => Err(error),
         }
     }

@@ -52,13 +52,13 @@ impl Itself {
     pub(crate) fn begin(frequency: u64) -> io::Result<Self> {
         let (used, _) = process::own_usage();
         let begin = || ProfilerGuard::new(frequency.clamp(1, FREQUENCY_MAX) as i32).map_err(io::Error::other);
-        let guard = signal::with_first_tick(begin)?;
+        let guard = in_root(|| signal::with_first_tick(begin))?;
         Ok(Self { guard, frequency, began: Instant::now(), used })
     }
 
     /// Ends. What is started from now on would ignore SIGPROF where it is not told otherwise: pprof leaves it so.
     pub(crate) fn finish(self, title: String, at: String) -> io::Result<Profile> {
-        let report = self.guard.report().build().map_err(io::Error::other)?;
+        let report = in_root(|| self.guard.report().build().map_err(io::Error::other))?;
         let (used, _) = process::own_usage();
         let about = About {
             title,
@@ -71,6 +71,15 @@ impl Itself {
         };
         Ok(profile(&report.data, about))
     }
+}
+
+/// For calls of pprof, which looks for a file of the name `linux-vdso.so.1` in the working folder: that may be anybody's.
+fn in_root<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let cwd = std::env::current_dir()?;
+    std::env::set_current_dir("/")?;
+    let called = call();
+    std::env::set_current_dir(cwd)?;
+    called
 }
 
 /// Makes the profile. Threads of one name are one: pprof knows no numbers of threads that others know.

@@ -38,8 +38,34 @@ impl Folder {
         Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())?, path: path.to_owned() })
     }
 
+    /// Opens a folder by a path whose links were followed before: a link that is there now was put there since.
+    pub(crate) fn unlinked(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let fd = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), how) {
+            Ok(fd) => fd,
+            Err(Errno::LOOP) => return Err(Distrust::Link(path.to_owned()).into()),
+            // Kernels before 5.6, and seccomp filters that do not know it.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let start = if path.is_absolute() { "/" } else { "." };
+                let mut fd = rustix::fs::open(start, flags, Mode::empty())?;
+                for part in path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)) {
+                    fd = rustix::fs::openat(&fd, part.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty())?;
+                }
+                fd
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { fd: self.fd.try_clone()?, path: self.path.clone() })
+    }
+
+    /// The same, by another name in messages.
+    pub(crate) fn shown_as(self, path: &Path) -> Self {
+        Self { path: path.to_owned(), ..self }
     }
 
     /// Where it was opened, for messages.
@@ -78,7 +104,8 @@ impl Folder {
         self.folder(path)?.judged()
     }
 
-    fn judged(self) -> io::Result<Self> {
+    /// This folder, if it is of this user's own.
+    pub(crate) fn judged(self) -> io::Result<Self> {
         owner::judge(&self.path, &self.own_metadata()?)?;
         Ok(self)
     }
@@ -115,6 +142,21 @@ impl Folder {
             }
         }
         Ok((folder, made))
+    }
+
+    /// A folder in it, made where it is missing, with a mode by the umask.
+    pub(crate) fn folder_by_umask(&self, name: &Path) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => self.folder(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file in it for writing results, whatever kind it is: made where it is missing, with a mode by the umask.
+    pub(crate) fn output(&self, name: &Path, appends: bool) -> io::Result<File> {
+        let how = if appends { OFlags::APPEND } else { OFlags::empty() };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NOCTTY | how;
+        Ok(File::from(self.open_at(name, flags, Mode::from_raw_mode(0o666), Links::Refused)?))
     }
 
     /// Opens a regular file beneath for reading.

@@ -11,9 +11,13 @@
 //! - `output`: results at a path the user named, as the shell would with `>`, but never through a link that somebody else has
 //!   put there; temporary files are new and have a name of their own.
 //! - `own`: in a folder that `owner` has judged: it and the way to it belong to this user or root, nobody else can write.
-//! - `kernel`: a file of the kernel's own, in /proc, /sys, control groups, tracefs or /dev, or root's configuration.
+//! - `kernel`: a file of the kernel's own, in /proc, /sys, control groups, tracefs or /dev, or root's configuration, or the
+//!   program of apm.
 //! - `named`: a path on the command line, opened for reading as the shell would with `<`; pipes are welcome, the size that is
 //!   read is bounded.
+//!
+//! One library opens files by names that it finds in other files: that of debugging data. It reads them only, and in another
+//! process, whose memory and time are bounded (`worker`): what it meets there costs no more than their lines.
 
 pub(crate) mod beneath;
 pub(crate) mod cgroup;

@@ -6,14 +6,12 @@ use std::collections::hash_map::RandomState;
 use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::sys::beneath::Folder;
 use crate::sys::owner::{self, Distrust};
 
-/// Symbolic links followed, as many as the kernel follows.
-const LINKS_MAX: usize = 40;
 /// Names looked at for what killed writers left.
 const NAMES_MAX: usize = 10_000;
 /// Of the name of a file, at the start of that of its temporary file: the whole must not be too long for a name.
@@ -24,21 +22,37 @@ const DIGITS: usize = 16;
 /// Names tried for a temporary file.
 const TRIES_MAX: usize = 64;
 
-/// Where writing to a path leads: a symbolic link stays, also one whose target is not there yet.
+/// Where writing to a path leads, without links: a symbolic link stays, also one whose target is not there yet. Links are
+/// judged wherever they stand in the path.
 pub(crate) fn target(path: &Path) -> io::Result<PathBuf> {
-    // `link/` is the link too.
-    let mut path: PathBuf = path.components().collect();
-    for _ in 0..LINKS_MAX {
-        let Ok(link) = std::fs::read_link(&path) else { return Ok(path) };
-        judge_link(&path)?;
-        let next = folder_of(&path).join(&link);
-        // `/proc/self/fd/1` has no other path where it is a pipe.
-        if next.symlink_metadata().is_err() && path.metadata().is_ok() {
-            return Ok(path);
-        }
-        path = next;
+    owner::resolved(path, judge_link)
+}
+
+/// The folder that results are written to, which is made where it is missing, as by `mkdir -p`.
+pub(crate) fn folder(path: &Path) -> io::Result<Folder> {
+    let path = target(path)?;
+    let there = path.ancestors().find(|folder| folder.as_os_str().is_empty() || folder.is_dir());
+    let there = there.unwrap_or(Path::new("/"));
+    let mut folder = unlinked(there)?;
+    for name in path.strip_prefix(there).unwrap_or(&path) {
+        folder = folder.folder_by_umask(Path::new(name))?;
     }
-    Err(io::Error::from_raw_os_error(libc::ELOOP))
+    Ok(folder)
+}
+
+/// Opens a folder that was named.
+pub(crate) fn named_folder(path: &Path) -> io::Result<Folder> {
+    Ok(unlinked(&target(path)?)?.shown_as(path))
+}
+
+/// Opens a folder whose path has been resolved: nobody has put a link there since.
+fn unlinked(path: &Path) -> io::Result<Folder> {
+    // There the links are the kernel's.
+    if is_of_kernel(path) { Folder::open(path) } else { Folder::unlinked(path) }
+}
+
+fn is_of_kernel(folder: &Path) -> bool {
+    folder.starts_with("/proc")
 }
 
 /// `may_follow_link` of the kernel: in a sticky folder that all can write to, links of this user and of the folder's owner.
@@ -79,31 +93,34 @@ pub(crate) enum Before {
 
 /// Opens a file for writing as the shell does with `>` or `>>`. In a folder like `/tmp` it has to belong to this user or
 /// to the folder's owner, as with `fs.protected_regular=1` and `fs.protected_fifos=1`, and to have no other name.
-#[expect(clippy::disallowed_methods, reason = "output: the rule itself")]
 pub(crate) fn open(path: &Path, before: Before) -> io::Result<File> {
     let path = target(path)?;
-    // What `target` leaves a link is one of /proc, where nobody can put one.
-    let is_of_kernel = folder_of(&path).canonicalize()?.starts_with("/proc");
-    let flags = if is_of_kernel { 0 } else { libc::O_NOFOLLOW };
-    let mut options = File::options();
-    // Nothing goes before it is judged.
-    options.write(true).create(true).truncate(false).append(before == Before::Kept).custom_flags(flags);
+    let folder = unlinked(folder_of(&path))?;
+    let name = Path::new(path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?);
+    let in_folder = folder.own_metadata()?;
     // To open a FIFO is to wait for its reader.
-    if let Ok(meta) = path.symlink_metadata() {
-        judge_file(&path, &meta)?;
+    if let Ok(meta) = folder.metadata(name) {
+        judge_file(&path, &in_folder, &meta)?;
     }
-    let file = options.open(&path)?;
+    // What `target` leaves a link is one of /proc, where nobody can put one.
+    let file =
+        if is_of_kernel(&path) { of_kernel(&path, before)? } else { folder.output(name, before == Before::Kept)? };
     let meta = file.metadata()?;
-    judge_file(&path, &meta)?;
+    judge_file(&path, &in_folder, &meta)?;
+    // Nothing goes before it is judged.
     if before == Before::Nothing && meta.is_file() {
         file.set_len(0)?;
     }
     Ok(file)
 }
 
-fn judge_file(path: &Path, meta: &Metadata) -> io::Result<()> {
-    let folder = folder_of(path).metadata()?;
-    if !is_shared(&folder) {
+#[expect(clippy::disallowed_methods, reason = "output: what a descriptor of this process is open for")]
+fn of_kernel(path: &Path, before: Before) -> io::Result<File> {
+    File::options().write(true).append(before == Before::Kept).open(path)
+}
+
+fn judge_file(path: &Path, folder: &Metadata, meta: &Metadata) -> io::Result<()> {
+    if !is_shared(folder) {
         return Ok(());
     }
     if meta.uid() != owner::user() && meta.uid() != folder.uid() {
@@ -133,7 +150,7 @@ impl Beside {
     pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let path = target(path)?;
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
-        Self::create_in(Folder::open(folder_of(&path))?, Path::new(name), mode)
+        Self::create_in(unlinked(folder_of(&path))?, Path::new(name), mode)
     }
 
     /// Begins one for a name in an open folder. What has the name now is replaced, a link too. The umask applies to the mode.
@@ -241,7 +258,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
     use std::path::Path;
 
-    use super::{Before, Beside, ENDING, open, stem, target};
+    use super::{Before, Beside, ENDING, folder, open, stem, target};
     use crate::sys::beneath::Folder;
     use crate::sys::owner::user;
 
@@ -305,9 +322,16 @@ mod tests {
         symlink("../victim", &link).expect("linked");
         let mode = |mode| fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).expect("changed");
         mode(0o1777);
-        assert_eq!(target(&link).expect("our own"), shared.join("../victim"));
+        assert_eq!(target(&link).expect("our own"), base.path().join("victim"));
         symlink("loop", shared.join("loop")).expect("linked");
         target(&shared.join("loop")).expect_err("it ends nowhere");
+        symlink(base.path(), shared.join("way")).expect("linked");
+        assert_eq!(target(&shared.join("way/./shared/../new")).expect("our own"), base.path().join("new"));
+        assert_eq!(target(Path::new("../a/./b/../c")).expect("relative"), Path::new("../a/c"));
+        assert_eq!(target(Path::new("/../..")).expect("the root"), Path::new("/"));
+        assert!(folder(&shared.join("way/new/deep")).is_ok() && base.path().join("new/deep").is_dir());
+        // What was put there after the path was resolved.
+        super::unlinked(&shared.join("way")).expect_err("a link");
         if user() != 0 {
             return;
         }
@@ -315,6 +339,8 @@ mod tests {
         for error in [
             target(&link).expect_err("another's").to_string(),
             target(&shared.join("link/")).expect_err("another's").to_string(),
+            target(&shared.join("link/x")).expect_err("another's").to_string(),
+            folder(&shared.join("link/x")).expect_err("another's").to_string(),
             Beside::create(&link, 0o666).expect_err("another's").to_string(),
             open(&link, Before::Nothing).expect_err("another's").to_string(),
             open(&link, Before::Kept).expect_err("another's").to_string(),

@@ -2,11 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
 
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 /// Why a file or folder is not believed.
@@ -31,8 +33,62 @@ pub(crate) fn user() -> u32 {
     geteuid().as_raw()
 }
 
+/// Symbolic links followed, as many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
+/// A path without links: each on the way is judged and then followed, whether what it leads to is there or not.
+pub(crate) fn resolved(path: &Path, judge: impl Fn(&Path) -> io::Result<()>) -> io::Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    let mut rest = reversed(path);
+    let mut links = 0;
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            // What is resolved has no links, so that `..` is what it seems to be.
+            match resolved.components().next_back() {
+                Some(Component::Normal(_)) => drop(resolved.pop()),
+                Some(Component::RootDir) => {}
+                _ => resolved.push(part),
+            }
+            continue;
+        }
+        let next = resolved.join(part);
+        let link = std::fs::read_link(&next).ok();
+        // What a link of /proc says of a folder is no way to it: it may be the root of another file system.
+        let Some(link) = link.filter(|_| !next.starts_with("/proc") || rest.is_empty() && !next.is_dir()) else {
+            resolved = next;
+            continue;
+        };
+        links += 1;
+        if links > LINKS_MAX {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        judge(&next)?;
+        // `/proc/self/fd/1` has no other path where it is a pipe.
+        if resolved.join(&link).symlink_metadata().is_err() && next.metadata().is_ok() {
+            resolved = next;
+        } else {
+            rest.extend(reversed(&link));
+        }
+    }
+    Ok(resolved)
+}
+
+/// The components of a path, the last one first.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let parts = path.components().filter(|part| *part != Component::CurDir).map(|part| part.as_os_str().to_owned());
+    let mut parts: Vec<OsString> = parts.collect();
+    parts.reverse();
+    parts
+}
+
+/// A link of this user or root, in a folder where nobody else could have put it.
+fn judge_own_link(link: &Path) -> io::Result<()> {
+    judge_owner(link, &link.symlink_metadata()?, unmapped_user())?;
+    judge_folders(link.parent().unwrap_or(Path::new("/")), Sticky::IsEnough)
+}
+
 /// A folder, and whatever leads to it, that only this user and root can change: what lies in it was put there by them.
-/// Links are followed, and the folders they lead through judged as well. Owned by this user it must be too, unless it only
+/// Links are followed, and judged as well, with the folders they stand in and lead through. Owned by this user it must be too, unless it only
 /// leads on (a parent, the folder of a configuration file of root).
 pub(crate) fn judge_folder(path: &Path) -> io::Result<()> {
     judged_folder(path).map(drop)
@@ -40,7 +96,7 @@ pub(crate) fn judge_folder(path: &Path) -> io::Result<()> {
 
 /// The same, and where it is without links: a link on the way may lead elsewhere a moment later.
 pub(crate) fn judged_folder(path: &Path) -> io::Result<PathBuf> {
-    let path = path.canonicalize()?;
+    let path = resolved(&std::path::absolute(path)?, judge_own_link)?;
     let meta = path.metadata()?;
     if meta.uid() != user() {
         return Err(Distrust::Owner { path, owner: meta.uid(), user: user() }.into());
@@ -52,11 +108,10 @@ pub(crate) fn judged_folder(path: &Path) -> io::Result<PathBuf> {
 /// The way to a folder that may be missing: what is there of it can be changed by this user and root only, or is sticky.
 /// Returns the path with the links resolved.
 pub(crate) fn judged_way_to_new(path: &Path) -> io::Result<PathBuf> {
+    let path = resolved(&std::path::absolute(path)?, judge_own_link)?;
     let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
-    let missing = path.strip_prefix(there).unwrap_or(Path::new(""));
-    let there = there.canonicalize()?;
-    judge_folders(&there, Sticky::IsEnough)?;
-    Ok(if missing.as_os_str().is_empty() { there } else { there.join(missing) })
+    judge_folders(there, Sticky::IsEnough)?;
+    Ok(path)
 }
 
 /// Whether a folder may be writable for others as long as nobody can rename what is another's in it.
@@ -100,12 +155,20 @@ fn judge_owner(path: &Path, meta: &Metadata, unmapped: Option<u32>) -> Result<()
 /// Nobody else may write to it: not all, and no group but that of root and the private group of this user (of the same
 /// number, as distributions with a umask of 002 give it).
 pub(crate) fn judge_mode(path: &Path, meta: &Metadata) -> Result<(), Distrust> {
-    let group_is_private = meta.gid() == 0 || (meta.gid() == getegid().as_raw() && meta.gid() == user());
+    let is_private = meta.gid() == 0 || (meta.gid() == getegid().as_raw() && meta.gid() == user());
+    // Of something with an access control list these bits say what any user or group in it may have.
+    let group_is_private = is_private && (meta.mode() & 0o020 == 0 || !has_access_list(path));
     if meta.mode() & 0o002 == 0 && (meta.mode() & 0o020 == 0 || group_is_private) {
         return Ok(());
     }
     let (mode, owner, group) = (meta.mode() & 0o7777, meta.uid(), meta.gid());
     Err(Distrust::Writable { path: path.to_owned(), mode, owner, group })
+}
+
+fn has_access_list(path: &Path) -> bool {
+    let mut some = [0; 64];
+    let found = rustix::fs::lgetxattr(path, c"system.posix_acl_access", &mut some[..]);
+    found.is_ok_and(|size| size > 0) || found == Err(Errno::RANGE)
 }
 
 /// Of a folder by what was found when it was opened: it belongs to this user or root, whoever else may write to it.

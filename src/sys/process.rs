@@ -167,16 +167,25 @@ pub(crate) fn group_of(pid: i32) -> Option<i32> {
 
 /// Sends a signal to exactly this process. False if it is gone.
 pub(crate) fn send(process: Identity, signal: i32) -> bool {
-    let Ok(pidfd) = spawn::pidfd_open(process.pid) else { return false };
+    let pidfd = spawn::pidfd_open(process.pid);
     // The number belongs to `pidfd` now: if the start time fits, so does the process.
-    start_of(process.pid) == Some(process.start) && send_by(&pidfd, signal)
+    if start_of(process.pid) != Some(process.start) {
+        return false;
+    }
+    match pidfd.and_then(|pidfd| send_by(&pidfd, signal)) {
+        // By its number: right after its start time was compared it is another's only if it has just ended.
+        // SAFETY: a system call with plain numbers.
+        Err(error) if spawn::has_no_pidfds(&error) => unsafe { libc::kill(process.pid, signal) == 0 },
+        sent => sent.is_ok(),
+    }
 }
 
-fn send_by(pidfd: &OwnedFd, signal: i32) -> bool {
+fn send_by(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a system call with plain numbers; no information is passed.
-    unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
-            == 0
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

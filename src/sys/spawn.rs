@@ -17,6 +17,9 @@ use std::time::Duration;
 use crate::model::event::Exit;
 use crate::sys::launch::{Launch, Launched, Own};
 
+/// Of a thread that only waits.
+const WAITER_STACK: usize = 64 << 10;
+
 /// What to start.
 #[derive(Debug)]
 pub(crate) struct Command<'a> {
@@ -40,11 +43,11 @@ pub(crate) struct Command<'a> {
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) pid: i32,
-    /// Readable when the process has ended.
-    pub(crate) pidfd: OwnedFd,
+    /// Readable when the process has ended: a pidfd, where the kernel has them.
+    pub(crate) end: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// Our copies of the other ends. While they are open the end of the process is one event, that of `pidfd`, and not
+    /// Our copies of the other ends. While they are open the end of the process is one event, that of `end`, and not
     /// three: each wakes a thread, which costs more than what it then does. Drop them to see the end of the streams.
     pub(crate) writers: [OwnedFd; 2],
 }
@@ -164,15 +167,15 @@ fn terminal() -> Option<RawFd> {
 #[derive(Debug)]
 pub(crate) struct Companion {
     pub(crate) pid: i32,
-    /// Readable when the process has ended.
-    pub(crate) pidfd: OwnedFd,
+    /// Readable when the process has ended: a pidfd, where the kernel has them.
+    pub(crate) end: OwnedFd,
 }
 
 /// Starts a process beside apm, as a shell does in its own group: what is typed, printed and pressed goes past apm.
 /// Signals that apm was started to ignore stay ignored.
 pub(crate) fn spawn_beside(command: &Command<'_>) -> io::Result<Companion> {
-    let (pid, pidfd) = launch(command, None)?;
-    Ok(Companion { pid, pidfd })
+    let (pid, end) = launch(command, None)?;
+    Ok(Companion { pid, end })
 }
 
 /// Starts a process in a group of its own, with standard input from /dev/null, both outputs in pipes, and every signal at
@@ -182,8 +185,8 @@ pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
     let (stderr, stderr_theirs) = pipe(command.pipe_size)?;
     let streams = [nothing()?.as_raw_fd(), stdout_theirs.as_raw_fd(), stderr_theirs.as_raw_fd()];
-    let (pid, pidfd) = launch(command, Some(Own { streams, terminal: terminal() }))?;
-    Ok(Child { pid, pidfd, stdout, stderr, writers: [stdout_theirs, stderr_theirs] })
+    let (pid, end) = launch(command, Some(Own { streams, terminal: terminal() }))?;
+    Ok(Child { pid, end, stdout, stderr, writers: [stdout_theirs, stderr_theirs] })
 }
 
 fn launch(command: &Command<'_>, own: Option<Own>) -> io::Result<(i32, OwnedFd)> {
@@ -220,16 +223,46 @@ fn launch(command: &Command<'_>, own: Option<Own>) -> io::Result<(i32, OwnedFd)>
         wait(pid)?;
         return Err(error);
     }
-    match pidfd.map_or_else(|| pidfd_open(pid), Ok) {
-        Ok(pidfd) => Ok((pid, pidfd)),
+    match pidfd.map_or_else(|| end_of(pid), Ok) {
+        Ok(end) => Ok((pid, end)),
         Err(error) => {
-            // Without a pidfd nobody could wait for it: end it, it is ours.
+            // Out of descriptors, for instance. Without it nobody could wait for it: end it, it is ours.
             // SAFETY: the child has not been waited for, so the number is still its.
             unsafe { libc::kill(pid, libc::SIGKILL) };
             wait(pid)?;
             Err(error)
         }
     }
+}
+
+/// A descriptor that becomes readable at the end of a child.
+fn end_of(child: i32) -> io::Result<OwnedFd> {
+    match pidfd_open(child) {
+        Err(error) if has_no_pidfds(&error) => waited_for(child),
+        opened => opened,
+    }
+}
+
+/// Whether the kernel (before 5.3) or a seccomp filter that does not know them refuses pidfds.
+pub(crate) fn has_no_pidfds(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
+/// In place of a pidfd a pipe, whose other end a thread holds until the child has ended.
+fn waited_for(child: i32) -> io::Result<OwnedFd> {
+    let (ended, held) = pipe(None)?;
+    let wait = move || {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOWAIT;
+        // SAFETY: `info` is valid for writes. The child stays in the process table for `wait`, which may come first: then
+        // it is no child any more, and this returns.
+        while unsafe { libc::waitid(libc::P_PID, child as libc::id_t, info.as_mut_ptr(), flags) } != 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+        drop(held);
+    };
+    std::thread::Builder::new().name("end of child".to_owned()).stack_size(WAITER_STACK).spawn(wait)?;
+    Ok(ended)
 }
 
 /// A descriptor that stands for a process and becomes readable at its end.

@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "kernel: a descriptor of apm, by /proc")]
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -107,7 +107,8 @@ fn descriptor(number: RawFd) -> Option<File> {
 
 /// Returns only where that fails: with the bare error of the system if it was the program, in words if it was the gate.
 fn become_program(gate: &OsString, command: &[OsString]) -> io::Error {
-    if let Err(error) = fs::write(gate, "0") {
+    // Never made: what is not there is no gate.
+    if let Err(error) = File::options().write(true).open(gate).and_then(|mut file| file.write_all(b"0")) {
         return io::Error::other(format!("wait for apm: {error}"));
     }
     let text = |word: &OsString| CString::new(word.clone().into_vec());

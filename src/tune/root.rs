@@ -26,7 +26,7 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let folder = Folder::open(path)?;
+        let folder = output::named_folder(path)?;
         let identity = |folder: &Folder| folder.own_metadata().map(|meta| (meta.dev(), meta.ino()));
         let is_here = identity(&folder)? == identity(&Folder::open(Path::new("/"))?)?;
         Ok(Self { folder, is_here })

@@ -132,6 +132,27 @@ fn files_of_a_repository_that_are_fifos_are_not_waited_for() {
     }
 }
 
+/// Regression: what git is told in the home directory was read by a library, which waited for it.
+#[test]
+fn files_of_git_in_the_home_directory_are_not_waited_for() {
+    for (fifo, code) in [(".gitconfig", 0), (".config/git/config", 0), (".config/git/ignore", 3)] {
+        let sandbox = Sandbox::new("fifo-at-home");
+        sandbox.file("a.sh", "#!/bin/sh\necho hello\n").file(".git/HEAD", "ref: refs/heads/main\n");
+        let at = sandbox.work().join("../home").join(fifo);
+        fs::create_dir_all(at.parent().expect("a folder")).expect("made");
+        assert_eq!(Ran::of(sandbox.program("mkfifo", [&at])).code, Some(0));
+        let ran = Ran::of(sandbox.program("timeout", ["10", env!("CARGO_BIN_EXE_apm"), "run", "qa", "--dry-run"]));
+        assert_eq!(ran.code, Some(code), "{fifo}: {}", ran.stderr);
+    }
+    // A regular one is obeyed, as by git.
+    let sandbox = Sandbox::new("ignored-everywhere");
+    sandbox.file("a.sh", "#!/bin/sh\necho hello\n").file(".git/HEAD", "ref: refs/heads/main\n");
+    sandbox.file("../home/.gitconfig", "[core]\n\texcludesFile = ~/ignored\n").file("../home/ignored", "*.sh\n");
+    assert_eq!(sandbox.apm(["run", "qa", "--dry-run"]).code, Some(4));
+    sandbox.file(".gitignore", "!a.sh\n");
+    assert_eq!(sandbox.apm(["run", "qa", "--dry-run"]).code, Some(0), "the repository has the last word");
+}
+
 /// Regression: without a repository every `.gitignore` up to `/` was obeyed, whoever had written it.
 #[test]
 fn what_is_ignored_outside_of_the_repository_is_not_ignored_here() {

@@ -179,8 +179,42 @@ fn a_state_directory_in_a_folder_like_tmp_is_made_and_one_that_all_can_write_to_
     symlink("../own", shared.join("link")).expect("linked");
     lchown(shared.join("link"), Some(USER), None).expect("given away");
     let said = with(&shared.join("link"), run).fails(3);
-    assert!(said.contains("/shared/link` is a symbolic link of user 65534"), "{said}");
+    assert!(said.contains("/shared/link` belongs to user 65534"), "{said}");
+    // Regression: in a folder of theirs it was followed: `.local/state` in the home of another user led anywhere.
+    let home = shared.join("home");
+    fs::create_dir_all(home.join(".local")).expect("made");
+    symlink(sandbox.work().join("own"), home.join(".local/state")).expect("linked");
+    lchown(home.join(".local/state"), Some(USER), None).expect("given away");
+    give(&home.join(".local"), USER);
+    for args in [run, &["run", "list"]] {
+        let said = with(&home.join(".local/state/apm"), args).fails(3);
+        assert!(said.contains("/.local/state` belongs to user 65534"), "{said}");
+    }
+    assert_eq!(fs::read_dir(sandbox.work().join("own")).expect("listed").count(), 0);
+    // A link of root's that they have moved there, and what /proc says of a process of theirs.
+    lchown(home.join(".local/state"), Some(0), None).expect("taken back");
+    let said = with(&home.join(".local/state/apm"), run).fails(3);
+    assert!(said.contains("/.local` belongs to user 65534"), "{said}");
     is_kept(&kept);
+}
+
+/// Regression: with an access control list the bits of the group say what other users may, and the group was root's.
+#[test]
+fn a_state_directory_that_an_access_list_opens_to_others_is_refused() {
+    if !has_users() || !has_program("setfacl") {
+        return;
+    }
+    let sandbox = Sandbox::new("access-list");
+    let run = ["run", "each", "--", "true", ":::", "1"];
+    sandbox.apm(run).good();
+    let set = |what: &str| Ran::of(sandbox.program("setfacl", ["-m", what, "../state"]));
+    if set("u:1234:r-x").code != Some(0) {
+        return skip("the file system has no access control lists");
+    }
+    sandbox.apm(run).good();
+    set("u:1234:rwx").good();
+    let said = sandbox.apm(run).fails(3);
+    assert!(said.contains("/state` can be changed by other users (mode 0770"), "{said}");
 }
 
 /// Also in a state directory of one's own: it may be a copy, or was somebody else's before.
@@ -405,6 +439,27 @@ fn results_go_through_no_link_of_another_user_in_a_shared_folder() {
         assert!(said.stderr.contains("could not be written"), "{}", said.stderr);
         is_kept(&kept);
     }
+    // Regression: a link on the way was followed whoever had made it.
+    let inner = sandbox.work().join("inner");
+    fs::create_dir(&inner).expect("made");
+    let way = shared.join("way");
+    symlink(&inner, &way).expect("linked");
+    lchown(&way, Some(USER), Some(USER)).expect("given away");
+    let profile = |to: &str| words(&["profile", "cpu", "-o", to, "--", "true"]);
+    for beneath in ["out", "new/deep"] {
+        let path = format!("{}/{beneath}", way.display());
+        let mut all = vec![profile(&path)];
+        let through = |command: &Vec<String>| command.iter().map(|word| word.replace(&out, &path)).collect::<Vec<_>>();
+        all.extend(commands.iter().map(through));
+        for command in all {
+            let said = sandbox.apm(&command).fails(2);
+            assert!(said.contains("/shared/way` is a symbolic link of user 65534"), "{command:?} {said}");
+            assert_eq!(fs::read_dir(&inner).expect("listed").count(), 0, "{command:?}");
+        }
+    }
+    lchown(&way, Some(0), Some(0)).expect("taken back");
+    sandbox.apm(profile(&format!("{}/new/deep", way.display()))).good();
+    assert!(inner.join("new/deep/profile.json").is_file());
     // One's own is followed, as ever.
     lchown(&link, Some(0), Some(0)).expect("taken back");
     sandbox.apm(&commands[0]).good();

@@ -1,7 +1,7 @@
 //! `apm tune` and `apm doctor` at folders that somebody else has prepared: what leads out of them is not believed.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -245,6 +245,33 @@ fn links_below_a_root_are_not_followed() {
     link(&sandbox, "victim", "own/security");
     sandbox.apm(["tune", "write", "--dir", "named"]).fails(3);
     unharmed(&sandbox, "--dir");
+}
+
+/// Regression: the folder that was named could be a link of another user in a folder like /tmp, and led anywhere.
+#[test]
+fn a_named_folder_is_no_link_of_another_user_in_a_shared_folder() {
+    if !is_root() {
+        return skip("only root can make links of another user");
+    }
+    let sandbox = small_vm("named-link");
+    let shared = sandbox.work().join("shared");
+    fs::create_dir_all(sandbox.work().join("inner")).expect("made");
+    fs::create_dir(&shared).expect("made");
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).expect("open to all");
+    for (to, name) in [("../inner", "inner"), ("../host", "host")] {
+        symlink(to, shared.join(name)).expect("linked");
+        lchown(shared.join(name), Some(NOBODY), None).expect("given away");
+    }
+    for words in [
+        "tune write --dir shared/inner",
+        "tune write --dir shared/inner/new/deep",
+        "tune apply --yes --root shared/host",
+    ] {
+        let said = sandbox.apm(words.split_whitespace()).fails(2);
+        assert!(said.contains("is a symbolic link of user 65534"), "{words}: {said}");
+    }
+    assert_eq!(fs::read_dir(sandbox.work().join("inner")).expect("listed").count(), 0);
+    assert!(!sandbox.has(STORE));
 }
 
 #[test]

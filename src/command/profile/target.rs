@@ -35,7 +35,8 @@ pub(super) enum Target {
 /// A command behind its gate, or past it.
 pub(super) struct Started {
     pid: u32,
-    pidfd: OwnedFd,
+    /// Readable at its end.
+    end: OwnedFd,
     gate: Gate,
     /// Until its failure was asked for.
     stage: Option<Stage>,
@@ -104,15 +105,19 @@ impl Target {
         };
         let started = || format!("start `{}`", name.to_string_lossy());
         let child = spawn::spawn_beside(&command).with_context(started).map_err(Failure::machine)?;
-        let (pid, pidfd) = (child.pid as u32, child.pidfd);
-        Ok(Self::Command(Started { pid, pidfd, gate, stage: Some(stage), words: words.to_vec(), asked: false }))
+        let (pid, end) = (child.pid as u32, child.end);
+        Ok(Self::Command(Started { pid, end, gate, stage: Some(stage), words: words.to_vec(), asked: false }))
     }
 
     /// Finds a process, what it has started, and all their threads.
     pub(super) fn attach(pid: u32, with_children: bool) -> Result<Self, Failure> {
         let gone = || Failure::usage(anyhow!("there is no process {pid}"));
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or_else(gone)?;
-        let pidfd = spawn::pidfd_open(number).map_err(|_| gone())?;
+        let pidfd = spawn::pidfd_open(number).map_err(|error| match error {
+            error if spawn::has_no_pidfds(&error) => Failure::machine(anyhow!(error).context("follow a process"))
+                .hint("`--pid` needs `pidfd_open` (Linux 5.3 or later, and no seccomp filter that refuses it)"),
+            _ => gone(),
+        })?;
         // Where this is refused the opening of events will say what it means.
         let _ = limits::raise_files();
         let mut tids: Vec<u32> = Vec::new();
@@ -207,7 +212,7 @@ impl Target {
     pub(super) fn record(&mut self, recorders: &mut Recorders, held: &Held, duration: Option<Duration>) -> Ended {
         let end = duration.map(|duration| Instant::now() + duration);
         let fd = match self {
-            Self::Command(started) => started.pidfd.as_raw_fd(),
+            Self::Command(started) => started.end.as_raw_fd(),
             Self::Processes { pidfd, .. } => pidfd.as_raw_fd(),
         };
         // Ahead of what it watches, which is started already: with 1,000 busy children apm would come too late to its
@@ -257,7 +262,7 @@ impl Target {
     pub(super) fn wait(&mut self, held: &Held) -> Result<Option<Status>, Failure> {
         loop {
             let Self::Command(started) = self else { return Ok(None) };
-            let fd = started.pidfd.as_raw_fd();
+            let fd = started.end.as_raw_fd();
             if spawn::poll([Some(fd)], Some(LOOK)).is_ok_and(|[ended]| ended) || process::has_ended(started.pid as i32)
             {
                 break;

@@ -83,11 +83,8 @@ impl Folder {
 }
 
 /// A folder for results. In one of another user, or one that others can write to, they could be replaced or led elsewhere.
-#[expect(clippy::disallowed_methods, reason = "own: what is made is judged before anything is put there")]
 fn make(path: &Path) -> std::io::Result<beneath::Folder> {
-    let path = output::target(path)?;
-    std::fs::create_dir_all(&path)?;
-    beneath::Folder::own(&path)
+    output::folder(path)?.judged()
 }
 
 /// Tasks of an apm run stand apart, and processes where there is more than one.

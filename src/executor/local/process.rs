@@ -299,7 +299,7 @@ fn take_output(
 ) -> io::Result<bool> {
     let mut buffer = Buffer::take(context.buffer);
     loop {
-        let ready = spawn::poll([streams[0], streams[1], Some(child.pidfd.as_raw_fd())], Some(LOOK))?;
+        let ready = spawn::poll([streams[0], streams[1], Some(child.end.as_raw_fd())], Some(LOOK))?;
         for at in 0..2 {
             if ready[at] {
                 read_once(handle, &mut streams[at], at == 1, &mut buffer.0, on_output)?;

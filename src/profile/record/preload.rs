@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::layout as l;
 use super::ring::{FILES, RING_AT, Ring};
+use crate::sys::owner;
 use crate::sys::process;
 use crate::sys::shared::{self, Shared};
 
@@ -116,6 +117,8 @@ impl Preload {
         if !place.is_absolute() || place.as_os_str().as_bytes().iter().any(|byte| b" :\t\n".contains(byte)) {
             return Err(io::Error::other("the loader cannot take this name"));
         }
+        // Who could put another folder in its place would choose what the program loads.
+        let place = &owner::judged_way_to_new(place)?;
         let (folder_mode, ring_mode) = if for_everyone { (0o711, 0o666) } else { (0o700, 0o600) };
         sweep(place);
         let random = RandomState::new().build_hasher().finish();

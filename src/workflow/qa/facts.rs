@@ -2,13 +2,16 @@
 //! is pure over this value.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::model::bytestring::ByteString;
 use crate::sys::beneath;
@@ -77,8 +80,13 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Reads a repository.
-    pub(crate) fn read(root: &Path, path: OsString, owners: Owners) -> Result<Self, String> {
+    /// Reads a repository. `everywhere` is the file of patterns to ignore in every repository, if there is one.
+    pub(crate) fn read(
+        root: &Path,
+        path: OsString,
+        owners: Owners,
+        everywhere: Option<PathBuf>,
+    ) -> Result<Self, String> {
         let mut facts = Self {
             root: root.to_owned(),
             files: Vec::new(),
@@ -93,7 +101,7 @@ impl Facts {
         let top = facts.top();
         let tracked = top.as_deref().map(|top| index::tracked(root, top)).unwrap_or_default();
         facts.is_index_unread = tracked.is_unread;
-        let paths = listed(root, top.as_deref().unwrap_or(root), tracked)?;
+        let paths = listed(root, top.as_deref().unwrap_or(root), tracked, everywhere.as_deref())?;
         let environments: BTreeSet<&Path> = paths
             .iter()
             .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
@@ -197,37 +205,36 @@ const ENVIRONMENT: &str = "pyvenv.cfg";
 
 /// What git tracks, and what it does not and yet does not ignore. `top` is where the files that say what to ignore begin:
 /// one further up may be anybody's.
-fn listed(root: &Path, top: &Path, tracked: Tracked) -> Result<BTreeSet<PathBuf>, String> {
-    let walked = match walk(root, top, &tracked)? {
+fn listed(root: &Path, top: &Path, tracked: Tracked, everywhere: Option<&Path>) -> Result<BTreeSet<PathBuf>, String> {
+    let walked = match walk(root, top, &tracked, everywhere)? {
         Some(walked) => walked,
         // A folder that is ignored as a whole was named all the same.
-        None => walk(root, root, &tracked)?.unwrap_or_default(),
+        None => walk(root, root, &tracked, everywhere)?.unwrap_or_default(),
     };
     Ok(tracked.files.into_iter().chain(walked).collect())
 }
 
 /// The files below `root`; nothing where the folder itself is ignored.
-fn walk(root: &Path, top: &Path, tracked: &Tracked) -> Result<Option<Vec<PathBuf>>, String> {
+fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -> Result<Option<Vec<PathBuf>>, String> {
     let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
     // In a folder of repositories each of them is meant; inside of one they are somebody else's.
     let is_repository = root.join(".git").exists();
-    for path in index::exclude_files(top).iter().chain([&top.join(IGNORING)]) {
-        judge_ignoring(path)?;
-    }
+    let ignored = Ignored::read(top, everywhere)?;
     let (refused, reached) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(root == top)));
     let (to, found, is_there) = (root.to_owned(), Arc::clone(&refused), Arc::clone(&reached));
+    // What it would read by itself, it would wait for.
     let walk = ignore::WalkBuilder::new(top)
-        .hidden(false)
-        .ignore(false)
-        .parents(false)
-        .require_git(false)
+        .standard_filters(false)
         .filter_entry(move |entry| {
             let path = entry.path();
             let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
-            // It is read as soon as the walk enters the folder.
-            if is_folder && let Err(why) = judge_ignoring(&path.join(IGNORING)) {
-                let _ = found.set(why);
-                return false;
+            match ignored.has(path, is_folder) {
+                Ok(is_ignored) if is_ignored => return false,
+                Ok(_) => {}
+                Err(why) => {
+                    let _ = found.set(why);
+                    return false;
+                }
             }
             if to.starts_with(path) {
                 is_there.fetch_or(path == to, Ordering::Relaxed);
@@ -254,15 +261,72 @@ fn walk(root: &Path, top: &Path, tracked: &Tracked) -> Result<Option<Vec<PathBuf
     }
 }
 
-/// Whether a file that says what to ignore can be read: a FIFO would be waited for, a device would never end.
-fn judge_ignoring(path: &Path) -> Result<(), String> {
-    match std::fs::metadata(path) {
-        Ok(meta) if !meta.is_file() => Err(format!("`{}` is no regular file", path.display())),
-        Ok(meta) if meta.len() > IGNORING_MAX => {
-            Err(format!("`{}` has {} bytes, more than {IGNORING_MAX}", path.display(), meta.len()))
-        }
-        _ => Ok(()),
+/// What git ignores, as gitignore(5) has it.
+struct Ignored {
+    top: PathBuf,
+    /// Of the folders that were entered.
+    within: Mutex<HashMap<PathBuf, Arc<Gitignore>>>,
+    /// Those that no folder has, the strongest first.
+    beside: Vec<Gitignore>,
+}
+
+impl Ignored {
+    fn read(top: &Path, everywhere: Option<&Path>) -> Result<Self, String> {
+        let beside = index::exclude_file(top).into_iter().chain(everywhere.map(Path::to_owned));
+        let beside = beside.map(|file| patterns(top, &file)).collect::<Result<_, _>>()?;
+        // That of the folder itself is read in any case: it is what refuses one that cannot be.
+        let within = HashMap::from([(top.to_owned(), Arc::new(patterns(top, &top.join(IGNORING))?))]);
+        Ok(Self { top: top.to_owned(), within: Mutex::new(within), beside })
     }
+
+    /// Whether it is ignored. What holds it is not.
+    fn has(&self, path: &Path, is_folder: bool) -> Result<bool, String> {
+        if path == self.top {
+            return Ok(false);
+        }
+        if is_folder {
+            self.of(path)?;
+        }
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.top)) {
+            match self.of(folder)?.matched(path, is_folder) {
+                Match::None => {}
+                found => return Ok(found.is_ignore()),
+            }
+        }
+        let found = self.beside.iter().map(|all| all.matched(path, is_folder)).find(|found| !found.is_none());
+        Ok(found.is_some_and(|found| found.is_ignore()))
+    }
+
+    /// The patterns of a folder.
+    fn of(&self, folder: &Path) -> Result<Arc<Gitignore>, String> {
+        let mut within = self.within.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(patterns) = within.get(folder) {
+            return Ok(Arc::clone(patterns));
+        }
+        let read = Arc::new(patterns(folder, &folder.join(IGNORING))?);
+        within.insert(folder.to_owned(), Arc::clone(&read));
+        Ok(read)
+    }
+}
+
+/// The patterns in a file, which is not there, or a regular file of a bounded size.
+fn patterns(folder: &Path, file: &Path) -> Result<Gitignore, String> {
+    let text = match beneath::read(file, IGNORING_MAX) {
+        Ok(text) => text,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::IsADirectory | ErrorKind::FileTooLarge) =>
+        {
+            return Err(error.to_string());
+        }
+        // As git, which says nothing of one that it may not read.
+        Err(_) => return Ok(Gitignore::empty()),
+    };
+    let mut builder = GitignoreBuilder::new(folder);
+    for line in String::from_utf8_lossy(&text).trim_start_matches('\u{feff}').lines() {
+        // A pattern that cannot be understood matches nothing.
+        let _ = builder.add_line(Some(file.to_owned()), line);
+    }
+    Ok(builder.build().unwrap_or_else(|_| Gitignore::empty()))
 }
 
 /// Major and minor version in a package.json.
@@ -324,7 +388,7 @@ mod tests {
         files.iter().for_each(|(file, text)| write(OsStr::new(file), text));
         write(OsStr::from_bytes(b"caf\xe9.sh"), "");
         let read = || {
-            let facts = Facts::read(&root, OsString::new(), Owners::these([])).expect("facts");
+            let facts = Facts::read(&root, OsString::new(), Owners::these([]), None).expect("facts");
             facts.files.iter().map(|file| ByteString::decode(file).to_text().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let git = |dir: &Path, words: &[&str]| {

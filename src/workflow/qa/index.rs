@@ -93,10 +93,9 @@ fn common_dir(git: &Path) -> PathBuf {
     git.join(OsStr::from_bytes(common.trim_ascii_end()))
 }
 
-/// The files that are read for what a repository ignores beside its files `.gitignore`.
-pub(crate) fn exclude_files(top: &Path) -> Vec<PathBuf> {
-    let git = git_dir(&top.join(".git"));
-    git.map(|git| vec![git.join(COMMON), common_dir(&git).join("info/exclude")]).unwrap_or_default()
+/// The file that says what a repository ignores beside its files `.gitignore`.
+pub(crate) fn exclude_file(top: &Path) -> Option<PathBuf> {
+    Some(common_dir(&git_dir(&top.join(".git"))?).join("info/exclude"))
 }
 
 /// Bytes of a hash: the configuration says so where they are those of SHA-256.

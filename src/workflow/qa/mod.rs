@@ -432,8 +432,9 @@ mod cases {
     }
 
     fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
-        let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]))
-            .expect("facts");
+        let facts =
+            Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
+                .expect("facts");
         plan(&facts, wanted).expect("a plan")
     }
 
@@ -841,7 +842,7 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
     #[test]
     fn many_projects_with_many_files_are_found_at_once_each_with_its_own() {
         let repository = repository(&[("go.mod", ""), ("x.go", "")]);
-        let mut facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([])).expect("facts");
+        let mut facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([]), None).expect("facts");
         for project in 0..4_000 {
             facts.files.extend(["go.mod", "a.go", "deep/b.go"].map(|file| format!("p{project:04}/{file}")));
             facts.files.extend((0..10).map(|at| format!("p{project:04}/pkg/{at}.go")));
