@@ -18,17 +18,51 @@ pub fn release() -> Option<PathBuf> {
     path
 }
 
+/// What ELF calls a file that may lie anywhere, the program that loads it, and a library that it needs.
+const ET_DYN: usize = 3;
+const PT_DYNAMIC: usize = 2;
+const PT_INTERP: usize = 3;
+const DT_NEEDED: usize = 1;
+
 #[test]
-fn the_binary_is_truly_static() {
-    let Some(path) = release() else { return };
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(&bytes[..5], b"\x7fELF\x02", "64 bit");
-    let number =
-        |at: usize, len: usize| (0..len).rev().fold(0usize, |sum, byte| sum << 8 | usize::from(bytes[at + byte]));
-    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
-    for header in 0..count {
-        let kind = number(table + header * size, 4);
-        assert_ne!(kind, 3, "an interpreter is asked for: the binary is not static");
+fn the_binary_is_truly_static_and_may_lie_anywhere() {
+    for path in release().into_iter().chain([env!("CARGO_BIN_EXE_apm").into()]) {
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(&bytes[..5], b"\x7fELF\x02", "64 bit");
+        let number =
+            |at: usize, len: usize| (0..len).rev().fold(0usize, |sum, byte| sum << 8 | usize::from(bytes[at + byte]));
+        assert_eq!(number(16, 2), ET_DYN, "{}: RUSTFLAGS hides .cargo/config.toml?", path.display());
+        let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+        let headers: Vec<usize> = (0..count).map(|header| table + header * size).collect();
+        let of = |kind| headers.iter().copied().find(|header| number(*header, 4) == kind);
+        assert_eq!(of(PT_INTERP), None, "{}: an interpreter is asked for, it is not static", path.display());
+        let dynamic = of(PT_DYNAMIC).expect("relocations");
+        let (start, length) = (number(dynamic + 8, 8), number(dynamic + 32, 8));
+        let mut tags = (start..start + length).step_by(16).map(|entry| number(entry, 8));
+        assert!(tags.all(|tag| tag != DT_NEEDED), "{}: a library is needed", path.display());
+    }
+}
+
+#[test]
+fn no_two_starts_have_the_same_addresses() {
+    let is_random = std::fs::read_to_string("/proc/sys/kernel/randomize_va_space").unwrap_or_default();
+    let personality = std::fs::read_to_string("/proc/self/personality").unwrap_or_default();
+    let personality = u32::from_str_radix(personality.trim(), 16).unwrap_or_default();
+    if is_random.trim() == "0" || personality & libc::ADDR_NO_RANDOMIZE as u32 != 0 {
+        return skip("addresses are not randomised here");
+    }
+    for program in release().into_iter().chain([env!("CARGO_BIN_EXE_apm").into()]) {
+        let sandbox = Sandbox::new("addresses");
+        let start = || {
+            // The parent of a task is apm.
+            let path = program.to_str().expect("UTF-8");
+            let script = "grep -m 1 -F \"$0\" /proc/$PPID/maps";
+            let args = ["run", "each", "--no-journal", "--", "sh", "-c", script, ":::", path];
+            let text = Ran::of(sandbox.program(path, args)).good();
+            text.split_once('-').expect("an address").0.to_owned()
+        };
+        let first = start();
+        assert!((0..3).any(|_| start() != first), "{}: always at {first}", program.display());
     }
 }
 
