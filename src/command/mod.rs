@@ -59,7 +59,32 @@ fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
+/// Address space that a run or a recording needs beside what apm begins with, bytes: for stacks of threads, and what they
+/// allocate at first.
+const ROOM: u64 = 8 << 20;
+
+/// What every command needs, to understand its command line.
+const ROOM_LEAST: u64 = 2 << 20;
+
+/// Where `ulimit -v` leaves too little, an allocation fails at any place, which ends a process without a word.
+fn enough_memory(room: u64) -> Result<(), Failure> {
+    let limit = sys::limits::get(sys::limits::Resource::AddressSpace).ok().and_then(|limit| limit.soft);
+    let needed = limit.and_then(|_| sys::limits::address_space()).unwrap_or(0) + room;
+    match limit {
+        Some(limit) if limit < needed => {
+            let (limit, needed) = (limit >> 10, needed.div_ceil(1 << 10));
+            let error = anyhow::anyhow!("{limit} KiB of address space are too little, apm needs {needed} KiB");
+            Err(Failure::machine(error).hint(format!("`ulimit -v {needed}` or more")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn parse_and_run(argv: Vec<OsString>) -> Exit {
+    if let Err(failure) = enough_memory(ROOM_LEAST) {
+        Ui::new(Wishes::default()).say(&failure.render());
+        return failure.exit;
+    }
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
@@ -100,6 +125,7 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     let Cli { global, command } = cli;
     let context = Context { environment, ui, argv, global };
     let result = match command {
+        Command::Run(_) | Command::Profile(_) if let Err(failure) = enough_memory(ROOM) => Err(failure),
         Command::Run(run) => run::main(&context, run),
         Command::Doctor(words) => doctor::main(&context, words),
         Command::Tune(words) => tune::main(&context, words),

@@ -18,6 +18,7 @@ pub(crate) enum Resource {
     Processes,
     Stack,
     Core,
+    AddressSpace,
 }
 
 /// A limit; absent where there is none.
@@ -34,6 +35,7 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
         Resource::Processes => libc::RLIMIT_NPROC,
         Resource::Stack => libc::RLIMIT_STACK,
         Resource::Core => libc::RLIMIT_CORE,
+        Resource::AddressSpace => libc::RLIMIT_AS,
     };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for writes.
@@ -42,6 +44,13 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
     }
     let known = |value: libc::rlim_t| (value != libc::RLIM_INFINITY).then_some(value);
     Ok(Limit { soft: known(limit.rlim_cur), hard: known(limit.rlim_max) })
+}
+
+/// Address space that this process has, bytes.
+#[expect(clippy::disallowed_methods, reason = "kernel: /proc/self")]
+pub(crate) fn address_space() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(statm.split_ascii_whitespace().next()?.parse::<u64>().ok()? * page_size())
 }
 
 /// Bytes of a page of memory.

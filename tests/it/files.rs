@@ -152,3 +152,20 @@ fn a_call_by_no_rule_is_refused() {
     assert_eq!(Ran::of(sandbox.program("python3", words)).code, Some(1));
     assert!(check("78    openat(AT_FDCWD</w>, \"/proc/2/stat\", O_RDON").stdout.contains("not understood"));
 }
+
+#[test]
+fn the_table_of_attempts_names_tests_that_are_there() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let table = fs::read_to_string(folder.join("hostile.md")).expect("the table");
+    let mut named = 0;
+    for name in table.split('`').filter(|name| name.contains("::")) {
+        let (module, test) = name.split_once("::").expect("a module");
+        let source = fs::read_to_string(folder.join(format!("{module}.rs"))).expect("a module of tests");
+        assert!(source.contains(&format!("#[test]\nfn {test}() {{")), "{name}");
+        named += 1;
+    }
+    let rows =
+        table.lines().filter(|line| line.starts_with("| ") && !line.contains("**") && !line.ends_with("| Test |"));
+    let bare: Vec<&str> = rows.filter(|row| !row.contains("::")).collect();
+    assert!(named > 50 && bare.is_empty(), "{named} {bare:?}");
+}

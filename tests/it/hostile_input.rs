@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use object::{Object, ObjectSegment};
+
 use crate::sandbox::{Ran, Sandbox, has_program, skip};
 
 /// A program with a hot function in a library, `liba.so`, which has debugging data.
@@ -60,6 +62,57 @@ fn a_debug_link_to_a_fifo_is_not_waited_for() {
     profiled(&sandbox);
     let (has_line, notes) = lines_of(&sandbox);
     assert!(!has_line && notes.contains("lib0.debug` is no regular file and was not opened"), "{notes}");
+}
+
+/// Regression: a library that was cut short after it was first read ended apm by SIGBUS.
+#[test]
+fn a_library_that_is_cut_short_or_replaced_costs_its_names_only() {
+    let sandbox = Sandbox::new("cut-short");
+    if !library(&sandbox) {
+        return;
+    }
+    for then in
+        ["truncate -s 100 liba.so", "rm liba.so; mkfifo liba.so", "ln -sf /dev/zero liba.so", "truncate -s 40G liba.so"]
+    {
+        let script = format!("cp whole.so liba.so; ./main; {then}");
+        let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "sh", "-c", &script]);
+        if ran.code == Some(3) && ran.stderr.contains("grants no way to sample") {
+            return skip("the kernel grants no way to sample");
+        }
+        assert_eq!(ran.code, Some(0), "{then}: {}", ran.stderr);
+        let _ = std::fs::remove_file(sandbox.work().join("liba.so"));
+    }
+}
+
+/// Another user changes what is read of their process while it is read: nothing of it is waited for, and nothing comes in that
+/// they could not read.
+#[test]
+fn files_of_a_process_that_change_while_it_is_profiled_do_no_harm() {
+    let sandbox = Sandbox::new("changing-files");
+    if !library(&sandbox) {
+        return;
+    }
+    let script = "objcopy --only-keep-debug whole.so keep && objcopy --strip-debug --add-gnu-debuglink=keep whole.so liba.so && mv keep kept";
+    assert_eq!(Ran::of(sandbox.program("sh", ["-c", script])).code, Some(0));
+    sandbox.file("secret", "0 7fffffffffffffff secret_of_root\n");
+    let swap = "while :; do for it in 'cp kept' 'mkfifo' 'ln -s /dev/zero' 'truncate -s 100G'; do rm -f keep $map; $it keep; $it $map; done; \
+                ln -s $PWD/secret $map; done";
+    let mut main =
+        crate::sandbox::Ended(sandbox.program("sh", ["-c", "while :; do ./main; done"]).spawn().expect("sh"));
+    let map = format!("/tmp/perf-{}.map", main.0.id());
+    let mut command = sandbox.program("sh", ["-c", swap]);
+    let swapper = crate::sandbox::Ended(command.env("map", &map).stderr(Stdio::null()).spawn().expect("sh"));
+    for _ in 0..2 {
+        let pid = main.0.id().to_string();
+        let words =
+            ["60", env!("CARGO_BIN_EXE_apm"), "profile", "cpu", "--pid", &pid, "--duration", "200ms", "-o", "out"];
+        let ran = Ran::of(sandbox.program("timeout", words));
+        assert!(matches!(ran.code, Some(0 | 3)), "{:?} {}", ran.code, ran.stderr);
+        assert!(!ran.stderr.contains("secret_of_root"));
+    }
+    drop(swapper);
+    let _ = main.0.kill();
+    let _ = std::fs::remove_file(map);
 }
 
 /// Regression: the size that a compressed section claims was allocated, and apm aborted.
@@ -214,11 +267,26 @@ fn what_cannot_be_written_is_an_error() {
     }
 }
 
-/// Regression: a thread that could not be started was a bug in apm.
+/// Regression: a thread that could not be started was a bug in apm, and an allocation that failed ended it.
 #[test]
-fn too_little_memory_for_threads_is_said() {
+fn too_little_memory_is_said() {
     let sandbox = Sandbox::new("little-memory");
-    let script = format!("ulimit -v 20000; {} profile cpu -o out -- true", env!("CARGO_BIN_EXE_apm"));
-    let ran = Ran::of(sandbox.program("sh", ["-c", &script]));
-    assert!(!ran.stderr.contains("panicked") && ran.code != Some(70), "{:?} {}", ran.code, ran.stderr);
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let bytes = std::fs::read(apm).expect("apm");
+    let elf = object::File::parse(&*bytes).expect("ELF");
+    let loaded = elf.segments().map(|segment| segment.size()).sum::<u64>() >> 10;
+    for words in ["profile cpu -o out -- true", "run each true ::: 1"] {
+        let mut said = 0;
+        for more in (0..24).map(|step| step * 512) {
+            let script = format!("ulimit -v {}; exec {apm} {words}", loaded + more);
+            let ran = Ran::of(sandbox.program("sh", ["-c", &script]));
+            // Without a code and a word it was not even loaded.
+            let is_loaded = ran.code.is_some() || !ran.stderr.is_empty();
+            assert!(!is_loaded || matches!(ran.code, Some(0 | 3)), "{more}: {:?} {}", ran.code, ran.stderr);
+            said += u32::from(ran.code == Some(3) && ran.stderr.contains("of address space are too little"));
+        }
+        assert!(said > 0, "{words}: no limit was in between");
+        let script = format!("ulimit -v {}; exec {apm} {words}", loaded + 100_000);
+        Ran::of(sandbox.program("sh", ["-c", &script])).good();
+    }
 }

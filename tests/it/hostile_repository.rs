@@ -132,6 +132,32 @@ fn files_of_a_repository_that_are_fifos_are_not_waited_for() {
     }
 }
 
+/// Git would run each of these for `git status`; apm reads the index by itself.
+#[test]
+fn nothing_that_a_configuration_of_git_names_is_run() {
+    let sandbox = Sandbox::new("git-configuration");
+    let git = |words: &str| Ran::of(sandbox.program("git", words.split_whitespace())).good();
+    sandbox.file("a.sh", "#!/bin/sh\necho hello\n").file("b.py", "x = 1\n").file("pyproject.toml", "[tool.ruff]\n");
+    git("init -q .");
+    git("add -A");
+    let evil = sandbox.work().join("evil").display().to_string();
+    sandbox.file("evil", "#!/bin/sh\ntouch \"$(dirname \"$0\")/RAN\"\n");
+    fs::set_permissions(&evil, Permissions::from_mode(0o755)).expect("a program");
+    sandbox.file("included", format!("[core]\n\tfsmonitor = {evil}\n"));
+    sandbox.file(".gitattributes", "* filter=x diff=x\n");
+    let config = format!(
+        "{}[core]\n\tfsmonitor = {evil}\n\thooksPath = .\n\tpager = {evil}\n\tsshCommand = {evil}\n[include]\n\tpath = ../included\n\
+         [diff]\n\texternal = {evil}\n[filter \"x\"]\n\tclean = {evil}\n\trequired = true\n",
+        sandbox.read(".git/config")
+    );
+    sandbox.file(".git/config", config);
+    sandbox.apm(["run", "qa", "--dry-run"]).good();
+    assert!(sandbox.apm(["run", "qa", "--only", "ruff"]).code.is_some());
+    assert!(!sandbox.has("RAN"));
+    Ran::of(sandbox.program("git", ["status"]));
+    assert!(sandbox.has("RAN"), "git would have run it");
+}
+
 /// Regression: what git is told in the home directory was read by a library, which waited for it.
 #[test]
 fn files_of_git_in_the_home_directory_are_not_waited_for() {

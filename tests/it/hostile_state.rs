@@ -198,6 +198,55 @@ fn a_state_directory_in_a_folder_like_tmp_is_made_and_one_that_all_can_write_to_
     is_kept(&kept);
 }
 
+/// Without a home the state lies among the temporary files, where anybody may have made something of its name.
+#[test]
+fn a_private_folder_that_somebody_else_has_made_is_refused() {
+    if !has_users() {
+        return;
+    }
+    for kind in ["mkdir -m 777", "ln -s ../shared", "mkfifo -m 666", "touch"] {
+        let sandbox = Sandbox::new("private-folder");
+        let shared = shared(&sandbox);
+        fs::create_dir(sandbox.work().join("tmp")).expect("made");
+        set_mode(&sandbox.work().join("tmp"), 0o1777);
+        let made = as_user(&sandbox, OTHER, &["--version"]);
+        assert_eq!(Ran::of(made).code, Some(0));
+        let script = format!("{kind} tmp/apm-state-43211 && chown -h {OTHER} tmp/apm-state-43211");
+        Ran::of(sandbox.program("sh", ["-c", &script])).good();
+        let mut command = as_user(&sandbox, 43211, &["run", "each", "true", ":::", "1"]);
+        command.env_remove("HOME").env_remove("APM_STATE_DIR").env("TMPDIR", sandbox.work().join("tmp"));
+        let said = Ran::of(command).fails(3);
+        assert!(said.contains("is not a private folder of this user"), "{kind}: {said}");
+        assert_eq!(fs::read_dir(&shared).expect("listed").count(), 0, "{kind}");
+    }
+}
+
+/// Where /proc shows a user no processes of others (hidepid), leftovers are found all the same.
+#[test]
+fn what_a_task_leaves_behind_is_ended_where_proc_hides_the_others() {
+    if !has_users() || !has_program("unshare") {
+        return;
+    }
+    let sandbox = Sandbox::new("hidepid");
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    let mark = format!("{}", 100_000 + nanos % 800_000_000);
+    let folder = shared(&sandbox);
+    let apm = folder.join("apm");
+    fs::copy(env!("CARGO_BIN_EXE_apm"), &apm).expect("copied");
+    sandbox.file("shared/plan.yaml", format!("version: 1\ntasks:\n- {{id: a, run: 'setsid sleep {mark} & exit 0'}}\n"));
+    let script = format!(
+        "mount -t proc -o hidepid=2 proc /proc && cd shared && \
+         exec setpriv --reuid {USER} --regid {USER} --clear-groups ./apm run plan.yaml --format json"
+    );
+    let mut command = sandbox.program("unshare", ["-m", "sh", "-c", &script]);
+    let ran = Ran::of(std::mem::replace(command.env("APM_STATE_DIR", folder.join("state")), Command::new("true")));
+    if ran.stderr.contains("mount:") || ran.stderr.contains("unshare:") {
+        return skip("no mounts of one's own");
+    }
+    assert!(ran.good().contains("\"leaked\": 1"));
+    assert_eq!(processes_with(&mark), [] as [i32; 0]);
+}
+
 /// Regression: with an access control list the bits of the group say what other users may, and the group was root's.
 #[test]
 fn a_state_directory_that_an_access_list_opens_to_others_is_refused() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Every file that any command opens, makes, changes or removes, watched over the integration tests: each call of apm has to
 # keep one of the rules of src/sys/mod.rs, and there is no list of exceptions (tests/opened/check.py says what the rules are
-# in system calls). Needs strace and python3. The whole suite takes some 15 minutes on two cores.
+# in system calls). Needs strace and python3. The whole suite takes some eight minutes on two cores.
 #   tests/opened/run.sh                 all integration tests
 #   tests/opened/run.sh config:: tune   those whose name contains one of these
 # strace is the one tracer that a process may have, so that the tests of sampling by ptrace fail here: what counts is the
