@@ -18,6 +18,7 @@ use crate::config::layers::{self, Merged, Origin, Sources, Value};
 use crate::config::repository::{self, PROJECT_FILE};
 use crate::config::settings::{self, Loaded};
 use crate::sys::output::{self, Before};
+use crate::sys::owner;
 use crate::text::escape;
 use crate::text::layout::{Style, pad};
 
@@ -150,9 +151,13 @@ fn keys_as_json() -> Result<String, Failure> {
 fn init(context: &Context, words: &Init) -> Result<Exit, Failure> {
     let cwd = &context.environment.cwd;
     let path = if words.user {
-        context.environment.user_file().ok_or_else(|| {
+        let path = context.environment.user_file().ok_or_else(|| {
             Failure::usage(anyhow!("there is no home directory for a user file"))
                 .hint("set HOME or XDG_CONFIG_HOME, or leave --user out")
+        })?;
+        // In the home of another user a link could lead anywhere, and what is written there is theirs.
+        owner::judged_way_to_new(&path).with_context(|| format!("create `{}`", path.display())).map_err(|error| {
+            Failure::machine(error).hint("`sudo -H apm ...` uses the home of root, without `sudo` it is your own")
         })?
     } else {
         repository::repository(&context.environment, cwd).root().unwrap_or(cwd).join(PROJECT_FILE)

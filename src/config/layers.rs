@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::keys::{self, Effect, KeyInfo, Takes};
 use crate::sys::beneath;
+use crate::sys::owner::Owners;
 use crate::text::snippet::{self, Fault};
 use crate::text::suggest;
 use crate::text::yaml::{self, Key, Kind, Node};
@@ -60,6 +61,8 @@ pub(crate) struct Sources {
     pub(crate) files: Vec<PathBuf>,
     /// Which of them is the project's.
     pub(crate) project: Option<PathBuf>,
+    /// Whose file it has to be, of those for which that matters.
+    pub(crate) owners: BTreeMap<PathBuf, Owners>,
     pub(crate) variables: Vec<(OsString, OsString)>,
     /// `key=value`, and the flag it came from.
     pub(crate) flags: Vec<(String, String)>,
@@ -105,7 +108,7 @@ pub(crate) fn merge(sources: &Sources) -> Result<Merged, ConfigError> {
         merged.values.insert(key.path, (value, Origin::Default));
     }
     for path in &sources.files {
-        merged.read_file(path, sources.project.as_ref() == Some(path))?;
+        merged.read_file(path, sources.project.as_ref() == Some(path), sources.owners.get(path))?;
     }
     merged.read_variables(&sources.variables)?;
     for (flag, text) in &sources.flags {
@@ -142,8 +145,8 @@ impl Merged {
         self.values.iter().map(|(path, value)| (*path, value))
     }
 
-    fn read_file(&mut self, path: &Path, is_project: bool) -> Result<(), ConfigError> {
-        let source = read_text(path)?;
+    fn read_file(&mut self, path: &Path, is_project: bool, owners: Option<&Owners>) -> Result<(), ConfigError> {
+        let source = read_text(path, owners)?;
         let shown = path.display().to_string();
         let fail = |fault: Fault| ConfigError(snippet::render(&shown, &source, &fault));
         let root = yaml::read(&source, VALUES_MAX).map_err(fail)?;
@@ -286,9 +289,16 @@ fn is_own(name: &str) -> bool {
 }
 
 /// A text file of bounded size; what it is not is said.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn read_text(path: &Path, owners: Option<&Owners>) -> Result<String, ConfigError> {
     let fail = |what: String| ConfigError(format!("{}: {what}", path.display()));
-    let bytes = beneath::read(path, SIZE_MAX).map_err(|error| {
+    let read = || {
+        let file = beneath::regular(path)?;
+        if let Some(owners) = owners {
+            owners.judge(path, &file.metadata()?)?;
+        }
+        beneath::bounded(file, path, SIZE_MAX)
+    };
+    let bytes = read().map_err(|error: std::io::Error| {
         fail(match error.kind() {
             ErrorKind::FileTooLarge => "larger than 1 MiB, which no configuration is".to_owned(),
             // A FIFO would be waited for, and a device may have no end.
@@ -490,6 +500,7 @@ mod tests {
         std::fs::write(&path, "run: {retries: 1, grace_seconds: 2, keep_runs: 3, retry_delay_max_ms: 400}\n")
             .expect("written");
         let sources = Sources {
+            owners: std::collections::BTreeMap::new(),
             files: vec![path.clone()],
             project: Some(path),
             variables: vec![

@@ -95,6 +95,18 @@ pub(crate) fn project_file(environment: &Environment) -> Result<Option<PathBuf>,
     Ok(Some(path))
 }
 
+/// The file of the user, if there is one; the error is why there is one that is not read: without a home of their own (`su`,
+/// a mounted home) users would be told what to do by whoever owns that home.
+pub(crate) fn user_file(environment: &Environment) -> Result<Option<PathBuf>, String> {
+    let Some(path) = environment.user_file() else { return Ok(None) };
+    let owners = owners(environment, None);
+    for meta in [path.symlink_metadata(), path.metadata()] {
+        let Ok(meta) = meta else { return Ok(None) };
+        owners.judge(&path, &meta).map_err(|distrust| format!("`{}` is not read: {distrust}", path.display()))?;
+    }
+    Ok(Some(path))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

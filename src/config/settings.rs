@@ -114,11 +114,18 @@ pub(crate) fn load(
         Ok(project) => (project, None),
         Err(note) => (None, Some(note)),
     };
-    let mut files: Vec<PathBuf> = environment.user_file().filter(|path| path.exists()).into_iter().collect();
+    let (user, other_note) = match repository::user_file(environment) {
+        Ok(user) => (user, None),
+        Err(note) => (None, Some(note)),
+    };
+    // Judged once more when it is open: it may be another one by then.
+    let owners = user.iter().map(|path| (path.clone(), repository::owners(environment, None))).collect();
+    let mut files: Vec<PathBuf> = user.into_iter().collect();
     files.extend(project.clone());
     files.extend(extra.map(|path| environment.cwd.join(path)));
-    let mut merged = layers::merge(&Sources { files, project, variables: environment.variables.clone(), flags })?;
-    merged.warnings.extend(note);
+    let mut merged =
+        layers::merge(&Sources { files, owners, project, variables: environment.variables.clone(), flags })?;
+    merged.warnings.extend(note.into_iter().chain(other_note));
     Ok(Loaded::of(merged))
 }
 

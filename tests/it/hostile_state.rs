@@ -198,6 +198,48 @@ fn a_state_directory_in_a_folder_like_tmp_is_made_and_one_that_all_can_write_to_
     is_kept(&kept);
 }
 
+/// Regression: in the home of another user (`su`, a mounted home) their file removed runs of root's, and a link of theirs in the
+/// place of the file was written through.
+#[test]
+fn the_configuration_of_another_user_sets_nothing_and_is_not_written() {
+    if !has_users() {
+        return;
+    }
+    let sandbox = Sandbox::new("their-configuration");
+    let kept = victim(&sandbox, "kept");
+    sandbox.file("home/.config/apm/config.yaml", "run: {keep_runs: 1}\nmemory: {gc_interval_seconds: 0}\n");
+    let home = sandbox.work().join("home");
+    let file = home.join(".config/apm/config.yaml");
+    give(&home, USER);
+    let apm = |args: &[&str], sudo: Option<u32>| {
+        let mut command = sandbox.command(args);
+        command.env("HOME", &home).envs(sudo.map(|uid| ("SUDO_UID", uid.to_string())));
+        Ran::of(command)
+    };
+    let run = ["run", "each", "--", "true", ":::", "1"];
+    let runs = || fs::read_dir(sandbox.state().join("runs")).expect("runs").count();
+    for _ in 0..3 {
+        let said = apm(&run, None).stderr;
+        assert!(said.contains("/config.yaml` is not read: `") && said.contains("belongs to user 65534"), "{said}");
+    }
+    assert_eq!(runs(), 3);
+    // Whoever called sudo is believed, as with the files of a project.
+    apm(&run, Some(USER)).good();
+    assert!(runs() <= 2);
+    // Links of theirs, to what they may not change.
+    for (link, to) in [(&file, &kept), (&home.join(".config"), &sandbox.work())] {
+        let _ = fs::remove_file(link).or_else(|_| fs::remove_dir_all(link));
+        symlink(to, link).expect("linked");
+        lchown(link, Some(USER), Some(USER)).expect("given away");
+        for args in [&["config", "init", "--user"][..], &["config", "init", "--user", "--force"]] {
+            let said = apm(args, None).fails(3);
+            assert!(said.contains("belongs to user 65534"), "{said}");
+        }
+        is_kept(&kept);
+        assert!(!sandbox.has("apm"));
+    }
+}
+
 /// Without a home the state lies among the temporary files, where anybody may have made something of its name.
 #[test]
 fn a_private_folder_that_somebody_else_has_made_is_refused() {

@@ -178,6 +178,7 @@ mod tests {
 
     use std::collections::BTreeMap;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
@@ -186,6 +187,25 @@ mod tests {
     use super::{Preload, Wanted};
     use crate::profile::heap::Heap;
     use crate::sys::process;
+
+    /// Regression: whoever could put another folder in its place chose what the profiled program loaded.
+    #[test]
+    fn nothing_is_installed_where_others_could_replace_it() {
+        let place = Place::new("open");
+        let mode = |mode| fs::set_permissions(&place.0, PermissionsExt::from_mode(mode)).expect("set");
+        let install = || Preload::install(std::slice::from_ref(&place.0), &Wanted::default(), false).map(drop);
+        for (open, fits) in [(0o777, false), (0o1777, true), (0o755, true)] {
+            mode(open);
+            match install() {
+                Ok(()) => assert!(fits, "{open:o}"),
+                // No such library for this processor.
+                Err(super::Unavailable::Processor) => return,
+                Err(error) => {
+                    assert!(!fits && error.to_string().contains("can be changed by other users"), "{open:o} {error}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_a_killed_apm_left_is_removed() {
