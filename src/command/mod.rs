@@ -61,7 +61,7 @@ fn exit_code(code: i32) -> ExitCode {
 
 /// Address space that a run or a recording needs beside what apm begins with, bytes: for stacks of threads, and what they
 /// allocate at first.
-const ROOM: u64 = 8 << 20;
+const ROOM: u64 = 12 << 20;
 
 /// What every command needs, to understand its command line.
 const ROOM_LEAST: u64 = 2 << 20;
