@@ -14,7 +14,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use object::{Object as _, ObjectSection as _};
+use object::Endianness;
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::{CompressionHeader as _, FileHeader, SectionHeader as _};
 
 use crate::command::doctor::question::Configured;
 use crate::command::doctor::saved;
@@ -168,10 +170,15 @@ fn a_perf_map(bytes: &[u8]) {
 const CLAIM_MAX: u64 = 16 << 20;
 
 fn claims_too_much(bytes: &[u8]) -> bool {
-    let Ok(elf) = object::File::parse(bytes) else { return false };
-    let claim =
-        |section: object::Section<'_, '_>| section.compressed_file_range().map_or(0, |range| range.uncompressed_size);
-    elf.sections().map(claim).fold(0, u64::saturating_add) > CLAIM_MAX
+    fn claimed<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<u64> {
+        let header = Elf::parse(bytes).ok()?;
+        let endian = header.endian().ok()?;
+        let claim =
+            |section: &Elf::SectionHeader| Some(section.compression(endian, bytes).ok()??.0.ch_size(endian).into());
+        Some(header.section_headers(endian, bytes).ok()?.iter().filter_map(claim).fold(0, u64::saturating_add))
+    }
+    let claimed = claimed::<FileHeader64<_>>(bytes).or_else(|| claimed::<FileHeader32<_>>(bytes));
+    claimed.is_some_and(|claimed| claimed > CLAIM_MAX)
 }
 
 fn an_elf_file(bytes: &[u8]) {
