@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::control::protocol::{ControlReply, ControlRequest, LINE_MAX, Message, SOCKET, VERSION};
+use crate::control::protocol::{self, ControlReply, ControlRequest, LINE_MAX, SOCKET};
 use crate::sys::beneath::Folder;
 use crate::sys::owner;
 
@@ -51,8 +51,7 @@ impl ControlClient {
 
     /// Asks, and waits for the answer.
     pub(crate) fn ask(&mut self, request: ControlRequest) -> Result<ControlReply, AskError> {
-        let line =
-            serde_json::to_vec(&Message { v: VERSION, request }).map_err(|error| AskError::Silent(error.into()))?;
+        let line = protocol::written(request).map_err(|error| AskError::Silent(error.into()))?;
         // A run that refuses at once may close before all was sent: its answer says why.
         let sent = self.stream.write_all(&line).and_then(|()| self.stream.write_all(b"\n"));
         let mut answer = Vec::new();

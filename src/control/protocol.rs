@@ -9,7 +9,7 @@ use crate::model::task::Task;
 use crate::model::waiting::WaitingTask;
 
 /// Version of the protocol: both sides must have the same.
-pub(crate) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 /// The name of the socket in the folder of a run.
 pub(crate) const SOCKET: &str = "control";
 /// Longest line: 100,000 tasks that are added at once are about 30 MiB.
@@ -17,9 +17,9 @@ pub(crate) const LINE_MAX: u64 = 64 << 20;
 
 /// A request as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Message {
-    pub(crate) v: u32,
-    pub(crate) request: ControlRequest,
+struct Message {
+    v: u32,
+    request: ControlRequest,
 }
 
 /// What can be asked.
@@ -34,6 +34,20 @@ pub(crate) enum ControlRequest {
     Waiting {},
     /// What has the running attempt of a task printed, to standard output and standard error, from these positions on?
     Output { task: TaskId, from: [u64; 2] },
+}
+
+/// Reads a request, or says why it is none.
+pub(crate) fn read(line: &[u8]) -> Result<ControlRequest, String> {
+    let Message { v, request } = serde_json::from_slice(line).map_err(|error| format!("not a request: {error}"))?;
+    if v != VERSION {
+        return Err(format!("protocol version {v}, the run speaks {VERSION}; use the apm that runs it"));
+    }
+    Ok(request)
+}
+
+/// The line of a request, without its end.
+pub(crate) fn written(request: ControlRequest) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Message { v: VERSION, request })
 }
 
 /// The answer.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::control::protocol::{ControlReply, ControlRequest, LINE_MAX, Message, SOCKET, StreamPiece, VERSION};
+use crate::control::protocol::{self, ControlReply, ControlRequest, LINE_MAX, SOCKET, StreamPiece};
 use crate::engine::dispatch::RunHandle;
 use crate::model::edit::Origin;
 use crate::model::task::Task;
@@ -186,18 +186,14 @@ fn talk(stream: &UnixStream, shared: &Shared, origin: &Origin) -> io::Result<()>
                 &ControlReply::Refused { reason: format!("a line without an end, or over {LINE_MAX} bytes") },
             );
         }
-        let message: Message = match serde_json::from_slice(&line) {
-            Ok(message) => message,
-            Err(error) => return send(stream, &ControlReply::Refused { reason: format!("not a request: {error}") }),
+        let request = match protocol::read(&line) {
+            Ok(request) => request,
+            Err(reason) => return send(stream, &ControlReply::Refused { reason }),
         };
-        if message.v != VERSION {
-            let reason = format!("protocol version {}, the run speaks {VERSION}; use the apm that runs it", message.v);
-            return send(stream, &ControlReply::Refused { reason });
-        }
         // What was only asked may go unanswered: the run does not wait for somebody who watches and has stalled.
-        let is_change = matches!(message.request, ControlRequest::Edit { .. } | ControlRequest::Add { .. });
+        let is_change = matches!(request, ControlRequest::Edit { .. } | ControlRequest::Add { .. });
         let answering = is_change.then(|| Answering::new(shared));
-        send(stream, &answer(message.request, shared, origin))?;
+        send(stream, &answer(request, shared, origin))?;
         drop(answering);
         requests += 1;
         if requests >= RATE_MAX {

@@ -159,7 +159,8 @@ impl Unwinder {
         let carried = image
             .span()
             .zip(image.address(offset))
-            .and_then(|(span, own)| (span.end - span.start < CODE_MAX).then_some(base(module) + (own - span.start)));
+            .filter(|(span, _)| span.end - span.start < CODE_MAX)
+            .map(|(span, own)| base(module) + (own - span.start));
         let carried = match carried {
             Some(carried) if address.is_return_address() => FrameAddress::from_return_address(carried + 1)?,
             Some(carried) => FrameAddress::from_instruction_pointer(carried),

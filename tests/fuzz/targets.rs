@@ -4,16 +4,25 @@
 //!
 //! A part of the crate in builds with `cfg(fuzzing)` or `cfg(test)`, so that the readers need not be public.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object::Endianness;
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::elf::{CompressionHeader as _, FileHeader, SectionHeader as _};
 
 use crate::command::doctor::question::Configured;
 use crate::command::doctor::saved;
 use crate::config::layers::{Sources, merge};
 use crate::config::settings::Loaded;
+use crate::control::protocol::{self, ControlRequest};
 use crate::doctor::catalogue::asked;
 use crate::doctor::diagnose::diagnose;
 use crate::doctor::question::Question;
@@ -22,23 +31,32 @@ use crate::journal::read::{self as journal, Line};
 use crate::journal::resume::outstanding;
 use crate::model::event::{Exit, Stored};
 use crate::model::id::TaskId;
+use crate::model::outcome::Stop;
 use crate::model::profile::{Profile, Row};
+use crate::model::snapshot::Window;
 use crate::model::task::{Check, Run, Task};
+use crate::model::unit::Bytes;
+use crate::probe::collect::{self, Options, Own};
+use crate::probe::net::{names, reach};
+use crate::probe::{Roots, container, tunables};
 use crate::profile::image;
 use crate::profile::modules::{Mapping, Modules};
 use crate::profile::process::{Area, Processes, What};
-use crate::profile::symbol::{elf, perf_map};
+use crate::profile::symbol::{elf, kernel, perf_map};
 use crate::profile::unwind::{Copied, FRAMES_MAX, Unwinder};
 use crate::report::profile as profiles;
 use crate::report::row::TakeRow;
 use crate::report::rows::Rows;
 use crate::report::run::RunReport;
 use crate::report::{RunView, doctor, github, html, json, junit, markdown, text, trace};
+use crate::simulate::{self, Intervention, Scenario, ScriptedTask, figures};
 use crate::sys::perf::REGISTERS;
 use crate::text::layout::Layout;
 use crate::text::{self as texts, yaml};
 use crate::tune::record::Record;
-use crate::tune::{dropin, judge as tuning};
+use crate::tune::{catalogue, dropin, judge as tuning};
+use crate::workflow::each::template::Template;
+use crate::workflow::each::values::{self, Cut, Values};
 use crate::workflow::planfile;
 use crate::workflow::qa::index;
 use crate::workflow::qa::judge::{Judgement, judge};
@@ -64,6 +82,11 @@ const TARGETS: &[Target] = &[
     ("profile-json", profile_json),
     ("junit", junit_xml),
     ("qa-tools", qa_tools),
+    ("control", control),
+    ("each", each),
+    ("machine", machine),
+    ("kallsyms", kallsyms),
+    ("name-server", name_server),
 ];
 
 /// Gives these bytes to the target of this name.
@@ -74,6 +97,10 @@ pub fn run(target: &str, bytes: &[u8]) {
     let (_, function) = TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name");
     function(bytes);
 }
+
+/// Files of a machine, and requests to a run, that one input has at most: more say nothing new and take long.
+const MACHINE_FILES_MAX: usize = 64;
+const REQUESTS_MAX: usize = 32;
 
 const IN_MEMORY: &str = "memory takes everything";
 
@@ -122,6 +149,8 @@ fn git_index(bytes: &[u8]) {
     let second = bytes.windows(4).skip(1).position(|word| word == b"DIRC").map_or(bytes.len(), |at| at + 1);
     let (own, shared) = bytes.split_at(second);
     let hash = if kind & 1 == 0 { 20 } else { 32 };
+    // Any bytes are the configuration of some repository.
+    assert!([20, 32].contains(&index::hash_len_of(bytes)));
     let Some(entries) = index::entries(own, hash, &|_| Some(shared.to_vec())) else { return };
     assert!(entries.len() <= bytes.len() && entries.iter().all(|(_, name)| !name.is_empty()));
 }
@@ -136,7 +165,26 @@ fn a_perf_map(bytes: &[u8]) {
     }
 }
 
+/// The most that a compressed section may claim to hold here. In apm a worker reads the file; a claim beyond its memory ends
+/// it, which costs a note (`tests/it/hostile_input.rs`).
+const CLAIM_MAX: u64 = 16 << 20;
+
+fn claims_too_much(bytes: &[u8]) -> bool {
+    fn claimed<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<u64> {
+        let header = Elf::parse(bytes).ok()?;
+        let endian = header.endian().ok()?;
+        let claim =
+            |section: &Elf::SectionHeader| Some(section.compression(endian, bytes).ok()??.0.ch_size(endian).into());
+        Some(header.section_headers(endian, bytes).ok()?.iter().filter_map(claim).fold(0, u64::saturating_add))
+    }
+    let claimed = claimed::<FileHeader64<_>>(bytes).or_else(|| claimed::<FileHeader32<_>>(bytes));
+    claimed.is_some_and(|claimed| claimed > CLAIM_MAX)
+}
+
 fn an_elf_file(bytes: &[u8]) {
+    if claims_too_much(bytes) {
+        return;
+    }
     let (file, path) = memory_file(bytes);
     let len = bytes.len() as u64;
     let offsets: Vec<u64> = (0..16).map(|at| len * at / 16).chain([len, 0x1000, u64::MAX]).collect();
@@ -177,9 +225,15 @@ fn unwind(file: &File, path: &Path, len: u64) {
 }
 
 fn look(bytes: &[u8]) {
-    let Ok(window) = saved::parse(bytes) else { return };
+    if let Ok(window) = saved::parse(bytes) {
+        looked(&window);
+    }
+}
+
+/// Says what is found in a look, in every format, and saves it.
+fn looked(window: &Window) {
     let question = Question::default();
-    let (diagnosis, rules) = (diagnose(&window, &question), asked(&question));
+    let (diagnosis, rules) = (diagnose(window, &question), asked(&question));
     let sheet = doctor::Sheet { diagnosis: &diagnosis, rules: &rules, fails_from: None, is_verbose: true };
     rendered(|out| doctor::text::write(&sheet, &Layout::PLAIN, out));
     for format in [
@@ -192,9 +246,152 @@ fn look(bytes: &[u8]) {
         rendered(|out| format(&sheet, out));
     }
     rendered(|out| doctor::json(&diagnosis, out));
-    let written = rendered(|out| saved::write(&window, out));
+    let written = rendered(|out| saved::write(window, out));
     let again = saved::parse(&written).expect("what was written is a look");
     assert!(written == rendered(|out| saved::write(&again, out)));
+}
+
+/// Files of another machine, with a NUL between each two: a path below its root, a line break, and what is in the file.
+fn machine(bytes: &[u8]) {
+    let folder = own_folder();
+    let root = folder.join("machine");
+    let _ = std::fs::remove_dir_all(&root);
+    std::fs::create_dir_all(&root).expect("a folder");
+    for file in bytes.split(|byte| *byte == 0).take(MACHINE_FILES_MAX) {
+        let Some(at) = file.iter().position(|byte| *byte == b'\n') else { continue };
+        let path = Path::new(OsStr::from_bytes(&file[..at]));
+        if path.components().count() > 8 || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            continue;
+        }
+        let path = root.join(path);
+        // A path may be too long, or be that of a folder.
+        let folder = path.parent().map(std::fs::create_dir_all);
+        if folder.is_some_and(|made| made.is_ok()) {
+            let _ = std::fs::write(path, &file[at + 1..]);
+        }
+    }
+    let roots = Roots::below(&root);
+    let own = Own { pid: 1, uid: 0 };
+    let options = Options { focus: vec![1, 2], deep: true, ..Options::default() };
+    let mut window = collect::window(&roots, own, &options, Duration::ZERO, |_| true);
+    window.to.at_us = window.from.at_us + 2_000_000;
+    looked(&window);
+    let tunables = tunables::read(&roots, &catalogue::sysctls());
+    drop(tunables);
+    let _ = (container::kind(&roots), container::is_virtual(&roots));
+}
+
+fn kallsyms(bytes: &[u8]) {
+    let addresses = [0, 0x1000, 0x1fff, 0x2000, 0xffff_ffff_8100_0000, 0xffff_ffff_8100_1000, u64::MAX];
+    if let Some(names) = kernel::read(bytes, &addresses) {
+        assert!(names.iter().all(|(address, name)| addresses.contains(address) && !name.is_empty()));
+    }
+}
+
+/// What a nameserver answers to the questions for both kinds of addresses, and as a file `resolv.conf` and `hosts`.
+fn name_server(bytes: &[u8]) {
+    let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    for kind in [names::A, names::AAAA] {
+        if let Some(answer) = names::answer(bytes, id, kind) {
+            assert!(!answer.error().to_string().is_empty());
+        }
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let resolver = names::Resolver::parse(&text, text.clone().into_owned());
+    assert!(!resolver.nameservers.is_empty());
+    for host in text.split_whitespace().take(20) {
+        names::in_hosts(&text, host).for_each(drop);
+    }
+    let _ = reach::tunnel(&mut &bytes[..]);
+}
+
+/// Requests on the control socket of a run, a line each, and what the scheduler does with them.
+fn control(bytes: &[u8]) {
+    let mut later = Vec::new();
+    for (at, line) in bytes.split(|byte| *byte == b'\n').take(REQUESTS_MAX).enumerate() {
+        let Ok(request) = protocol::read(line) else { continue };
+        let written = protocol::written(request).expect("a request serialises");
+        let request = protocol::read(&written).expect("our own request");
+        let intervention = match &request {
+            ControlRequest::Add { tasks } => Some(Intervention::Add(tasks.iter().cloned().map(scripted).collect())),
+            ControlRequest::Edit { edit } => Some(Intervention::Edit(edit.clone())),
+            ControlRequest::Waiting {} | ControlRequest::Output { .. } => None,
+        };
+        assert_eq!(protocol::written(request).expect("it was before"), written);
+        later.extend(intervention.map(|what| (Duration::from_millis(300) * at as u32, what)));
+    }
+    let end = later.last().map_or(Duration::ZERO, |(at, _)| *at) + Duration::from_secs(60);
+    later.push((end, Intervention::Stop(Stop::Signal { signal: 2 })));
+    let tasks = ["a", "b", "c"]
+        .map(|id| scripted(Task::new(TaskId::new(id).expect("a good name"), Run::Argv(vec!["true".into()]))));
+    let mut setup = figures::setup(4);
+    setup.resources = [("licence".to_owned(), 4)].into();
+    let scenario = Scenario {
+        setup,
+        tasks: tasks.into(),
+        later,
+        restored: Vec::new(),
+        edits: Vec::new(),
+        processes: None,
+        checks: true,
+    };
+    simulate::run(scenario).unwrap_or_else(|law| panic!("{law}"));
+}
+
+/// A task that takes a second and fails at first.
+fn scripted(task: Task) -> ScriptedTask {
+    ScriptedTask {
+        task: Arc::new(task),
+        takes: Duration::from_secs(1),
+        exits: vec![1, 0],
+        memory: Bytes(1 << 20),
+        is_stubborn: false,
+    }
+}
+
+/// The first byte has the flags; behind it the words of the command in the first line, and the values.
+fn each(bytes: &[u8]) {
+    let Some((&flags, rest)) = bytes.split_first() else { return };
+    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let (words, input) = (&rest[..end], &rest[(end + 1).min(rest.len())..]);
+    let words: Vec<OsString> =
+        words.split(|byte| *byte == b' ').map(|word| OsStr::from_bytes(word).to_owned()).collect();
+    let (null, shell) = (flags & 1 != 0, flags & 2 != 0);
+    let Ok(template) = Template::new(&words, shell) else { return };
+    let template = template.tagged(flags & 4 != 0);
+    let max_args = [1, 2, 100, usize::MAX][usize::from(flags >> 3) & 3];
+    let colsep = (flags & 32 != 0).then(|| words[0].as_bytes().to_vec());
+    let separates = colsep.as_ref().is_some_and(|separator| !separator.is_empty());
+    let cut = Cut { null, colsep, max_args, room: template.room() };
+    let all = values::all(input, null);
+    let mut stream = Values::stream(Box::new(io::Cursor::new(input.to_vec())), cut.clone());
+    let mut product = Values::product(vec![(false, all.as_ref().cloned().unwrap_or_default())], cut);
+    let (mut read, mut sequence) = (Vec::new(), 0);
+    loop {
+        match stream.next() {
+            Ok(Some(columns)) => {
+                sequence += 1;
+                assert_eq!(
+                    product.next().expect("no reader"),
+                    Some(columns.clone()),
+                    "both ways have the same commands"
+                );
+                if let Ok(task) = template.task(sequence, &columns) {
+                    assert_eq!(written_and_read(&task), task);
+                }
+                read.extend(columns);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                assert!(all.is_err(), "{error}");
+                return;
+            }
+        }
+    }
+    assert_eq!(product.next().expect("no reader"), None);
+    if !separates {
+        assert_eq!(read, all.expect("the stream was read"));
+    }
 }
 
 /// Behind a NUL: what the journal refers to.
@@ -400,11 +597,17 @@ fn qa_tools(bytes: &[u8]) {
     judged(&check, exit, &parts);
 }
 
-fn judged(check: &Check, exit: Exit, printed: &[&[u8]]) {
-    let [stdout, stderr, written] = printed else { return };
+/// A folder of this thread.
+fn own_folder() -> PathBuf {
     let thread = std::thread::current().id();
     let folder = std::env::temp_dir().join(format!("apm-fuzz-{}-{thread:?}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
+    folder
+}
+
+fn judged(check: &Check, exit: Exit, printed: &[&[u8]]) {
+    let [stdout, stderr, written] = printed else { return };
+    let folder = own_folder();
     let is_jest = Parser::of(&check.parser) == Some(Parser::Jest);
     std::fs::write(folder.join(if is_jest { "jest.json" } else { "junit.xml" }), written).expect("written");
     let mut task = Task::new(TaskId::new("check").expect("a good name"), Run::Argv(vec!["tool".into()]));

@@ -15,8 +15,8 @@ const NAMESERVERS_MAX: usize = 3;
 /// Longest list of hosts or nameservers that is read.
 const FILE_MAX: u64 = 1 << 20;
 /// Types of records.
-const A: u16 = 1;
-const AAAA: u16 = 28;
+pub(crate) const A: u16 = 1;
+pub(crate) const AAAA: u16 = 28;
 
 /// What resolv.conf and hosts say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Resolver {
         Self::parse(&text("resolv.conf"), text("hosts"))
     }
 
-    fn parse(text: &str, hosts: String) -> Self {
+    pub(crate) fn parse(text: &str, hosts: String) -> Self {
         let mut found = Self { hosts, ..Self::default() };
         for line in text.lines() {
             let mut words = line.split_ascii_whitespace();
@@ -84,7 +84,7 @@ impl Resolver {
     }
 }
 
-fn in_hosts<'a>(text: &'a str, host: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
+pub(crate) fn in_hosts<'a>(text: &'a str, host: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
     text.lines().filter_map(move |line| {
         let line = line.split('#').next()?;
         let mut words = line.split_ascii_whitespace();
@@ -154,7 +154,7 @@ fn question(id: u16, name: &str, kind: u16) -> Vec<u8> {
 }
 
 /// The answer to our question; nothing where it is not one.
-fn answer(bytes: &[u8], id: u16, kind: u16) -> Option<Answer> {
+pub(crate) fn answer(bytes: &[u8], id: u16, kind: u16) -> Option<Answer> {
     let is_ours = bytes.get(..2)? == id.to_be_bytes() && bytes.get(2)? & 0x80 != 0;
     let code = is_ours.then_some(*bytes.get(3)? & 0x0f)?;
     let mut addresses = Vec::new();

@@ -249,7 +249,7 @@ fn reach(resolver: &Resolver, target: &Target, proxy: Option<&Target>) -> io::Re
 }
 
 /// The answer of a proxy to CONNECT, byte by byte: what follows it belongs to the host.
-fn tunnel(stream: &mut impl io::Read) -> io::Result<()> {
+pub(crate) fn tunnel(stream: &mut impl io::Read) -> io::Result<()> {
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"\r\n\r\n") && answer.len() < ANSWER_MAX {

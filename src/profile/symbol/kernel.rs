@@ -17,7 +17,7 @@ pub(crate) fn names(addresses: &[u64]) -> Option<HashMap<u64, String>> {
     read(BufReader::with_capacity(BUFFER, File::open("/proc/kallsyms").ok()?), addresses)
 }
 
-fn read(mut text: impl BufRead, addresses: &[u64]) -> Option<HashMap<u64, String>> {
+pub(crate) fn read(mut text: impl BufRead, addresses: &[u64]) -> Option<HashMap<u64, String>> {
     // For each address the nearest function that no lower address lies between; the list is in no order.
     let mut best: Vec<(u64, String)> = vec![Default::default(); addresses.len()];
     let mut line = Vec::new();

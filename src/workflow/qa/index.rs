@@ -100,7 +100,12 @@ pub(crate) fn exclude_file(top: &Path) -> Option<PathBuf> {
 
 /// Bytes of a hash: the configuration says so where they are those of SHA-256.
 fn hash_len(git: &Path) -> usize {
-    let config = bytes(&common_dir(git).join("config"), CONFIG_MAX).unwrap_or_default().to_ascii_lowercase();
+    hash_len_of(&bytes(&common_dir(git).join("config"), CONFIG_MAX).unwrap_or_default())
+}
+
+/// The same of what is in the file.
+pub(crate) fn hash_len_of(config: &[u8]) -> usize {
+    let config = config.to_ascii_lowercase();
     let mut in_section = false;
     for line in config.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
         let line: Vec<u8> = line.iter().copied().filter(|byte| *byte != b' ' && *byte != b'\t').collect();
