@@ -35,7 +35,6 @@ pub fn run_fed(mut command: Command, feed: impl FnOnce(&Child, &mut ChildStdin))
     })
 }
 
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and says what it used")]
 fn started(mut command: Command, feed: impl FnOnce(&mut Child)) -> Measured {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     // A child starts in the memory of its parent, whose highest RSS so far the kernel counts as its own.
