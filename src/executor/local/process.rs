@@ -88,12 +88,12 @@ impl CommandContext {
         Self { env, path, cwd, elsewhere, buffer, cgroups, programs: Mutex::default() }
     }
 
-    /// Finds a program as execvp would; remembers the answer for names without a slash.
+    /// Finds a program as execvp would; remembers the answer for names without a slash, and believes those with one.
     pub(crate) fn find(&self, program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> Option<PathBuf> {
         match path {
             Some(path) => search(program, path, cwd),
-            // A name with a slash means something else in every folder.
-            None if program.as_bytes().contains(&b'/') => search(program, &self.path, cwd),
+            // A name with a slash means something else in every folder. Whether it is there exec says.
+            None if program.as_bytes().contains(&b'/') => Some(cwd.join(program)),
             None => {
                 let mut programs = lock(&self.programs);
                 if let Some(known) = programs.get(program) {
@@ -158,7 +158,10 @@ pub(crate) fn execute(
     let child = start().map_err(|error| {
         // One that stays is removed with that of the run.
         let _ = group.as_ref().map(cgroup::Group::remove);
-        not_run(error)
+        match search(name, path.unwrap_or(&context.path), &folder) {
+            Some(_) => not_run(error),
+            None => not_found(name, &folder).into(),
+        }
     })?;
     let pid = child.pid;
     set_priorities(task, pid, &mut notes);
