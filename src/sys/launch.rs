@@ -124,13 +124,13 @@ impl Shared<'_> {
         match self.clone3(stack) {
             // Kernels before 5.5, and filters that do not know it.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => {
-                self.clone_of_old(stack)
+                self.clone_by_library(stack)
             }
             made => made,
         }
     }
 
-    fn clone_of_old(&self, stack: &Stack) -> io::Result<Made> {
+    fn clone_by_library(&self, stack: &Stack) -> io::Result<Made> {
         self.has_no_handlers.set(false);
         let mut pidfd: c_int = -1;
         let flags = FLAGS | libc::SIGCHLD;
@@ -158,7 +158,7 @@ impl Shared<'_> {
         arguments.stack_size = STACK as u64;
         let run: extern "C" fn(*mut c_void) -> c_int = become_program;
         let pid: i64;
-        // SAFETY: as in `clone_of_old`. The child, which gets zero, is on the new stack, aligned as a call wants it, and never
+        // SAFETY: as in `clone_by_library`. The child, which gets zero, is on the new stack, aligned as a call wants it, and never
         // comes back from `become_program`; the parent goes on behind it with its own registers.
         unsafe {
             std::arch::asm!(
@@ -378,7 +378,7 @@ mod tests {
             };
             let stack = Stack::new().expect("a stack");
             let blocked = Blocked::all();
-            let made = if is_old { shared.clone_of_old(&stack) } else { shared.clone(&stack) };
+            let made = if is_old { shared.clone_by_library(&stack) } else { shared.clone(&stack) };
             let (pid, pidfd) = made.expect("a child");
             drop((blocked, theirs));
             assert!(shared.failed.get().is_none() && pidfd.is_some());

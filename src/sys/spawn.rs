@@ -179,8 +179,8 @@ pub(crate) fn spawn_beside(command: &Command<'_>) -> io::Result<Companion> {
 }
 
 /// Starts a process in a group of its own, with standard input from /dev/null, both outputs in pipes, and every signal at
-/// its default: apm ignores SIGPIPE, and a child must not inherit that. It has no terminal: one that asks something there
-/// (ssh, sudo) would be stopped by the kernel for ever; so it is told that there is none.
+/// its default: apm ignores SIGPIPE, and a child must not inherit that. It has no controlling
+/// terminal: a program that asks something there (ssh, sudo) fails at once, where the kernel would stop it for ever.
 pub(crate) fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (stdout, stdout_theirs) = pipe(command.pipe_size)?;
     let (stderr, stderr_theirs) = pipe(command.pipe_size)?;

@@ -29,7 +29,7 @@ pub(crate) fn xml(text: &(impl AsRef<str> + ?Sized)) -> String {
 
 /// For a cell of a Markdown table or a line of text: no markup, no HTML, no line break, no link, nobody is mentioned. GitHub
 /// makes links of names, numbers and addresses after it has read the Markdown, also of those that were escaped or written as
-/// character references; an empty comment in between is what it heeds.
+/// character references; it makes none where an empty comment stands in between.
 pub(crate) fn markdown(text: &(impl AsRef<str> + ?Sized)) -> String {
     const APART: &str = "<!-- -->";
     let text = transcript::whole(text.as_ref());

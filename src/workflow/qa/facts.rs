@@ -222,7 +222,7 @@ fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -
     let ignored = Ignored::read(top, everywhere)?;
     let (refused, reached) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(root == top)));
     let (to, found, is_there) = (root.to_owned(), Arc::clone(&refused), Arc::clone(&reached));
-    // What it would read by itself, it would wait for.
+    // The library opens ignore files by itself, and would wait at a FIFO: they are read here instead.
     let walk = ignore::WalkBuilder::new(top)
         .standard_filters(false)
         .filter_entry(move |entry| {
