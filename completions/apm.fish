@@ -39,7 +39,7 @@ complete -c apm -n "__fish_apm_needs_command" -f -a "tune" -d 'Say which setting
 complete -c apm -n "__fish_apm_needs_command" -f -a "profile" -d 'Say where the time of a command or process goes, by function'
 complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, explain or create the configuration'
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l resume -d 'Go on with a run that was stopped or crashed: what is recorded as passed is not run again' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l resume -d 'Go on with the last run of this folder, of FILE, or with a named one: what passed is not run again' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l replay -d 'Render the report of a recorded run again, in any format' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r

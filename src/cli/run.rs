@@ -24,8 +24,11 @@ pub struct Run {
     /// Plan file: YAML, JSON or JSON lines; `-` is standard input, whose JSON lines are run as they come
     #[arg(value_name = "FILE", required_unless_present_any = ["resume", "replay"])]
     pub file: Option<PathBuf>,
-    /// Go on with a run that was stopped or crashed: what is recorded as passed is not run again
-    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with_all = ["file", "replay"])]
+    /// Go on with the last run of this folder, of FILE, or with a named one: what passed is not run again
+    ///
+    /// The plan file, or the repository of `qa`, is read again: what was edited, what needs it, and what has changed `inputs`
+    /// runs again, and each reason is said. A change of any file of its repository has all checks of `qa` run again.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with = "replay")]
     pub resume: Option<String>,
     /// Render the report of a recorded run again, in any format
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "last", conflicts_with = "file")]

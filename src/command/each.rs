@@ -99,6 +99,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         tasks: first,
         resources: std::collections::BTreeMap::new(),
         independent: !source.is_fixed(),
+        plan: None,
         source,
         halt,
         relay: Some(relay(&words)),

@@ -2,6 +2,7 @@
 //! engine runs, and what it tells goes to the sinks. Plans, values and workflows all come through here.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::command::place::Folder;
 use crate::command::request::Request;
 use crate::command::{finish, input, output};
 use crate::config::environment::{DEPTH, RUN, SLOTS};
+use crate::config::git;
 use crate::config::repository::repository;
 use crate::config::settings::Settings;
 use crate::control::server::{Complete, ControlSocket};
@@ -39,7 +41,7 @@ use crate::model::edit::Edit;
 use crate::model::event::{Ceilings, Envelope, Event, Invalidated, Mechanism, NoteLevel, PoolShape, RunStarted, Terms};
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Outcome;
-use crate::model::request::{Halt, Relay as RelayRequest, RelayOrder, RunRequest};
+use crate::model::request::{Halt, PlanSource, Relay as RelayRequest, RelayOrder, RunRequest};
 use crate::model::task::{MEMORY, SLOTS as SLOTS_RESOURCE, Task};
 use crate::model::unit::{Bytes, Percent};
 use crate::probe::Roots;
@@ -101,6 +103,8 @@ pub(crate) struct Work {
     pub(crate) silent: bool,
     /// No tasks at all is fine.
     pub(crate) may_be_empty: bool,
+    /// Where the tasks come from, if they can be read again.
+    pub(crate) plan: Option<PlanSource>,
     /// Tasks that are independent of each other and may be millions: names of those that have passed are not remembered.
     pub(crate) independent: bool,
 }
@@ -117,6 +121,10 @@ pub(crate) struct ResumedPart {
     pub(crate) added: Vec<(TaskId, Vec<TaskId>)>,
     /// Passes that do not count any more.
     pub(crate) invalidated: Vec<Invalidated>,
+    /// Tasks that the plan describes differently now, by index.
+    pub(crate) edited: Vec<usize>,
+    /// How many tasks the journal has; those behind them are new in the plan.
+    pub(crate) recorded: usize,
 }
 
 /// Runs it.
@@ -204,7 +212,11 @@ pub(crate) fn execute(
 
     let (roots, meter) = (Roots::default(), Meter::default());
     scheduler.first_reading(machine::read(&roots, &meter));
-    let commands = commands(context, &request, &id, depth, shape, cgroups, work.cwd.clone());
+    // Plan and command decide themselves what they make of the variables of a hook; a test that calls git must not hit the
+    // repository that is being committed to.
+    let without_hook =
+        work.plan.as_ref().is_some_and(|plan| plan.checks.is_some()) && !request.settings.qa_hook_variables;
+    let commands = commands(context, &request, &id, depth, shape, cgroups, (work.cwd.clone(), without_hook));
     if request.settings.preload {
         warm_up(&commands, &tasks, &mut notes);
     }
@@ -212,17 +224,29 @@ pub(crate) fn execute(
     let mut opening = Vec::new();
     let (mut next_seq, mut elapsed) = (0, Duration::ZERO);
     match earlier {
-        Some(ResumedPart { envelopes, done, invalidated, next_seq: seq, edits, added, .. }) => {
+        Some(ResumedPart { envelopes, done, invalidated, next_seq: seq, edits, added, edited, recorded, .. }) => {
             fanout.replay(&envelopes);
             elapsed = fanout.report().elapsed;
             next_seq = seq;
-            let terms = Some(Box::new(Terms { pool: shape, enforcement: enforcement.clone(), ceilings }));
+            let terms = Some(Box::new(Terms {
+                pool: shape,
+                enforcement: enforcement.clone(),
+                ceilings,
+                plan: work.plan.clone(),
+            }));
             opening.push(Event::RunResumed { apm: env!("CARGO_PKG_VERSION").to_owned(), invalidated, terms });
             // What passed keeps the limits it passed with.
-            changed.retain(|ix| done[*ix].1.is_none());
+            changed.retain(|ix| *ix < recorded && done[*ix].1.is_none());
+            changed.extend(edited);
+            changed.sort_unstable();
+            changed.dedup();
             for part in changed.chunks(TASKS_PER_EVENT) {
                 let tasks = part.iter().map(|ix| dispatch::without_secrets(&tasks[*ix])).collect();
                 opening.push(Event::TasksChanged { tasks });
+            }
+            for new in tasks[recorded..].chunks(TASKS_PER_EVENT) {
+                opening
+                    .push(Event::TasksAdded { tasks: new.iter().map(dispatch::without_secrets).collect(), by: None });
             }
             let restored = done.into_iter().enumerate().map(|(ix, (attempts, outcome))| Restored {
                 ix: ix as u32,
@@ -378,6 +402,7 @@ fn recorded_request(request: &Request, work: &Work) -> RunRequest {
         joblog: work.joblog.clone().map(Into::into),
         eta: work.eta,
         silent: work.silent,
+        plan: work.plan.clone(),
         fail_fast: request.options.fail_fast,
         strict: request.options.strict,
         ..request.recorded.clone()
@@ -442,6 +467,7 @@ fn setup(
         grow_below: settings.workload.filter(|_| request.options.agents.is_none()).map(|_| GROW_BELOW),
         interval: settings.interval,
         grace: settings.grace,
+        cleanup_time: settings.cleanup_time,
         halt: work.halt.or_else(|| request.halt()),
         deadline: request.deadline,
         deadline_buffer: settings.deadline_buffer,
@@ -456,7 +482,7 @@ fn commands(
     depth: u32,
     shape: PoolShape,
     cgroups: Cgroups,
-    cwd: PathBuf,
+    (cwd, without_hook): (PathBuf, bool),
 ) -> CommandContext {
     let own = [
         (RUN.into(), id.as_str().into()),
@@ -464,7 +490,9 @@ fn commands(
         // A run inside a task has this task's slot and what the others leave: with a full pool that is one.
         (SLOTS.into(), shape.max.div_ceil(2).to_string().into()),
     ];
-    let env = spawn::Environment::new(context.environment.variables.iter().cloned().chain(own));
+    let is_kept = |(name, _): &&(OsString, OsString)| !(without_hook && git::is_of_hook(name));
+    let inherited = context.environment.variables.iter().filter(is_kept).cloned();
+    let env = spawn::Environment::new(inherited.chain(own));
     let elsewhere = cwd != context.environment.cwd;
     CommandContext::new(env, context.environment.path(), (cwd, elsewhere), request.settings.buffer, cgroups)
 }

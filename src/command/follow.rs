@@ -8,7 +8,7 @@ use crate::cli::run::{Watch, WatchFormat};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
 use crate::command::place;
-use crate::command::recorded::{find, print_stored, say_skipped};
+use crate::command::recorded::{Elsewhere, find, print_stored, say_skipped};
 use crate::control::client::ControlClient;
 use crate::control::protocol::{ControlReply, ControlRequest};
 use crate::executor::store;
@@ -32,7 +32,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// `apm run watch`
 pub(crate) fn main(context: &Context, words: &Watch) -> Result<Exit, Failure> {
     let state = place::recorded(context)?;
-    let id = find(&state, &words.run)?;
+    let id = find(context, &state, &words.run, Elsewhere::Shown)?;
     let path = journal_of(&state.path_of(&id));
     let opened = Follower::open(&path).with_context(|| format!("open the journal `{}`", path.display()));
     let followed = Followed { state, id, journal: opened.map_err(Failure::machine)?, ended: None };

@@ -1,6 +1,5 @@
 //! `apm run FILE`: the tasks of a plan file.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,9 +14,8 @@ use crate::command::input;
 use crate::command::request::{self, Request};
 use crate::engine::graph::{Graph, GraphError};
 use crate::engine::plan::{Arrival, Source};
-use crate::model::request::{Relay, RelayOrder};
-use crate::model::task::Task;
-use crate::workflow::planfile;
+use crate::model::request::{PlanSource, Relay, RelayOrder};
+use crate::workflow::planfile::{self, PlanFile};
 
 /// Longest line of standard input.
 const LINE_MAX: u64 = 64 << 20;
@@ -33,11 +31,27 @@ pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options
         let first = first_line(&mut read_before).context("read standard input").map_err(Failure::usage)?;
         if std::str::from_utf8(first).is_ok_and(planfile::starts_as_lines) {
             let source = stream(read_before, request.clone())?;
-            let work = work(context, name, relay, Vec::new(), BTreeMap::new(), source);
+            let work = work(context, name, relay, PlanFile::default(), source, None);
             return execute::execute(context, request, work, None);
         }
     }
-    let source = read(context, file, read_before)?;
+    let plan = read_checked(&context.environment.cwd, file, read_before, &request)?;
+    // What cannot be read twice, such as `<(...)` of a shell, is not read again by a resume.
+    let is_file = file != Path::new("-") && context.environment.cwd.join(file).is_file();
+    let from = is_file.then(|| PlanSource { file: Some(file.to_owned().into()), checks: None });
+    let work = work(context, name, relay, plan, Source::Fixed, from);
+    execute::execute(context, request, work, None)
+}
+
+/// The tasks of a plan file that is relative to a folder.
+pub(crate) fn read_checked(
+    cwd: &Path,
+    file: &Path,
+    read_before: Vec<u8>,
+    request: &Request,
+) -> Result<PlanFile, Failure> {
+    let name = file.display().to_string();
+    let source = read(cwd, file, read_before)?;
     let plan = planfile::read(&name, &source, &request.rules()).map_err(Failure::usage)?;
     if let Err(error) = Graph::default().add(&plan.tasks, |_| false) {
         let message = error.to_string();
@@ -48,25 +62,24 @@ pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options
             }
         }));
     }
-    drop(source);
-    let work = work(context, name, relay, plan.tasks, plan.resources, Source::Fixed);
-    execute::execute(context, request, work, None)
+    Ok(plan)
 }
 
 fn work(
     context: &Context,
     title: String,
     relay: bool,
-    tasks: Vec<Task>,
-    resources: BTreeMap<String, u64>,
+    plan: PlanFile,
     source: Source,
+    from: Option<PlanSource>,
 ) -> Work {
     Work {
         title,
         cwd: context.environment.cwd.clone(),
         root: execute::root_of(context),
-        tasks,
-        resources,
+        tasks: plan.tasks,
+        resources: plan.resources,
+        plan: from,
         independent: false,
         joblog: None,
         source,
@@ -135,12 +148,12 @@ fn stream(read_before: Vec<u8>, request: Request) -> Result<Source, Failure> {
 
 /// The whole plan; of standard input a part may have been read already.
 #[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]
-fn read(context: &Context, file: &Path, read_before: Vec<u8>) -> Result<String, Failure> {
+fn read(cwd: &Path, file: &Path, read_before: Vec<u8>) -> Result<String, Failure> {
     let shown = file.display();
     let result = if file == Path::new("-") {
         input::read(std::io::stdin(), read_before, input::PLAN)
     } else {
-        let path: PathBuf = context.environment.cwd.join(file);
+        let path: PathBuf = cwd.join(file);
         std::fs::File::open(path).and_then(|file| input::read(file, read_before, input::PLAN))
     };
     let bytes = result.map_err(|error| {

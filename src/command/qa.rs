@@ -1,5 +1,8 @@
 //! `apm run qa`: everything there is to check in a repository.
 
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
 use anyhow::{Context as _, anyhow};
 
 use crate::cli::run::Qa;
@@ -10,14 +13,16 @@ use crate::command::request;
 use crate::config::git;
 use crate::config::repository::{self, Repository};
 use crate::engine::plan::Source;
-use crate::model::task::Skip;
+use crate::model::bytestring::ByteString;
+use crate::model::request::{ChecksAsked, PlanSource, Selection};
+use crate::model::task::{Skip, Task};
 use crate::text::transcript;
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
 use crate::workflow::qa::wanted::Wanted;
 
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
-pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn missing_tools(context: &Context, root: &Path) -> Result<Vec<(String, String)>, String> {
     let owners = repository::owners(&context.environment, Some(root));
     let facts = Facts::read(root, context.environment.path(), owners, git::ignoring(&context.environment))
         .map_err(|error| error.to_string())?;
@@ -36,69 +41,36 @@ pub(crate) fn missing_tools(context: &Context, root: &std::path::Path) -> Result
 
 /// `apm run qa`
 pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
-    let dir = context.environment.cwd.join(&words.dir);
-    let dir = dir
-        .canonicalize()
-        .with_context(|| format!("open the folder `{}`", words.dir.display()))
-        .map_err(Failure::usage)?;
-    if !dir.is_dir() {
-        return Err(Failure::usage(anyhow!("`{}` is not a folder", words.dir.display())));
-    }
-    // Inside a repository its root; a folder named explicitly is taken as it is.
-    let is_named = words.dir != std::path::Path::new(".");
-    let found = if is_named { Repository::None } else { repository::repository(&context.environment, &dir) };
-    let root = match found {
-        Repository::At(root) => root,
-        Repository::None => dir,
-        Repository::Foreign(root, distrust) => {
-            let shown = root.display();
-            return Err(Failure::usage(anyhow!("the repository `{shown}` is not believed: {distrust}")).hint(format!(
-                "its checks would run its programs; `apm run qa {shown}` names it, {}",
-                repository::allowing(&root)
-            )));
-        }
-    };
     let mut request = request::read(context, words.options)?;
     let settings = &request.settings;
-    let said =
-        |flag: &str, key: &str, words: &[String]| if words.is_empty() { key.to_owned() } else { flag.to_owned() };
-    let cache = context.environment.cache_dir().context("make a folder for caches").map_err(Failure::machine)?;
-    let wanted = Wanted {
-        only_by: said("--only", "qa.only", &words.only),
-        skip_by: said("--skip", "qa.skip", &words.skip),
-        only: if words.only.is_empty() { settings.qa_only.clone() } else { words.only },
-        skip: if words.skip.is_empty() { settings.qa_skip.clone() } else { words.skip },
-        fix: words.fix,
-        strict: request.options.strict || settings.qa_strict,
-        build_dir: cache.join("build").display().to_string(),
+    let said = |flag: &str, key: &str, words: Vec<String>, settings: &[String]| {
+        let (by, names) = if words.is_empty() { (key, settings.to_vec()) } else { (flag, words) };
+        Selection { by: by.to_owned(), names }
     };
+    let named = (words.dir != Path::new(".")).then_some(words.dir);
+    let only = said("--only", "qa.only", words.only, &settings.qa_only);
+    let skip = said("--skip", "qa.skip", words.skip, &settings.qa_skip);
+    let strict = request.options.strict || settings.qa_strict;
     request.options.fail_fast |= settings.qa_fail_fast;
-    request.options.strict |= settings.qa_strict;
-    let owners = repository::owners(&context.environment, Some(&root));
-    let facts = Facts::read(&root, context.environment.path(), owners, git::ignoring(&context.environment))
-        .map_err(|error| Failure::machine(anyhow!(error)))?;
-    let tasks = qa::plan(&facts, &wanted)
-        .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
-    request.warnings.extend(facts.not_believed());
-    if facts.cut_off {
-        request.warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
-    }
-    if facts.is_index_unread {
-        let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
-        request.warnings.push(text.to_owned());
-    }
-    if tasks.is_empty() {
-        let what = if wanted.only.is_empty() { String::new() } else { format!(" by {}", wanted.only_by) };
-        return Err(Failure::nothing(format!("nothing to check{what} in `{}`", root.display())).hint(
+    request.options.strict = strict;
+    let asked = Asked { dir: named.as_deref(), only: &only, skip: &skip, fix: words.fix, strict };
+    let checks = checks(context, &context.environment.cwd, asked)?;
+    request.warnings.extend(checks.warnings);
+    if checks.tasks.is_empty() {
+        let what = if only.names.is_empty() { String::new() } else { format!(" by {}", only.by) };
+        return Err(Failure::nothing(format!("nothing to check{what} in `{}`", checks.place.display())).hint(
             "it looks for Cargo.toml, pyproject.toml, package.json, go.mod, shell scripts and more: `apm help run qa`",
         ));
     }
+    let asked = ChecksAsked { dir: named.map(Into::into), only, skip, fix: words.fix, files: checks.files };
+    let plan = PlanSource { file: None, checks: Some(asked.into()) };
     let work = Work {
         title: "qa".to_owned(),
         cwd: context.environment.cwd.clone(),
-        root,
-        tasks,
+        root: checks.root,
+        tasks: checks.tasks,
         resources: std::collections::BTreeMap::new(),
+        plan: Some(plan),
         independent: false,
         joblog: None,
         source: Source::Fixed,
@@ -110,4 +82,88 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         may_be_empty: false,
     };
     execute::execute(context, request, work, None)
+}
+
+/// What is asked of the checks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// The folder that was named.
+    pub(crate) dir: Option<&'a Path>,
+    pub(crate) only: &'a Selection,
+    pub(crate) skip: &'a Selection,
+    pub(crate) fix: bool,
+    pub(crate) strict: bool,
+}
+
+/// The checks of a repository as it is.
+pub(crate) struct Checks {
+    pub(crate) root: PathBuf,
+    /// The folder that is looked at: the root, or one in it.
+    place: PathBuf,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) warnings: Vec<String>,
+    /// Digest of names, sizes and times of its files.
+    pub(crate) files: String,
+    /// The file that was changed last, and when.
+    pub(crate) newest: Option<(String, SystemTime)>,
+}
+
+/// Plans the checks of the repository around a folder.
+pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<Checks, Failure> {
+    let shown = asked.dir.unwrap_or(cwd).display();
+    let dir = asked.dir.map_or_else(|| cwd.to_owned(), |dir| cwd.join(dir));
+    let dir = dir.canonicalize().with_context(|| format!("open the folder `{shown}`")).map_err(Failure::usage)?;
+    if !dir.is_dir() {
+        return Err(Failure::usage(anyhow!("`{shown}` is not a folder")));
+    }
+    let (mut root, mut facts) = match repository::repository(&context.environment, &dir) {
+        Repository::At(root) => (root.clone(), facts(context, &root)?),
+        Repository::None => (dir.clone(), facts(context, &dir)?),
+        // One that was named is believed as it is.
+        Repository::Foreign(..) if asked.dir.is_some() => (dir.clone(), facts(context, &dir)?),
+        Repository::Foreign(root, distrust) => {
+            let shown = root.display();
+            return Err(Failure::usage(anyhow!("the repository `{shown}` is not believed: {distrust}")).hint(format!(
+                "its checks would run its programs; `apm run qa {shown}` names it, {}",
+                repository::allowing(&root)
+            )));
+        }
+    };
+    let mut within = String::new();
+    if asked.dir.is_some() && root != dir {
+        let inside = dir.strip_prefix(&root).unwrap_or(Path::new(""));
+        within = ByteString::from(inside.to_owned()).encode();
+        // Material of tests, or what git ignores: the repository has no checks for it, and yet it was named.
+        if !qa::has_checks_within(&facts, &within) {
+            (root, facts, within) = (dir.clone(), self::facts(context, &dir)?, String::new());
+        }
+    }
+    let cache = context.environment.cache_dir().context("make a folder for caches").map_err(Failure::machine)?;
+    let wanted = Wanted {
+        only_by: asked.only.by.clone(),
+        skip_by: asked.skip.by.clone(),
+        only: asked.only.names.clone(),
+        skip: asked.skip.names.clone(),
+        fix: asked.fix,
+        strict: asked.strict,
+        within,
+        build_dir: cache.join("build").display().to_string(),
+    };
+    let tasks = qa::plan(&facts, &wanted)
+        .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
+    let mut warnings = facts.not_believed();
+    if facts.cut_off {
+        warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
+    }
+    if facts.is_index_unread {
+        let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
+        warnings.push(text.to_owned());
+    }
+    Ok(Checks { root, place: dir, tasks, warnings, files: facts.digest, newest: facts.newest })
+}
+
+fn facts(context: &Context, root: &Path) -> Result<Facts, Failure> {
+    let owners = repository::owners(&context.environment, Some(root));
+    Facts::read(root, context.environment.path(), owners, git::ignoring(&context.environment))
+        .map_err(|error| Failure::machine(anyhow!(error)))
 }

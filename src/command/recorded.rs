@@ -15,8 +15,9 @@ use crate::command::failure::{Exit, Failure};
 use crate::command::{output, place};
 use crate::executor::store;
 use crate::journal::folder::{FindError, State, journal_of};
+use crate::journal::follow::Follower;
 use crate::journal::read::{self, ReadError, Recorded};
-use crate::model::event::{Event, Stored};
+use crate::model::event::{Event, RunStarted, Stored};
 use crate::model::id::{RunId, TaskId};
 use crate::report::row::{Row, task_of};
 use crate::report::run::RunReport;
@@ -47,10 +48,17 @@ pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure>
                     (false, None) => "broke off",
                 };
                 let verdict = text::verdict(&report, &layout);
-                let line = format!("{}  {}  {verdict}", pad(id.as_str(), 22), pad(&layout.cut(&title, 24), 24));
+                let folder =
+                    report.started.as_ref().map_or_else(String::new, |started| started.cwd.to_text().into_owned());
+                let place = if Path::new(&folder) == context.environment.cwd || folder.is_empty() {
+                    String::new()
+                } else {
+                    format!("  in {}", transcript::line(&folder))
+                };
+                let line = format!("{}  {}  {verdict}{place}", pad(id.as_str(), 22), pad(&layout.cut(&title, 24), 24));
                 let _ = writeln!(out, "{}", line.trim_end());
                 let mut row = json!({
-                    "run": id.as_str(), "title": title, "state": state_word, "exit_code": report.exit_code,
+                    "run": id.as_str(), "title": title, "folder": folder, "state": state_word, "exit_code": report.exit_code,
                     "started_at": report.at.map(|at| at.to_string()), "tasks": report.totals().tasks,
                     "duration_us": report.elapsed.as_micros() as u64,
                     "verdict": text::verdict(&report, &Layout::PLAIN),
@@ -87,7 +95,7 @@ pub(crate) fn list(context: &Context, arguments: &List) -> Result<Exit, Failure>
 /// `apm run show`
 pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure> {
     let state = place::recorded(context)?;
-    let id = find(&state, &arguments.run)?;
+    let id = find(context, &state, &arguments.run, Elsewhere::Shown)?;
     match &arguments.task {
         Some(task) => show_task(context, &state, &id, task),
         None => render(context, &state, &id, arguments.format, &output::parse(&arguments.output)?),
@@ -97,19 +105,67 @@ pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure>
 /// `apm run --replay`
 pub(crate) fn replay(context: &Context, name: &str, options: &Options) -> Result<Exit, Failure> {
     let state = place::recorded(context)?;
-    let id = find(&state, name)?;
+    let id = find(context, &state, name, Elsewhere::Shown)?;
     render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?)
 }
 
-pub(crate) fn find(state: &State, name: &str) -> Result<RunId, Failure> {
-    state.find(name).map_err(|error| {
-        let failure = match &error {
-            FindError::Io(_) => Failure::machine(error),
-            FindError::Empty(_) => Failure::nothing(error),
-            FindError::Unknown(_) | FindError::Ambiguous(..) => Failure::usage(error),
-        };
-        failure.hint("`apm run list` lists the recorded runs")
-    })
+/// What `last` means where no run of this folder is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    /// The last run of all, which is said: it is only looked at.
+    Shown,
+    /// Nothing: what is done with it would be done in another folder.
+    Refused,
+}
+
+/// The run that a name means: `last`, which is the last one started in this folder, or the name or the start of the name
+/// of any run.
+pub(crate) fn find(context: &Context, state: &State, name: &str, elsewhere: Elsewhere) -> Result<RunId, Failure> {
+    let named = || {
+        state.find(name).map_err(|error| {
+            let failure = match &error {
+                FindError::Io(_) => Failure::machine(error),
+                FindError::Empty(_) => Failure::nothing(error),
+                FindError::Unknown(_) | FindError::Ambiguous(..) => Failure::usage(error),
+            };
+            failure.hint("`apm run list` lists the recorded runs")
+        })
+    };
+    if name != LAST {
+        return named();
+    }
+    let here = &context.environment.cwd;
+    let ids = state.list().with_context(|| format!("list `{}`", state.root().display())).map_err(Failure::machine)?;
+    // One that broke off before it said where it was may be meant.
+    let is_here = |id: &&RunId| started(state, id).is_none_or(|started| started.cwd.as_path() == here);
+    if let Some(id) = ids.iter().find(is_here) {
+        return Ok(id.clone());
+    }
+    let last = named()?;
+    let place =
+        started(state, &last).map_or_else(|| "?".to_owned(), |started| transcript::line(&started.cwd.to_text()));
+    match elsewhere {
+        Elsewhere::Shown => {
+            context.ui.say(&format!("apm: no run of this folder is recorded; this is {last}, of `{place}`\n"));
+            Ok(last)
+        }
+        Elsewhere::Refused => {
+            Err(Failure::nothing(format!("no run of this folder is recorded; the last one, {last}, is of `{place}`"))
+                .hint(format!("name it to mean it: `{last}`; `apm run list` lists the recorded runs")))
+        }
+    }
+}
+
+/// The name that means the last run of a folder.
+pub(crate) const LAST: &str = "last";
+
+/// How a run started; absent where its journal does not tell.
+pub(crate) fn started(state: &State, id: &RunId) -> Option<Box<RunStarted>> {
+    let mut journal = Follower::open(&journal_of(&state.path_of(id))).ok()?;
+    match journal.next().ok()??.event {
+        Event::RunStarted(started) => Some(started),
+        _ => None,
+    }
 }
 
 pub(crate) fn journal(state: &State, id: &RunId) -> Result<Recorded, Failure> {

@@ -1,7 +1,7 @@
 //! `apm run --resume`: goes on with a recorded run. What is recorded as passed is not run again.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
@@ -11,25 +11,38 @@ use crate::cli::{Cli, Command};
 use crate::command::context::Context;
 use crate::command::execute::{self, ResumedPart, Work};
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, journal, render, say_skipped};
-use crate::command::request::{self, Overrides};
-use crate::command::{each, output, place};
+use crate::command::qa::Asked;
+use crate::command::recorded::{self, Elsewhere, find, journal, render, say_skipped};
+use crate::command::request::{self, Overrides, Request};
+use crate::command::{each, output, place, qa};
 use crate::engine::plan::Source;
 use crate::executor::files;
+use crate::journal::folder::State;
 use crate::journal::read::{self, Recorded};
 use crate::journal::resume::{self, Outstanding, RecordedEdit};
+use crate::model::bytestring::ByteString;
 use crate::model::edit::Edit;
-use crate::model::event::{Event, NoteLevel, RunStarted};
+use crate::model::event::{Invalidated, NoteLevel, RunStarted};
 use crate::model::id::RunId;
-use crate::model::request::{Halt, Relay, RelayOrder};
+use crate::model::outcome::Outcome;
+use crate::model::request::{ChecksAsked, Halt, PlanSource, Relay, RelayOrder};
+use crate::model::task::Task;
+use crate::text::transcript;
 
-/// `apm run --resume`
-pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<Exit, Failure> {
+/// `apm run --resume`, of the last run of a plan file where one is named
+pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options: Options) -> Result<Exit, Failure> {
     if options.no_journal {
         return Err(Failure::usage(anyhow!("--resume goes on with a recorded run, --no-journal keeps no record")));
     }
     let state = place::recorded(context)?;
-    let id = find(&state, name)?;
+    let id = match file {
+        Some(file) if name == recorded::LAST => last_of(context, &state, file)?,
+        Some(_) => {
+            return Err(Failure::usage(anyhow!("--resume with a plan file and with the name of a run"))
+                .hint(format!("`apm run --resume {name}` goes on with that run, and reads its plan again")));
+        }
+        None => find(context, &state, name, Elsewhere::Refused)?,
+    };
     let place = || format!("take over run {id} in `{}`", state.root().display());
     let running =
         || Failure::usage(anyhow!("run {id} is still running")).hint(format!("`apm run show {id}` shows it so far"));
@@ -46,58 +59,82 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         Some(folder)
     };
     let recorded = journal(&state, &id)?;
-    let Outstanding { started, mut tasks, done, closed, invalidated, edits, added } = {
-        let cwd = recorded.envelopes.first().and_then(|envelope| match &envelope.event {
-            Event::RunStarted(started) => Some(started.cwd.as_path().to_owned()),
-            _ => None,
-        });
-        let cwd = cwd.unwrap_or_else(|| context.environment.cwd.clone());
-        resume::outstanding(&recorded.envelopes, |task, digest| {
-            let base = task.cwd.as_ref().map_or_else(|| cwd.clone(), |folder| cwd.join(folder.as_path()));
-            let now = (!task.inputs.is_empty()).then(|| files::digest(&task.inputs, &base));
-            match now {
-                Some(Ok(now)) if now != digest => return Some("its inputs changed".to_owned()),
-                Some(Err(error)) => return Some(error),
-                _ => {}
-            }
-            files::missing(&task.outputs, &base).map(|output| format!("its output `{output}` is gone"))
-        })
-    };
-    let Some(started) = started else {
+    let mut left = resume::outstanding(&recorded.envelopes);
+    let Some(mut started) = left.started.take() else {
         return Err(Failure::machine(anyhow!("run {id} broke off before anything of it was recorded"))
             .hint("nothing of it was run; start it again"));
     };
-    let left = done.iter().filter(|(_, end)| end.is_none()).count();
     if let Some(folder) = &folder {
-        folder
-            .restore_environments(&mut tasks)
-            .context("read the environments of the run")
-            .map_err(Failure::machine)?;
-    } else {
-        let mut ends = done.iter().map(|(_, end)| end.is_none());
-        tasks.retain(|_| ends.next().unwrap_or(true));
-    }
-    if left == 0
-        && closed
-        && let Some(folder) = folder
-    {
-        folder.close();
-        context.ui.say(&format!("apm: run {id} has nothing left to do\n"));
-        return render(context, &state, &id, options.format.unwrap_or(Format::Text), &output::parse(&options.output)?);
+        let restored = folder.restore_environments(&mut left.tasks);
+        restored.context("read the environments of the run").map_err(Failure::machine)?;
     }
     let cwd = started.cwd.as_path().to_owned();
     let RecordedOptions { before, halt, relay, joblog, eta, silent } = options_of(&started)?;
     let halt = halt.filter(|_| !options.fail_fast);
+    let (format, output) = (options.format, options.output.clone());
     let now = Overrides::of(&context.global, options)?;
     let overrides = match before {
         Some(before) => before.then(&cwd, now),
         None => now,
     };
     let mut request = request::read_overrides(context, overrides)?;
+    let now = match left.plan.take() {
+        Some(plan) => replan(context, &mut request, &cwd, plan)?,
+        None => None,
+    };
+    let plan = match now {
+        Some(now) => {
+            request.warnings.extend(left.replan(now.tasks, &now.name, folder.is_some()));
+            if let Some(resources) = now.resources {
+                started.resources = resources;
+            }
+            left.judge(|task, digest| now.stale.clone().or_else(|| changed(task, digest, &cwd)));
+            Some(now.source)
+        }
+        None => {
+            left.judge(|task, digest| changed(task, digest, &cwd));
+            None
+        }
+    };
+    let Outstanding { mut tasks, done, closed, invalidated, edits, added, edited, recorded: known, .. } = left;
+    if folder.is_none() {
+        let mut ends = done.iter().map(|(_, end)| end.is_none());
+        tasks.retain(|_| ends.next().unwrap_or(true));
+    }
+    let is_left = |(task, (_, end)): (&Task, &(u32, Option<Outcome>))| end.is_none() && task.skip.is_none();
+    if !tasks.iter().zip(&done).any(is_left)
+        && edited.is_empty()
+        && closed
+        && let Some(folder) = folder
+    {
+        folder.close();
+        for warning in &request.warnings {
+            context.ui.say(&format!("apm: warning: {}\n", transcript::line(warning)));
+        }
+        context.ui.say(&format!("apm: run {id} has nothing left to do\n"));
+        return render(context, &state, &id, format.unwrap_or(Format::Text), &output::parse(&output)?);
+    }
     // The clock of the run goes on where it was; a deadline given now counts from now.
     let elapsed = recorded.envelopes.iter().map(|envelope| envelope.t).max().unwrap_or_default();
     request.deadline = request.deadline.map(|deadline| deadline.saturating_add(elapsed));
     request.warnings.extend(notes.into_iter().map(|(_, text): (NoteLevel, String)| text));
+    let repeated = invalidated.iter().filter(|Invalidated { task, .. }| tasks.iter().any(|one| one.id == *task));
+    request.warnings.extend(
+        repeated
+            .take(REASONS_MAX)
+            .map(|Invalidated { task, reason }| format!("`{task}` runs again although it passed: {reason}")),
+    );
+    if invalidated.len() > REASONS_MAX {
+        request.warnings.push(format!("{} more run again although they passed", invalidated.len() - REASONS_MAX));
+    }
+    let undeclared = tasks.iter().zip(&done).filter(|(task, (_, end))| end.is_some() && task.inputs.is_empty()).count();
+    if undeclared > 0 && plan.as_ref().is_some_and(|plan| plan.file.is_some()) {
+        let passes = if undeclared == 1 { "1 pass".to_owned() } else { format!("{undeclared} passes") };
+        context.ui.say(&format!(
+            "apm: {passes} of tasks without `inputs` count whatever was changed since; with `inputs: [GLOB]` in the plan a \
+             task runs again when its files change\n"
+        ));
+    }
     if !closed {
         request.warnings.push(
             "the run broke off while values were still being read; those that were not read yet are not known: run the \
@@ -112,13 +149,15 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
     if folder.is_some() {
         say_paused(context, &id, &edits);
     }
-    let earlier = ResumedPart { envelopes, good_len, next_seq, done, invalidated, edits, added };
+    let earlier =
+        ResumedPart { envelopes, good_len, next_seq, done, invalidated, edits, added, edited, recorded: known };
     let work = Work {
         title: started.title,
         cwd,
         root: started.root.as_path().to_owned(),
         tasks,
         resources: started.resources,
+        plan,
         source: Source::Fixed,
         halt,
         relay,
@@ -130,6 +169,84 @@ pub(crate) fn resume(context: &Context, name: &str, options: Options) -> Result<
         independent: false,
     };
     execute::execute(context, request, work, folder.map(|folder| (folder, earlier)))
+}
+
+/// Reasons for running tasks again that are said one by one.
+const REASONS_MAX: usize = 5;
+
+/// Why a recorded pass of a task does not count any more: its declared inputs or outputs.
+fn changed(task: &Task, digest: &str, cwd: &Path) -> Option<String> {
+    let base = task.cwd.as_ref().map_or_else(|| cwd.to_owned(), |folder| cwd.join(folder.as_path()));
+    let now = (!task.inputs.is_empty()).then(|| files::digest(&task.inputs, &base));
+    match now {
+        Some(Ok(now)) if now != digest => return Some("its inputs changed".to_owned()),
+        Some(Err(error)) => return Some(error),
+        _ => {}
+    }
+    files::missing(&task.outputs, &base).map(|output| format!("its output `{output}` is gone"))
+}
+
+/// The last run of a plan file in this folder.
+fn last_of(context: &Context, state: &State, file: &Path) -> Result<RunId, Failure> {
+    let ids = state.list().with_context(|| format!("list `{}`", state.root().display())).map_err(Failure::machine)?;
+    let is_of_file = |id: &RunId| {
+        recorded::started(state, id).is_some_and(|started| {
+            let plan = started.request.as_ref().and_then(|request| request.plan.as_ref());
+            started.cwd.as_path() == context.environment.cwd
+                && plan.and_then(|plan| plan.file.as_ref()).is_some_and(|path| path.as_path() == file)
+        })
+    };
+    ids.into_iter().find(is_of_file).ok_or_else(|| {
+        let shown = file.display();
+        Failure::nothing(format!("no run of `{shown}` in this folder is recorded"))
+            .hint(format!("`apm run {shown}` starts one"))
+    })
+}
+
+/// A plan that was read again.
+struct Replanned {
+    tasks: Vec<Task>,
+    /// What it is called in messages.
+    name: String,
+    /// Capacities, where the plan says them.
+    resources: Option<BTreeMap<String, u64>>,
+    /// Why no recorded pass counts any more.
+    stale: Option<String>,
+    source: PlanSource,
+}
+
+/// Reads the plan of a run again. One that is gone stays as it is recorded, which is said.
+fn replan(
+    context: &Context,
+    request: &mut Request,
+    cwd: &Path,
+    source: PlanSource,
+) -> Result<Option<Replanned>, Failure> {
+    if let Some(path) = source.file {
+        let shown = transcript::line(&path.to_text());
+        if !cwd.join(path.as_path()).is_file() {
+            request.warnings.push(format!("the plan `{shown}` is gone: its tasks are run as they are recorded"));
+            return Ok(None);
+        }
+        let plan = crate::command::plan::read_checked(cwd, path.as_path(), Vec::new(), request)
+            .map_err(|failure| failure.hint("the plan is read again, so that edits of it count"))?;
+        let source = PlanSource { file: Some(path), checks: None };
+        let (name, resources) = (format!("`{shown}`"), Some(plan.resources));
+        return Ok(Some(Replanned { tasks: plan.tasks, name, resources, stale: None, source }));
+    }
+    let Some(mut checks) = source.checks else { return Ok(None) };
+    let strict = request.options.strict || request.settings.qa_strict;
+    let ChecksAsked { dir, only, skip, fix, .. } = &*checks;
+    let asked = Asked { dir: dir.as_ref().map(ByteString::as_path), only, skip, fix: *fix, strict };
+    let now = qa::checks(context, cwd, asked)?;
+    let stale = (now.files != checks.files).then(|| {
+        let newest = now.newest.map(|(file, _)| format!(" (the newest: `{}`)", transcript::line(&file)));
+        format!("files of the repository changed since it ran{}", newest.unwrap_or_default())
+    });
+    request.warnings.extend(now.warnings);
+    checks.files = now.files;
+    let (name, source) = ("the repository".to_owned(), PlanSource { file: None, checks: Some(checks) });
+    Ok(Some(Replanned { tasks: now.tasks, name, resources: None, stale, source }))
 }
 
 /// A run that was paused goes on standing still: without a word it would look as if it hung.

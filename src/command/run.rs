@@ -19,9 +19,13 @@ pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
         (Some(What::Unpause(words)), _) => steer::unpause(context, words),
         (Some(What::Set(words)), _) => steer::set(context, words),
         (Some(What::Add(words)), _) => steer::add(context, words),
+        (None, Some(file)) if run.resume.is_some() => {
+            let name = run.resume.unwrap_or_default();
+            resume::resume(context, &name, Some(&file), run.options)
+        }
         (None, Some(file)) => plan::main(context, &file, run.relay, run.options),
         (None, None) => match (run.resume, run.replay) {
-            (Some(name), _) => resume::resume(context, &name, run.options),
+            (Some(name), _) => resume::resume(context, &name, None, run.options),
             (None, Some(name)) => recorded::replay(context, &name, &run.options),
             (None, None) => Err(Failure::usage(anyhow::anyhow!("nothing to run")).hint("`apm help run`")),
         },

@@ -10,14 +10,12 @@ use serde_json::json;
 use crate::cli::run::{Add, Format, ListFormat, Set, Show, Steer};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::recorded::{find, say_skipped, summary_of};
+use crate::command::recorded::{Elsewhere, find, say_skipped, started, summary_of};
 use crate::command::{input, place, request};
 use crate::control::client::{AskError, ControlClient};
 use crate::control::protocol::{ControlReply, ControlRequest};
 use crate::journal::folder::{State, journal_of};
-use crate::journal::follow::Follower;
 use crate::model::edit::Edit;
-use crate::model::event::Event;
 use crate::model::id::{RunId, TaskId};
 use crate::model::task::{MEMORY, SLOTS};
 use crate::model::unit::Bytes;
@@ -124,7 +122,7 @@ pub(crate) fn add(context: &Context, words: Add) -> Result<Exit, Failure> {
 /// `apm run show RUN --waiting`
 pub(crate) fn waiting(context: &Context, words: &Show) -> Result<Exit, Failure> {
     let state = place::recorded(context)?;
-    let id = find(&state, &words.run)?;
+    let id = find(context, &state, &words.run, Elsewhere::Shown)?;
     let told = if state.is_alive(&id) {
         match ControlClient::connect(&state.path_of(&id)).and_then(|mut client| client.ask(ControlRequest::Waiting {}))
         {
@@ -201,7 +199,7 @@ impl Target {
         let listed = || format!("list the runs in `{}`", state.root().display());
         let living = state.living().with_context(listed).map_err(Failure::machine)?;
         let id = match (name, &living[..]) {
-            (Some(name), _) => find(&state, name)?,
+            (Some(name), _) => find(context, &state, name, Elsewhere::Refused)?,
             (None, [(id, _)]) => id.clone(),
             (None, []) => return Err(Failure::nothing("no run goes on").hint("`apm run list` lists the recorded runs")),
             (None, several) => {
@@ -220,13 +218,7 @@ impl Target {
 
     /// The resources that tasks of the run may use.
     fn resources(&self) -> std::collections::BTreeMap<String, u64> {
-        let first = Follower::open(&journal_of(&self.state.path_of(&self.id)))
-            .ok()
-            .and_then(|mut journal| journal.next().ok()?);
-        match first.map(|envelope| envelope.event) {
-            Some(Event::RunStarted(started)) => started.resources,
-            _ => Default::default(),
-        }
+        started(&self.state, &self.id).map(|started| started.resources).unwrap_or_default()
     }
 
     /// Asks for each change in turn; the first that is refused ends it.

@@ -1,5 +1,6 @@
-//! Which file of the user says what git ignores in every repository: `core.excludesFile` of git's own configuration, or where
-//! git looks without it. Includes and values over several lines are not followed.
+//! What of git's environment and configuration concerns apm: the variables that it sets for hooks, and which file of the user
+//! says what git ignores in every repository: `core.excludesFile` of git's own configuration, or where git looks without it.
+//! Includes and values over several lines are not followed.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,32 @@ use crate::sys::beneath;
 
 /// Largest file of git's configuration that is read.
 const CONFIG_MAX: u64 = 1 << 20;
+
+/// The variables that bind a process to one repository, as `git rev-parse --local-env-vars` lists them, and the one that
+/// tells a hook where in it the command was given.
+const OF_HOOK: [&str; 15] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// Whether git sets this variable for a hook: a git that inherits it works on the repository of the hook, wherever it is
+/// called.
+pub(crate) fn is_of_hook(name: &OsStr) -> bool {
+    OF_HOOK.iter().any(|one| name == *one)
+}
 
 /// The file of patterns, whether it exists or not.
 pub(crate) fn ignoring(environment: &Environment) -> Option<PathBuf> {

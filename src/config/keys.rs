@@ -406,6 +406,14 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Works("the end of a task that ignores TERM"),
     ),
     key(
+        "run.cleanup_seconds",
+        Number(0.0, 3600.0),
+        "60",
+        "s",
+        "how long tasks with `when: always` may run after Ctrl-C, TERM, `apm run cancel` or the deadline",
+        Works("a task with `when: always` after Ctrl-C"),
+    ),
+    key(
         "run.retries",
         Whole(0, 1000),
         "0",
@@ -454,6 +462,14 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         "",
         "warnings fail, what was skipped counts as incomplete",
         Works("exit code of `apm run qa`"),
+    ),
+    key(
+        "qa.hook_variables",
+        Bool,
+        "false",
+        "",
+        "checks get the variables that git sets for a hook, such as GIT_DIR and GIT_INDEX_FILE",
+        Works("a check that prints GIT_DIR, in a hook"),
     ),
     key("qa.fail_fast", Bool, "false", "", "stop at the first failure", Works("outcome `cancelled`")),
     key(

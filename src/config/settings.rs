@@ -48,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) runtime_presets: bool,
     pub(crate) workload: Option<Workload>,
     pub(crate) grace: Duration,
+    pub(crate) cleanup_time: Duration,
     pub(crate) retries: u32,
     pub(crate) retry_delay: Duration,
     pub(crate) retry_delay_max: Duration,
@@ -58,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) qa_skip: Vec<String>,
     pub(crate) qa_strict: bool,
     pub(crate) qa_fail_fast: bool,
+    pub(crate) qa_hook_variables: bool,
     pub(crate) doctor: Doctor,
     pub(crate) tiers: Tiers,
 }
@@ -204,6 +206,7 @@ fn typed(merged: &Merged) -> Settings {
             _ => None,
         },
         grace: seconds("run.grace_seconds"),
+        cleanup_time: seconds("run.cleanup_seconds"),
         retries: whole("run.retries").unwrap_or(0),
         retry_delay: millis("run.retry_delay_ms"),
         retry_delay_max: millis("run.retry_delay_max_ms"),
@@ -219,6 +222,7 @@ fn typed(merged: &Merged) -> Settings {
         qa_skip: texts("qa.skip"),
         qa_strict: flag("qa.strict"),
         qa_fail_fast: flag("qa.fail_fast"),
+        qa_hook_variables: flag("qa.hook_variables"),
         doctor: Doctor {
             window: seconds("doctor.window_seconds"),
             fail_on: match merged.get("doctor.fail_on") {

@@ -17,7 +17,7 @@ use crate::model::edit::{Edit, Origin};
 use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Cause, Outcome, Stop};
-use crate::model::request::RunRequest;
+use crate::model::request::{PlanSource, RunRequest};
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, Percent, micros};
 
@@ -237,6 +237,9 @@ pub struct Terms {
     pub enforcement: Enforcement,
     /// Ceilings of the whole run.
     pub ceilings: Ceilings,
+    /// Where the tasks come from, as it was read for this part; what a later resume compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanSource>,
 }
 
 /// The machine, as far as a report needs it.

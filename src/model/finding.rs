@@ -135,6 +135,11 @@ impl Counts {
         *self == Self::default()
     }
 
+    /// Tests, whatever became of them.
+    pub fn tests(&self) -> u64 {
+        self.tests_passed + self.tests_failed + self.tests_skipped
+    }
+
     /// Findings of whatever severity.
     pub fn findings(&self) -> u64 {
         self.errors + self.warnings + self.notes

@@ -41,6 +41,49 @@ pub struct RunRequest {
     /// No summary at the end: the output of the tasks is the result.
     #[serde(default)]
     pub silent: bool,
+    /// Where the tasks came from, if they can be read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanSource>,
+}
+
+/// Where the tasks of a run came from. A resume reads it again and sees what was edited. One of them is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlanSource {
+    /// A plan file, as it was named, relative to the folder of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ByteString>,
+    /// The checks of a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Box<ChecksAsked>>,
+}
+
+/// Which checks of which repository were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChecksAsked {
+    /// The folder that was named; absent where the repository of the run's folder was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<ByteString>,
+    /// `--only`, or `qa.only` of the configuration.
+    #[serde(default)]
+    pub only: Selection,
+    /// `--skip`, or `qa.skip` of the configuration.
+    #[serde(default)]
+    pub skip: Selection,
+    /// `--fix`.
+    #[serde(default)]
+    pub fix: bool,
+    /// Digest of the names, sizes and times of the repository's files when the run began: what every check may depend on.
+    #[serde(default)]
+    pub files: String,
+}
+
+/// Names of checks, and the flag or key of the configuration that named them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// The flag or the key.
+    pub by: String,
+    /// The names.
+    pub names: Vec<String>,
 }
 
 /// When results end the run early.

@@ -136,7 +136,8 @@ pub const SLOTS: &str = "slots";
 pub const MEMORY: &str = "memory";
 
 /// A condition on the tasks in `needs`. A task with another one than the default cleans up or reports: it runs also when
-/// `--fail-fast` has stopped the run. Ctrl-C and `--deadline` cancel it as they do all others.
+/// `--fail-fast` has stopped the run. After Ctrl-C, TERM, `apm run cancel` and `--deadline` only `always` still runs, where
+/// one of its needs was started, for as long as `run.cleanup_seconds` says; a second signal ends it too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
@@ -345,7 +346,7 @@ impl Run {
     }
 }
 
-fn quote(word: &str) -> String {
+pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%^".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

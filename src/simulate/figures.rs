@@ -43,6 +43,7 @@ pub(crate) fn setup(slots: u32) -> Setup {
         grow_below: None,
         interval: crate::simulate::TICK,
         grace: Duration::from_secs(5),
+        cleanup_time: Duration::from_secs(60),
         halt: None,
         deadline: None,
         deadline_buffer: Percent(20.0),

@@ -304,7 +304,8 @@ proptest! {
 
         let cut = 2 + cut.index(envelopes.len() - 1);
         let kept = &envelopes[..cut.min(envelopes.len())];
-        let outstanding = resume::outstanding(kept, |_, _| None);
+        let mut outstanding = resume::outstanding(kept);
+        outstanding.judge(|_, _| None);
         let restored: Vec<Restored> = outstanding
             .done
             .iter()

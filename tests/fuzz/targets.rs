@@ -412,7 +412,10 @@ fn a_journal(bytes: &[u8]) {
             Err(error) => panic!("what was written is refused: {error}"),
         }
     }
-    let left = outstanding(&recorded.envelopes, |_, digest| digest.is_empty().then(|| "new".to_owned()));
+    let mut left = outstanding(&recorded.envelopes);
+    let now = left.tasks.iter().skip(1).cloned().collect();
+    left.replan(now, "the plan", false);
+    left.judge(|_, digest| digest.is_empty().then(|| "new".to_owned()));
     assert_eq!(left.tasks.len(), left.done.len());
     let each_row = |take: TakeRow<'_>| {
         let mut rows = Rows::new(report.last_ends());

@@ -477,7 +477,8 @@ fn a_resume_takes_over_the_flags_of_its_run() {
         sandbox.apm(["run", "p.yaml"].into_iter().chain(flags)).fails(1);
         // Elsewhere the file has another name.
         std::fs::create_dir_all(sandbox.work().join("sub")).expect("a folder");
-        let mut command = sandbox.command(["run", "--resume"]);
+        let report = sandbox.report();
+        let mut command = sandbox.command(["run", "--resume", report["run"].as_str().expect("its name")]);
         command.current_dir(sandbox.work().join("sub"));
         assert_eq!(crate::sandbox::Ran::of(command).code, Some(1));
         assert_eq!(sandbox.report()["engine"]["running_max"], 1, "{flags:?}");

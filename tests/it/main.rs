@@ -27,6 +27,7 @@ mod plan;
 mod profile;
 mod profile_kinds;
 mod qa;
+mod resume;
 mod sandbox;
 mod shipped;
 mod steer;

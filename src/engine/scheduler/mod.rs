@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) interval: Duration,
     /// Time between TERM and KILL where a task says nothing.
     pub(crate) grace: Duration,
+    /// How long `when: always` may run after the run was stopped from outside.
+    pub(crate) cleanup_time: Duration,
     pub(crate) halt: Option<Halt>,
     /// End of the whole run.
     pub(crate) deadline: Option<Duration>,
@@ -156,6 +158,8 @@ enum Timer {
     Kill(Ix, u32),
     Retry(Ix),
     Deadline,
+    /// What cleans up after a stop has had its time.
+    CleanedUp,
 }
 
 /// The scheduler.
@@ -184,6 +188,8 @@ pub(crate) struct Scheduler {
     fresh: VecDeque<Ix>,
     closed: bool,
     stop: Option<Stop>,
+    /// After a stop nothing cleans up any more: the time for it is over, or a second stop came.
+    is_cleaned_up: bool,
     /// Starting is held back, as the last event about it says.
     held: bool,
     backpressure: bool,
@@ -237,6 +243,7 @@ impl Scheduler {
             fresh: VecDeque::new(),
             closed: false,
             stop: None,
+            is_cleaned_up: false,
             held: false,
             backpressure: false,
             memory_settles: false,
@@ -557,6 +564,7 @@ impl Scheduler {
             if let Some(waiting) = self.nodes.get_mut(&dependent) {
                 waiting.open -= 1;
                 waiting.need_ended(&node.task.id, ended);
+                waiting.started_need |= node.attempts > 0;
                 if matches!(waiting.state(), State::Waiting) {
                     self.fresh.push_back(dependent);
                 }

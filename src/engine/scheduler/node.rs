@@ -119,6 +119,8 @@ pub(crate) struct Node {
     bad_need: Option<TaskId>,
     /// A need said no or was broken.
     failed_need: bool,
+    /// A need has made an attempt: there may be something to clean up after it.
+    pub(crate) started_need: bool,
     /// It has made an attempt that awaits tasks.
     pub(crate) awaited: Option<Awaited>,
     /// Paused by name.
@@ -195,6 +197,7 @@ impl Node {
             open: 0,
             bad_need: None,
             failed_need: false,
+            started_need: false,
             awaited: None,
             paused: false,
             cancelled: None,

@@ -20,7 +20,7 @@ impl Scheduler {
             let Some(node) = self.nodes.get(&ix).filter(|node| matches!(node.state(), State::Waiting)) else {
                 continue;
             };
-            if let Some(stop) = self.stop.clone().filter(|_| !self.may_start(ix)) {
+            if let Some(stop) = self.stop.clone().filter(|_| !self.may_wait(ix)) {
                 self.end(ix, Outcome::Cancelled { by: stop }, out);
             } else if let Some(stop) = node.cancelled.clone() {
                 self.end(ix, Outcome::Cancelled { by: stop }, out);

@@ -15,14 +15,26 @@ use crate::model::task::When;
 const TIMERS_KEPT: usize = 4096;
 
 impl Scheduler {
-    /// Whether a task may have another attempt. After a failure that stops the run only what cleans up may.
+    /// Whether a task may have another attempt. After a failure that stops the run only what cleans up or reports may; after
+    /// any other stop only `when: always`, where one of its needs was started.
     pub(super) fn may_start(&self, ix: Ix) -> bool {
         let Some(node) = self.nodes.get(&ix) else { return false };
+        let depends = !node.task.needs.is_empty();
         match &self.stop {
             None => true,
-            Some(Stop::Failure) => node.task.when != When::Success && !node.task.needs.is_empty(),
-            Some(_) => false,
+            Some(_) if self.is_cleaned_up => false,
+            Some(Stop::Failure) => node.task.when != When::Success && depends,
+            Some(Stop::Fault { .. }) => false,
+            Some(_) => node.task.when == When::Always && node.started_need,
         }
+    }
+
+    /// Whether a task may become one that may start: not before all that it needs has ended it is known whether one of them
+    /// was started.
+    pub(super) fn may_wait(&self, ix: Ix) -> bool {
+        let waits = |node: &Node| node.task.when == When::Always && node.open > 0;
+        let cleans = !self.is_cleaned_up && !matches!(self.stop, Some(Stop::Fault { .. }));
+        self.may_start(ix) || cleans && self.nodes.get(&ix).is_some_and(waits)
     }
 
     pub(super) fn check_halt(&mut self, now: Duration, out: &mut Step) {
@@ -45,17 +57,31 @@ impl Scheduler {
     }
 
     /// No new attempts; what waits is cancelled, what runs gets TERM (and KILL after its grace) if `end_running`. What
-    /// cleans up after others outlives a failure, as that is what it is for, but nothing else that ends the run.
+    /// cleans up after others outlives that, as that is what it is for: with no bound where a failure stopped the run, for
+    /// a bounded time otherwise, and not a second stop.
     pub(super) fn begin_stop(&mut self, now: Duration, stop: Stop, end_running: bool, out: &mut Step) {
-        if self.stop.is_none() || (self.stop == Some(Stop::Failure) && stop != Stop::Failure) {
-            self.stop = Some(stop.clone());
-            out.events.push(Event::Stopping { stop: stop.clone() });
-            let waiting: Vec<Ix> =
-                self.nodes.iter().filter(|(_, node)| node.running().is_none()).map(|(ix, _)| ix).collect();
-            for ix in waiting {
-                if !self.may_start(ix) {
-                    self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
+        match &self.stop {
+            Some(Stop::Failure) if stop == Stop::Failure => {}
+            None | Some(Stop::Failure) => {
+                self.stop = Some(stop.clone());
+                out.events.push(Event::Stopping { stop: stop.clone() });
+                if stop != Stop::Failure {
+                    self.timers.push(Reverse((now + self.setup.cleanup_time, Timer::CleanedUp)));
                 }
+            }
+            Some(_) => self.is_cleaned_up |= stop != Stop::Failure,
+        }
+        self.end_others(now, end_running, out);
+    }
+
+    /// Ends what may not go on after a stop.
+    fn end_others(&mut self, now: Duration, end_running: bool, out: &mut Step) {
+        let Some(stop) = self.stop.clone() else { return };
+        let waiting: Vec<Ix> =
+            self.nodes.iter().filter(|(_, node)| node.running().is_none()).map(|(ix, _)| ix).collect();
+        for ix in waiting {
+            if !self.may_wait(ix) {
+                self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
             }
         }
         if end_running {
@@ -68,6 +94,7 @@ impl Scheduler {
     }
 
     pub(super) fn kill_all(&mut self, now: Duration, stop: &Stop, out: &mut Step) {
+        self.is_cleaned_up = true;
         self.begin_stop(now, stop.clone(), false, out);
         for &ix in &self.alive {
             if let Some(running) = self.nodes.get_mut(&ix).and_then(Node::running_mut) {
@@ -131,7 +158,15 @@ impl Scheduler {
                         self.make_ready(ix);
                     }
                 }
-                Timer::Deadline => self.begin_stop(now, Stop::Deadline, true, out),
+                Timer::Deadline if self.stop.as_ref().is_none_or(|stop| *stop == Stop::Failure) => {
+                    self.begin_stop(now, Stop::Deadline, true, out);
+                }
+                // The run ends already, at the latest when the time for cleaning up is over.
+                Timer::Deadline => {}
+                Timer::CleanedUp => {
+                    self.is_cleaned_up = true;
+                    self.end_others(now, true, out);
+                }
             }
         }
     }
@@ -148,7 +183,7 @@ impl Scheduler {
         self.timers.retain(|Reverse((_, timer))| match timer {
             Timer::Wall(ix, attempt) | Timer::Kill(ix, attempt) => is_alive(ix, *attempt),
             Timer::Retry(ix) => nodes.get(ix).is_some_and(|node| matches!(node.state(), State::Delayed { .. })),
-            Timer::Deadline => true,
+            Timer::Deadline | Timer::CleanedUp => true,
         });
     }
 

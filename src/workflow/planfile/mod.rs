@@ -18,7 +18,7 @@ use crate::text::snippet;
 
 use line::Parser;
 pub(crate) use line::{Lines, starts_as_lines};
-use plan::{PlanFile, PlanFileError};
+pub(crate) use plan::{PlanFile, PlanFileError};
 pub(crate) use rules::Rules;
 use surrogate::join_surrogates;
 

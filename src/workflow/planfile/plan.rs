@@ -9,7 +9,7 @@ use crate::text::snippet::{self, Fault};
 use crate::text::yaml::Position;
 
 /// A plan that was read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PlanFile {
     pub(crate) tasks: Vec<Task>,
     /// What its tasks may use: capacities of the plan, and of the configuration where the plan does not say otherwise.
