@@ -14,7 +14,7 @@ use crate::model::event::{EngineFigures, Envelope, Event, Invalidated, NoteLevel
 use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Outcome, Stop};
-use crate::model::task::{Run, Skip, Task};
+use crate::model::task::{Category, Run, Skip, Task};
 use crate::report::first_and_last::FirstAndLast;
 use crate::report::row::{Row, task_of};
 use crate::report::rows::LastEnds;
@@ -89,6 +89,26 @@ pub(crate) struct RunReport {
     /// were flaky or have tests or findings get an entry: a large run of tasks that just pass has none.
     gone: HashMap<TaskId, Gone>,
     last_ends: LastEnds,
+}
+
+/// The checks that run tests, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TestsRun {
+    /// They ran tests.
+    pub(crate) ran: usize,
+    /// Their tool said that there is no test.
+    pub(crate) nothing: usize,
+    /// They passed without a test.
+    pub(crate) empty: usize,
+    /// Their tool or the network is missing.
+    pub(crate) missing: usize,
+}
+
+impl TestsRun {
+    /// Tests were asked for, and none ran.
+    pub(crate) fn is_none(&self) -> bool {
+        self.ran == 0 && self.nothing + self.empty > 0
+    }
 }
 
 /// A change of the plan, for people.
@@ -397,6 +417,29 @@ impl RunReport {
         self.refused
     }
 
+    /// What became of the checks that run tests. Those that were left out on purpose do not count.
+    pub(crate) fn tests_run(&self) -> TestsRun {
+        let mut tests = TestsRun::default();
+        for row in self.rows() {
+            let Some(check) = row.task.check.as_ref().filter(|check| check.category == Category::Tests) else {
+                continue;
+            };
+            match &row.outcome {
+                Some(Outcome::Skipped { reason: Skip::ToolMissing { .. } | Skip::Offline { .. } }) => {
+                    tests.missing += 1
+                }
+                Some(Outcome::Skipped { reason: Skip::NothingToDo { .. } }) => tests.nothing += 1,
+                None | Some(Outcome::Skipped { .. } | Outcome::Cancelled { .. }) => {}
+                // A target that only its exit code tells of is taken at its word.
+                Some(outcome) if outcome.is_good() && self.counts_of(row).tests() == 0 && check.parser != "exit" => {
+                    tests.empty += 1;
+                }
+                Some(_) => tests.ran += 1,
+            }
+        }
+        tests
+    }
+
     /// The exit code that the ends of the tasks mean.
     pub(crate) fn exit_code_of_tasks(&self, strict: bool) -> i32 {
         let totals = self.totals();
@@ -414,11 +457,15 @@ impl RunReport {
         let cut_off = !self.closed && self.stop.is_none();
         // Where every tool is missing nothing was found to be good.
         let gaps_matter = strict || totals.skipped == totals.tasks;
-        let incomplete = totals.broken > 0 || self.refused > 0 || cut_off || (gaps_matter && self.gaps > 0);
+        let tests = self.tests_run();
+        let gaps = (gaps_matter && self.gaps > 0) || tests.missing > 0;
+        let incomplete = totals.broken > 0 || self.refused > 0 || cut_off || gaps;
         match (incomplete, totals.cancelled) {
             (true, _) => 3,
             // Some were cancelled by name: the run went on without them.
             (false, 1..) if self.stop.is_none() => 5,
+            // Tests were expected: by the file names, or by a configuration.
+            (false, _) if tests.nothing > 0 && tests.ran == 0 => 4,
             (false, _) => 0,
         }
     }

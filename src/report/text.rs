@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use crate::model::event::{AttemptFinished, Mechanism, NoteLevel, RunStarted, Stored};
 use crate::model::finding::{Finding, Results, Severity, TestStatus};
@@ -13,7 +14,7 @@ use crate::report::ReadStored;
 use crate::report::row::Row;
 use crate::report::run::{PlanChange, RunReport, SKIP_NAMES_MAX, SLOWEST_MAX, SkipGroup};
 use crate::text::layout::{Layout, Style, pad};
-use crate::text::{number, transcript};
+use crate::text::{number, reason, transcript};
 
 /// Lines of output shown of each failure.
 const TAIL_LINES: usize = 20;
@@ -109,6 +110,7 @@ pub(crate) fn verdict(report: &RunReport, layout: &Layout) -> String {
         // What has passed until here says nothing of the rest.
         (None, _) if report.is_alive => ("running", Style::Warn),
         (None, _) => ("broke off", Style::Warn),
+        (Some(0 | 4), None) if report.tests_run().is_none() => ("no test ran", Style::Warn),
         (Some(0), _) => ("passed", Style::Good),
         (Some(1), _) => ("failed", Style::Bad),
         (_, Some(Stop::Signal { .. })) => ("interrupted", Style::Warn),
@@ -230,8 +232,7 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     let tests: Vec<_> = found.tests.iter().filter(|test| failed(test.status)).collect();
     for test in tests.iter().take(TESTS_MAX) {
         writeln!(out, "  {} {}", transcript::line(&test.suite), transcript::line(&test.name))?;
-        let (message, _) = transcript::tail(&test.message, 8);
-        for line in message.lines() {
+        for line in reason::of(test.message.unescaped()) {
             writeln!(out, "    {line}")?;
         }
     }
@@ -393,11 +394,15 @@ fn notes(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result
         };
         writeln!(out, "{word}: {}", transcript::line(text))
     };
-    for (_, level, text) in report.notes.first() {
+    // What was said before a resume may have been mended since; the other formats keep it.
+    let since = report.resumed.iter().last().map_or(Duration::ZERO, |(t, _)| *t);
+    for (_, level, text) in report.notes.first().iter().filter(|(t, ..)| *t >= since) {
         one(*level, text, out)?;
     }
-    more(report.notes.left_out(), 0, "note", out)?;
-    for (_, level, text) in report.notes.last() {
+    if report.notes.first().last().is_some_and(|(t, ..)| *t >= since) {
+        more(report.notes.left_out(), 0, "note", out)?;
+    }
+    for (_, level, text) in report.notes.last().filter(|(t, ..)| *t >= since) {
         one(*level, text, out)?;
     }
     Ok(())

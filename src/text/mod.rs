@@ -5,6 +5,7 @@ pub(crate) mod escape;
 pub(crate) mod json;
 pub(crate) mod layout;
 pub(crate) mod number;
+pub(crate) mod reason;
 pub(crate) mod snippet;
 pub(crate) mod suggest;
 pub(crate) mod transcript;

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::model::bytestring::ByteString;
-use crate::model::task::{Category, Run};
-use crate::workflow::qa::project::{Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript};
+use crate::model::task::{Category, Run, quote};
+use crate::workflow::qa::project::{
+    Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript, is_python_test, with_slash,
+};
 use crate::workflow::qa::tools::Tool;
 use crate::workflow::qa::wanted::Wanted;
 
@@ -28,13 +30,45 @@ pub(crate) fn files_of<'a>(project: &Project<'a>, tool: &Tool) -> Vec<&'a str> {
     project.files.iter().filter(|file| endings.iter().any(|ending| file.ends_with(ending))).copied().collect()
 }
 
+/// Whether a tool can be told to look at one folder of a project.
+pub(crate) fn takes_folder(tool: &Tool) -> bool {
+    tool.args.iter().any(|word| matches!(*word, "." | "./..." | "{files}" | "{within}" | "{mypy}"))
+}
+
+/// Whether a tool has something to look at in a folder of a project: files of its language, tests for those that run tests.
+pub(crate) fn looks_within(project: &Project<'_>, tool: &Tool, folder: &str) -> bool {
+    let endings: &[&str] = match (tool.toolchain, tool.category) {
+        (_, Category::Audit) => return false,
+        (Toolchain::Node, Category::Format) => &[""],
+        (Toolchain::Rust, _) => &[".rs"],
+        (Toolchain::Python, _) => &[".py", ".pyi", ".ipynb"],
+        (Toolchain::Node, _) => {
+            &[".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx", ".vue", ".svelte", ".astro"]
+        }
+        (Toolchain::Go, Category::Tests) => &["_test.go"],
+        (Toolchain::Go, _) => &[".go"],
+        (Toolchain::C, _) => &[".c", ".cc", ".cpp", ".cxx", ".h", ".hpp"],
+        _ => &[""],
+    };
+    let start = with_slash(folder);
+    let mut inside = project.files.iter().filter(|file| file.starts_with(&start));
+    if (tool.toolchain, tool.category) == (Toolchain::Python, Category::Tests) {
+        return inside.any(|file| is_python_test(file));
+    }
+    inside.any(|file| endings.iter().any(|ending| file.ends_with(ending)))
+}
+
+/// Files of a tool that is called once for each of them: so many are one check, enough checks for a pool.
+const FILES_PER_LOOP: usize = 10;
+
 /// Files in groups for one call each.
-pub(crate) fn chunks<'a, 'b>(files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
+pub(crate) fn chunks<'a, 'b>(tool: &Tool, files: &'b [&'a str]) -> Vec<&'b [&'a str]> {
+    let files_max = if tool.by_file { FILES_PER_LOOP } else { FILES_PER_CALL };
     let mut chunks = Vec::new();
     let mut from = 0;
     let mut bytes = 0;
     for (at, file) in files.iter().enumerate() {
-        if at > from && (at - from >= FILES_PER_CALL || bytes + file.len() > BYTES_PER_CALL) {
+        if at > from && (at - from >= files_max || bytes + file.len() > BYTES_PER_CALL) {
             chunks.push(&files[from..at]);
             (from, bytes) = (at, 0);
         }
@@ -51,8 +85,11 @@ pub(crate) fn words(
     args: &[&str],
     files: &[&str],
     below: &[&str],
+    within: &str,
     wanted: &Wanted,
 ) -> Run {
+    let folder = || ByteString::decode(&format!("./{within}"));
+    let is_locked = project.has_here(&["Cargo.lock"]).is_some();
     let mut words: Vec<ByteString> = Vec::new();
     for (at, word) in args.iter().enumerate() {
         match *word {
@@ -61,6 +98,10 @@ pub(crate) fn words(
                 let dash = |file: &str| if file.starts_with('-') { "./" } else { "" };
                 words.extend(files.iter().map(|file| ByteString::decode(&format!("{}{file}", dash(file)))));
             }
+            "." if !within.is_empty() => words.push(folder()),
+            "./..." if !within.is_empty() => words.push(ByteString::decode(&format!("./{within}/..."))),
+            "{locked}" => words.extend(is_locked.then(|| "--locked".into())),
+            "{within}" => words.extend((!within.is_empty()).then(&folder)),
             "{script}" => {
                 let runner = if tool.name == "mocha" { "mocha" } else { "node --test" };
                 let arguments = project.node_test_arguments(runner).unwrap_or_default();
@@ -74,7 +115,9 @@ pub(crate) fn words(
                         lines.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split('=').next());
                     keys.map(str::trim).any(|key| ["files", "packages", "modules"].contains(&key))
                 });
-                if !configured {
+                if !within.is_empty() {
+                    words.push(folder());
+                } else if !configured {
                     words.push(".".into());
                 }
             }
@@ -117,10 +160,28 @@ pub(crate) fn words(
                 let called = project.facts.program(&project.dir, word);
                 words.push(called.unwrap_or_else(|| word.to_owned()).into());
             }
-            word => words.push(word.replace("{build}", &build_dir(project, wanted)).into()),
+            word => {
+                let locked = if is_locked { "--locked" } else { "" };
+                words.push(word.replace("{build}", &build_dir(project, wanted)).replace("{locked}", locked).into());
+            }
         }
     }
+    if tool.by_file && files.len() > 1 {
+        return Run::Argv(for_each_file(words, files.len()));
+    }
     Run::Argv(words)
+}
+
+/// A call with several files behind it as one call for each, which ends with the highest exit code.
+fn for_each_file(mut words: Vec<ByteString>, files: usize) -> Vec<ByteString> {
+    let files = words.split_off(words.len() - files);
+    let call: Vec<String> = words.iter().map(|word| quote(&word.to_text())).collect();
+    let script = format!(
+        "most=0; for file; do {} \"$file\" || {{ code=$?; [ $code -le $most ] || most=$code; }}; done; exit $most",
+        call.join(" ")
+    );
+    let shell = ["sh".into(), "-c".into(), script.into(), "sh".into()];
+    shell.into_iter().chain(files).collect()
 }
 
 /// A regular expression for this text and no other.

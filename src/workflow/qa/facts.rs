@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -73,6 +75,13 @@ pub(crate) struct Facts {
     owners: Owners,
     /// Programs that may not, and why.
     not_believed: RefCell<BTreeSet<String>>,
+    /// Repositories inside this one, submodules and other worktrees among them: somebody else's files, which a tool that is
+    /// given a folder is told to leave out.
+    pub(crate) inner: Vec<String>,
+    /// Digest of the names, sizes, modes and times of the files.
+    pub(crate) digest: String,
+    /// The file that was changed last, and when.
+    pub(crate) newest: Option<(String, SystemTime)>,
     /// The tree was larger than what is looked at.
     pub(crate) cut_off: bool,
     /// What git tracks could not be read: files that it tracks and yet ignores are missing.
@@ -95,13 +104,17 @@ impl Facts {
             path,
             owners,
             not_believed: RefCell::default(),
+            inner: Vec::new(),
+            digest: String::new(),
+            newest: None,
             cut_off: false,
             is_index_unread: false,
         };
         let top = facts.top();
         let tracked = top.as_deref().map(|top| index::tracked(root, top)).unwrap_or_default();
         facts.is_index_unread = tracked.is_unread;
-        let paths = listed(root, top.as_deref().unwrap_or(root), tracked, everywhere.as_deref())?;
+        let (paths, inner) = listed(root, top.as_deref().unwrap_or(root), tracked, everywhere.as_deref())?;
+        facts.inner = inner;
         let environments: BTreeSet<&Path> = paths
             .iter()
             .filter(|path| path.file_name() == Some(OsStr::new(ENVIRONMENT)))
@@ -111,6 +124,7 @@ impl Facts {
             path.iter().any(|part| part == "node_modules")
                 || path.ancestors().any(|folder| environments.contains(folder))
         };
+        let mut digest = blake3::Hasher::new();
         for path in paths.iter().filter(|path| !foreign(path)) {
             if facts.files.len() == FILES_MAX {
                 facts.cut_off = true;
@@ -118,11 +132,21 @@ impl Facts {
             }
             let place = root.join(path);
             // Git also tracks what was deleted without its knowledge.
-            if !std::fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file()) {
+            let Some(meta) = std::fs::symlink_metadata(&place).ok().filter(std::fs::Metadata::is_file) else {
                 continue;
-            }
+            };
             let file = ByteString::from(path.clone()).encode();
             let file = file.as_str();
+            let numbers = [meta.len().cast_signed(), i64::from(meta.mode()), meta.mtime(), meta.mtime_nsec()];
+            digest.update(path.as_os_str().as_bytes()).update(b"\0");
+            numbers.iter().for_each(|number| {
+                digest.update(&number.to_le_bytes());
+            });
+            if let Ok(changed) = meta.modified()
+                && facts.newest.as_ref().is_none_or(|(_, newest)| changed > *newest)
+            {
+                facts.newest = Some((file.to_owned(), changed));
+            }
             let name = file.rsplit('/').next().unwrap_or(file);
             if TEXTS.contains(&name) {
                 facts.texts.extend(text(&place).map(|text| (file.to_owned(), text)));
@@ -132,6 +156,7 @@ impl Facts {
             facts.files.push(file.to_owned());
         }
         facts.files.sort_unstable();
+        facts.digest = digest.finalize().to_hex().to_string();
         Ok(facts)
     }
 
@@ -205,23 +230,39 @@ const ENVIRONMENT: &str = "pyvenv.cfg";
 
 /// What git tracks, and what it does not and yet does not ignore. `top` is where the files that say what to ignore begin:
 /// one further up may be anybody's.
-fn listed(root: &Path, top: &Path, tracked: Tracked, everywhere: Option<&Path>) -> Result<BTreeSet<PathBuf>, String> {
+fn listed(
+    root: &Path,
+    top: &Path,
+    tracked: Tracked,
+    everywhere: Option<&Path>,
+) -> Result<(BTreeSet<PathBuf>, Vec<String>), String> {
     let walked = match walk(root, top, &tracked, everywhere)? {
         Some(walked) => walked,
         // A folder that is ignored as a whole was named all the same.
         None => walk(root, root, &tracked, everywhere)?.unwrap_or_default(),
     };
-    Ok(tracked.files.into_iter().chain(walked).collect())
+    let Walked { files, inner } = walked;
+    Ok((tracked.files.into_iter().chain(files).collect(), inner))
+}
+
+/// What was found below a folder.
+#[derive(Default)]
+struct Walked {
+    files: Vec<PathBuf>,
+    /// Repositories, which were not entered.
+    inner: Vec<String>,
 }
 
 /// The files below `root`; nothing where the folder itself is ignored.
-fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -> Result<Option<Vec<PathBuf>>, String> {
+fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -> Result<Option<Walked>, String> {
     let modules: BTreeSet<PathBuf> = tracked.modules.iter().map(|module| root.join(module)).collect();
     // In a folder of repositories each of them is meant; inside of one they are somebody else's.
     let is_repository = root.join(".git").exists();
     let ignored = Ignored::read(top, everywhere)?;
     let (refused, reached) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(root == top)));
     let (to, found, is_there) = (root.to_owned(), Arc::clone(&refused), Arc::clone(&reached));
+    let inner: Arc<Mutex<Vec<String>>> = Arc::default();
+    let inside = Arc::clone(&inner);
     // The library opens ignore files by itself, and would wait at a FIFO: they are read here instead.
     let walk = ignore::WalkBuilder::new(top)
         .standard_filters(false)
@@ -241,15 +282,19 @@ fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -
                 return is_folder;
             }
             let has = |name: &str| path.join(name).exists();
-            let is_foreign = || has(ENVIRONMENT) || is_repository && has(".git") || modules.contains(path);
-            path.starts_with(&to)
-                && entry.file_name() != ".git"
-                && entry.file_name() != "node_modules"
-                && !(is_folder && is_foreign())
+            if !path.starts_with(&to) || entry.file_name() == ".git" || entry.file_name() == "node_modules" {
+                return false;
+            }
+            if is_folder && (is_repository && has(".git") || modules.contains(path)) {
+                let name = path.strip_prefix(&to).map(|name| ByteString::from(name.to_owned()).encode());
+                inside.lock().unwrap_or_else(PoisonError::into_inner).extend(name);
+                return false;
+            }
+            !(is_folder && has(ENVIRONMENT))
         })
         .build();
     // A folder that cannot be read holds nothing that could be checked. One more than the limit, so that it shows.
-    let walked = walk
+    let files = walk
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
         .filter_map(|entry| entry.path().strip_prefix(root).ok().map(Path::to_owned))
@@ -257,7 +302,11 @@ fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -
         .collect();
     match refused.get() {
         Some(why) => Err(String::clone(why)),
-        None => Ok(reached.load(Ordering::Relaxed).then_some(walked)),
+        None => {
+            let mut inner = std::mem::take(&mut *inner.lock().unwrap_or_else(PoisonError::into_inner));
+            inner.sort_unstable();
+            Ok(reached.load(Ordering::Relaxed).then_some(Walked { files, inner }))
+        }
     }
 }
 

@@ -6,11 +6,13 @@ use std::path::Path;
 use crate::model::event::Exit;
 use crate::model::finding::{Finding, Results, Severity, TestStatus};
 use crate::model::outcome::{Cause, Outcome};
+use crate::model::raw::Raw;
 use crate::model::task::{Category, Check, Skip, Task};
 use crate::text::transcript;
 use crate::workflow::qa::parse::Parser;
 use crate::workflow::qa::parse::offline::offline;
 use crate::workflow::qa::parse::printed::{Place, Printed};
+use crate::workflow::qa::project::Toolchain;
 use crate::workflow::qa::tools;
 
 /// What is made of an attempt of a check.
@@ -63,6 +65,13 @@ pub(crate) fn judge(
         }
         _ => {}
     }
+    if code != 0
+        && let Some(finding) = stale_lock(check, &printed)
+    {
+        let results = Results { findings: vec![finding], ..Results::default() };
+        let cause = Cause::Results { tests_failed: 0, findings: 1 };
+        return Judgement { outcome: Outcome::Failed { cause }, results };
+    }
     let read = parser.read(&printed);
     let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
     let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
@@ -87,6 +96,27 @@ pub(crate) fn judge(
             Judgement { outcome: Outcome::Broken { error: error.into() }, results: Results::default() }
         }
     }
+}
+
+/// What cargo says where Cargo.lock does not fit Cargo.toml: no check writes over a file that is committed.
+fn stale_lock(check: &Check, printed: &Printed<'_>) -> Option<Finding> {
+    let said = String::from_utf8_lossy(printed.stderr);
+    let is_stale = |line: &&str| {
+        line.starts_with("error: ") && line.contains("Cargo.lock") && line.contains("--locked was passed")
+    };
+    (tools::find(&check.tool)?.toolchain == Toolchain::Rust && said.lines().any(|line| is_stale(&line))).then(|| {
+        Finding {
+            rule: "stale-lock-file".into(),
+            severity: Severity::Error,
+            message: "Cargo.lock does not fit Cargo.toml; `cargo update --workspace` writes it anew".into(),
+            file: printed.place.file("Cargo.lock").into(),
+            line: 0,
+            column: 0,
+            line_end: 0,
+            column_end: 0,
+            url: Raw::default(),
+        }
+    })
 }
 
 /// A target of the project: only its exit code speaks, unless its last words say that it came to no verdict.
@@ -185,10 +215,9 @@ fn verdict(results: &Results, code: i32, says_found: bool, strict: bool) -> Outc
         Severity::Warning => strict || fails_itself,
         Severity::Note => fails_itself,
     };
-    let mut findings = results.findings.iter().filter(counts).count() as u64;
-    if fails_itself && findings > 0 && results.findings.iter().any(|finding| finding.severity != Severity::Note) {
-        findings = results.findings.iter().filter(|finding| finding.severity != Severity::Note).count() as u64;
-    }
+    // Where one of them fails the check all are counted, as everywhere else.
+    let fails = results.findings.iter().any(|finding| counts(&finding));
+    let findings = if fails { results.findings.len() as u64 } else { 0 };
     if tests_failed == 0 && findings == 0 {
         // Tests passed and yet the code says no: for instance a doctest that did not compile, a coverage gate.
         return if fails_itself { Outcome::Failed { cause: Cause::Exit { code } } } else { Outcome::Passed };
@@ -286,6 +315,32 @@ mod cases {
         assert_eq!(check("ruff", Parser::Ruff, 2, "", "crash"), "exit code 2: crash");
         assert_eq!(check("ruff", Parser::Ruff, 0, "not json", "").split(':').next(), Some("its output cannot be read"));
         assert_eq!(check("ruff", Parser::Ruff, 0, "[]", ""), "passed");
+    }
+
+    #[test]
+    fn a_lock_file_that_does_not_fit_is_a_finding() {
+        // cargo 1.75 and 1.93.
+        for said in [
+            "error: the lock file /repo/sub/Cargo.lock needs to be updated but --locked was passed to prevent this\n",
+            "error: cannot update the lock file /repo/sub/Cargo.lock because --locked was passed to prevent this\n",
+        ] {
+            let text = check("clippy", Parser::Cargo, 101, "", said);
+            let (head, finding) = text.split_once('\n').expect("a finding");
+            assert_eq!(head, "1 finding");
+            assert!(finding.starts_with("Error stale-lock-file sub/Cargo.lock:0:0: "), "{finding}");
+        }
+    }
+
+    #[test]
+    fn each_call_of_shellcheck_prints_a_document() {
+        let row = |file: &str| {
+            format!(
+                r#"{{"comments":[{{"file":"{file}","line":2,"endLine":2,"column":1,"endColumn":3,"level":"warning","code":2086,"message":"quote"}}]}}"#
+            )
+        };
+        let text = check("shellcheck", Parser::Shellcheck, 1, &format!("{}\n{}\n", row("a.sh"), row("b.sh")), "");
+        assert_eq!(text, "2 findings\nWarning SC2086 sub/a.sh:2:1: quote\nWarning SC2086 sub/b.sh:2:1: quote");
+        assert!(check("shellcheck", Parser::Shellcheck, 0, "", "").starts_with("its output cannot be read"));
     }
 
     #[test]

@@ -13,7 +13,9 @@ pub(crate) mod tools;
 pub(crate) mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use crate::model::bytestring::ByteString;
 use crate::model::id::{TASK_ID_MAX, TaskId};
 use crate::model::raw::is_hidden;
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
@@ -56,7 +58,7 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     for project in &projects {
         for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain) {
             if let Some(reason) = runs.get(&(tool.name, project.dir.clone())) {
-                let below = below(&runs, tool, &project.dir);
+                let below = below(&runs, tool, project);
                 planned.extend(of_tool(project, tool, reason, &below, wanted));
             }
         }
@@ -92,21 +94,57 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     Ok(with_fixes(tasks))
 }
 
+/// Whether a folder of the repository, relative to it, has files that the checks of the repository look at. Not so for
+/// material of tests that has a manifest of its own, for somebody else's code and for what git ignores.
+pub(crate) fn has_checks_within(facts: &Facts, within: &str) -> bool {
+    let start = project::with_slash(within);
+    let is_inside = |project: &Project<'_>| match start.strip_prefix(&project::with_slash(&project.dir)) {
+        Some(rest) => project.files.iter().any(|file| file.starts_with(rest)),
+        None => project.dir.starts_with(&start),
+    };
+    !project::is_material_project(facts, within) && project::all(facts).iter().any(is_inside)
+}
+
+/// What of a project is meant where one folder of the repository is.
+enum Meant<'a> {
+    All,
+    /// A folder of it, relative to it.
+    Within(&'a str),
+    Nothing,
+}
+
+impl<'a> Meant<'a> {
+    fn of(project: &Project<'_>, within: &'a str) -> Self {
+        let (dir, start) = (project::with_slash(&project.dir), project::with_slash(within));
+        match within.strip_prefix(&dir) {
+            _ if dir.starts_with(&start) => Self::All,
+            Some(rest) => Self::Within(rest),
+            None => Self::Nothing,
+        }
+    }
+}
+
 /// Tools by the folders in which they run, and why.
 type Runs = BTreeMap<(&'static str, String), String>;
 
-/// The folders below one in which the same tool runs, relative to it: their files are checked there, by their own
-/// configuration.
-fn below<'a>(runs: &'a Runs, tool: &Tool, dir: &str) -> Vec<&'a str> {
-    let start = project::with_slash(dir);
+/// The folders below a project that a run of a tool there leaves out, relative to it: those in which the same tool runs,
+/// as their files are checked there by their own configuration, and repositories inside this one, which are somebody else's.
+fn below<'a>(runs: &'a Runs, tool: &Tool, project: &Project<'a>) -> Vec<&'a str> {
+    if !tool.reaches_below() {
+        return Vec::new();
+    }
+    let start = project::with_slash(&project.dir);
     let from = runs.range((tool.name, start.clone())..).map(|((name, folder), _)| (name, folder));
-    let inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
+    let runs_inside = from.map_while(|(name, folder)| folder.strip_prefix(&start).filter(|_| *name == tool.name));
+    let repositories = project.facts.inner.iter().filter_map(|folder| folder.strip_prefix(&start));
     let mut bytes = 0;
     let fits = |folder: &&str| {
         bytes += folder.len();
         bytes <= BELOW_BYTES_MAX
     };
-    inside.filter(|folder| !folder.is_empty() && tool.reaches_below()).take_while(fits).collect()
+    let folders = repositories.chain(runs_inside).filter(|folder| !folder.is_empty());
+    // A name that is not UTF-8, or has a line break, is no pattern of any tool.
+    folders.filter(|folder| ByteString::decode(folder).as_path() == Path::new(folder)).take_while(fits).collect()
 }
 
 /// A check on its way into the plan.
@@ -192,15 +230,22 @@ fn id(name: &str, dir: &str, part: Option<usize>) -> TaskId {
 fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&str], wanted: &Wanted) -> Vec<Planned> {
     let takes_files = tool.args.contains(&"{files}");
     let mut files = if takes_files { call::files_of(project, tool) } else { Vec::new() };
+    let within = match Meant::of(project, &wanted.within) {
+        Meant::All => "",
+        Meant::Within(folder) if call::looks_within(project, tool, folder) => folder,
+        Meant::Within(_) | Meant::Nothing => return Vec::new(),
+    };
+    let start = project::with_slash(within);
+    files.retain(|file| file.starts_with(&start));
     // A file that is named is formatted whatever the configuration says of it; a folder is not.
     let ignores = |line: &str| line.replace(' ', "").to_lowercase() == "ignore=true";
     if tool.name == "shfmt" && project.text(".editorconfig").lines().any(|line| ignores(line.trim())) {
-        files = vec!["."];
+        files = vec![if within.is_empty() { "." } else { within }];
     }
     if takes_files && files.is_empty() {
         return Vec::new();
     }
-    let calls: Vec<&[&str]> = if takes_files { call::chunks(&files) } else { vec![&[]] };
+    let calls: Vec<&[&str]> = if takes_files { call::chunks(tool, &files) } else { vec![&[]] };
     let several = calls.len() > 1;
     let program = project.facts.program(&project.dir, tool.program);
     let unprepared = project.toolchain == Toolchain::Node
@@ -213,9 +258,14 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
         .map(|(at, files)| {
             let part = several.then_some(at + 1);
             let make = |args: &[&str], name: &str| {
-                let mut task =
-                    Task::new(id(name, &project.dir, part), call::words(project, tool, args, files, below, wanted));
-                task.reason = reason.into();
+                let mut task = Task::new(
+                    id(name, &project.dir, part),
+                    call::words(project, tool, args, files, below, within, wanted),
+                );
+                task.reason = match within.is_empty() || call::takes_folder(tool) {
+                    true => reason.into(),
+                    false => format!("{reason}; it looks at the whole project").into(),
+                };
                 task.cwd = Some(project.facts.root.join(&project.dir).into());
                 task.history_key = Some(format!("qa:{}:{name}:{}", project.facts.root.display(), task.id));
                 if tool.exclusive {
@@ -324,6 +374,9 @@ fn of_targets(
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if target.changes_files && !wanted.fix && !asked {
                 let by = format!("default: it changes files; `--fix` or `--only {}` runs it", target.runner);
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
+            } else if !matches!(Meant::of(folder, &wanted.within), Meant::All) {
+                let by = format!("`{}`: it looks at all of the project", wanted.within);
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if facts.program(&folder.dir, target.runner).is_none() {
                 let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
@@ -454,6 +507,83 @@ mod cases {
 
     fn only(word: &str) -> Wanted {
         Wanted { only: vec![word.to_owned()], ..Wanted::default() }
+    }
+
+    /// A check of `tests` alone lost what is configured above it.
+    #[test]
+    fn a_folder_of_a_repository_is_checked_by_the_configuration_above() {
+        let files = [
+            ("pyproject.toml", "[tool.ruff]\n[tool.mypy]\nfiles = ['src']\n"),
+            ("Cargo.toml", "[package]\nname = 'x'\n"),
+            ("Cargo.lock", ""),
+            ("Makefile", "test:\n"),
+            ("src/a.py", ""),
+            ("src/lib.rs", ""),
+            ("src/run.sh", ""),
+            ("tests/test_a.py", ""),
+            ("tests/run.sh", ""),
+            ("bin/ruff", ""),
+            ("bin/mypy", ""),
+            ("bin/pytest", ""),
+            ("bin/cargo", ""),
+            ("bin/make", ""),
+            ("bin/shellcheck", ""),
+        ];
+        let check = |within: &str, name: &str| {
+            lines(&files, &Wanted { within: within.to_owned(), ..only(name) }).join("; ").replace("{results}", "R")
+        };
+        assert_eq!(check("tests", "ruff"), "ruff: ruff check --no-fix --no-cache --output-format json ./tests");
+        assert_eq!(check("tests", "pytest"), "pytest: pytest -q --junitxml=R/junit.xml -o cache_dir=R/cache ./tests");
+        assert_eq!(check("src", "pytest"), "");
+        assert_eq!(check("src", "mypy"), "mypy: mypy --output json --no-error-summary ./src");
+        assert_eq!(check("tests", "shellcheck"), "shellcheck: shellcheck -f json1 tests/run.sh");
+        // What cannot be told a folder looks at the whole project, where the folder has something of it.
+        assert_eq!(check("src", "cargo-build"), "cargo-build: cargo build --locked --workspace --message-format=json");
+        assert_eq!(check("tests", "cargo-build"), "");
+        assert_eq!(check("src", "make"), "make test: left out by `src`: it looks at all of the project");
+        let repository = repository(&files);
+        let facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([]), None).expect("facts");
+        assert!(super::has_checks_within(&facts, "tests") && !super::has_checks_within(&facts, "docs"));
+    }
+
+    #[test]
+    fn a_check_does_not_write_over_a_lock_file() {
+        let build = |lock: &[(&str, &str)]| {
+            let files: Vec<_> = [("Cargo.toml", ""), ("bin/cargo", "")].iter().chain(lock).copied().collect();
+            lines(&files, &only("cargo-build")).join("")
+        };
+        assert_eq!(build(&[]), "cargo-build: cargo build --workspace --message-format=json");
+        let locked = "cargo-build: cargo build --locked --workspace --message-format=json";
+        assert_eq!(build(&[("Cargo.lock", "")]), locked);
+    }
+
+    /// Tools that are given a folder walked into them.
+    #[test]
+    fn repositories_inside_the_repository_are_left_out() {
+        let files = [
+            (".git/HEAD", "ref: refs/heads/main\n"),
+            ("pyproject.toml", "[tool.ruff]\n"),
+            ("a.py", ""),
+            ("wt2/.git", "gitdir: /x\n"),
+            ("wt2/b.py", ""),
+            ("deps/own/.git/HEAD", ""),
+            ("deps/own/c.py", ""),
+            ("bin/ruff", ""),
+        ];
+        let expected = "ruff: ruff check --no-fix --no-cache --output-format json --extend-exclude=./deps/own --extend-exclude=./wt2 .";
+        assert_eq!(lines(&files, &only("ruff")), [expected]);
+    }
+
+    #[test]
+    fn many_shell_scripts_are_several_checks_and_each_script_is_a_call() {
+        let names: Vec<String> = (0..25).map(|at| format!("s{at:02}.sh")).collect();
+        let files: Vec<(&str, &str)> =
+            names.iter().map(|name| (name.as_str(), "")).chain([("bin/shellcheck", "")]).collect();
+        let ids: Vec<String> = lines(&files, &Wanted::default())
+            .iter()
+            .filter_map(|line| Some(format!("{} {}", line.split_once(':')?.0, line.matches(".sh").count())))
+            .collect();
+        assert_eq!(ids, ["shellcheck 1 10", "shellcheck 2 10", "shellcheck 3 5"]);
     }
 
     #[test]
@@ -779,7 +909,7 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
         let tasks = planned(&repository, &Wanted::default());
         let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
         let Run::Argv(words) = &task.run else { panic!("{task:?}") };
-        let files: Vec<&[u8]> = words[3..].iter().map(|word| word.as_os_str().as_bytes()).collect();
+        let files: Vec<&[u8]> = words[4..].iter().map(|word| word.as_os_str().as_bytes()).collect();
         assert_eq!(files, [&b"a.sh"[..], b"caf\xe9/x.sh"]);
     }
 
@@ -793,7 +923,12 @@ pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/
             ("python", "#!/usr/bin/env python3\n"),
             ("bin/shellcheck", ""),
         ];
-        assert_eq!(lines(&files, &Wanted::default()), ["shellcheck: shellcheck -f json1 envs plain.sh set"]);
+        assert_eq!(
+            lines(&files, &Wanted::default()),
+            [
+                "shellcheck: sh -c most=0; for file; do shellcheck -f json1 \"$file\" || { code=$?; [ $code -le $most ] || most=$code; }; done; exit $most sh envs plain.sh set"
+            ]
+        );
     }
 
     #[test]

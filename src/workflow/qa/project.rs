@@ -131,6 +131,12 @@ fn is_foreign(file: &str) -> bool {
     folders.split('/').any(|folder| FOREIGN.contains(&folder))
 }
 
+/// Whether a folder has a manifest that makes no project since it is material of tests.
+pub(crate) fn is_material_project(facts: &Facts, dir: &str) -> bool {
+    let has_manifest = MANIFESTS.iter().any(|(manifest, _)| facts.has(&format!("{}{manifest}", with_slash(dir))));
+    has_manifest && dir.split('/').any(is_material)
+}
+
 /// Finds all projects, those of the whole repository last.
 pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
     let own: Vec<&str> = facts.files.iter().map(String::as_str).filter(|file| !is_foreign(file)).collect();
@@ -191,7 +197,7 @@ fn loose_python<'a>(facts: &Facts, own: &[&'a str]) -> Option<&'a str> {
     module.copied().filter(|_| own.iter().any(|file| is_python_test(file)))
 }
 
-fn is_python_test(file: &str) -> bool {
+pub(crate) fn is_python_test(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.ends_with(".py") && (name.starts_with("test_") || name.ends_with("_test.py"))
 }

@@ -16,7 +16,7 @@ pub(crate) struct Tool {
     pub(crate) program: &'static str,
     pub(crate) install: &'static str,
     /// The first word is the program to call. `{files}` stands for the files, `{results}` for a folder of its own,
-    /// `{build}` for a build folder outside the repository; a word with `{below}` is said for each folder below that has
+    /// `{build}` for a build folder outside the repository, `{locked}` for `--locked` where a Cargo.lock is committed; a word with `{below}` is said for each folder below that has
     /// a run of its own; other placeholders depend on the project's configuration.
     pub(crate) args: &'static [&'static str],
     /// What `--fix` runs before; empty where the tool changes nothing.
@@ -26,6 +26,8 @@ pub(crate) struct Tool {
     pub(crate) found: &'static [i32],
     /// Exit codes by which it says that there was nothing to look at.
     pub(crate) nothing: &'static [i32],
+    /// It is called once for each file, since with many at once it takes far longer than the sum of them.
+    pub(crate) by_file: bool,
     /// It writes where others of its kind write: not at the same time.
     pub(crate) exclusive: bool,
     /// Why it applies to a project; absent where it does not.
@@ -53,6 +55,7 @@ const BASE: Tool = Tool {
     parser: Parser::Exit,
     found: &[1],
     nothing: &[],
+    by_file: false,
     exclusive: false,
     wants: |_| None,
 };
@@ -64,7 +67,7 @@ fn always(project: &Project<'_>) -> Option<String> {
 /// nextest writes JUnit only to where a configuration says. The profile is our own, on top of the project's default one,
 /// because the project's `profile.default.junit.path` wins over ours.
 const NEXTEST: &str = "printf '[profile.apm.junit]\\npath = \"%s/junit.xml\"\\n' '{results}' > '{results}/nextest.toml' && \
-    exec cargo nextest run --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml' --profile apm";
+    exec cargo nextest run {locked} --workspace --no-fail-fast --tool-config-file 'apm:{results}/nextest.toml' --profile apm";
 
 /// All tools, in the order of reports.
 pub(crate) const TOOLS: &[Tool] = &[
@@ -84,8 +87,17 @@ pub(crate) const TOOLS: &[Tool] = &[
         name: "clippy",
         program: "cargo-clippy",
         install: "`rustup component add clippy` installs it",
-        args: &["cargo", "clippy", "--workspace", "--all-targets", "--message-format=json"],
-        fix: &["cargo", "clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"],
+        args: &["cargo", "clippy", "{locked}", "--workspace", "--all-targets", "--message-format=json"],
+        fix: &[
+            "cargo",
+            "clippy",
+            "{locked}",
+            "--workspace",
+            "--all-targets",
+            "--fix",
+            "--allow-dirty",
+            "--allow-staged",
+        ],
         parser: Parser::Cargo,
         found: &[101],
         exclusive: true,
@@ -97,7 +109,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Build,
         program: "cargo",
         install: "see https://rustup.rs",
-        args: &["cargo", "build", "--workspace", "--message-format=json"],
+        args: &["cargo", "build", "{locked}", "--workspace", "--message-format=json"],
         parser: Parser::Cargo,
         found: &[101],
         exclusive: true,
@@ -124,7 +136,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "cargo",
         install: "see https://rustup.rs",
-        args: &["cargo", "test", "--doc", "--workspace", "--no-fail-fast"],
+        args: &["cargo", "test", "{locked}", "--doc", "--workspace", "--no-fail-fast"],
         parser: Parser::CargoTest,
         found: &[101],
         exclusive: true,
@@ -139,7 +151,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Tests,
         program: "cargo",
         install: "see https://rustup.rs",
-        args: &["cargo", "test", "--workspace", "--no-fail-fast"],
+        args: &["cargo", "test", "{locked}", "--workspace", "--no-fail-fast"],
         parser: Parser::CargoTest,
         found: &[101],
         exclusive: true,
@@ -151,7 +163,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         category: Docs,
         program: "cargo",
         install: "see https://rustup.rs",
-        args: &["cargo", "doc", "--workspace", "--no-deps", "--message-format=json"],
+        args: &["cargo", "doc", "{locked}", "--workspace", "--no-deps", "--message-format=json"],
         parser: Parser::Cargo,
         found: &[101],
         exclusive: true,
@@ -279,6 +291,7 @@ pub(crate) const TOOLS: &[Tool] = &[
             "-o",
             "cache_dir={results}/cache",
             "--ignore={below}",
+            "{within}",
         ],
         parser: Parser::Junit,
         nothing: &[5],
@@ -592,6 +605,8 @@ pub(crate) const TOOLS: &[Tool] = &[
         program: "shellcheck",
         install: "`apt install shellcheck` installs it",
         args: &["shellcheck", "-f", "json1", "{files}"],
+        // With several files it follows `source` from each to each of them: quadratic where all read one library.
+        by_file: true,
         parser: Parser::Shellcheck,
         wants: always,
         ..BASE

@@ -10,6 +10,8 @@ pub(crate) struct Wanted {
     pub(crate) skip_by: String,
     pub(crate) fix: bool,
     pub(crate) strict: bool,
+    /// The folder, relative to the repository, whose files are meant; empty for all of them.
+    pub(crate) within: String,
     /// Folder for build trees outside the repository.
     pub(crate) build_dir: String,
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::model::finding::{Finding, Results, Severity};
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
-use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
+use crate::workflow::qa::parse::printed::{Printed, Read, json, json_documents, json_lines, text};
 use crate::workflow::qa::parse::tests::go_place;
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -238,9 +238,10 @@ pub(super) fn npm_audit(printed: &Printed<'_>) -> Read {
 
 /// `shellcheck -f json1`.
 pub(super) fn shellcheck(printed: &Printed<'_>) -> Read {
-    let report: Value = json(printed.stdout)?;
-    let comments = list(report.get("comments").unwrap_or(&Value::Null))?;
-    let findings = comments.iter().map(|comment| {
+    let reports: Vec<Value> = json_documents(printed.stdout)?;
+    let comments: Vec<&[Value]> =
+        reports.iter().map(|report| list(report.get("comments").unwrap_or(&Value::Null))).collect::<Result<_, _>>()?;
+    let findings = comments.into_iter().flatten().map(|comment| {
         let code = format!("SC{}", number(comment, "code"));
         Finding {
             file: printed.place.file(string(comment, "file")).into(),

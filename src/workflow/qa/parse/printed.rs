@@ -56,6 +56,16 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, St
     serde_json::from_str(&text(bytes)).map_err(|error| format!("not the JSON it promised: {error}"))
 }
 
+/// A stream that is one JSON document for each call of the tool.
+pub(super) fn json_documents<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>, String> {
+    let text = text(bytes);
+    let documents: Result<Vec<T>, _> = serde_json::Deserializer::from_str(&text).into_iter().collect();
+    match documents {
+        Ok(documents) if documents.is_empty() => Err("not the JSON it promised: it printed nothing".to_owned()),
+        documents => documents.map_err(|error| format!("not the JSON it promised: {error}")),
+    }
+}
+
 /// The lines of a stream that are JSON objects; others are passed over.
 pub(super) fn json_lines(bytes: &[u8]) -> impl Iterator<Item = serde_json::Value> {
     bytes

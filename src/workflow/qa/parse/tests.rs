@@ -126,12 +126,14 @@ fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
     }
 }
 
-fn bounded(mut message: String) -> Raw {
-    if message.len() > MESSAGE_MAX {
-        message = bounded_to(MESSAGE_MAX, message);
-        message.push_str("\n...");
+/// The start and the end of a message: some runners begin with the reason, others end with it.
+fn bounded(message: String) -> Raw {
+    if message.len() <= MESSAGE_MAX {
+        return message.into();
     }
-    message.into()
+    let start = message.floor_char_boundary(MESSAGE_MAX / 2);
+    let end = message.ceil_char_boundary(message.len() - MESSAGE_MAX / 2);
+    format!("{}\n...\n{}", &message[..start], &message[end..]).into()
 }
 
 fn bounded_to(max: usize, mut text: String) -> String {
@@ -201,17 +203,18 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
         let key = (package.clone(), test.clone());
         let status = match action.as_str() {
             "output" => {
-                let output = outputs.entry(key).or_default();
-                if output.len() < MESSAGE_MAX {
-                    output.push_str(&string("Output"));
+                let said = string("Output");
+                // What the runner says of the test, not the test of itself.
+                let is_frame = ["=== ", "--- FAIL: ", "--- SKIP: ", "--- PASS: "]
+                    .iter()
+                    .any(|start| said.trim_start().starts_with(start));
+                if !is_frame || key.1.is_empty() {
+                    add_bounded(outputs.entry(key).or_default(), &said);
                 }
                 continue;
             }
             "build-output" => {
-                let output = builds.entry(string("ImportPath")).or_default();
-                if output.len() < MESSAGE_MAX {
-                    output.push_str(&string("Output"));
-                }
+                add_bounded(builds.entry(string("ImportPath")).or_default(), &string("Output"));
                 continue;
             }
             "pass" => TestStatus::Passed,
@@ -268,6 +271,16 @@ pub(super) fn go(printed: &Printed<'_>) -> Read {
     }
     results.tests.extend(unfetched.into_iter().map(|(test, _)| test));
     if seen || !results.findings.is_empty() { Ok(results) } else { Err("no test event".to_owned()) }
+}
+
+/// Adds to an output of which the start is kept, and the end where that is longer than twice the bound.
+fn add_bounded(output: &mut String, more: &str) {
+    output.push_str(more);
+    if output.len() > 4 * MESSAGE_MAX {
+        let start = output.floor_char_boundary(MESSAGE_MAX / 2);
+        let end = output.ceil_char_boundary(output.len() - MESSAGE_MAX);
+        output.replace_range(start..end, "\n...\n");
+    }
 }
 
 /// Whether a line says that a module could not be fetched: it has the place of the import, and nothing is wrong there.
