@@ -147,6 +147,12 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         fix: asked.fix,
         strict: asked.strict,
         within,
+        pytest_addopts: context
+            .environment
+            .get("PYTEST_ADDOPTS")
+            .and_then(|text| text.to_str())
+            .unwrap_or_default()
+            .to_owned(),
         build_dir: cache.join("build").display().to_string(),
     };
     let tasks = qa::plan(&facts, &wanted)

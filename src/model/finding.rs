@@ -16,6 +16,9 @@ pub struct Results {
     /// Findings, in the order of the tool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Tests of which the tool printed only how many there were.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub summary: Counts,
 }
 
 /// One test case.
@@ -110,7 +113,7 @@ pub struct Counts {
 impl Results {
     /// Counts them.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let mut counts = self.summary;
         for test in &self.tests {
             match test.status {
                 TestStatus::Passed => counts.tests_passed += 1,

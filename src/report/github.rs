@@ -106,7 +106,7 @@ mod tests {
     /// `pytest --cov-fail-under`: all tests passed and the code says no.
     #[test]
     fn a_failure_that_no_test_stands_for_shows_its_output() {
-        let results = Results { tests: vec![passed_test()], findings: Vec::new() };
+        let results = Results { tests: vec![passed_test()], ..Results::default() };
         let gate = Checked { outcome: Exit::Code(1).outcome(), results, stderr: "90 percent not reached\n" };
         let text = gate.write(write);
         assert!(text.contains("::error title=lint%3A tool::exit code 1%0A90 percent not reached"), "{text}");
@@ -126,8 +126,8 @@ mod tests {
             url: "".into(),
         };
         let outcome = Outcome::Failed { cause: Cause::Results { tests_failed: 0, findings: 1 } };
-        let text =
-            Checked { outcome, results: Results { tests: Vec::new(), findings: vec![note] }, stderr: "" }.write(write);
+        let text = Checked { outcome, results: Results { findings: vec![note], ..Results::default() }, stderr: "" }
+            .write(write);
         assert!(text.contains("::error title=lint%3A tool::1 finding\n"), "{text}");
     }
 }

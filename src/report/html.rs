@@ -556,7 +556,7 @@ mod tests {
     /// `pytest --cov-fail-under`: all tests passed and the code says no.
     #[test]
     fn a_failure_that_no_test_stands_for_shows_its_output() {
-        let results = Results { tests: vec![passed_test()], findings: Vec::new() };
+        let results = Results { tests: vec![passed_test()], ..Results::default() };
         let gate = Checked { outcome: Exit::Code(1).outcome(), results, stderr: "90 percent not reached\n" };
         let text = gate.write(write);
         assert!(text.contains("<pre>90 percent not reached"), "{text}");

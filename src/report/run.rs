@@ -431,7 +431,11 @@ impl RunReport {
                 Some(Outcome::Skipped { reason: Skip::NothingToDo { .. } }) => tests.nothing += 1,
                 None | Some(Outcome::Skipped { .. } | Outcome::Cancelled { .. }) => {}
                 // A target that only its exit code tells of is taken at its word.
-                Some(outcome) if outcome.is_good() && self.counts_of(row).tests() == 0 && check.parser != "exit" => {
+                Some(outcome)
+                    if outcome.is_good()
+                        && self.counts_of(row).tests() == 0
+                        && !matches!(check.parser.as_str(), "exit" | "target") =>
+                {
                     tests.empty += 1;
                 }
                 Some(_) => tests.ran += 1,

@@ -1,6 +1,8 @@
 //! Why a test failed, in few lines: its message, the assertion, the difference and the place first, then the end. Runners put
 //! them anywhere: pytest at the end of a message; node, Go and Rust at its start.
 
+use std::collections::HashSet;
+
 use crate::text::transcript;
 
 /// Lines shown of a message.
@@ -21,11 +23,13 @@ pub(crate) fn of(message: &str) -> Vec<String> {
         return lines;
     }
     let mut is_shown: Vec<bool> = (0..lines.len()).map(|at| at < FIRST || at + LAST >= lines.len()).collect();
+    let shown = lines.iter().zip(&is_shown).filter(|(_, shown)| **shown);
+    let mut said: HashSet<String> = shown.map(|(line, _)| essence(line)).collect();
     let mut room = LINES_MAX - FIRST - LAST;
-    // What is plainly the reason goes before what may be one.
+    // What is plainly the reason goes before what may be one. What was said is not said again.
     for tells in [is_reason, is_difference, is_place] {
         for (line, shown) in lines.iter().zip(&mut is_shown) {
-            if room > 0 && !*shown && tells(line) {
+            if room > 0 && !*shown && tells(line) && said.insert(essence(line)) {
                 *shown = true;
                 room -= 1;
             }
@@ -40,6 +44,11 @@ pub(crate) fn of(message: &str) -> Vec<String> {
         }
     }
     out
+}
+
+/// A line without what only marks it.
+fn essence(line: &str) -> String {
+    line.trim_start().trim_start_matches("E ").split_whitespace().collect()
 }
 
 /// Whether a line says what went wrong, in the words of pytest, unittest, Rust, Go, node and their like.
@@ -89,8 +98,8 @@ fn part(line: &str, next: Option<&&str>) -> Part {
     if text.starts_with("note: run with `RUST_BACKTRACE=") || text.starts_with("note: Some details are omitted") {
         return Part::Hint;
     }
-    // Go: a call, then its place behind a tab.
-    let is_go_place = |line: &str| line.starts_with('\t') && line.contains(".go:");
+    // Go: a call, then its place behind a tab, of which blanks were made.
+    let is_go_place = |line: &str| line.starts_with([' ', '\t']) && line.contains(".go:") && line.contains(" +0x");
     if is_go_place(line) {
         return Part::Detail;
     }
@@ -169,4 +178,79 @@ fn without_frames(lines: &[&str]) -> Vec<String> {
         out.pop();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    /// Its last eight lines were shown, all of the runtime's.
+    #[test]
+    fn a_rust_backtrace_keeps_the_message_and_the_frames_of_the_program() {
+        let message = [
+            "",
+            "thread 'a' (3966) panicked at src/lib.rs:9:5:",
+            "assertion `left == right` failed: sum",
+            "  left: 1",
+            " right: 2",
+            "stack backtrace:",
+            "   0: __rustc::rust_begin_unwind",
+            "             at /rustc/5980/library/std/src/panicking.rs:689:5",
+            "   1: core::panicking::panic_fmt",
+            "             at /rustc/5980/library/core/src/panicking.rs:80:14",
+            "   2: x::sum",
+            "             at ./src/lib.rs:9:5",
+            "   3: x::tests::a",
+            "             at ./src/lib.rs:20:9",
+            "   4: core::ops::function::FnOnce::call_once",
+            "             at /rustc/5980/library/core/src/ops/function.rs:250:5",
+            "note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.",
+        ];
+        let expected = [&message[1..6], &["..."], &message[10..14]].concat();
+        assert_eq!(of(&message.join("\n")), expected);
+    }
+
+    #[test]
+    fn a_go_panic_keeps_what_panicked() {
+        let frames: String = (0..30).map(|at| format!("main.f{at}(...)\n\t/src/a.go:{at} +0x1d\n")).collect();
+        let message = format!(
+            "panic: assignment to entry in nil map [recovered]\n\tpanic: assignment to entry in nil map\n\ngoroutine 7 [running]:\n\
+             testing.tRunner.func1.2({{0x1, 0x2}})\n\t/go/src/testing/testing.go:1632 +0x230\n{frames}"
+        );
+        let lines = of(&message);
+        assert_eq!(lines[0], "panic: assignment to entry in nil map [recovered]");
+        assert!(lines.iter().any(|line| line.trim() == "/src/a.go:0 +0x1d") && lines.len() < 15, "{lines:?}");
+        assert!(!lines.iter().any(|line| line.contains("testing.go")), "{lines:?}");
+    }
+
+    #[test]
+    fn pytest_keeps_its_assertion_and_the_place() {
+        let source: String = (0..40).map(|at| format!("        step({at})\n")).collect();
+        let message = format!(
+            "def test_a():\n{source}>       assert f() == 2, 'why'\nE       AssertionError: why\nE       assert 1 == 2\nE        +  where 1 = f()\n\n\
+             tests/test_a.py:44: AssertionError\n--- Captured stdout call ---\n{}",
+            "noise\n".repeat(50)
+        );
+        let lines = of(&message);
+        for wanted in ["E       AssertionError: why", "E       assert 1 == 2", "tests/test_a.py:44: AssertionError"] {
+            assert!(lines.iter().any(|line| line == wanted), "{wanted}: {lines:?}");
+        }
+        assert!(lines.len() <= 25, "{lines:?}");
+    }
+
+    #[test]
+    fn node_keeps_the_message_and_one_difference() {
+        let difference =
+            "Error: my message 12345\n+ actual - expected\n\n  {\n    k: 1,\n+   k7: 7,\n-   k7: 99,\n  }\n";
+        let message = format!("{difference}{}{difference}operator: 'deepStrictEqual'\n}}", "    more: 1,\n".repeat(40));
+        let text = of(&message).join("\n");
+        assert!(text.starts_with("Error: my message 12345\n+ actual - expected"), "{text}");
+        assert_eq!((text.matches("+   k7: 7,").count(), text.matches("-   k7: 99,").count()), (1, 1), "{text}");
+    }
+
+    #[test]
+    fn what_is_short_is_shown_whole_and_made_safe() {
+        assert_eq!(of("\n  one\n\n\n\u{1b}[31mtwo\u{1b}[0m  \n\n"), ["  one", "", "two"]);
+        assert_eq!(of(""), [""; 0]);
+    }
 }

@@ -128,6 +128,7 @@ fn execute(
     let Attempt { job, context, handle, .. } = attempt;
     let task = &job.task;
     let replaced: Vec<OsString>;
+    let mut replaced_env: Vec<(&OsStr, OsString)> = Vec::new();
     let mut arguments = command::arguments(&task.run);
     if let Some(scratch) = scratch {
         let with = |argument: &OsStr| match argument.to_str() {
@@ -136,6 +137,7 @@ fn execute(
         };
         replaced = arguments.into_iter().map(with).collect();
         arguments = replaced.iter().map(OsString::as_os_str).collect();
+        replaced_env = task.env.iter().map(|(name, value)| (name.as_os_str(), with(value.as_os_str()))).collect();
     }
     let slot = job.slot.map(|slot| slot.to_string()).unwrap_or_default();
     let number = job.id.attempt.to_string();
@@ -150,7 +152,11 @@ fn execute(
     let presets = if context.presets { runtimes::presets(&task.limits) } else { Vec::new() };
     let unset = presets.iter().filter(|(name, _)| !context.commands.env.has(name));
     env.extend(unset.map(|(name, value)| (OsStr::new(*name), OsStr::new(value))));
-    env.extend(task.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
+    if scratch.is_some() {
+        env.extend(replaced_env.iter().map(|(name, value)| (*name, value.as_os_str())));
+    } else {
+        env.extend(task.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
+    }
     command::execute(&context.commands, handle, &mark, task, &arguments, &env, on_output)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::model::bytestring::ByteString;
 use crate::model::task::{Category, Run, quote};
+use crate::workflow::qa::own::{self, Pytest};
 use crate::workflow::qa::project::{
     Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript, is_python_test, with_slash,
 };
@@ -156,10 +157,20 @@ pub(crate) fn words(
                 let name = |dir: &&str| if is_regex { regex(dir) } else { (*dir).to_owned() };
                 words.extend(below.iter().map(|dir| word.replace("{below}", &name(dir)).into()));
             }
-            word if at == 0 => {
-                let called = project.facts.program(&project.dir, word);
-                words.push(called.unwrap_or_else(|| word.to_owned()).into());
+            // A package is found by its name, a folder that is none by its own.
+            "{unittest}" => {
+                let folder = ["tests", "test"].into_iter().find(|folder| {
+                    project.any_in(folder, ".py") && project.has_here(&[&format!("{folder}/__init__.py")]).is_none()
+                });
+                words.extend(folder.into_iter().flat_map(|folder| ["discover".into(), "-s".into(), folder.into()]));
             }
+            word if at == 0 => match (tool.name, own::pytest(project)) {
+                ("pytest", Pytest::Called(call)) => words.extend(call.into_iter().map(Into::into)),
+                _ => {
+                    let called = project.facts.program(&project.dir, word);
+                    words.push(called.unwrap_or_else(|| word.to_owned()).into());
+                }
+            },
             word => {
                 let locked = if is_locked { "--locked" } else { "" };
                 words.push(word.replace("{build}", &build_dir(project, wanted)).replace("{locked}", locked).into());
@@ -196,10 +207,20 @@ fn build_dir(project: &Project<'_>, wanted: &Wanted) -> String {
     format!("{}/{}", wanted.build_dir, &digest[..16])
 }
 
+/// What makes pytest write its results where a target of the project calls it, also through tox, which names each of its
+/// environments. `before` is what the user has there.
+pub(crate) fn pytest_environment(before: &str) -> BTreeMap<ByteString, ByteString> {
+    let words = "'--junitxml={results}/junit-${TOX_ENV_NAME}.xml' -o 'cache_dir={results}/cache'";
+    BTreeMap::from([
+        ("PYTEST_ADDOPTS".into(), format!("{before} {words}").trim().to_owned().into()),
+        ("TOX_OVERRIDE".into(), "testenv.pass_env+=PYTEST_ADDOPTS".into()),
+    ])
+}
+
 /// What a tool of Python is told by its environment.
 pub(crate) fn environment(project: &Project<'_>, tool: &Tool, wanted: &Wanted) -> BTreeMap<ByteString, ByteString> {
     let mut env = BTreeMap::new();
-    if !matches!(tool.name, "pytest" | "mypy") {
+    if !matches!(tool.name, "pytest" | "unittest" | "mypy") {
         return env;
     }
     // Modules that are imported leave `__pycache__` beside them. One place for all projects: what is imported with them
@@ -212,6 +233,8 @@ pub(crate) fn environment(project: &Project<'_>, tool: &Tool, wanted: &Wanted) -
         if ![".coveragerc", "pyproject.toml", "setup.cfg", "tox.ini"].iter().any(is_placed) {
             env.insert("COVERAGE_FILE".into(), format!("{}/coverage", build_dir(project, wanted)).into());
         }
+    }
+    if tool.category == Category::Tests {
         // A package in `src/` is found by its tests also where it is not installed.
         if project.files.iter().any(|file| file.starts_with("src/") && file.ends_with("/__init__.py")) {
             env.insert("PYTHONPATH".into(), project.facts.root.join(&project.dir).join("src").into());

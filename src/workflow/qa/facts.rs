@@ -26,8 +26,12 @@ pub(crate) const FILES_MAX: usize = 200_000;
 const TEXT_MAX: u64 = 1 << 20;
 /// Largest file of patterns to ignore.
 const IGNORING_MAX: u64 = 1 << 20;
+/// Read of a file that is asked for something its name does not tell.
+const HEAD_MAX: u64 = 64 << 10;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 30] = [
+const TEXTS: [&str; 32] = [
+    "noxfile.py",
+    "meson.build",
     "Cargo.toml",
     "pyproject.toml",
     "setup.cfg",
@@ -148,7 +152,7 @@ impl Facts {
                 facts.newest = Some((file.to_owned(), changed));
             }
             let name = file.rsplit('/').next().unwrap_or(file);
-            if TEXTS.contains(&name) {
+            if TEXTS.contains(&name) || is_workflow(file) {
                 facts.texts.extend(text(&place).map(|text| (file.to_owned(), text)));
             } else if !name.contains('.') || name.ends_with(".sh") || name.ends_with(".bash") {
                 facts.interpreters.extend(first_line(&place).map(|line| (file.to_owned(), line)));
@@ -173,6 +177,19 @@ impl Facts {
         self.texts.get(file).map_or("", String::as_str)
     }
 
+    /// The texts of the workflows of CI.
+    pub(crate) fn workflows(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().filter(|(file, _)| is_workflow(file)).map(|(_, text)| text.as_str())
+    }
+
+    /// The first part of a file of the repository, for what its name does not tell; empty where it cannot be read.
+    pub(crate) fn head(&self, file: &str) -> String {
+        let path = self.root.join(ByteString::decode(file).as_path());
+        let mut bytes = Vec::new();
+        let read = beneath::regular(&path).and_then(|file| file.take(HEAD_MAX).read_to_end(&mut bytes));
+        read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
     /// Whether a file is there.
     pub(crate) fn has(&self, file: &str) -> bool {
         self.files.binary_search_by(|one| one.as_str().cmp(file)).is_ok()
@@ -180,6 +197,27 @@ impl Facts {
 
     /// How a program is called from a folder: the project's own copy first, then the one of the system.
     pub(crate) fn program(&self, dir: &str, name: &str) -> Option<String> {
+        if let Some(own) = self.own_program(dir, name) {
+            return Some(own);
+        }
+        std::env::split_paths(&self.path).any(|folder| is_program(&folder.join(name))).then(|| name.to_owned())
+    }
+
+    /// How a program of the virtual environment of Python is called that lies in the project or is active: one in PATH.
+    pub(crate) fn program_of_environment(&self, dir: &str, name: &str) -> Option<String> {
+        let is_environment = |bin: &Path| {
+            let has = |name: &str| bin.parent().is_some_and(|folder| folder.join(name).exists());
+            has(ENVIRONMENT) || has("conda-meta")
+        };
+        let is_active = || {
+            let mut folders = std::env::split_paths(&self.path);
+            folders.find(|folder| is_program(&folder.join(name))).is_some_and(|folder| is_environment(&folder))
+        };
+        self.own_program(dir, name).or_else(|| is_active().then(|| name.to_owned()))
+    }
+
+    /// The copy of a program that the project has in its own folders.
+    fn own_program(&self, dir: &str, name: &str) -> Option<String> {
         let mut folder = self.root.join(dir);
         loop {
             for place in ["node_modules/.bin", ".venv/bin", "venv/bin"] {
@@ -194,10 +232,9 @@ impl Facts {
                 }
             }
             if folder == self.root || !folder.pop() {
-                break;
+                return None;
             }
         }
-        std::env::split_paths(&self.path).any(|folder| is_program(&folder.join(name))).then(|| name.to_owned())
     }
 
     /// Programs of the repository that were found and not taken, since they are somebody else's.
@@ -207,7 +244,7 @@ impl Facts {
 
     /// Whether the packages of a Node project are installed.
     pub(crate) fn has_node_modules(&self, dir: &str) -> bool {
-        self.upwards(dir).any(|folder| folder.join("node_modules").is_dir())
+        self.upwards(dir).any(|folder| folder.join("node_modules").is_dir() || folder.join(".pnp.cjs").is_file())
     }
 
     /// Major and minor version of the TypeScript that a folder uses; absent where it is not among the packages.
@@ -383,6 +420,14 @@ fn version(package: &str) -> Option<(u32, u32)> {
     let package: serde_json::Value = serde_json::from_str(package).ok()?;
     let mut parts = package.get("version")?.as_str()?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Whether a file says what CI runs.
+fn is_workflow(file: &str) -> bool {
+    const FILES: [&str; 5] =
+        [".gitlab-ci.yml", ".travis.yml", ".circleci/config.yml", "azure-pipelines.yml", ".cirrus.yml"];
+    let is_yaml = file.ends_with(".yml") || file.ends_with(".yaml");
+    (file.starts_with(".github/workflows/") && is_yaml) || FILES.contains(&file)
 }
 
 fn is_program(path: &Path) -> bool {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::model::event::Exit;
-use crate::model::finding::{Finding, Results, Severity, TestStatus};
+use crate::model::finding::{Finding, Results, Severity};
 use crate::model::outcome::{Cause, Outcome};
 use crate::model::raw::Raw;
 use crate::model::task::{Category, Check, Skip, Task};
@@ -56,6 +56,18 @@ pub(crate) fn judge(
             };
             return Judgement { outcome, results: Results::default() };
         }
+        Parser::Target => {
+            let results = parser.read(&printed).unwrap_or_default();
+            let failed = results.counts().tests_failed;
+            let outcome = match opaque(check, exit, &printed) {
+                // How many failed says more than the code.
+                Outcome::Failed { .. } if failed > 0 => {
+                    Outcome::Failed { cause: Cause::Results { tests_failed: failed, findings: 0 } }
+                }
+                outcome => outcome,
+            };
+            return Judgement { outcome, results };
+        }
         Parser::Fixer => {
             // 1 is what pre-commit says when it has changed something.
             let fine = code == 0 || tool.map_or(code == 1, |tool| tool.found.contains(&code));
@@ -73,7 +85,7 @@ pub(crate) fn judge(
         return Judgement { outcome: Outcome::Failed { cause }, results };
     }
     let read = parser.read(&printed);
-    let empty = |results: &Results| results.tests.is_empty() && results.findings.is_empty();
+    let empty = |results: &Results| results.counts().tests() == 0 && results.findings.is_empty();
     let says_found = tool.is_none_or(|tool| tool.found.contains(&code));
     if tool.is_some_and(|tool| tool.nothing.contains(&code)) && read.as_ref().map_or(code != 0, empty) {
         let detail = "it found nothing to look at".into();
@@ -207,8 +219,7 @@ fn tests_ran(line: &str) -> bool {
 
 /// Fails by failed tests, by errors, by warnings where that was asked for or where the tool itself fails by them.
 fn verdict(results: &Results, code: i32, says_found: bool, strict: bool) -> Outcome {
-    let failed = |status| matches!(status, TestStatus::Failed | TestStatus::Error);
-    let tests_failed = results.tests.iter().filter(|test| failed(test.status)).count() as u64;
+    let tests_failed = results.counts().tests_failed;
     let fails_itself = code != 0 && says_found;
     let counts = |finding: &&Finding| match finding.severity {
         Severity::Error => true,

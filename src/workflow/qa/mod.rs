@@ -6,6 +6,8 @@ mod call;
 pub(crate) mod facts;
 pub(crate) mod index;
 pub(crate) mod judge;
+mod manager;
+mod own;
 pub(crate) mod parse;
 mod project;
 mod targets;
@@ -21,6 +23,8 @@ use crate::model::raw::is_hidden;
 use crate::model::task::{Category, Check, Run, Skip, Task, When};
 use crate::text::suggest;
 use facts::Facts;
+use manager::Manager;
+use own::Pytest;
 use parse::Parser;
 use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
@@ -195,7 +199,7 @@ fn check_names(planned: &[Planned], words: &[String], by: &str) -> Result<(), Un
     known.extend(Category::ALL.iter().map(|category| category.as_str()));
     known.extend(Toolchain::ALL.iter().map(|toolchain| toolchain.as_str()));
     known.extend(TOOLS.iter().map(|tool| tool.name));
-    known.extend(["make", "just", "task", "npm", "tox", "pre-commit"]);
+    known.extend(targets::RUNNERS);
     match words.iter().find(|word| !known.contains(word.as_str())) {
         None => Ok(()),
         Some(word) => Err(UnknownName {
@@ -247,7 +251,12 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
     }
     let calls: Vec<&[&str]> = if takes_files { call::chunks(tool, &files) } else { vec![&[]] };
     let several = calls.len() > 1;
-    let program = project.facts.program(&project.dir, tool.program);
+    let program = match tool.program.strip_prefix("./") {
+        Some(file) => project.has_here(&[file]),
+        None => project.facts.program(&project.dir, tool.program),
+    };
+    let own = (tool.name == "pytest").then(|| own::pytest(project));
+    let program = if matches!(own, Some(Pytest::Called(_))) { Some(String::new()) } else { program };
     let unprepared = project.toolchain == Toolchain::Node
         && tool.program != "npm"
         && program.is_none()
@@ -290,12 +299,19 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 }
                 .into(),
             );
-            if tool.name == "ctest" {
-                task.needs = vec![id("cmake", &project.dir, None)];
+            let built_by = [("ctest", "cmake"), ("meson-test", "meson"), ("autoconf-check", "autoconf")];
+            if let Some((_, build)) = built_by.iter().find(|(name, _)| *name == tool.name) {
+                task.needs = vec![id(build, &project.dir, None)];
             }
             if program.is_none() {
-                let install = if unprepared { "`npm ci` installs the project's packages" } else { tool.install };
+                let install = if unprepared { Manager::of(project).install(project) } else { tool.install };
                 task.skip = Some(Skip::ToolMissing { tool: tool.program.into(), install: install.into() }.into());
+            }
+            if let Some(Pytest::Target(target)) = &own
+                && !wanted.only.iter().any(|word| word == tool.name)
+            {
+                let by = format!("`{target}`, by which the project runs its tests; `--only pytest` runs it");
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
             }
             if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
                 let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
@@ -337,26 +353,30 @@ fn of_targets(
     let mut planned = Vec::new();
     let folders = projects.iter().filter(|project| project.toolchain.is_language()).chain([&root]);
     for folder in folders {
+        let first = own::target(folder);
         for target in targets::of(folder) {
-            let name = format!("{} {}", target.runner, target.words.last().map_or("", String::as_str));
+            let name = target.name();
             let id = id(&name, &folder.dir, None);
             if !seen.insert(id.clone()) {
                 continue;
             }
             let mut task = Task::new(id.clone(), Run::Argv(target.words.iter().cloned().map(Into::into).collect()));
+            let is_tests = target.category == Category::Tests;
+            if is_tests {
+                task.env = call::pytest_environment(&wanted.pytest_addopts).into();
+            }
             let is_covered = covered.iter().any(|(dir, category, toolchain)| {
                 *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
             });
-            task.reason = target.reason.into();
             task.cwd = Some(facts.root.join(&folder.dir).into());
             task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
             task.check = Some(
                 Check {
                     category: target.category,
                     tool: target.runner.to_owned(),
-                    parser: Parser::Exit.as_str().to_owned(),
+                    parser: if is_tests { Parser::Target } else { Parser::Exit }.as_str().to_owned(),
                     root: folder.dir.clone(),
-                    writes_results: false,
+                    writes_results: is_tests,
                     strict: wanted.strict,
                 }
                 .into(),
@@ -378,14 +398,25 @@ fn of_targets(
             } else if !matches!(Meant::of(folder, &wanted.within), Meant::All) {
                 let by = format!("`{}`: it looks at all of the project", wanted.within);
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
-            } else if facts.program(&folder.dir, target.runner).is_none() {
-                let (tool, install) = (target.runner.to_owned(), install(target.runner).to_owned());
+            } else if let Some(first) =
+                first.as_ref().filter(|first| is_tests && **first != target && target.is_about_any_language() && !asked)
+            {
+                let by = format!("`{}`, which runs the tests; `--only '{id}'` runs it", first.name());
+                task.skip = Some(Skip::Deselected { by: by.into() }.into());
+            } else if !target.is_callable(folder) {
+                let tool = target.words.first().map_or("", String::as_str).to_owned();
+                let install = install(target.runner).to_owned();
                 task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
-            } else if target.runner == "npm" && !facts.has_node_modules(&folder.dir) {
+            } else if !target.is_about_any_language()
+                && target.runner != "pre-commit"
+                && folder.has_node_packages()
+                && !facts.has_node_modules(&folder.dir)
+            {
                 let tool = "node_modules".to_owned();
-                let install = "`npm ci` installs the project's packages".to_owned();
+                let install = Manager::of(folder).install(folder).to_owned();
                 task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
             }
+            task.reason = target.reason.into();
             // First among the fixers, then it says what is left.
             let fixes = wanted.fix && target.changes_files && task.skip.is_none();
             let fix = fixes.then(|| {
@@ -414,6 +445,12 @@ fn install(runner: &str) -> &'static str {
         "just" => "`cargo install just` installs it",
         "task" => "`pip install go-task-bin` installs it",
         "tox" => "`pip install tox` installs it",
+        "nox" => "`pip install nox` installs it",
+        "pnpm" | "yarn" => "`corepack enable` installs it",
+        "bun" => "`npm install -g bun` installs it",
+        "gradle" => "`apt install gradle` installs it",
+        "maven" => "`apt install maven` installs it",
+        "bazel" => "`npm install -g @bazel/bazelisk` installs it",
         "pre-commit" => "`pip install pre-commit` installs it",
         _ => "see https://nodejs.org",
     }
@@ -447,559 +484,4 @@ fn with_fixes(mut planned: Vec<Planned>) -> Vec<Task> {
 }
 
 #[cfg(test)]
-mod cases {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::PathBuf;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::facts::Facts;
-    use super::{Wanted, plan};
-    use crate::model::task::{Run, Task};
-    use crate::report::text::explain_skip;
-    use crate::sys::owner::Owners;
-
-    /// A repository of these files; a file below `bin/` is a program that can be called.
-    struct Repository {
-        root: PathBuf,
-    }
-
-    impl Drop for Repository {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.root);
-        }
-    }
-
-    fn repository(files: &[(&str, &str)]) -> Repository {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let root = std::env::temp_dir().join(format!("apm-qa-{}-{number}", std::process::id()));
-        for (file, text) in files {
-            let file = if file.starts_with("bin/") { (*file).to_owned() } else { format!("work/{file}") };
-            let path = root.join(file);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
-            std::fs::write(&path, text).expect("written");
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-        }
-        Repository { root }
-    }
-
-    fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
-        let facts =
-            Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
-                .expect("facts");
-        plan(&facts, wanted).expect("a plan")
-    }
-
-    /// What is planned for these files: id, and the words that are called or why nothing is.
-    fn lines(files: &[(&str, &str)], wanted: &Wanted) -> Vec<String> {
-        let repository = repository(files);
-        let line = |task: &Task| match (&task.skip, &task.run) {
-            (Some(skip), _) => format!("{}: {}", task.id, explain_skip(skip)),
-            (None, Run::Argv(words)) => {
-                let words: Vec<String> = words.iter().map(|word| word.to_text().into_owned()).collect();
-                format!("{}: {}", task.id, words.join(" "))
-            }
-            (None, run) => format!("{}: {run:?}", task.id),
-        };
-        planned(&repository, wanted).iter().map(line).collect()
-    }
-
-    fn only(word: &str) -> Wanted {
-        Wanted { only: vec![word.to_owned()], ..Wanted::default() }
-    }
-
-    /// A check of `tests` alone lost what is configured above it.
-    #[test]
-    fn a_folder_of_a_repository_is_checked_by_the_configuration_above() {
-        let files = [
-            ("pyproject.toml", "[tool.ruff]\n[tool.mypy]\nfiles = ['src']\n"),
-            ("Cargo.toml", "[package]\nname = 'x'\n"),
-            ("Cargo.lock", ""),
-            ("Makefile", "test:\n"),
-            ("src/a.py", ""),
-            ("src/lib.rs", ""),
-            ("src/run.sh", ""),
-            ("tests/test_a.py", ""),
-            ("tests/run.sh", ""),
-            ("bin/ruff", ""),
-            ("bin/mypy", ""),
-            ("bin/pytest", ""),
-            ("bin/cargo", ""),
-            ("bin/make", ""),
-            ("bin/shellcheck", ""),
-        ];
-        let check = |within: &str, name: &str| {
-            lines(&files, &Wanted { within: within.to_owned(), ..only(name) }).join("; ").replace("{results}", "R")
-        };
-        assert_eq!(check("tests", "ruff"), "ruff: ruff check --no-fix --no-cache --output-format json ./tests");
-        assert_eq!(check("tests", "pytest"), "pytest: pytest -q --junitxml=R/junit.xml -o cache_dir=R/cache ./tests");
-        assert_eq!(check("src", "pytest"), "");
-        assert_eq!(check("src", "mypy"), "mypy: mypy --output json --no-error-summary ./src");
-        assert_eq!(check("tests", "shellcheck"), "shellcheck: shellcheck -f json1 tests/run.sh");
-        // What cannot be told a folder looks at the whole project, where the folder has something of it.
-        assert_eq!(check("src", "cargo-build"), "cargo-build: cargo build --locked --workspace --message-format=json");
-        assert_eq!(check("tests", "cargo-build"), "");
-        assert_eq!(check("src", "make"), "make test: left out by `src`: it looks at all of the project");
-        let repository = repository(&files);
-        let facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([]), None).expect("facts");
-        assert!(super::has_checks_within(&facts, "tests") && !super::has_checks_within(&facts, "docs"));
-    }
-
-    #[test]
-    fn a_check_does_not_write_over_a_lock_file() {
-        let build = |lock: &[(&str, &str)]| {
-            let files: Vec<_> = [("Cargo.toml", ""), ("bin/cargo", "")].iter().chain(lock).copied().collect();
-            lines(&files, &only("cargo-build")).join("")
-        };
-        assert_eq!(build(&[]), "cargo-build: cargo build --workspace --message-format=json");
-        let locked = "cargo-build: cargo build --locked --workspace --message-format=json";
-        assert_eq!(build(&[("Cargo.lock", "")]), locked);
-    }
-
-    /// Tools that are given a folder walked into them.
-    #[test]
-    fn repositories_inside_the_repository_are_left_out() {
-        let files = [
-            (".git/HEAD", "ref: refs/heads/main\n"),
-            ("pyproject.toml", "[tool.ruff]\n"),
-            ("a.py", ""),
-            ("wt2/.git", "gitdir: /x\n"),
-            ("wt2/b.py", ""),
-            ("deps/own/.git/HEAD", ""),
-            ("deps/own/c.py", ""),
-            ("bin/ruff", ""),
-        ];
-        let expected = "ruff: ruff check --no-fix --no-cache --output-format json --extend-exclude=./deps/own --extend-exclude=./wt2 .";
-        assert_eq!(lines(&files, &only("ruff")), [expected]);
-    }
-
-    #[test]
-    fn many_shell_scripts_are_several_checks_and_each_script_is_a_call() {
-        let names: Vec<String> = (0..25).map(|at| format!("s{at:02}.sh")).collect();
-        let files: Vec<(&str, &str)> =
-            names.iter().map(|name| (name.as_str(), "")).chain([("bin/shellcheck", "")]).collect();
-        let ids: Vec<String> = lines(&files, &Wanted::default())
-            .iter()
-            .filter_map(|line| Some(format!("{} {}", line.split_once(':')?.0, line.matches(".sh").count())))
-            .collect();
-        assert_eq!(ids, ["shellcheck 1 10", "shellcheck 2 10", "shellcheck 3 5"]);
-    }
-
-    #[test]
-    fn a_solution_of_typescript_projects_is_built_without_output() {
-        const PACKAGE: (&str, &str) = ("package.json", r#"{"devDependencies":{"typescript":"5"}}"#);
-        const TSC: (&str, &str) = ("bin/tsc", "");
-        let check = |config: &str, version: &str| {
-            let installed = format!("{{\"version\":\"{version}\"}}");
-            let files =
-                [PACKAGE, TSC, ("tsconfig.json", config), ("node_modules/typescript/package.json", installed.as_str())];
-            // The digest of a folder for builds is that of a random name.
-            let words = lines(&files, &only("tsc")).join("\n");
-            words
-                .split(' ')
-                .map(|word| if word.ends_with("/tsbuildinfo") { "INFO" } else { word })
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        let solution = "{\n  // \"references\" below\n  \"files\": [],\n  \"references\": [{ \"path\": \"./app\" }]\n}";
-        assert_eq!(check(solution, "5.6.3"), "tsc: tsc -b --noEmit --pretty false");
-        assert_eq!(
-            check(solution, "5.5.4"),
-            "tsc: `TypeScript 5.6` is not installed; older ones check no `references` without writing output"
-        );
-        let own_files = "{\"include\": [\"src\"], \"references\": [{\"path\": \"./node\"}]}";
-        let one = "tsc: tsc --noEmit --incremental --tsBuildInfoFile INFO --pretty false";
-        assert_eq!(check(own_files, "5.5.4"), one);
-        assert_eq!(check("{}", "3.9.1"), "tsc: tsc --noEmit --pretty false");
-        for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
-            assert_eq!(check(config, "5.9.3"), one, "{config}");
-        }
-        // A folder without its own configuration would check nothing but the empty list of the one above.
-        let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];
-        assert_eq!(lines(&below, &only("tsc")), ["tsc: tsc -b --noEmit --pretty false"]);
-    }
-
-    #[test]
-    fn ruff_formats_where_black_does_not() {
-        let check = |files: &[(&str, &str)]| {
-            let files: Vec<_> = [("bin/ruff", ""), ("bin/black", "")].iter().chain(files).copied().collect();
-            lines(&files, &only("format"))
-                .iter()
-                .filter_map(|line| line.split(':').next())
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
-        let project = |text| ("pyproject.toml", text);
-        let hook = (".pre-commit-config.yaml", "repos:\n- repo: x\n  hooks:\n  - id: black\n");
-        assert_eq!(check(&[project("[tool.ruff]\n")]), "ruff-format");
-        assert_eq!(check(&[project("[tool.ruff]\n[tool.black]\n")]), "black");
-        assert_eq!(check(&[project("[tool.ruff.lint]\n"), hook]), "");
-        assert_eq!(check(&[project(""), ("ruff.toml", ""), hook]), "");
-        assert_eq!(check(&[project(""), ("ruff.toml", "[format]\n"), hook]), "ruff-format");
-        assert_eq!(check(&[project("[tool.ruff.format]\n"), hook]), "ruff-format");
-    }
-
-    #[test]
-    fn a_check_that_is_selected_brings_what_it_needs() {
-        let files = [
-            ("CMakeLists.txt", "enable_testing()\n"),
-            ("a.c", ""),
-            ("bin/cmake", ""),
-            ("bin/ctest", ""),
-            ("bin/cppcheck", ""),
-        ];
-        let repository = repository(&files);
-        let check = |wanted: &Wanted| {
-            let tasks = planned(&repository, wanted);
-            tasks.iter().map(|task| format!("{}: {}", task.id, task.reason.unescaped())).collect::<Vec<_>>()
-        };
-        let tests = only("tests");
-        assert_eq!(check(&tests), ["cmake: `ctest` needs it", "ctest: `CMakeLists.txt` mentions `enable_testing`"]);
-        assert_eq!(check(&only("cmake")), ["cmake: `CMakeLists.txt` is here"]);
-        assert_eq!(check(&only("lint")), ["cppcheck: `CMakeLists.txt` is here"]);
-        assert_eq!(planned(&repository, &tests)[1].needs, [planned(&repository, &tests)[0].id.clone()]);
-    }
-
-    #[test]
-    fn a_file_at_the_root_is_none_in_a_folder_below() {
-        let files = [
-            ("pyproject.toml", ""),
-            ("requirements.txt", "x==1\n"),
-            ("lib/pyproject.toml", ""),
-            ("package.json", "{}"),
-            ("package-lock.json", "{}"),
-            ("web/package.json", "{}"),
-            ("go.mod", ""),
-            ("go.sum", ""),
-            ("tool/go.mod", ""),
-            ("bin/pip-audit", ""),
-            ("bin/npm", ""),
-            ("bin/govulncheck", ""),
-        ];
-        assert_eq!(
-            lines(&files, &only("audit")),
-            [
-                "pip-audit: pip-audit -f json -r requirements.txt",
-                "npm-audit: npm audit --json",
-                "govulncheck: govulncheck ./..."
-            ]
-        );
-    }
-
-    #[test]
-    fn pre_commit_changes_files_only_when_asked() {
-        let files = [(".pre-commit-config.yaml", "repos: []\n"), ("bin/pre-commit", "")];
-        let check = |wanted: &Wanted| {
-            let all = lines(&files, wanted);
-            all.into_iter().filter(|line| line.starts_with("pre-commit")).collect::<Vec<_>>()
-        };
-        let left_out =
-            "pre-commit --all-files: left out by default: it changes files; `--fix` or `--only pre-commit` runs it";
-        assert_eq!(check(&Wanted::default()), [left_out]);
-        assert_eq!(check(&only("lint")), [left_out]);
-        let run = "pre-commit run --all-files";
-        assert_eq!(check(&only("pre-commit")), [format!("pre-commit --all-files: {run}")]);
-        assert_eq!(
-            check(&Wanted { fix: true, ..Wanted::default() }),
-            [format!("pre-commit --all-files --fix: {run}"), format!("pre-commit --all-files: {run}")]
-        );
-    }
-
-    #[test]
-    fn own_targets_stand_back_only_for_tools_of_their_kind_that_run() {
-        const FILES: [(&str, &str); 10] = [
-            ("a.yaml", ""),
-            ("Makefile", "lint:\ntest:\n"),
-            ("package.json", r#"{"scripts":{"test":"node a.js"}}"#),
-            ("node_modules/x/y", ""),
-            (".pre-commit-config.yaml", "repos: []\n"),
-            ("bin/yamllint", ""),
-            ("bin/make", ""),
-            ("bin/npm", ""),
-            ("bin/pre-commit", ""),
-            ("bin/ruff", ""),
-        ];
-        let open = |more: &[(&str, &str)], wanted: &Wanted| {
-            let files: Vec<_> = FILES.iter().chain(more).copied().collect();
-            let tasks = planned(&repository(&files), wanted);
-            let open = tasks.iter().filter(|task| task.skip.is_none()).map(|task| task.id.as_str().to_owned());
-            open.collect::<Vec<_>>().join(", ")
-        };
-        assert_eq!(open(&[], &Wanted::default()), "yamllint, make lint, make test, npm test");
-        let python = [("pyproject.toml", ""), ("a.py", ""), ("test_a.py", ""), ("bin/pytest", "")];
-        assert_eq!(open(&python, &Wanted::default()), "ruff, yamllint, pytest, npm test");
-        let skip = Wanted { skip: vec!["ruff".to_owned(), "pytest".to_owned()], ..Wanted::default() };
-        assert_eq!(open(&python, &skip), "yamllint, make lint, make test, npm test");
-        let fix = Wanted { fix: true, ..Wanted::default() };
-        assert!(open(&python, &fix).contains("pre-commit --all-files --fix"));
-    }
-
-    #[test]
-    fn documents_are_made_only_when_named() {
-        let files = [("Makefile", "docs:\ntest:\n"), ("bin/make", "")];
-        let left_out = "make docs: left out by default: it may write over tracked files; `--only docs` runs it";
-        assert_eq!(lines(&files, &Wanted::default()), ["make test: make test", left_out]);
-        assert_eq!(lines(&files, &only("make")), ["make test: make test", left_out]);
-        assert_eq!(lines(&files, &only("docs")), ["make docs: make docs"]);
-        assert_eq!(lines(&files, &only("make docs")), ["make docs: make docs"]);
-    }
-
-    #[test]
-    fn linters_fix_before_formatters_and_ruff_changes_nothing_without_being_asked() {
-        let files = [("pyproject.toml", "[tool.ruff]\nfix = true\n"), ("a.py", ""), ("bin/ruff", "")];
-        let fix = Wanted { fix: true, ..Wanted::default() };
-        assert_eq!(
-            lines(&files, &fix),
-            [
-                "ruff --fix: ruff check --fix --exit-zero --no-cache .",
-                "ruff-format --fix: ruff format --no-cache .",
-                "ruff-format: ruff format --check --no-cache .",
-                "ruff: ruff check --no-fix --no-cache --output-format json ."
-            ]
-        );
-    }
-
-    /// The ids of what is planned to run.
-    fn ids(files: &[(&str, &str)]) -> String {
-        let tasks = planned(&repository(files), &Wanted::default());
-        tasks.iter().map(|task| task.id.as_str().to_owned()).collect::<Vec<_>>().join(", ")
-    }
-
-    #[test]
-    fn a_configuration_at_the_root_makes_one_run_at_the_root() {
-        let mut files = vec![
-            ("pyproject.toml", "[tool.pytest.ini_options]\n"),
-            ("ruff.toml", ""),
-            ("mypy.ini", ""),
-            ("one/pyproject.toml", ""),
-            ("one/test_a.py", ""),
-            ("two/pyproject.toml", "[tool.ruff]\n"),
-            ("two/b.py", ""),
-        ];
-        assert_eq!(ids(&files), "ruff-format, ruff-format (two), ruff, ruff (two), mypy, pytest");
-        // pytest at the root goes nowhere else then.
-        files[0].1 = "[tool.pytest.ini_options]\ntestpaths = ['x']\n";
-        assert!(ids(&files).ends_with("mypy, pytest, pytest (one)"));
-        let node = [
-            ("package.json", r#"{"workspaces":["web"],"devDependencies":{"typescript":"5","vitest":"2"}}"#),
-            ("package-lock.json", "{}"),
-            (".prettierrc", ""),
-            ("eslint.config.js", ""),
-            ("tsconfig.json", "{}"),
-            ("web/package.json", r#"{"devDependencies":{"typescript":"5","vitest":"2"}}"#),
-            ("own/package.json", r#"{"devDependencies":{"vitest":"2"}}"#),
-            ("own/vitest.config.ts", ""),
-            ("bin/npm", ""),
-        ];
-        assert_eq!(ids(&node), "prettier, eslint, tsc, vitest, vitest (own), npm-audit");
-        // Without a project at the root there is no run at the root.
-        assert_eq!(ids(&node[2..6]), "prettier (web), eslint (web), tsc (web), vitest (web)");
-    }
-
-    /// They were checked twice, by the run above with the wrong configuration.
-    #[test]
-    fn the_run_above_leaves_out_folders_with_a_configuration_of_their_own() {
-        let config = "[tool.ruff]\n[tool.mypy]\n[tool.black]\n[tool.pytest.ini_options]\n";
-        let mut files = vec![
-            ("pyproject.toml", config),
-            ("a.py", ""),
-            ("x/y+z/pyproject.toml", config),
-            ("x/y+z/b.py", ""),
-            ("hooks/pyproject.toml", ""),
-            ("hooks/conftest.py", ""),
-            ("hooks/test_c.py", ""),
-            ("bin/ruff", ""),
-            ("bin/mypy", ""),
-            ("bin/black", ""),
-            ("bin/pytest", ""),
-        ];
-        let with_own_below = |files: &[(&str, &str)], wanted: &Wanted| {
-            lines(files, wanted).into_iter().filter(|line| line.contains("=")).collect::<Vec<_>>().join("\n")
-        };
-        let expected = "\
-black: black --check --force-exclude=^/(x/y\\+z)/ .
-ruff: ruff check --no-fix --no-cache --output-format json --extend-exclude=./x/y+z .
-mypy: mypy --output json --no-error-summary --exclude=^x/y\\+z/ .
-pytest: pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache --ignore=x/y+z
-pytest (x/y+z): pytest -q --junitxml={results}/junit.xml -o cache_dir={results}/cache";
-        assert_eq!(with_own_below(&files, &Wanted::default()), expected);
-        files[0].1 = "[tool.black]\nforce-exclude = 'x'\n";
-        assert_eq!(with_own_below(&files, &only("black")), "");
-    }
-
-    #[test]
-    fn tools_of_node_leave_out_what_has_a_configuration_of_its_own() {
-        const PACKAGE: &str = r#"{"devDependencies":{"vitest":"4","jest":"30"}}"#;
-        let files = [
-            ("package.json", PACKAGE),
-            (".prettierrc", ""),
-            ("eslint.config.js", ""),
-            ("own/package.json", PACKAGE),
-            ("own/.prettierrc", ""),
-            ("own/eslint.config.js", ""),
-            ("own/vitest.config.ts", ""),
-            ("own/jest.config.js", ""),
-            ("bin/prettier", ""),
-            ("bin/eslint", ""),
-            ("bin/vitest", ""),
-            ("bin/jest", ""),
-        ];
-        let all = lines(&files, &Wanted::default());
-        let above: Vec<&str> = all.iter().filter(|line| !line.contains(" (own)")).map(String::as_str).collect();
-        assert_eq!(all.len(), 8, "{all:?}");
-        let expected = [
-            "prettier: prettier --list-different . !own/**",
-            "eslint: eslint -f json --ignore-pattern=own/** .",
-            "vitest: vitest run --reporter=junit --outputFile={results}/junit.xml --exclude=own/**",
-            "jest: jest --json --outputFile={results}/jest.json --modulePathIgnorePatterns=<rootDir>/own/",
-        ];
-        assert_eq!(above, expected);
-    }
-
-    #[test]
-    fn manifests_of_tests_samples_and_demos_make_no_projects() {
-        let files = [
-            ("package.json", "{}"),
-            (".prettierrc", ""),
-            ("tests/app/package.json", "{}"),
-            ("tests/requirements.txt", ""),
-            ("demo-app/Cargo.toml", ""),
-            ("samples/go.mod", ""),
-        ];
-        assert_eq!(ids(&files), "prettier");
-    }
-
-    #[test]
-    fn python_without_a_manifest_is_python() {
-        for name in ["pytest.ini", "conftest.py", "ruff.toml", "noxfile.py", "Pipfile", ".flake8", "mypy.ini"] {
-            assert!(ids(&[(name, ""), ("src/a.py", "")]).contains("ruff") || name == ".flake8", "{name}");
-        }
-        assert_eq!(ids(&[(".flake8", ""), ("a.py", "")]), "flake8");
-        assert_eq!(ids(&[("a.py", ""), ("tests/test_a.py", "")]), "ruff, pytest");
-        // Scripts beside something else, and a configuration of nothing.
-        assert_eq!(ids(&[("a.py", ""), ("b.txt", "")]), "");
-        assert_eq!(ids(&[(".flake8", "")]), "");
-    }
-
-    #[test]
-    fn caches_lie_in_the_tree_only_where_the_project_says_so() {
-        let names = |files: &[(&str, &str)]| {
-            let tools = [("bin/mypy", ""), ("bin/pytest", ""), ("a.py", ""), ("test_a.py", "")];
-            let all: Vec<_> = tools.iter().chain(files).copied().collect();
-            let tasks = planned(&repository(&all), &Wanted::default());
-            let names = tasks.iter().flat_map(|task| task.env.iter()).map(|(name, _)| name.to_text().into_owned());
-            names.filter(|name| name != "PYTHONPYCACHEPREFIX").collect::<Vec<_>>().join(" ")
-        };
-        let mypy = ("mypy.ini", "[mypy]\n");
-        assert_eq!(names(&[mypy]), "MYPY_CACHE_DIR COVERAGE_FILE HYPOTHESIS_STORAGE_DIRECTORY");
-        let own = [("mypy.ini", "[mypy]\ncache_dir = x\n"), (".coveragerc", "[run]\ndata_file = x\n")];
-        assert_eq!(names(&own), "HYPOTHESIS_STORAGE_DIRECTORY");
-    }
-
-    /// They were only counted.
-    #[test]
-    fn names_that_are_not_utf_8_are_given_to_tools_as_they_are() {
-        let repository = repository(&[("a.sh", ""), ("bin/shellcheck", ""), ("bin/ruff", "")]);
-        let name = OsStr::from_bytes(b"caf\xe9");
-        let folder = repository.root.join("work").join(name);
-        std::fs::create_dir(&folder).expect("a folder");
-        // A project whose checks could not be named is none.
-        ["x.sh", "pyproject.toml"].iter().for_each(|file| std::fs::write(folder.join(file), "").expect("written"));
-        let tasks = planned(&repository, &Wanted::default());
-        let [task] = tasks.as_slice() else { panic!("{tasks:?}") };
-        let Run::Argv(words) = &task.run else { panic!("{task:?}") };
-        let files: Vec<&[u8]> = words[4..].iter().map(|word| word.as_os_str().as_bytes()).collect();
-        assert_eq!(files, [&b"a.sh"[..], b"caf\xe9/x.sh"]);
-    }
-
-    #[test]
-    fn scripts_are_shell_by_their_interpreter() {
-        let files = [
-            ("envs", "#!/usr/bin/env -S bash -e\n"),
-            ("set", "#!/usr/bin/env A=b sh\n"),
-            ("plain.sh", "echo\n"),
-            ("z.sh", "#!/usr/bin/env zsh\n"),
-            ("python", "#!/usr/bin/env python3\n"),
-            ("bin/shellcheck", ""),
-        ];
-        assert_eq!(
-            lines(&files, &Wanted::default()),
-            [
-                "shellcheck: sh -c most=0; for file; do shellcheck -f json1 \"$file\" || { code=$?; [ $code -le $most ] || most=$code; }; done; exit $most sh envs plain.sh set"
-            ]
-        );
-    }
-
-    #[test]
-    fn shfmt_finds_out_itself_what_it_ignores() {
-        let check = |text: &str| {
-            let files = [(".editorconfig", text), ("a.sh", ""), ("gen/b.sh", ""), ("bin/shfmt", "")];
-            lines(&files, &only("shfmt")).join("")
-        };
-        assert_eq!(check("[[shell]]\nindent_size = 2\n"), "shfmt: shfmt -l a.sh gen/b.sh");
-        assert_eq!(check("[[shell]]\nindent_size = 2\n[gen/**]\nignore = true\n"), "shfmt: shfmt -l .");
-    }
-
-    #[test]
-    fn a_taskfile_for_distribution_is_read_where_there_is_no_other() {
-        let dist = ("Taskfile.dist.yml", "tasks: {test: {}}\n");
-        assert_eq!(lines(&[dist, ("bin/task", "")], &only("task")), ["task test: task test"]);
-        let own = ("Taskfile.yml", "tasks: {lint: {}}\n");
-        assert_eq!(lines(&[dist, own, ("bin/task", "")], &only("task")), ["task lint: task lint"]);
-    }
-
-    #[test]
-    fn checks_selected_and_deselected_are_none() {
-        let files = [("ruff.toml", ""), ("a.py", ""), ("bin/ruff", "")];
-        let skip = Wanted { skip: vec!["lint".to_owned()], ..only("lint") };
-        assert_eq!(lines(&files, &skip), [] as [&str; 0]);
-        assert_eq!(lines(&files, &Wanted { skip: vec!["lint".to_owned()], ..only("python") }).len(), 2);
-    }
-
-    #[test]
-    fn templates_of_yaml_are_no_yaml() {
-        let files = [
-            ("charts/a/Chart.yaml", ""),
-            ("charts/a/values.yaml", ""),
-            ("charts/a/templates/deep/x.yaml", "{{ .Values.x }}\n"),
-            ("charts/a/my-templates/x.yaml", ""),
-            ("roles/templates/x.yml", ""),
-            ("roles/templates/y.yml.j2", "{{ y }}\n"),
-            (".yamllint", ""),
-            ("bin/yamllint", ""),
-        ];
-        let expected = "yamllint: yamllint -f parsable charts/a/Chart.yaml charts/a/my-templates/x.yaml charts/a/values.yaml roles/templates/x.yml";
-        assert_eq!(lines(&files, &Wanted::default()), [expected]);
-    }
-
-    /// The time must not grow with the product of the two: this test lasted a minute when it did.
-    #[test]
-    fn many_projects_with_many_files_are_found_at_once_each_with_its_own() {
-        let repository = repository(&[("go.mod", ""), ("x.go", "")]);
-        let mut facts = Facts::read(&repository.root.join("work"), "".into(), Owners::these([]), None).expect("facts");
-        for project in 0..4_000 {
-            facts.files.extend(["go.mod", "a.go", "deep/b.go"].map(|file| format!("p{project:04}/{file}")));
-            facts.files.extend((0..10).map(|at| format!("p{project:04}/pkg/{at}.go")));
-        }
-        facts.files.sort_unstable();
-        let projects = super::project::all(&facts);
-        let shown: Vec<(&str, usize)> =
-            projects.iter().map(|project| (project.dir.as_str(), project.files.len())).collect();
-        assert_eq!((projects.len(), &shown[..2]), (4_001, &[("", 2), ("p0000", 13)][..]));
-        assert_eq!(projects[1].files[..3], ["a.go", "deep/b.go", "go.mod"]);
-    }
-
-    #[test]
-    fn checks_of_deep_folders_have_names_of_their_own() {
-        let deep = "folder/".repeat(70);
-        let folders = [deep.clone() + "one", deep.clone() + "two", "a\tb".to_owned(), "a\nb".to_owned()];
-        let ids: Vec<_> = folders.iter().map(|folder| super::id("ruff", folder, None)).collect();
-        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
-        assert_eq!(distinct.len(), 4, "{ids:?}");
-        assert!(ids[0].as_str().starts_with("ruff (folder/folder/") && ids[2].as_str().starts_with("ruff (a?b)"));
-        let long = "é".repeat(120);
-        assert_eq!(super::id("ruff", &long, Some(2)).as_str(), format!("ruff ({long}) 2"));
-        assert_eq!(super::id("ruff", &"é".repeat(1_000), None), super::id("ruff", &"é".repeat(1_000), None));
-    }
-}
+mod cases;

@@ -14,6 +14,7 @@ pub(crate) enum Toolchain {
     Node,
     Go,
     C,
+    Java,
     Shell,
     Docker,
     Workflows,
@@ -23,12 +24,13 @@ pub(crate) enum Toolchain {
 
 impl Toolchain {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Rust,
         Self::Python,
         Self::Node,
         Self::Go,
         Self::C,
+        Self::Java,
         Self::Shell,
         Self::Docker,
         Self::Workflows,
@@ -38,7 +40,7 @@ impl Toolchain {
 
     /// Whether it is a language, with projects of its own, and not one kind of file in the whole repository.
     pub(crate) const fn is_language(self) -> bool {
-        matches!(self, Self::Rust | Self::Python | Self::Node | Self::Go | Self::C)
+        matches!(self, Self::Rust | Self::Python | Self::Node | Self::Go | Self::C | Self::Java)
     }
 
     /// The word for `--only` and `--skip`.
@@ -49,6 +51,7 @@ impl Toolchain {
             Self::Node => "node",
             Self::Go => "go",
             Self::C => "c",
+            Self::Java => "java",
             Self::Shell => "shell",
             Self::Docker => "docker",
             Self::Workflows => "workflows",
@@ -90,7 +93,7 @@ const FOREIGN: [&str; 14] = [
     "dist",
 ];
 /// Manifests and what they stand for.
-const MANIFESTS: [(&str, Toolchain); 11] = [
+const MANIFESTS: [(&str, Toolchain); 17] = [
     ("Cargo.toml", Toolchain::Rust),
     ("pyproject.toml", Toolchain::Python),
     ("setup.py", Toolchain::Python),
@@ -101,11 +104,29 @@ const MANIFESTS: [(&str, Toolchain); 11] = [
     ("go.mod", Toolchain::Go),
     ("CMakeLists.txt", Toolchain::C),
     ("configure.ac", Toolchain::C),
+    ("meson.build", Toolchain::C),
     ("compile_commands.json", Toolchain::C),
+    ("settings.gradle", Toolchain::Java),
+    ("settings.gradle.kts", Toolchain::Java),
+    ("build.gradle", Toolchain::Java),
+    ("build.gradle.kts", Toolchain::Java),
+    ("pom.xml", Toolchain::Java),
 ];
 /// Manifests that mean a project only where no other one of their kind stands above.
-const WEAK: [&str; 6] =
-    ["requirements.txt", "tox.ini", "setup.cfg", "CMakeLists.txt", "configure.ac", "compile_commands.json"];
+const WEAK: [&str; 12] = [
+    "requirements.txt",
+    "tox.ini",
+    "setup.cfg",
+    "CMakeLists.txt",
+    "configure.ac",
+    "meson.build",
+    "compile_commands.json",
+    "settings.gradle",
+    "settings.gradle.kts",
+    "build.gradle",
+    "build.gradle.kts",
+    "pom.xml",
+];
 
 /// Folders whose manifests are material as well, though their files are checked with the project around them.
 fn is_material(folder: &str) -> bool {
@@ -152,7 +173,7 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
             found.entry((*toolchain, dir)).or_insert(manifest);
         }
     }
-    if let Some(file) = loose_python(facts, &own) {
+    if let Some(file) = loose_python(facts, &own, found.is_empty()) {
         found.entry((Toolchain::Python, "")).or_insert(file);
     }
     let is_part = |toolchain: Toolchain, dir: &str, manifest: &str| {
@@ -187,14 +208,16 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
 }
 
 /// The file at the root by which a repository without a manifest is a Python project.
-fn loose_python<'a>(facts: &Facts, own: &[&'a str]) -> Option<&'a str> {
+fn loose_python<'a>(facts: &Facts, own: &[&'a str], is_alone: bool) -> Option<&'a str> {
     let has_python = own.iter().any(|file| file.ends_with(".py"));
     if let Some(name) = PYTHON.iter().find(|name| facts.has(name)) {
         return has_python.then_some(*name);
     }
-    // Modules alone may be scripts beside something else; with tests they are the thing itself.
-    let module = own.iter().find(|file| !file.contains('/') && file.ends_with(".py"));
-    module.copied().filter(|_| own.iter().any(|file| is_python_test(file)))
+    let first = own.iter().find(|file| file.ends_with(".py")).copied()?;
+    // Beside another language they may be its scripts; with tests, or alone, they are the thing itself.
+    let module = own.iter().find(|file| !file.contains('/') && file.ends_with(".py")).copied();
+    let has_tests = own.iter().any(|file| is_python_test(file));
+    if is_alone { Some(first) } else { module.filter(|_| has_tests) }
 }
 
 pub(crate) fn is_python_test(file: &str) -> bool {
@@ -313,7 +336,7 @@ fn refers(config: &str) -> bool {
 
 /// Questions that the table of tools asks.
 impl Project<'_> {
-    fn path(&self, file: &str) -> String {
+    pub(crate) fn path(&self, file: &str) -> String {
         format!("{}{file}", with_slash(&self.dir))
     }
 
@@ -330,6 +353,14 @@ impl Project<'_> {
     /// Whether a file with this ending is among its files.
     pub(crate) fn any(&self, ending: &str) -> bool {
         self.files.iter().any(|file| file.ends_with(ending))
+    }
+
+    /// Whether a file with this ending is right in a folder of it.
+    pub(crate) fn any_in(&self, folder: &str, ending: &str) -> bool {
+        let start = with_slash(folder);
+        let is_in =
+            |file: &&str| file.strip_prefix(&start).is_some_and(|rest| !rest.contains('/') && rest.ends_with(ending));
+        self.files.iter().any(is_in)
     }
 
     /// The first of these files that is in its folder: for tools that are told its name, or look nowhere else.
@@ -390,6 +421,18 @@ impl Project<'_> {
             let test = self.files.iter().find(|file| is_python_test(file)).filter(|_| !self.covered || narrowed());
             test.map(|file| format!("tests such as `{}`", self.path(file)))
         })
+    }
+
+    /// The files of its tests.
+    pub(crate) fn python_test_files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter(|file| is_python_test(file)).copied()
+    }
+
+    /// Whether a manifest of Node names packages that must be installed.
+    pub(crate) fn has_node_packages(&self) -> bool {
+        let manifest = self.package_json();
+        let names = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+        names.iter().any(|key| manifest.get(key).and_then(|all| all.as_object()).is_some_and(|all| !all.is_empty()))
     }
 
     fn package_json(&self) -> serde_json::Value {

@@ -1,13 +1,15 @@
-//! The project's own targets: what its Makefile, justfile, Taskfile, package.json, tox.ini or pre-commit configuration
-//! calls test, lint, format, types and build. They are run as they are; only their exit code speaks.
+//! The project's own targets: what its Makefile, justfile, Taskfile, package.json, tox.ini, noxfile.py or pre-commit
+//! configuration calls test, lint, format, types and build, and the whole build of Gradle, Maven and Bazel. They are run as
+//! they are: their exit code speaks, and the summary that their test runner prints.
 
 use crate::model::task::Category;
+use crate::workflow::qa::manager::Manager;
 use crate::workflow::qa::project::{Project, Toolchain};
 
 /// A target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// `make`, `just`, `task`, `npm`, `tox`, `pre-commit`: what `--only` names.
+    /// `make`, `just`, `npm`, `tox`, `gradle` and so on: what `--only` names.
     pub(crate) runner: &'static str,
     pub(crate) category: Category,
     pub(crate) words: Vec<String>,
@@ -17,16 +19,53 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// What it is called in reports: `make test`.
+    pub(crate) fn name(&self) -> String {
+        match self.runner {
+            "tox" => "tox".to_owned(),
+            "bazel" => "bazel test".to_owned(),
+            "gradle" | "maven" => format!("{} {}", self.runner, self.words.last().map_or("", String::as_str)),
+            runner => format!("{runner} {}", self.words.last().map_or("", String::as_str)),
+        }
+    }
+
+    /// How a text, such as a workflow of CI, would call it.
+    pub(crate) fn is_called_in(&self, text: &str) -> bool {
+        match self.runner {
+            "tox" | "nox" => text.contains(self.runner),
+            _ => text.contains(&self.name()),
+        }
+    }
+
+    /// Whether its program is there: one in PATH, or one of the project.
+    pub(crate) fn is_callable(&self, folder: &Project<'_>) -> bool {
+        let program = self.words.first().map_or("", String::as_str);
+        match program.strip_prefix("./") {
+            Some(file) => folder.facts.has(&folder.path(file)),
+            None => folder.facts.program(&folder.dir, program).is_some(),
+        }
+    }
+
+    /// Whether it may be about any language: not a script of npm, not hooks.
+    pub(crate) fn is_about_any_language(&self) -> bool {
+        !matches!(self.runner, "npm" | "pnpm" | "yarn" | "bun" | "pre-commit")
+    }
+
     /// Whether it looks at the same as a tool of this toolchain in its folder and category. A script of npm is about
     /// Node, a Makefile about any language; pre-commit runs only when asked for and is then meant.
     pub(crate) fn is_covered_by(&self, toolchain: Toolchain) -> bool {
         match self.runner {
             "pre-commit" => false,
-            "npm" => toolchain == Toolchain::Node,
+            "npm" | "pnpm" | "yarn" | "bun" => toolchain == Toolchain::Node,
+            "tox" | "nox" => toolchain == Toolchain::Python,
             _ => toolchain.is_language(),
         }
     }
 }
+
+/// What runs targets.
+pub(crate) const RUNNERS: [&str; 13] =
+    ["make", "just", "task", "npm", "pnpm", "yarn", "bun", "tox", "nox", "gradle", "maven", "bazel", "pre-commit"];
 
 /// Names of targets and what they are about.
 const NAMES: [(&str, Category); 21] = [
@@ -85,23 +124,63 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
         }
     }
     if folder.toolchain == Toolchain::Node {
+        let manager = Manager::of(folder);
         let manifest: serde_json::Value = serde_json::from_str(folder.text("package.json")).unwrap_or_default();
         let scripts = manifest.get("scripts").and_then(|scripts| scripts.as_object());
         for (name, script) in scripts.into_iter().flatten() {
             // What `npm init` writes is no test.
             let placeholder = script.as_str().is_none_or(|script| script.contains("no test specified"));
             if !placeholder {
-                add("npm", "package.json", name, &["npm", "run", "--silent", name]);
+                let words: Vec<&str> = manager.run().iter().copied().chain([name.as_str()]).collect();
+                add(manager.program(), "package.json", name, &words);
             }
         }
     }
     if folder.text("tox.ini").contains("[tox]") || folder.text("tox.ini").contains("[testenv") {
         add("tox", "tox.ini", "test", &["tox", "-q"]);
     }
+    for name in nox_sessions(folder.text("noxfile.py")) {
+        add("nox", "noxfile.py", &name, &["nox", "-s", &name]);
+    }
     if !folder.text(".pre-commit-config.yaml").is_empty() {
         add("pre-commit", ".pre-commit-config.yaml", "lint", &["pre-commit", "run", "--all-files"]);
     }
+    let has = |names: &[&'static str]| names.iter().find(|name| folder.facts.has(&folder.path(name))).copied();
+    let mut whole = |runner: &'static str, file: &str, words: &[&str]| {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        let reason = format!("`{}` is here", folder.path(file));
+        targets.push(Target { runner, category: Category::Tests, words, reason, changes_files: false });
+    };
+    if let Some(file) = has(&["settings.gradle", "settings.gradle.kts", "build.gradle", "build.gradle.kts"]) {
+        let program = if has(&["gradlew"]).is_some() { "./gradlew" } else { "gradle" };
+        whole("gradle", file, &[program, "--console=plain", "check"]);
+    } else if let Some(file) = has(&["pom.xml"]) {
+        let program = if has(&["mvnw"]).is_some() { "./mvnw" } else { "mvn" };
+        whole("maven", file, &[program, "-B", "-ntp", "verify"]);
+    }
+    if let Some(file) = has(&["MODULE.bazel", "WORKSPACE", "WORKSPACE.bazel"]) {
+        whole("bazel", file, &["bazel", "test", "--noshow_progress", "//..."]);
+    }
     targets
+}
+
+/// The sessions of a noxfile: functions that take one, or the names that their decorators give.
+fn nox_sessions(text: &str) -> Vec<String> {
+    let mut named = None;
+    let mut sessions = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("@") {
+            let name = line.split_once("name=").map(|(_, rest)| rest.trim_start_matches(['"', '\'']));
+            named = name.and_then(|rest| rest.split(['"', '\'']).next()).map(str::to_owned).or(named);
+        } else if let Some(rest) = line.strip_prefix("def ") {
+            let (name, arguments) = rest.split_once('(').unwrap_or((rest, ""));
+            if arguments.starts_with("session") {
+                sessions.push(named.take().unwrap_or_else(|| name.to_owned()));
+            }
+            named = None;
+        }
+    }
+    sessions
 }
 
 /// Names before a colon at the start of a line: targets, without patterns, variables and special ones.
@@ -146,7 +225,7 @@ fn taskfile_tasks(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{just_recipes, make_targets, taskfile_tasks};
+    use super::{just_recipes, make_targets, nox_sessions, taskfile_tasks};
 
     #[test]
     fn targets_are_told_from_rules_variables_and_comments() {
@@ -160,5 +239,12 @@ mod tests {
         assert_eq!(taskfile_tasks("version: '3'\ntasks:\n  test: {}\n  lint:\n    cmds: []\n"), ["test", "lint"]);
         assert!(taskfile_tasks("a: [").is_empty());
         assert_eq!(taskfile_tasks("tasks:\n  lint: {internal: true}\n  test: go test\n"), ["test"]);
+    }
+
+    #[test]
+    fn sessions_of_nox_have_the_names_of_their_decorators() {
+        let text = "import nox\n@nox.session(python=['3.12'])\ndef tests(session):\n    pass\n@nox.session(name=\"type-check\")\n\
+            def types(session: nox.Session) -> None:\n    pass\ndef helper(x):\n    pass\n";
+        assert_eq!(nox_sessions(text), ["tests", "type-check"]);
     }
 }

@@ -2,6 +2,7 @@
 //! A new tool is a row here and, if it prints something new, a reader in `parse`.
 
 use crate::model::task::Category;
+use crate::workflow::qa::own;
 use crate::workflow::qa::parse::Parser;
 use crate::workflow::qa::project::{Project, Toolchain};
 
@@ -295,7 +296,20 @@ pub(crate) const TOOLS: &[Tool] = &[
         ],
         parser: Parser::Junit,
         nothing: &[5],
-        wants: |project| project.python_tests(),
+        wants: |project| project.python_tests().filter(|_| own::unittest(project).is_none()),
+        ..BASE
+    },
+    Tool {
+        name: "unittest",
+        toolchain: Toolchain::Python,
+        category: Tests,
+        program: "python3",
+        install: "`apt install python3` installs it",
+        args: &["python3", "-m", "unittest", "{unittest}"],
+        parser: Parser::Target,
+        // Since Python 3.12.
+        nothing: &[5],
+        wants: own::unittest,
         ..BASE
     },
     Tool {
@@ -596,6 +610,72 @@ pub(crate) const TOOLS: &[Tool] = &[
                 .mentions("CMakeLists.txt", "enable_testing")
                 .or_else(|| project.mentions("CMakeLists.txt", "include(CTest)"))
         },
+        ..BASE
+    },
+    Tool {
+        name: "meson",
+        toolchain: Toolchain::C,
+        category: Build,
+        program: "meson",
+        install: "`apt install meson` installs it",
+        args: &[
+            "sh",
+            "-c",
+            "{ test -e '{build}/build.ninja' || meson setup '{build}' .; } && exec meson compile -C '{build}' -j 2",
+        ],
+        parser: Parser::Gcc,
+        exclusive: true,
+        wants: |project| project.has_here(&["meson.build"]),
+        ..BASE
+    },
+    Tool {
+        name: "meson-test",
+        toolchain: Toolchain::C,
+        category: Tests,
+        program: "meson",
+        install: "`apt install meson` installs it",
+        args: &[
+            "sh",
+            "-c",
+            "meson test -C '{build}' --no-rebuild; code=$?; cp '{build}/meson-logs/testlog.junit.xml' '{results}/junit.xml'; exit $code",
+        ],
+        parser: Parser::Target,
+        exclusive: true,
+        wants: |project| {
+            project
+                .mentions("meson.build", "test(")
+                .or_else(|| project.has_here(&["test/meson.build", "tests/meson.build"]))
+        },
+        ..BASE
+    },
+    Tool {
+        name: "autoconf",
+        toolchain: Toolchain::C,
+        category: Build,
+        program: "./configure",
+        install: "`autoreconf -i` makes it",
+        args: &[
+            "sh",
+            "-c",
+            "from=$PWD; mkdir -p '{build}' && cd '{build}' && { test -e config.status || \"$from/configure\" -q; } && exec make -j2",
+        ],
+        parser: Parser::Gcc,
+        found: &[1, 2],
+        exclusive: true,
+        wants: |project| project.has_here(&["configure.ac", "configure.in", "configure"]),
+        ..BASE
+    },
+    Tool {
+        name: "autoconf-check",
+        toolchain: Toolchain::C,
+        category: Tests,
+        program: "./configure",
+        install: "`autoreconf -i` makes it",
+        args: &["sh", "-c", "cd '{build}' && exec make check"],
+        parser: Parser::Target,
+        found: &[1, 2],
+        exclusive: true,
+        wants: |project| project.has_here(&["configure.ac", "configure.in"]),
         ..BASE
     },
     // Files of the whole repository

@@ -12,6 +12,8 @@ pub(crate) struct Wanted {
     pub(crate) strict: bool,
     /// The folder, relative to the repository, whose files are meant; empty for all of them.
     pub(crate) within: String,
+    /// `PYTEST_ADDOPTS` of the environment.
+    pub(crate) pytest_addopts: String,
     /// Folder for build trees outside the repository.
     pub(crate) build_dir: String,
 }

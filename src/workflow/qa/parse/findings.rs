@@ -26,7 +26,7 @@ fn list(value: &Value) -> Result<&[Value], String> {
 }
 
 fn of(findings: Vec<Finding>) -> Read {
-    Ok(Results { tests: Vec::new(), findings })
+    Ok(Results { findings, ..Results::default() })
 }
 
 fn unformatted(file: String) -> Finding {

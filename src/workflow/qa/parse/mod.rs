@@ -6,6 +6,7 @@ mod findings;
 pub(crate) mod offline;
 pub(crate) mod printed;
 mod rust;
+mod summary;
 mod tests;
 
 use crate::model::finding::Results;
@@ -39,6 +40,7 @@ macro_rules! parsers {
 parsers! {
     Exit "exit" nothing_to_read,
     Fixer "fixer" nothing_to_read,
+    Target "target" tests::target,
     Paths "paths" findings::paths,
     RuffFormat "ruff-format" findings::ruff_format,
     Black "black" findings::black,

@@ -19,7 +19,7 @@ fn number(value: &Value, key: &str) -> u32 {
 }
 
 fn of(distinct: Distinct) -> Read {
-    Ok(Results { tests: Vec::new(), findings: distinct.findings })
+    Ok(Results { findings: distinct.findings, ..Results::default() })
 }
 
 /// `--message-format=json` of clippy, build and doc. The same finding in the library and its tests counts once.

@@ -13,6 +13,7 @@ use crate::sys::beneath;
 use crate::workflow::qa::parse::distinct::{Distinct, finding};
 use crate::workflow::qa::parse::offline::offline;
 use crate::workflow::qa::parse::printed::{Printed, Read, json, json_lines, text};
+use crate::workflow::qa::parse::summary;
 
 /// Longest message kept of a test.
 const MESSAGE_MAX: usize = 16 << 10;
@@ -37,6 +38,31 @@ const CTEST_FAILED: i32 = 8;
 pub(super) fn junit(printed: &Printed<'_>) -> Read {
     let bytes = read_file(printed.written, "junit.xml")?;
     parse_junit(&text(&bytes), printed.code)
+}
+
+/// Tests that a target of the project runs: JUnit XML where its runner could be told to write it, else the summary that the
+/// runner printed.
+pub(super) fn target(printed: &Printed<'_>) -> Read {
+    let mut results = Results::default();
+    for name in junit_files(printed.written) {
+        // One that is cut off belongs to a runner that was ended, of which the rest tells.
+        let read = read_file(printed.written, &name).and_then(|bytes| parse_junit(&text(&bytes), printed.code));
+        results.tests.extend(read.unwrap_or_default().tests);
+    }
+    if results.tests.is_empty() {
+        let streams = [printed.stdout, printed.stderr].map(summary::of);
+        streams.iter().flatten().for_each(|counts| results.summary.add(counts));
+    }
+    Ok(results)
+}
+
+/// The files of JUnit XML in a folder of results.
+fn junit_files(written: Option<&Path>) -> Vec<String> {
+    let entries = written.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".xml")).collect();
+    names.sort_unstable();
+    names
 }
 
 fn parse_junit(xml: &str, code: Option<i32>) -> Read {
@@ -111,7 +137,9 @@ fn case_of(case: &Node<'_, '_>, code: Option<i32>) -> Test {
     if let Some(end) = end {
         message = end.text().unwrap_or_default().trim().to_owned();
         let short = end.attribute("message").unwrap_or_default();
-        if message.is_empty() || (!short.is_empty() && !message.contains(short)) {
+        // XML makes blanks of the line breaks of an attribute.
+        let dense = |text: &str| text.split_whitespace().collect::<String>();
+        if message.is_empty() || (!short.is_empty() && !dense(&message).contains(&dense(short))) {
             message = format!("{short}\n{message}").trim().to_owned();
         }
     }
