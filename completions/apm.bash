@@ -900,7 +900,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run)
-            opts="-j -o -q -v -h --resume --replay --relay --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
+            opts="-j -o -q -v -h --resume --replay --relay --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -940,6 +940,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "flaky" -- "${cur}"))
                     return 0
                     ;;
                 --format)
@@ -1034,7 +1038,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__each)
-            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1094,6 +1098,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "flaky" -- "${cur}"))
                     return 0
                     ;;
                 --format)
@@ -1196,7 +1204,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__qa)
-            opts="-j -o -q -v -h --only --skip --fix --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-j -o -q -v -h --only --skip --fix --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1236,6 +1244,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --fail-on)
+                    COMPREPLY=($(compgen -W "flaky" -- "${cur}"))
                     return 0
                     ;;
                 --format)
@@ -1316,12 +1328,16 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__show)
-            opts="-o -q -v -h --waiting --format --output --color --quiet --verbose --config --set --help"
+            opts="-o -q -v -h --attempt --waiting --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --attempt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --format)
                     COMPREPLY=($(compgen -W "text json ndjson junit markdown html trace github" -- "${cur}"))
                     return 0

@@ -47,6 +47,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
 ndjson\t'The event stream, one event a line, as it happens'
@@ -88,6 +89,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
 ndjson\t'The event stream, one event a line, as it happens'
@@ -121,6 +123,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
 ndjson\t'The event stream, one event a line, as it happens'
@@ -170,6 +173,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l attempt -d 'Print the output of this attempt of the task, not of the last one' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
 ndjson\t'The event stream, one event a line, as it happens'

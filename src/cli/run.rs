@@ -101,6 +101,9 @@ pub struct Options {
     /// Count skipped and missing tools as incomplete (exit code 3) and warnings as failures
     #[arg(long)]
     pub strict: bool,
+    /// Also fail, with exit code 1, where a task passed only after a failure
+    #[arg(long, value_name = "WHAT")]
+    pub fail_on: Option<FailOn>,
     /// Print the plan with the reason for each task, start nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -113,6 +116,13 @@ pub struct Options {
     /// Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html
     #[arg(short, long, value_name = "FORMAT=FILE", help_heading = "Output")]
     pub output: Vec<OsString>,
+}
+
+/// What fails a run besides failures.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOn {
+    /// A task that passed only after a failure.
+    Flaky,
 }
 
 /// Formats of a report.
@@ -254,6 +264,9 @@ pub struct Show {
     /// Print what this task wrote, both streams, whole
     #[arg(value_name = "TASK")]
     pub task: Option<String>,
+    /// Print the output of this attempt of the task, not of the last one
+    #[arg(long, value_name = "N", requires = "task")]
+    pub attempt: Option<u32>,
     /// Say what each unfinished task waits for: needs, resources and who holds them, memory, back-off, pause
     #[arg(long, conflicts_with_all = ["task", "output"])]
     pub waiting: bool,

@@ -330,6 +330,7 @@ pub(crate) fn execute(
     let observer = RunObserver {
         fanout,
         strict: request.options.strict || request.settings.qa_strict,
+        fails_on_flaky: request.options.fail_on.is_some(),
         may_be_empty: work.may_be_empty,
         buffer_capacity: live_buffer(&request.settings) as u32,
         folder,
@@ -603,8 +604,9 @@ fn add_sinks(
     let (stdout_stalls, stderr_stalls) = (ui.stdout_may_stall(), ui.stderr_may_stall());
     // Output on the screen and a display that moves would overwrite each other.
     let relays_to_screen = work.relay.is_some() && ui.stdout_is_terminal();
-    if (ui.draws() || work.eta) && !relays_to_screen && !context.global.verbose {
-        add(fanout, stderr_stalls, FailurePolicy::Display, Box::new(Progress::new(detail, !ui.draws())))?;
+    let moves = ui.draws() && !relays_to_screen;
+    if (moves || work.eta) && !context.global.verbose {
+        add(fanout, stderr_stalls, FailurePolicy::Display, Box::new(Progress::new(detail, !moves)))?;
     } else if !ui.quiet() {
         add(fanout, stderr_stalls, FailurePolicy::Display, Box::new(Log::new(detail)))?;
     }

@@ -19,6 +19,8 @@ pub(crate) struct RunObserver {
     pub(crate) folder: Folder,
     /// Skipped checks and warnings count.
     pub(crate) strict: bool,
+    /// A task that passed only after a failure fails the run.
+    pub(crate) fails_on_flaky: bool,
     pub(crate) may_be_empty: bool,
     /// Capacity of the buffer for live output.
     pub(crate) buffer_capacity: u32,
@@ -62,6 +64,9 @@ impl RunObserver {
     pub(crate) fn exit_code(&self) -> i32 {
         let report = self.fanout.report();
         let code = report.exit_code_of_tasks(self.strict);
+        if matches!(code, 0 | 3 | 4) && self.fails_on_flaky && report.totals().flaky > 0 {
+            return Exit::Failures.code();
+        }
         if code == 0 && report.totals().tasks == 0 && !self.may_be_empty { Exit::Nothing.code() } else { code }
     }
 }

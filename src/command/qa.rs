@@ -16,7 +16,7 @@ use crate::engine::plan::Source;
 use crate::model::bytestring::ByteString;
 use crate::model::request::{ChecksAsked, PlanSource, Selection};
 use crate::model::task::{Skip, Task};
-use crate::text::transcript;
+use crate::text::{number, transcript};
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
 use crate::workflow::qa::wanted::Wanted;
@@ -81,7 +81,42 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         silent: false,
         may_be_empty: false,
     };
-    execute::execute(context, request, work, None)
+    let (root, is_dry) = (work.root.clone(), request.options.dry_run);
+    let before = if words.fix && !is_dry { stamps(&root, &checks.names) } else { Vec::new() };
+    let exit = execute::execute(context, request, work, None);
+    if words.fix && !is_dry {
+        let after = stamps(&root, &checks.names);
+        let changed = checks.names.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+        say_changed(context, &changed.map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    }
+    exit
+}
+
+/// Files named of those that fixers changed.
+const CHANGED_MAX: usize = 20;
+
+/// Length and time of change of each file; absent where it is gone.
+fn stamps(root: &Path, names: &[String]) -> Vec<Option<(u64, SystemTime)>> {
+    let stamp = |name: &String| {
+        let meta = std::fs::symlink_metadata(root.join(ByteString::decode(name).as_path())).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
+    };
+    names.iter().map(stamp).collect()
+}
+
+/// Says what fixers changed: their own output is not shown where they succeed.
+fn say_changed(context: &Context, names: &[&str]) {
+    let shown: Vec<String> =
+        names.iter().take(CHANGED_MAX).map(|name| format!("  {}\n", transcript::line(name))).collect();
+    let more = match names.len().saturating_sub(CHANGED_MAX) {
+        0 => String::new(),
+        more => format!("  ... and {more} more\n"),
+    };
+    let count = match names.len() {
+        0 => "no file".to_owned(),
+        count => number::count(count as u64, "file"),
+    };
+    context.ui.say(&format!("apm: --fix changed {count}\n{}{more}", shown.concat()));
 }
 
 /// What is asked of the checks.
@@ -102,6 +137,8 @@ pub(crate) struct Checks {
     place: PathBuf,
     pub(crate) tasks: Vec<Task>,
     pub(crate) warnings: Vec<String>,
+    /// The names of its files.
+    names: Vec<String>,
     /// Digest of names, sizes and times of its files.
     pub(crate) files: String,
     /// The file that was changed last, and when.
@@ -165,7 +202,7 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
         warnings.push(text.to_owned());
     }
-    Ok(Checks { root, place: dir, tasks, warnings, files: facts.digest, newest: facts.newest })
+    Ok(Checks { root, place: dir, tasks, warnings, names: facts.files, files: facts.digest, newest: facts.newest })
 }
 
 fn facts(context: &Context, root: &Path) -> Result<Facts, Failure> {

@@ -97,7 +97,7 @@ pub(crate) fn show(context: &Context, arguments: &Show) -> Result<Exit, Failure>
     let state = place::recorded(context)?;
     let id = find(context, &state, &arguments.run, Elsewhere::Shown)?;
     match &arguments.task {
-        Some(task) => show_task(context, &state, &id, task),
+        Some(task) => show_task(context, &state, &id, task, arguments.attempt),
         None => render(context, &state, &id, arguments.format, &output::parse(&arguments.output)?),
     }
 }
@@ -288,7 +288,7 @@ fn likely_task(journal: &Path, name: &str) -> Option<String> {
 }
 
 /// What a task printed, as it printed it: standard output to standard output, the other to the other.
-fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result<Exit, Failure> {
+fn show_task(context: &Context, state: &State, id: &RunId, name: &str, attempt: Option<u32>) -> Result<Exit, Failure> {
     let journal = journal_of(&state.path_of(id));
     let row = match TaskId::new(name) {
         Ok(task) => {
@@ -306,7 +306,19 @@ fn show_task(context: &Context, state: &State, id: &RunId, name: &str) -> Result
             None => failure.hint(format!("`apm run show {id} --format json` names all")),
         }
     })?;
-    let Some(finished) = row.last_finished() else {
+    let ends = || row.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).map(|(_, finished)| finished);
+    let finished = match attempt {
+        Some(number) => Some(ends().rfind(|finished| finished.attempt == number).ok_or_else(|| {
+            let numbers: Vec<String> = ends().map(|finished| finished.attempt.to_string()).collect();
+            let failure = Failure::usage(anyhow!("no attempt {number} of `{name}` has ended"));
+            match &numbers[..] {
+                [] => failure,
+                numbers => failure.hint(format!("there are attempts {}", numbers.join(", "))),
+            }
+        })?),
+        None => row.last_finished(),
+    };
+    let Some(finished) = finished else {
         context.ui.say(&format!("apm: `{name}` has printed nothing: {}\n", row.word()));
         return Ok(Exit::Good);
     };

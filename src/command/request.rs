@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::cli::Global;
-use crate::cli::run::Options;
+use crate::cli::run::{FailOn, Options};
 use crate::command::context::Context;
 use crate::command::failure::Failure;
 use crate::command::output;
@@ -86,6 +86,7 @@ impl Overrides {
                 timeout: recorded.timeout.clone(),
                 fail_fast: recorded.fail_fast,
                 strict: recorded.strict,
+                fail_on: recorded.fail_on_flaky.then_some(FailOn::Flaky),
                 ..Options::default()
             },
             has_new_agents: false,
@@ -112,6 +113,7 @@ impl Overrides {
                 timeout: now.options.timeout.or(before.timeout.filter(|_| !says_timeout)),
                 fail_fast: now.options.fail_fast || before.fail_fast,
                 strict: now.options.strict || before.strict,
+                fail_on: now.options.fail_on.or(before.fail_on),
                 ..now.options
             },
             has_new_agents: now.has_new_agents,
@@ -135,6 +137,7 @@ pub(crate) fn read_overrides(context: &Context, overrides: Overrides) -> Result<
         timeout: options.timeout.clone(),
         fail_fast: options.fail_fast,
         strict: options.strict,
+        fail_on_flaky: options.fail_on.is_some(),
         ..RunRequest::default()
     };
     let duration = |name: &str, text: &Option<String>| {

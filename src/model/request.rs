@@ -26,6 +26,9 @@ pub struct RunRequest {
     /// `--strict`.
     #[serde(default)]
     pub strict: bool,
+    /// `--fail-on flaky`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fail_on_flaky: bool,
     /// When results end the run early, if not as `fail_fast` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt: Option<Halt>,

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use crate::model::finding::{Finding, Severity, TestStatus};
+use crate::model::outcome::Outcome;
 use crate::report::{RunView, text};
 use crate::text::escape::{github_message, github_property};
 use crate::text::layout::Layout;
@@ -50,6 +51,12 @@ pub(crate) fn write(view: &RunView<'_>, out: &mut dyn Write) -> io::Result<()> {
                 Severity::Warning => warnings.push(placed(title, finding)),
                 Severity::Note => {}
             }
+        }
+        if let Some(Outcome::Flaky { attempts }) = row.outcome {
+            let before = row.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+            let failed = before.map(|(_, finished)| &finished.outcome).rfind(|outcome| !outcome.is_good());
+            let why = failed.map_or_else(String::new, |outcome| format!("; before: {}", text::explain(outcome)));
+            warnings.push(plain(title, &format!("flaky: it passed at attempt {attempts}{why}")));
         }
         let bad = row.outcome.as_ref().filter(|_| row.is_bad());
         // Also where all tests passed and only notes were found: a coverage gate says why in its output alone.

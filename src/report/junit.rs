@@ -115,10 +115,10 @@ fn task_case(row: &Row, read: ReadStored<'_>, out: &mut Vec<u8>) -> io::Result<(
     let why = xml(&row.outcome.as_ref().map_or_else(|| row.word().to_owned(), text::explain));
     match &row.outcome {
         Some(Outcome::Passed) => {}
-        Some(Outcome::Flaky { .. }) => earlier(row, "flakyFailure", out)?,
+        Some(Outcome::Flaky { .. }) => earlier(row, "flakyFailure", read, out)?,
         Some(outcome) if outcome.is_failure() => {
             writeln!(out, "      <failure type=\"{}\" message=\"{why}\"/>", xml(outcome.word()))?;
-            earlier(row, "rerunFailure", out)?;
+            earlier(row, "rerunFailure", read, out)?;
         }
         Some(Outcome::Skipped { .. }) => writeln!(out, "      <skipped message=\"{why}\"/>")?,
         _ => writeln!(out, "      <error type=\"{}\" message=\"{why}\"/>", xml(row.word()))?,
@@ -133,12 +133,15 @@ fn task_case(row: &Row, read: ReadStored<'_>, out: &mut Vec<u8>) -> io::Result<(
 }
 
 /// The failed attempts before the last.
-fn earlier(row: &Row, element: &str, out: &mut Vec<u8>) -> io::Result<()> {
+fn earlier(row: &Row, element: &str, read: ReadStored<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     let ends: Vec<&AttemptFinished> = row.attempts.iter().filter_map(|a| a.end.as_ref()).map(|(_, f)| f).collect();
     let before = ends.split_last().map_or(&[][..], |(_, before)| before);
     for finished in before.iter().filter(|finished| finished.outcome.is_failure()) {
         let why = xml(&text::explain(&finished.outcome));
-        writeln!(out, "      <{element} type=\"{}\" message=\"{why}\"/>", xml(finished.outcome.word()))?;
+        writeln!(out, "      <{element} type=\"{}\" message=\"{why}\">", xml(finished.outcome.word()))?;
+        output("system-out", finished.stdout.stored.as_ref(), read, out)?;
+        output("system-err", finished.stderr.stored.as_ref(), read, out)?;
+        writeln!(out, "      </{element}>")?;
     }
     Ok(())
 }

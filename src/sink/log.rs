@@ -1,8 +1,11 @@
 //! Plain lines for a place that is no terminal: what ended and how, notes, changes of the pool.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use crate::model::event::{Envelope, Event, Next, NoteLevel};
+use crate::model::id::TaskId;
 use crate::model::outcome::{Outcome, Stop};
 use crate::report::{ReadStored, text};
 use crate::sink::Sink;
@@ -22,16 +25,71 @@ pub(crate) enum Detail {
     All,
 }
 
+/// After so long without a line one says what runs: services of CI end a job that prints nothing for ten minutes.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Tasks named in such a line.
+const NAMED_MAX: usize = 4;
+
 /// Writes lines to standard error.
 #[derive(Debug)]
 pub(crate) struct Log {
     detail: Detail,
+    heartbeat: Heartbeat,
+    said: Instant,
 }
 
 impl Log {
     /// With so much detail.
     pub(crate) fn new(detail: Detail) -> Self {
-        Self { detail }
+        Self { detail, heartbeat: Heartbeat::default(), said: Instant::now() }
+    }
+}
+
+/// What runs and how much has ended, for a line while nothing else happens.
+#[derive(Debug, Default)]
+struct Heartbeat {
+    /// Since when, by the clock of the run.
+    running: BTreeMap<TaskId, Duration>,
+    known: u64,
+    ended: u64,
+    /// Time of the last event, and when it came.
+    last: Option<(Duration, Instant)>,
+}
+
+impl Heartbeat {
+    fn event(&mut self, envelope: &Envelope) {
+        self.last = Some((envelope.t, Instant::now()));
+        match &envelope.event {
+            Event::TasksAdded { tasks, .. } => self.known += tasks.len() as u64,
+            Event::AttemptStarted { task, .. } => {
+                self.running.insert(task.clone(), envelope.t);
+            }
+            Event::AttemptFinished(finished) => {
+                self.running.remove(&finished.task);
+                self.ended += u64::from(matches!(finished.next, Next::Done { .. }));
+            }
+            Event::TaskEnded { .. } => self.ended += 1,
+            _ => {}
+        }
+    }
+
+    /// The line, if anything runs.
+    fn line(&self, now: Instant) -> Option<String> {
+        let (t, at) = self.last?;
+        let t = t + now.duration_since(at);
+        let mut since: Vec<(&TaskId, &Duration)> = self.running.iter().collect();
+        since.sort_by_key(|(_, start)| **start);
+        let named = |(task, start): &(&TaskId, &Duration)| {
+            format!("{} ({})", transcript::line(task.as_str()), number::duration(t.saturating_sub(**start)))
+        };
+        let names: Vec<String> = since.iter().take(NAMED_MAX).map(named).collect();
+        let more = match since.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (t, ended, known) = (number::duration(t), self.ended, number::count(self.known, "task"));
+        (!names.is_empty())
+            .then(|| format!("{t:>7}  {:<10} {}{more}; {ended} of {known} ended", "running", names.join(", ")))
     }
 }
 
@@ -128,14 +186,30 @@ impl Sink for Log {
     }
 
     fn event(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        self.heartbeat.event(envelope);
         match line(envelope, self.detail) {
-            Some(line) => writeln!(io::stderr().lock(), "{line}"),
+            Some(line) => {
+                self.said = Instant::now();
+                writeln!(io::stderr().lock(), "{line}")
+            }
             None => Ok(()),
         }
     }
 
-    fn replay(&mut self, _envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+    fn replay(&mut self, envelope: &Envelope, _read: ReadStored<'_>) -> io::Result<()> {
+        self.heartbeat.event(envelope);
         Ok(())
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        if self.detail == Detail::Failures || self.said.elapsed() < SILENCE_MAX {
+            return Ok(());
+        }
+        self.said = Instant::now();
+        match self.heartbeat.line(self.said) {
+            Some(line) => writeln!(io::stderr().lock(), "{}", transcript::printed(&line)),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self, _read: ReadStored<'_>) -> io::Result<()> {
@@ -149,9 +223,14 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::{Detail, line};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::{Detail, Heartbeat, line};
     use crate::model::event::{Envelope, Event, VERSION};
+    use crate::model::id::TaskId;
     use crate::model::outcome::Stop;
+    use crate::model::task::{Run, Task};
 
     /// It was also said of a deadline and of a closed pipe, where nobody had pressed anything.
     #[test]
@@ -165,5 +244,25 @@ mod tests {
         for stop in [Stop::Signal { signal: 15 }, Stop::Deadline, Stop::Closed, Stop::Failure] {
             assert!(!said(stop).contains("Ctrl-C"));
         }
+    }
+
+    #[test]
+    fn a_line_says_what_runs_while_nothing_happens() {
+        let mut heartbeat = Heartbeat::default();
+        let mut take = |seconds, event| {
+            let t = Duration::from_secs(seconds);
+            heartbeat.event(&Envelope { v: VERSION, seq: 0, at: Timestamp::UNIX_EPOCH, t, event });
+        };
+        let id = |name: &str| TaskId::new(name).expect("an id");
+        let tasks = ["a", "b", "c"].map(|name| Arc::new(Task::new(id(name), Run::Argv(Vec::new())))).to_vec();
+        take(0, Event::TasksAdded { tasks, by: None });
+        take(1, Event::AttemptStarted { task: id("b"), attempt: 1, slot: Some(0) });
+        take(2, Event::AttemptStarted { task: id("a"), attempt: 1, slot: Some(1) });
+        take(3, crate::sink::sample::finished(&id("a"), crate::model::outcome::Outcome::Passed));
+        take(10, Event::AttemptStarted { task: id("c"), attempt: 1, slot: Some(1) });
+        let (_, at) = heartbeat.last.expect("an event");
+        let line = heartbeat.line(at + Duration::from_secs(120)).expect("a line");
+        assert_eq!(line.trim(), "2m 10s  running    b (2m 9s), c (2m); 1 of 3 tasks ended");
+        assert_eq!(Heartbeat::default().line(Instant::now()), None);
     }
 }

@@ -311,3 +311,57 @@ fn the_base_name_of_a_matrix_of_one_is_a_need() {
     );
     sandbox.apm(["run", "p.yaml"]).good();
 }
+
+/// A server that a task left behind was gone for the next one, without a word.
+#[test]
+fn processes_that_a_task_leaves_are_ended_and_said() {
+    let sandbox = Sandbox::new("leaves");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: start, run: 'nohup sleep 1000 >/dev/null 2>&1 & echo started'}\n- {id: calm, run: echo}\n",
+    );
+    let text = sandbox.apm(["run", "p.yaml"]).good();
+    assert!(text.contains("warning: `start` left 1 process running, which was ended"), "{text}");
+    assert_eq!(text.matches("warning:").count(), 1, "{text}");
+}
+
+#[test]
+fn a_flaky_task_fails_the_run_on_request_and_its_failure_can_be_seen() {
+    let sandbox = Sandbox::new("flaky");
+    sandbox.file(
+        "p.yaml",
+        "version: 1\ntasks:\n- {id: a, retries: 2, run: 'if test -e x; then echo second; else touch x; echo first; exit 1; fi'}\n",
+    );
+    let again = || drop(std::fs::remove_file(sandbox.work().join("x")));
+    sandbox.apm(["run", "p.yaml"]).good();
+    again();
+    sandbox.apm(["run", "p.yaml", "--fail-on", "flaky", "-o", "junit=j.xml"]).fails(1);
+    assert_eq!(sandbox.apm(["run", "show", "last", "a"]).good(), "second\n");
+    assert_eq!(sandbox.apm(["run", "show", "last", "a", "--attempt", "1"]).good(), "first\n");
+    let none = sandbox.apm(["run", "show", "last", "a", "--attempt", "3"]).fails(2);
+    assert!(none.contains("there are attempts 1, 2"), "{none}");
+    let junit = sandbox.read("j.xml");
+    let (_, failure) = junit.split_once("<flakyFailure").expect("a flaky failure");
+    assert!(failure.contains("first"), "{junit}");
+    let github = sandbox.apm(["run", "--replay", "last", "--format", "github"]).good();
+    assert!(github.contains("::warning title=a::flaky: it passed at attempt 2; before: exit code 1"), "{github}");
+}
+
+#[test]
+fn what_fixers_changed_is_said() {
+    let sandbox = Sandbox::new("fixed");
+    // A formatter that would change only one of the two.
+    sandbox.file("bin/shfmt", "#!/bin/sh\n[ \"$1\" = -w ] && echo '# more' >> a.sh\nexit 0\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(sandbox.work().join("bin/shfmt"), mode).expect("a mode");
+    sandbox.file("tree/a.sh", "echo a\n").file("tree/b.sh", "echo b\n").file("tree/.editorconfig", "[shell]\n");
+    let run = || {
+        let mut command = sandbox.command(["run", "qa", "--fix", "--only", "shfmt"]);
+        let path = format!("{}:{}", sandbox.work().join("bin").display(), std::env::var("PATH").expect("a PATH"));
+        command.current_dir(sandbox.work().join("tree")).env("PATH", path);
+        crate::sandbox::Ran::of(command).stderr
+    };
+    assert!(run().contains("apm: --fix changed 1 file\n  a.sh\n"));
+    std::fs::write(sandbox.work().join("bin/shfmt"), "#!/bin/sh\n").expect("written");
+    assert!(run().contains("apm: --fix changed no file\n"));
+}

@@ -20,6 +20,9 @@ pub(super) const REQUEUES_MAX: u32 = 8;
 /// count as processes of the user.
 const BUSY_WAIT: Duration = Duration::from_millis(1500);
 
+/// Tasks that left processes running and are named.
+const LEAKS_SAID: u64 = 5;
+
 impl Scheduler {
     pub(super) fn finished(&mut self, now: Duration, id: AttemptId, mut result: AttemptResult, out: &mut Step) {
         let ix = id.ix;
@@ -39,6 +42,7 @@ impl Scheduler {
         let task = std::sync::Arc::clone(&node.task);
 
         let has_own_end = matches!(result.end, End::Judged(_)) && !matches!(outcome, Outcome::Cancelled { .. });
+        let leaks = has_own_end && !matches!(outcome, Outcome::TimedOut { .. } | Outcome::OverLimit { .. });
         if requeue.is_none() && has_own_end {
             // Whatever its kind: a session or a step has a duration too.
             self.history.learn(&node.key, result.usage.wall, result.usage.memory_peak);
@@ -75,6 +79,17 @@ impl Scheduler {
             leaked: result.leaked,
             inputs_digest: result.inputs_digest,
         })));
+        if leaks && result.leaked > 0 {
+            self.leaky += 1;
+            let text = match (self.leaky, result.leaked) {
+                (..=LEAKS_SAID, 1) => format!("`{}` left 1 process running, which was ended", task.id),
+                (..=LEAKS_SAID, count) => format!("`{}` left {count} processes running, which were ended", task.id),
+                (_, _) => "more tasks left processes running, which were ended".to_owned(),
+            };
+            if self.leaky <= LEAKS_SAID + 1 {
+                out.events.push(Event::Noted { level: NoteLevel::Warning, text });
+            }
+        }
         for text in result.notes {
             out.events.push(Event::Noted { level: NoteLevel::Warning, text });
         }

@@ -190,6 +190,8 @@ pub(crate) struct Scheduler {
     stop: Option<Stop>,
     /// After a stop nothing cleans up any more: the time for it is over, or a second stop came.
     is_cleaned_up: bool,
+    /// Attempts that left processes running.
+    leaky: u64,
     /// Starting is held back, as the last event about it says.
     held: bool,
     backpressure: bool,
@@ -244,6 +246,7 @@ impl Scheduler {
             closed: false,
             stop: None,
             is_cleaned_up: false,
+            leaky: 0,
             held: false,
             backpressure: false,
             memory_settles: false,
