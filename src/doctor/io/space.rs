@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::doctor::culprit;
-use crate::doctor::io::mount::quoted;
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::io::mount::{main_mount, quoted};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::disk::{Mount, Space};
+use crate::model::snapshot::process::Process;
 use crate::model::snapshot::{Field, Snapshot};
 use crate::model::unit::Bytes;
 
@@ -27,7 +29,10 @@ const HALF_EMPTY: f64 = 40.0;
 /// From here on it is said that the folder for temporary files is small.
 const TEMPORARY_SAID: u64 = 2 << 30;
 
-/// One for each file system that can be written, seen through its shortest mount.
+/// The folder for temporary files that usually is on a disk.
+const ON_DISK: &str = "/var/tmp";
+
+/// One for each file system that can be written, seen through its main mount.
 fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
     let mounts = snapshot.disk.mounts.get()?;
     let is_read_only = |options: &[String]| options.iter().any(|option| option == "ro");
@@ -39,6 +44,13 @@ fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
         .filter(|(_, space)| space.bytes >= SIZE_MIN)
         .collect();
     usable.sort_by_key(|(mount, _)| (mount.point.len(), &mount.point));
+    for (mount, space) in &mut usable {
+        let shown = *mount;
+        let same = mounts.iter().filter(|other| other.device == shown.device && !is_read_only(&other.options));
+        if let Some((main, room)) = main_mount(same).and_then(|main| Some((main, *main.space.known()?))) {
+            (*mount, *space) = (main, room);
+        }
+    }
     // An overlay has the room of the file system below it, which may be mounted as well: same size, same inodes.
     let (mut devices, mut sizes) = (HashSet::new(), HashSet::new());
     usable.retain(|(mount, space)| {
@@ -86,6 +98,21 @@ fn writers(context: &RuleContext<'_>, mount: &Mount, now: Space) -> Vec<Culprit>
     let shrinks = before(context, mount).is_some_and(|before| before.available > now.available);
     let is_memory = mount.kind == "tmpfs";
     if shrinks && !is_memory { culprit::by_writing(context.window) } else { Vec::new() }
+}
+
+/// The process that writes at least half of what is lost by the second: to stop it helps. Nobody's who is needed.
+fn stoppable(context: &RuleContext<'_>, speed: f64) -> Option<i32> {
+    let earlier = Earlier::of(context.window);
+    let written = |process: &Process| earlier.growth(process, |process| process.io.map(|io| io.written));
+    let most = context
+        .now()
+        .processes
+        .known()?
+        .iter()
+        .filter(|it| it.pid != context.window.observer)
+        .max_by_key(|it| written(it))?;
+    let is_enough = written(most) as f64 / context.window.seconds() >= speed / 2.0;
+    (is_enough && target::may_be_interrupted(context.window, most.pid)).then_some(most.pid)
 }
 
 /// Processes that hold deleted files of it.
@@ -173,16 +200,21 @@ pub(super) fn fills(context: &RuleContext<'_>) -> Verdict {
             continue;
         }
         let Some(severity) = context.judge(seconds / 3600.0, left < HALF_EMPTY && window >= 60.0) else { continue };
-        let speed = Bytes(speed as u64);
-        let title = format!("full in {} at {speed}/s: {}", span(seconds), mount.point);
+        let title = format!("full in {} at {}/s: {}", span(seconds), Bytes(speed as u64), mount.point);
         let path = format!("statvfs {}", mount.point);
         let finding = context
             .finding(severity, seconds / 3600.0, title)
             .counted(&path, "f_bavail", before.available, space.available, "B")
             .by([place(mount, format!("{} left", Bytes(space.available)))])
             .by(writers(context, mount, space));
-        let pid = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
-        findings.push(finding.fix("stop what writes, or make room", pid.map(|pid| format!("kill -STOP {pid}"))));
+        let pid = stoppable(context, speed).filter(|_| mount.kind != "tmpfs");
+        findings.push(match pid {
+            Some(pid) => finding.interrupt(
+                format!("stop what writes (`kill -CONT {pid}` lets it go on), or make room"),
+                Some(format!("kill -STOP {pid}")),
+            ),
+            None => finding.fix("stop what writes, or make room", None),
+        });
     }
     complete(context, findings)
 }
@@ -218,7 +250,14 @@ pub(super) fn temporary(context: &RuleContext<'_>) -> Verdict {
         .finding(severity, space.available as f64, title)
         .read(&format!("statvfs {}", mount.point), "f_bavail", space.available as f64, "B")
         .by([place(mount, format!("{} left", Bytes(space.available)))]);
-    Ok(vec![finding.fix("use a folder on a disk for temporary files", Some("export TMPDIR=/var/tmp".to_owned()))])
+    // That folder may be in memory as well, or have no more room.
+    let other = mounts.iter().filter(|mount| std::path::Path::new(ON_DISK).starts_with(&mount.point));
+    let other = other.max_by_key(|mount| mount.point.len());
+    let is_better = |other: &&Mount| {
+        other.kind != "tmpfs" && other.space.known().is_some_and(|other| other.available > space.available)
+    };
+    let command = other.filter(is_better).map(|_| format!("export TMPDIR={ON_DISK}"));
+    Ok(vec![finding.fix("use a folder on a disk for temporary files", command)])
 }
 
 #[cfg(test)]
@@ -293,7 +332,14 @@ mod tests {
         let before = Process { io: Some(Io::default()), ..writer.clone() };
         window.from.processes = Field::Known(vec![before, holder.clone()]);
         window.to.processes = Field::Known(vec![writer, holder]);
-        let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
+        let file = DeletedFile {
+            pid: 9,
+            descriptor: 3,
+            device: "254:0".to_owned(),
+            inode: 5,
+            bytes: 12 * GIB,
+            also: Vec::new(),
+        };
         window.to.disk.deleted =
             Field::Known(crate::model::snapshot::disk::Deleted { files: vec![file], ..Default::default() });
         let found = ask(&window, "fs.full");
