@@ -1,7 +1,7 @@
 //! One finding for a cause and its symptoms: the throttled group, and the tasks of it that wait for a CPU. What explains
 //! another finding takes it in; nothing is lost, and nobody reads of one fault twice.
 
-use crate::model::diagnosis::{Culprit, Finding, Severity};
+use crate::model::diagnosis::{Culprit, Finding, Remedy, Severity};
 
 /// How it is known that one explains the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,15 @@ pub(crate) fn gather(mut findings: Vec<Finding>) -> Vec<Finding> {
             let mut symptom = findings.remove(at);
             let cause = &mut findings[if found > at { found - 1 } else { found }];
             cause.severity = cause.severity.max(symptom.severity);
+            // What helps against it helps still; information has no say in what to do, and one thing is ended, not two.
+            let helps = symptom.remedies.iter().filter(|remedy| {
+                let is_again =
+                    |other: &Remedy| other.command == remedy.command || (other.interrupts && remedy.interrupts);
+                let is_new = !cause.remedies.iter().any(is_again);
+                symptom.severity > Severity::Info && remedy.command.is_some() && is_new
+            });
+            let helps: Vec<Remedy> = helps.cloned().collect();
+            cause.remedies.extend(helps);
             let further = std::mem::take(&mut symptom.symptoms);
             cause.symptoms.push(symptom);
             cause.symptoms.extend(further);
@@ -156,6 +165,10 @@ mod tests {
         let quota = finding("cpu.throttle", Warn, group("/ci"));
         let delay = |name| finding("cpu.sched_delay", Warn, group(name));
         assert_eq!(told(vec![delay("/ci"), quota.clone()]), [expected("cpu.throttle", Warn, &["cpu.sched_delay"])]);
+        let look = |command: &str| delay("/ci").fix("look", Some(command.to_owned()));
+        let both = gather(vec![look("a"), look("a").fix("and", Some("b".to_owned())), quota.clone()]);
+        let commands: Vec<Option<&str>> = both[0].remedies.iter().map(|remedy| remedy.command.as_deref()).collect();
+        assert_eq!(commands, [Some("a"), Some("b")], "once each");
         // Another group has other tasks.
         let two = [expected("cpu.sched_delay", Warn, &[]), expected("cpu.throttle", Warn, &[])];
         assert_eq!(told(vec![delay("/web"), quota]), two);

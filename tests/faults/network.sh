@@ -95,6 +95,7 @@ fault_syn_flood() {
 
 # expect net.if_drops v0
 # needs root ip tc python3
+# looks net.if_drops tc
 fault_tbf_drops() {
     net_pair && tc -n "$near" qdisc add dev v0 root tbf rate 1mbit burst 10kb limit 20kb &&
         run_in "$near" udp_send 10.99.0.2 9 200 3000

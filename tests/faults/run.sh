@@ -90,7 +90,7 @@ follow() {
         local run=("${doctor_prefix[@]}" timeout 20 bash -c "$advice")
         if grep -q '^# outside' <<<"$notes"; then run=(timeout 20 bash -c "$advice"); fi
         if grep -q '^# terminal' <<<"$notes"; then
-            yes | timeout 20 script -qec "$advice" "$scratch/advice" >/dev/null 2>&1
+            printf 'y\n%.0s' {1..50} | timeout 20 script -qec "$advice" "$scratch/advice" >/dev/null 2>&1
         else
             PATH="$(dirname "$apm"):$PATH" "${run[@]}" >"$scratch/advice" 2>&1 </dev/null
         fi

@@ -63,6 +63,31 @@ fn the_text_says_verdict_culprit_evidence_limit_and_remedy() {
     assert!(text.contains("\nok       mem.available\n"), "{text}");
 }
 
+/// Regression: the first ten seconds said "good" of a machine whose disk was full, and a pipe got nothing at all.
+#[test]
+fn a_watch_says_what_it_does_and_what_is_wrong_already() {
+    let sandbox = Sandbox::new("doctorwatch");
+    let host = host(&sandbox, "host", 900_000, "ray");
+    let first_lines = |words: &[&str]| {
+        let all = ["doctor", "--watch", "--every", "50s", "--root", &host, "--set", "doctor.window_seconds=0.1"];
+        let mut child = sandbox
+            .command(all.iter().chain(&ONLY).chain(words))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("apm");
+        let out = std::io::BufReader::new(child.stdout.take().expect("its output"));
+        let lines: Vec<String> = std::io::BufRead::lines(out).map_while(Result::ok).take(2).collect();
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        lines
+    };
+    let text = first_lines(&[]);
+    assert!(text[0].contains("watching until Ctrl-C") && text[0].contains("everything else every 10.0s"), "{text:?}");
+    assert!(text[1].contains(" raised WARN mem.available: 879 MiB of 9.5 GiB"), "{text:?}");
+    let events = first_lines(&["--format", "ndjson"]);
+    assert_eq!(json(&events[0])["event"], "watching");
+    assert_eq!(json(&events[1])["finding"]["rule"], "mem.available");
+}
+
 #[test]
 fn what_could_not_be_seen_is_named_with_the_reason_and_is_not_ok() {
     let sandbox = Sandbox::new("doctorskip");

@@ -297,7 +297,8 @@ pub(crate) fn culprits(crowds: &[Crowd]) -> Vec<Culprit> {
 /// The command that makes the worst crowd yield to others: those of it that were there all the time, are not as nice
 /// already, and are needed by nobody. Never who starts them: all that it starts later would be nice too.
 pub(crate) fn renice(window: &Window, crowds: &[Crowd]) -> Option<String> {
-    const PIDS_MAX: usize = 8;
+    // Half a crowd made nice changes nothing.
+    const PIDS_MAX: usize = 64;
     let worst = crowds.first()?;
     let known = |processes: &'_ Field<Vec<Process>>, pid: i32| {
         processes.known().into_iter().flatten().find(|process| process.pid == pid).cloned()
@@ -402,7 +403,8 @@ mod tests {
         // They have just started: nobody knows whether they stay.
         assert_eq!(renice(&window, &found), None);
         window.from.processes = window.to.processes.clone();
-        assert_eq!(renice(&window, &found).as_deref(), Some("renice -n 10 -p 101 102 103 104 105 106 107 108"));
+        let all: Vec<String> = (101..117).map(|pid: i32| pid.to_string()).collect();
+        assert_eq!(renice(&window, &found).as_deref(), Some(format!("renice -n 10 -p {}", all.join(" ")).as_str()));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
                 kind: "cgroup".to_owned(),
                 pid: None,
                 name: group.path.clone(),
-                what: format!("quota {quota:.2} CPUs, throttled {:.0}% of the time", share.min(100.0)),
+                what: format!("quota {quota:.2} CPUs, throttled in {:.0}% of its periods", share.min(100.0)),
             }])
             .by(members(context, group));
         let workers = (quota.ceil() as u64).max(1);
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(found[0].title, "this session's group was throttled in 18 of 20 periods: quota 1.00 CPUs");
         assert_eq!(
             (found[0].culprits[0].name.as_str(), found[0].culprits[0].what.as_str()),
-            ("/ci/job", "quota 1.00 CPUs, throttled 90% of the time")
+            ("/ci/job", "quota 1.00 CPUs, throttled in 90% of its periods")
         );
         // One process is no crowd of workers.
         assert_eq!(found[0].remedies[0].text, "raise its quota");

@@ -111,7 +111,7 @@ fn blame(context: &RuleContext<'_>, finding: Finding, group: &Group) -> Finding 
     let finding = finding
         .by([culprit::group(group, format!("limit {}", Bytes(limit)))])
         .by(culprit::by_memory_among(context.window, &group.members, used))
-        .by(held::in_group(group));
+        .by(held::in_group(group, used));
     raise(context, culprit::end_largest(context.window, finding, used, "run less in it"), group)
 }
 

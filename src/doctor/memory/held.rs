@@ -5,6 +5,7 @@ use crate::doctor::culprit::{self, fair};
 use crate::doctor::memory::counter::{MEMINFO, value};
 use crate::doctor::rule::{RuleContext, Skip};
 use crate::model::diagnosis::{Culprit, Finding};
+use crate::model::snapshot::cgroup::Group;
 use crate::model::unit::Bytes;
 
 /// Memory of the machine without what is set aside.
@@ -182,9 +183,8 @@ pub(super) fn blame(context: &RuleContext<'_>, finding: Finding, fewer: &str) ->
     culprit::end_largest(context.window, finding, room.used(), fewer)
 }
 
-/// What of the memory of a control group no process has.
-pub(super) fn in_group(group: &crate::model::snapshot::cgroup::Group) -> Vec<Culprit> {
-    let used = group.memory_used.known().copied().unwrap_or_default();
+/// What of the memory of a control group no process has, where it is a fair share of what is used or may be.
+pub(super) fn in_group(group: &Group, used: u64) -> Vec<Culprit> {
     let kinds = [
         ("files on tmpfs and shared memory", group.memory_shared),
         ("pages of files in use", group.memory_files),

@@ -219,7 +219,7 @@ pub(super) fn cgroup_oom(context: &RuleContext<'_>) -> Verdict {
         .by(by)
         .by(of_window)
         .by(culprit::by_memory_among(context.window, &worst.members, used))
-        .by(in_group(worst));
+        .by(in_group(worst, used));
     Ok(vec![raise(context, finding, limit.map_or(worst, |(_, group)| group))])
 }
 

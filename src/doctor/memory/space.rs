@@ -55,7 +55,7 @@ pub(super) fn available(context: &RuleContext<'_>) -> Verdict {
                 .read(&group.folders.memory, "limit", whole as f64, "B")
                 .by([culprit::group(group, format!("limit {}", Bytes(whole)))])
                 .by(culprit::by_memory_among(context.window, &group.members, used))
-                .by(held::in_group(group));
+                .by(held::in_group(group, used));
             raise(context, culprit::end_largest(context.window, finding, used, text), group)
         }
     }])
@@ -280,7 +280,7 @@ pub(super) fn shm_tmpfs(context: &RuleContext<'_>) -> Verdict {
         culprit::of_pid(context.window, sum.pid, format!("holds {} of memory without a name (memfd)", Bytes(sum.bytes)))
     });
     let by: Vec<Culprit> = by.collect();
-    let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -lL /proc/{pid}/fd | grep memfd"));
+    let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -l /proc/{pid}/fd | grep memfd"));
     Ok(vec![if by.is_empty() {
         let holders = culprit::by_memory(context.window, shared).into_iter().map(|(_, culprit)| culprit);
         finding.by(holders).fix(

@@ -76,7 +76,7 @@ fn blame(context: &RuleContext<'_>, finding: Finding) -> Finding {
             let finding = finding
                 .by([culprit::group(group, limit_of(group))])
                 .by(culprit::by_memory_among(context.window, &group.members, used))
-                .by(held::in_group(group));
+                .by(held::in_group(group, used));
             raise(context, culprit::end_largest(context.window, finding, used, text), group)
         }
         None => held::blame(context, finding, text),
