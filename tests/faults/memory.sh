@@ -267,7 +267,10 @@ fault_memory_without_a_name() {
 fd = os.memfd_create('apm'); chunk = b'x' * (1 << 20)
 for _ in range($bytes >> 20): os.write(fd, chunk)
 time.sleep(20)")"
-    sleep 6
+    for _ in $(seq 60); do
+        [ "$(awk '/^Shmem:/ {print $2}' /proc/meminfo)" -gt $((bytes / 1100)) ] && break
+        sleep 0.25
+    done
 }
 then_memory_without_a_name() {
     grep -q memfd:apm "$scratch/advice" && kill "$pid"

@@ -190,8 +190,9 @@ pub(super) fn dirty(context: &RuleContext<'_>) -> Verdict {
 mod tests {
     use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::Field;
     use crate::model::snapshot::disk::Limit;
-    use crate::model::snapshot::process::{Activity, Task};
+    use crate::model::snapshot::process::{Activity, Io, Process, Task};
 
     fn stalls(some: u64, full: u64, avg60: &str) -> String {
         format!(
@@ -257,6 +258,38 @@ mod tests {
         assert_eq!(severities(&found), [Warn]);
         let lift = found[0].remedies[0].command.as_deref();
         assert_eq!(lift, Some("echo 254:0 wbps=max wiops=max > /sys/fs/cgroup/ci/io.max"));
+    }
+
+    /// Regression: `ionice` was advised where the scheduler knows no classes, and where nobody else waited.
+    #[test]
+    fn to_go_last_is_advised_where_it_helps_somebody() {
+        let advised = |scheduler: &str, name: &str, waiting: &[i32]| {
+            let fixture = Fixture::new(&format!("io-last-{}-{name}-{}", scheduler.len(), waiting.len()));
+            fixture.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
+            fixture.file("sys/block/vda/queue/scheduler", scheduler);
+            disk(&fixture, 60, 1_800, 1_900);
+            let mut window = fixture.window();
+            window.activity = Activity {
+                looks: 5,
+                tasks: waiting.iter().map(|pid| blocked(*pid, 5)).collect(),
+                ..Activity::default()
+            };
+            let process = |written: u64| Process {
+                pid: 7,
+                parent: 40,
+                name: name.to_owned(),
+                io: Some(Io { read: 0, written }),
+                ..Process::default()
+            };
+            window.from.processes = Field::Known(vec![process(0)]);
+            window.to.processes = Field::Known(vec![process(1 << 30)]);
+            ask(&window, "io.psi")[0].remedies[0].command.clone()
+        };
+        let (bfq, none) = ("none mq-deadline [bfq]\n", "[none] mq-deadline\n");
+        assert_eq!(advised(bfq, "cp", &[7, 8]).as_deref(), Some("ionice -c idle -p 7"));
+        assert_eq!(advised(none, "cp", &[7, 8]), None);
+        assert_eq!(advised(bfq, "cp", &[7]), None);
+        assert_eq!(advised(bfq, "mysqld", &[7, 8]), None);
     }
 
     #[test]

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_is_named_once_by_its_shortest_mount() {
+    fn a_file_system_is_named_once_by_its_main_mount() {
         let window = window(vec![
             mount("/var/lib/docker/overlay2/x/merged", "overlay", "0:50", 250 * GIB, 0),
             mount("/etc/hosts", "ext4", "254:0", 250 * GIB, 0),
@@ -386,6 +386,38 @@ mod tests {
         // Seen for a minute.
         assert_eq!(fills(20 * GIB, 20 * GIB - (6_000 << 20), 60), [Crit]);
         assert_eq!(fills(GIB, 2 * GIB, 2), []);
+    }
+
+    /// Regression: whoever wrote most was to be stopped, also if that was the database, or a tenth of what was lost.
+    #[test]
+    fn only_a_writer_whose_stop_helps_is_stopped() {
+        let stop = |name: &str, written: u64| {
+            let mut window = window(vec![mount("/", "ext4", "254:0", 100 * GIB, 2 * GIB - (200 << 20))]);
+            window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 100 * GIB, 2 * GIB)]);
+            let process = |written: u64| Process {
+                pid: 8,
+                parent: 40,
+                name: name.to_owned(),
+                io: Some(Io { read: 0, written }),
+                ..Process::default()
+            };
+            window.from.processes = Field::Known(vec![process(0)]);
+            window.to.processes = Field::Known(vec![process(written)]);
+            ask(&window, "fs.fill_eta")[0].remedies[0].command.clone()
+        };
+        assert_eq!(stop("dd", 150 << 20).as_deref(), Some("kill -STOP 8"));
+        assert_eq!(stop("dd", 60 << 20), None);
+        assert_eq!(stop("postgres", 150 << 20), None);
+    }
+
+    #[test]
+    fn another_folder_for_temporary_files_is_advised_where_it_is_better() {
+        let advised = |kind: &str, available: u64| {
+            let tmp = mount("/tmp", "tmpfs", "0:30", 4 * GIB, 100 << 20);
+            let other = mount("/var", kind, "254:1", 99 * GIB, available);
+            ask(&window(vec![other, tmp]), "fs.tmp_small")[0].remedies[0].command.is_some()
+        };
+        assert_eq!([advised("ext4", GIB), advised("ext4", 1 << 20), advised("tmpfs", GIB)], [true, false, false]);
     }
 
     #[test]

@@ -93,6 +93,28 @@ mod tests {
     use crate::model::snapshot::Window;
     use crate::model::snapshot::cgroup::Group;
 
+    /// What would be raised to must be there, and what systemd has set it sets again.
+    #[test]
+    fn a_limit_is_raised_where_the_machine_has_the_memory_and_by_whom_it_was_set() {
+        let raised = |path: &str, folder: &str, available: u64| {
+            let mut group = Group { path: path.to_owned(), memory_max: Some(64 << 20), ..Group::default() };
+            group.folders.memory = folder.to_owned();
+            let mut window = Window::default();
+            let info = [("MemTotal".to_owned(), 1 << 30), ("MemAvailable".to_owned(), available)];
+            window.to.memory.meminfo = crate::model::snapshot::Field::Known(info.into());
+            let question = Question::default();
+            let context = RuleContext { rule: &RULES[0], window: &window, warn: None, crit: None, question: &question };
+            raise(&context, context.finding(Severity::Info, 0.0, ""), &group).remedies.remove(0).command
+        };
+        let folder = "/sys/fs/cgroup/system.slice/web.service";
+        assert_eq!(
+            raised("/system.slice/web.service", folder, 512 << 20).as_deref(),
+            Some("systemctl set-property web.service MemoryMax=100663296")
+        );
+        assert_eq!(raised("/ci", "/sys/fs/cgroup/ci", 31 << 20), None);
+        assert!(raised("/ci", "/sys/fs/cgroup/ci", 33 << 20).is_some());
+    }
+
     #[test]
     fn the_command_that_raises_a_limit_is_right_for_v1_v2_and_hostile_names() {
         let group = |folder: &str, event: &str, swap_max: Option<u64>| {
