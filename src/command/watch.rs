@@ -1,7 +1,8 @@
-//! `apm doctor --watch`: looks again and again. Calm, it reads five files a second and everything every ten, or sleeps
-//! until the kernel tells of a stall. In trouble it looks at the tasks each time too, and reads everything as often as a
-//! fixed share of a CPU allows: who watches a machine that suffers must not add to it. On a terminal a screen, elsewhere
-//! one line for each change.
+//! `apm doctor --watch`: looks again and again. It begins as `apm doctor` does, with everything over a window, and says at
+//! once what is wrong already. Then, calm, it reads five files each time and everything every ten seconds, or sleeps until
+//! the kernel tells of a stall. In trouble it looks at the tasks each time too, and reads everything as often as a fixed
+//! share of a CPU allows: who watches a machine that suffers must not add to it. On a terminal a screen, elsewhere one line
+//! for each change, after one that says what is watched and how often.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -25,11 +26,11 @@ use crate::sys::pressure::Triggers;
 use crate::sys::process;
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::{escape, number, transcript};
+use crate::ui::looking::Looking;
 
-/// Between two full looks while all is calm.
+/// Between two full looks while all is calm, and at most in trouble. What must be there in two of them to be a fault, such
+/// as zombies, is found within twice that time; what is gone sooner may be missed.
 const CALM: Duration = Duration::from_secs(10);
-/// The same where the kernel tells of stalls: what is left are disks that fill and the like.
-const ASLEEP: Duration = Duration::from_secs(30);
 /// How long the five files are read after the kernel told of a stall: it may have been a blip, or one of before.
 const AWAKE: Duration = Duration::from_secs(3);
 /// The first full look after trouble began: until then the window is mostly the calm before it.
@@ -53,6 +54,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) options: Options,
     pub(crate) question: Question,
     pub(crate) every: Duration,
+    /// How long the first look takes.
+    pub(crate) window: Duration,
     pub(crate) format: Format,
 }
 
@@ -77,22 +80,40 @@ const ROWS: [&str; 5] = ["cpu used", "mem used", "cpu stall", "mem stall", "io s
 pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
     let is_screen = watch.format == Format::Text && watch.context.ui.stdout_draws();
     let triggers = if is_screen { None } else { Triggers::set(&watch.roots.proc.join("pressure")).ok() };
-    let origin = Instant::now();
+    if !is_screen && !announce(watch)? {
+        return Ok(Exit::Good);
+    }
     let mut watched = Watched::default();
-    let mut last_full = collect::snapshot(&watch.roots, watch.own, &watch.options, origin);
+    let mut changes: VecDeque<String> = VecDeque::new();
+    let line = Looking::new(&watch.context.ui, watch.window);
+    // Ctrl-C ends a watch at once: nothing holds it back.
+    let first = collect::window(&watch.roots, watch.own, &watch.options, watch.window, |time| {
+        line.wait(time, |time| {
+            std::thread::sleep(time);
+            true
+        })
+    });
+    drop(line);
+    // The origin of its times lies in the past by the time of the second snapshot.
+    let now = Instant::now();
+    let origin = now.checked_sub(Duration::from_micros(first.to.at_us)).unwrap_or(now);
+    if !step(watch, &mut watched, &first, is_screen, &mut changes)? {
+        return Ok(Exit::Good);
+    }
+    let mut last_full = first.to;
     let mut last_pulse = pulse(&watch.roots);
     let mut last_processes = last_full.clone();
     let mut looks = Looks::default();
     let mut history = History::default();
-    let mut changes: VecDeque<String> = VecDeque::new();
     let mut drawn = 0;
-    let mut awake_until = origin;
-    let mut cadence = Cadence { due: CALM, is_troubled: false };
+    let mut awake_until = now;
+    let mut cadence = Cadence { due: origin.elapsed() + CALM, is_troubled: false };
     loop {
         let is_calm = watched.findings().is_empty();
         match &triggers {
             Some(triggers) if is_calm && Instant::now() >= awake_until => {
-                if triggers.wait(ASLEEP).map_err(Failure::machine)? {
+                let until_due = cadence.due.saturating_sub(origin.elapsed()).max(Duration::from_millis(1));
+                if triggers.wait(until_due).map_err(Failure::machine)? {
                     awake_until = Instant::now() + AWAKE;
                 }
             }
@@ -112,16 +133,8 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
             let activity = std::mem::take(&mut looks).finish();
             let from = std::mem::replace(&mut last_full, full.clone());
             let window = Window { from, to: full, observer: watch.own.pid, activity, ..Window::default() };
-            let diagnosis = diagnose::diagnose(&window, &watched.question(&watch.question));
-            for (change, finding) in watched.step(&diagnosis) {
-                let line = say(change, &finding);
-                if !is_screen && !tell(watch, change, &finding, &line)? {
-                    return Ok(Exit::Good);
-                }
-                changes.push_back(line);
-                if changes.len() > CHANGES {
-                    changes.pop_front();
-                }
+            if !step(watch, &mut watched, &window, is_screen, &mut changes)? {
+                return Ok(Exit::Good);
             }
             let (after, _) = process::own_usage();
             cadence.looked(origin.elapsed(), after.saturating_sub(before));
@@ -145,6 +158,49 @@ pub(crate) fn main(watch: &Watch<'_>) -> Result<Exit, Failure> {
             }
         }
     }
+}
+
+/// Where there is no screen: that it watches, what it reads how often. False: the reader went away.
+fn announce(watch: &Watch<'_>) -> Result<bool, Failure> {
+    let every = number::duration(watch.every);
+    let (first, all) = (number::duration(watch.window), number::duration(CALM));
+    let mut text = match watch.format {
+        Format::Text => format!(
+            "{} watching until Ctrl-C: everything is read over {first} now, then stalls, CPU and memory every {every}, everything else every {all}",
+            jiff::Zoned::now().strftime("%H:%M:%S")
+        ),
+        _ => escape::json(
+            &json!({
+                "event": "watching", "at": Timestamp::now().to_string(),
+                "every_s": watch.every.as_secs_f64(), "all_every_s": CALM.as_secs_f64(),
+            })
+            .to_string(),
+        ),
+    };
+    text.push('\n');
+    watch.context.ui.print(&text).map_err(Failure::machine)
+}
+
+/// Judges a window and tells what has changed. False: the reader went away.
+fn step(
+    watch: &Watch<'_>,
+    watched: &mut Watched,
+    window: &Window,
+    is_screen: bool,
+    changes: &mut VecDeque<String>,
+) -> Result<bool, Failure> {
+    let diagnosis = diagnose::diagnose(window, &watched.question(&watch.question));
+    for (change, finding) in watched.step(&diagnosis) {
+        let line = say(change, &finding);
+        if !is_screen && !tell(watch, change, &finding, &line)? {
+            return Ok(false);
+        }
+        changes.push_back(line);
+        if changes.len() > CHANGES {
+            changes.pop_front();
+        }
+    }
+    Ok(true)
 }
 
 /// When everything is read.
@@ -220,7 +276,7 @@ impl History {
 /// The busiest processes, then the largest.
 fn busiest(window: &Window) -> Vec<Culprit> {
     let mut top = culprit::by_cpu(window);
-    top.extend(culprit::by_memory(window));
+    top.extend(culprit::by_memory(window, 0).into_iter().map(|(_, culprit)| culprit));
     top
 }
 
@@ -266,15 +322,16 @@ fn tell(watch: &Watch<'_>, change: Change, finding: &Finding, line: &str) -> Res
 fn frame(layout: &Layout, history: &History, top: &[Culprit], watched: &Watched, changes: &VecDeque<String>) -> String {
     let mut out = Vec::new();
     let findings = watched.findings();
-    let worst = findings.first().map(|finding| finding.severity);
-    let (word, style) = match worst {
-        Some(Severity::Crit) => ("ill", Style::Bad),
-        Some(_) => ("suffers", Style::Warn),
-        None => ("good", Style::Good),
-    };
-    let count = number::count(findings.len() as u64, "finding");
+    let of = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let at = jiff::Zoned::now().strftime("%H:%M:%S");
-    let _ = writeln!(out, "{}: {count}  {at}  (Ctrl-C ends)", layout.paint(style, word));
+    let (word, style) = match (of(Severity::Crit), of(Severity::Warn)) {
+        (0, 0) => ("OK".to_owned(), Style::Good),
+        (0, warn) => (number::count(warn as u64, "warning"), Style::Warn),
+        (crit, 0) => (format!("{crit} critical"), Style::Bad),
+        (crit, warn) => (format!("{crit} critical, {}", number::count(warn as u64, "warning")), Style::Bad),
+    };
+    let all = number::duration(CALM);
+    let _ = writeln!(out, "{}  {at}  (all is read every {all}; Ctrl-C ends)", layout.paint(style, &word));
     for (name, row) in ROWS.iter().zip(&history.rows) {
         let now = row.back().copied().filter(|value| value.is_finite());
         let now = now.map_or_else(|| "   ?".to_owned(), |value| format!("{value:>3.0}%"));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Finding};
 use crate::model::snapshot::Window;
 use crate::model::snapshot::cgroup::Group;
@@ -16,11 +17,25 @@ pub(crate) fn process(process: &Process, what: String) -> Culprit {
     Culprit { kind: "process".to_owned(), pid: Some(process.pid), name: process.name.clone(), what }
 }
 
-/// The processes with the most of something, by the state now.
-pub(crate) fn most(window: &Window, amount: impl Fn(&Process) -> u64, say: impl Fn(u64) -> String) -> Vec<Culprit> {
+/// A culprit accounts for one part in so many of what is used, or is none: to end it would change nothing. The README
+/// says so.
+const FAIR: u64 = 10;
+
+/// The least that a culprit has of what is used.
+pub(crate) fn fair(used: u64) -> u64 {
+    (used / FAIR).max(1)
+}
+
+/// The processes with the most of something, by the state now; none with less than `least`.
+pub(crate) fn most(
+    window: &Window,
+    least: u64,
+    amount: impl Fn(&Process) -> u64,
+    say: impl Fn(u64) -> String,
+) -> Vec<Culprit> {
     let mut all: Vec<(u64, &Process)> =
         window.to.processes.known().into_iter().flatten().map(|process| (amount(process), process)).collect();
-    all.retain(|(amount, process)| *amount > 0 && process.pid != window.observer);
+    all.retain(|(amount, process)| *amount >= least.max(1) && process.pid != window.observer);
     all.sort_by_key(|(amount, process)| (std::cmp::Reverse(*amount), process.pid));
     all.into_iter().take(NAMED).map(|(amount, who)| process(who, say(amount))).collect()
 }
@@ -48,8 +63,8 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// The processes that took the most of something in the window. One that started in it took all it has; where nobody
-/// looked at its start, nobody knows.
+/// The processes that took the most of something in the window, a fair share of what all of them took. One that started
+/// in it took all it has; where nobody looked at its start, nobody knows.
 pub(crate) fn took<N: Into<Option<u64>>>(
     window: &Window,
     amount: impl Fn(&Process) -> N,
@@ -59,39 +74,51 @@ pub(crate) fn took<N: Into<Option<u64>>>(
         return Vec::new();
     }
     let earlier = Earlier::of(window);
-    most(window, |process| earlier.growth(process, &amount), say)
+    let growth = |process: &Process| earlier.growth(process, &amount);
+    let others = window.to.processes.known().into_iter().flatten().filter(|process| process.pid != window.observer);
+    let all = others.map(growth).fold(0, u64::saturating_add);
+    most(window, fair(all), growth, say)
 }
 
-/// By memory in RAM, those of one name together: forty workers are one culprit.
-pub(crate) fn by_memory(window: &Window) -> Vec<Culprit> {
+/// By memory in RAM, those of one name together: forty workers are one culprit. Only those with a fair share of what is
+/// used, each with its bytes.
+pub(crate) fn by_memory(window: &Window, used: u64) -> Vec<(u64, Culprit)> {
     let mut crowds: HashMap<&str, Vec<&Process>> = HashMap::new();
     for process in window.to.processes.known().into_iter().flatten().filter(|it| it.pid != window.observer) {
         crowds.entry(&process.name).or_default().push(process);
     }
     let sum = |all: &[&Process]| all.iter().fold(0u64, |sum, process| sum.saturating_add(process.resident));
-    let mut crowds: Vec<Vec<&Process>> = crowds.into_values().filter(|all| sum(all) > 0).collect();
-    crowds.sort_by_key(|all| (std::cmp::Reverse(sum(all)), all.first().map(|process| process.pid)));
-    let say = |all: Vec<&Process>| {
+    let mut crowds: Vec<(u64, Vec<&Process>)> = crowds.into_values().map(|all| (sum(&all), all)).collect();
+    crowds.retain(|(bytes, _)| *bytes >= fair(used));
+    crowds.sort_by_key(|(bytes, all)| (std::cmp::Reverse(*bytes), all.first().map(|process| process.pid)));
+    let say = |(bytes, all): (u64, Vec<&Process>)| {
         let largest = all.iter().max_by_key(|process| (process.resident, std::cmp::Reverse(process.pid)))?;
         let own = Bytes(largest.resident);
         // A crowd of small ones beside a large one is not worth a word.
-        let is_crowd = all.len() > 1 && sum(&all) > largest.resident.saturating_mul(2);
-        Some(process(
-            largest,
-            if is_crowd {
-                format!("{own} in RAM, {} of its name {}", all.len(), Bytes(sum(&all)))
-            } else {
-                format!("{own} in RAM")
-            },
-        ))
+        let is_crowd = all.len() > 1 && bytes > largest.resident.saturating_mul(2);
+        let crowd = if is_crowd { format!(", {} of its name {}", all.len(), Bytes(bytes)) } else { String::new() };
+        Some((bytes, process(largest, format!("{own} in RAM{crowd}"))))
     };
     crowds.into_iter().filter_map(say).take(NAMED).collect()
 }
 
+/// Ticks in percent of a CPU over the window. The kernel adds whole ticks at the end of each, so that over a short window
+/// a thread seems to have had more time than there was.
+pub(crate) fn percent_of_a_cpu(window: &Window, ticks: u64, threads: u32) -> f64 {
+    let cpus = window.to.cpu.stat.known().map_or(u32::MAX, |stat| stat.each.len().max(1) as u32);
+    (ticks as f64 / window.seconds()).min(100.0 * f64::from(threads.clamp(1, cpus)))
+}
+
 /// By CPU time in the window.
 pub(crate) fn by_cpu(window: &Window) -> Vec<Culprit> {
-    let seconds = window.seconds();
-    took(window, |process| process.cpu_ticks, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
+    let mut found = took(window, |process| process.cpu_ticks, |ticks| ticks.to_string());
+    for culprit in &mut found {
+        let processes = window.to.processes.known().into_iter().flatten();
+        let threads = processes.filter(|process| Some(process.pid) == culprit.pid).map(|process| process.threads);
+        let ticks = culprit.what.parse().unwrap_or_default();
+        culprit.what = format!("{:.0}% of a CPU", percent_of_a_cpu(window, ticks, threads.max().unwrap_or(1)));
+    }
+    found
 }
 
 /// Tasks that were seen in uninterruptible sleep, with the place in the kernel.
@@ -116,21 +143,27 @@ pub(crate) fn group(group: &Group, what: String) -> Culprit {
     thing("cgroup", &group.path, what)
 }
 
-/// The largest of some processes, those of a control group.
-pub(crate) fn by_memory_among(window: &Window, members: &[i32]) -> Vec<Culprit> {
+/// Those of a control group that have a fair share of what is used in it.
+pub(crate) fn by_memory_among(window: &Window, members: &[i32], used: u64) -> Vec<Culprit> {
     let resident = |process: &Process| if members.contains(&process.pid) { process.resident } else { 0 };
-    most(window, resident, |bytes| format!("{} in RAM", Bytes(bytes)))
+    most(window, fair(used), resident, |bytes| format!("{} in RAM", Bytes(bytes)))
 }
 
 /// By faults that read from a disk, in the window. A few a second every process has now and then.
 pub(crate) fn by_major_faults(window: &Window) -> Vec<Culprit> {
     let seconds = window.seconds();
-    let mut found = took(window, |process| process.major_faults, |faults| format!("{:.0}", faults as f64 / seconds));
-    let rate = |culprit: &Culprit| culprit.what.parse::<f64>().unwrap_or_default();
-    let floor = found.first().map_or(0.0, |first| rate(first) / 50.0);
-    found.retain(|culprit| rate(culprit) >= floor);
-    found.iter_mut().for_each(|culprit| culprit.what.push_str(" faults/s from disk"));
-    found
+    let say = |faults: u64| format!("{:.0} faults/s from disk", faults as f64 / seconds);
+    took(window, |process| process.major_faults, say)
+}
+
+/// Characters of a line of the kernel's log that are shown.
+const EXCERPT: usize = 160;
+
+/// A line of the kernel's log, whole if it can be; else it ends with a word and says that it goes on.
+pub(crate) fn excerpt(text: &str) -> String {
+    let Some((end, _)) = text.char_indices().nth(EXCERPT) else { return text.to_owned() };
+    let end = text.get(..end).and_then(|part| part.rfind(' ')).unwrap_or(end);
+    format!("{} ...", text.get(..end).unwrap_or_default())
 }
 
 /// A path for a command. One that a shell would not read as it is stands in quotes; one that a terminal would not show
@@ -253,8 +286,35 @@ pub(crate) fn is_of_run(text: &str) -> bool {
     text.split(['/', ' ', ',']).any(made)
 }
 
-/// Tells to end the largest of the culprits. Nobody ends init.
-pub(crate) fn end_largest(finding: Finding, text: &str) -> Finding {
-    let largest = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
-    finding.fix(text, largest.map(|pid| format!("kill {pid}")))
+/// Tells to end the largest of the culprits that has a fair share of what is used by itself, and that nobody needs; where
+/// there is none, only what else helps.
+pub(crate) fn end_largest(window: &Window, finding: Finding, used: u64, fewer: &str) -> Finding {
+    let has_enough = |pid: &i32| {
+        let mut processes = window.to.processes.known().into_iter().flatten();
+        processes.any(|process| process.pid == *pid && process.resident >= fair(used))
+    };
+    let mut pids = finding.culprits.iter().filter_map(|culprit| culprit.pid).filter(has_enough);
+    match pids.find(|pid| target::may_be_interrupted(window, *pid)) {
+        Some(pid) => {
+            let is_largest = finding.culprits.iter().find_map(|culprit| culprit.pid) == Some(pid);
+            let which = if is_largest { "" } else { " that nothing else needs" };
+            finding.interrupt(format!("{fewer}, or end the largest process{which}"), Some(format!("kill {pid}")))
+        }
+        None => finding.fix(fewer, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    /// Regression: `comm bash` became `comm b`.
+    #[test]
+    fn a_line_of_the_log_ends_with_a_word() {
+        let line = "EXT4-fs error (device loop0): trigger_test_error:129: comm bash: provoked";
+        assert_eq!(excerpt(line), line);
+        let long = "word ".repeat(60);
+        assert_eq!(excerpt(&long), format!("{} ...", "word ".repeat(32).trim_end()));
+        assert_eq!(excerpt(&"\u{fc}".repeat(200)), format!("{} ...", "\u{fc}".repeat(160)));
+    }
 }

@@ -86,7 +86,9 @@ fn check(context: &RuleContext<'_>) -> Verdict {
     };
     let seconds = window.seconds();
     let cpu = grown(&|process| Some(process.cpu_ticks)) as f64 / seconds;
-    let delayed = grown(&|process| process.run_delay_ns) as f64 / 1e7 / seconds;
+    // Of several the one that waited most: together they may wait longer than there is time.
+    let waited = now.iter().map(|process| earlier.growth(process, |process| process.run_delay_ns)).max();
+    let delayed = (waited.unwrap_or_default() as f64 / 1e7 / seconds).min(100.0);
     let faults = grown(&|process| Some(process.major_faults)) as f64 / seconds;
     // Those of other users may not be seen: absent is not zero.
     let io = first.io.map(|_| {
@@ -181,7 +183,7 @@ fn check(context: &RuleContext<'_>) -> Verdict {
 fn stopped(context: &RuleContext<'_>, group: &Group) -> f64 {
     let lost = |group: &Group| group.cpu_stat.known().and_then(|stat| stat.get("throttled_usec").copied());
     let before = context.before().cgroups.same(group).and_then(lost);
-    before.zip(lost(group)).map_or(0.0, |(before, now)| context.rate(before, now) / 1e4)
+    before.zip(lost(group)).map_or(0.0, |(before, now)| context.share_of_time(before, now))
 }
 
 #[cfg(test)]

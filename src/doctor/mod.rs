@@ -6,10 +6,12 @@
 //!
 //! `rule` is what a rule is and gets, `question` what the user wants to know; the areas (`memory`, `cpu`, `io`, `network`,
 //! `process`, `agents`, `hardware`, `focus`) have a table of rules each, which `catalogue` puts together and `diagnose`
-//! asks.
+//! asks; `cause` puts a finding and those that it explains together. `culprit` names who has how much, `target` says which
+//! processes a command may end or slow down.
 
 pub(crate) mod agents;
 pub(crate) mod catalogue;
+pub(crate) mod cause;
 pub(crate) mod cpu;
 pub(crate) mod culprit;
 pub(crate) mod diagnose;
@@ -24,5 +26,6 @@ pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod question;
 pub(crate) mod rule;
+pub(crate) mod target;
 pub(crate) mod vitals;
 pub(crate) mod watch;

@@ -74,6 +74,28 @@ impl<'a> RuleContext<'a> {
         now.saturating_sub(before) as f64 / self.window.seconds()
     }
 
+    /// Growth of a counter of microseconds in percent of the window. A wait that began before it is counted whole when it
+    /// ends, so the growth may be longer than the window; the share is not.
+    pub(crate) fn share_of_time(&self, before: u64, now: u64) -> f64 {
+        (self.rate(before, now) / 1e4).min(100.0)
+    }
+
+    /// A command for root.
+    pub(crate) fn as_root(&self, command: &str) -> String {
+        match self.now().system.uid {
+            0 => command.to_owned(),
+            _ => format!("sudo {command}"),
+        }
+    }
+
+    /// A command for the shell of root: one that writes into a file.
+    pub(crate) fn as_root_shell(&self, command: &str) -> String {
+        match self.now().system.uid {
+            0 => command.to_owned(),
+            _ => format!("sudo sh -c '{}'", command.replace('\'', "'\\''")),
+        }
+    }
+
     /// How bad a value is. Critical only if `confirmed`: a second independent signal agrees.
     pub(crate) fn judge(&self, value: f64, confirmed: bool) -> Option<Severity> {
         let over = |threshold: Option<f64>| {
@@ -112,6 +134,7 @@ impl<'a> RuleContext<'a> {
             evidence: Vec::new(),
             culprits: Vec::new(),
             remedies: Vec::new(),
+            symptoms: Vec::new(),
         }
     }
 }
@@ -143,9 +166,17 @@ impl Finding {
         self
     }
 
-    /// What to do.
+    /// What to do. The command changes a setting or looks at something.
     pub(crate) fn fix(mut self, text: impl Into<String>, command: Option<String>) -> Self {
-        self.remedies.push(Remedy { text: text.into(), command });
+        self.remedies.push(Remedy { text: text.into(), command, interrupts: false });
+        self
+    }
+
+    /// What to do, by a command that ends, stops or slows down something that runs. `diagnose` leaves such a command out
+    /// of a finding that is only information.
+    pub(crate) fn interrupt(mut self, text: impl Into<String>, command: Option<String>) -> Self {
+        let interrupts = command.is_some();
+        self.remedies.push(Remedy { text: text.into(), command, interrupts });
         self
     }
 }

@@ -75,6 +75,16 @@ pub struct Finding {
     pub culprits: Vec<Culprit>,
     /// What to do, best first.
     pub remedies: Vec<Remedy>,
+    /// Findings of other rules that this one explains: the throttled group behind tasks that wait for a CPU.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symptoms: Vec<Finding>,
+}
+
+impl Finding {
+    /// It, then those that it explains.
+    pub fn with_symptoms(&self) -> impl Iterator<Item = &Finding> {
+        std::iter::once(self).chain(&self.symptoms)
+    }
 }
 
 /// Where a rule begins to speak.
@@ -103,14 +113,15 @@ pub struct Evidence {
     /// Its value at the end.
     #[serde(serialize_with = "short")]
     pub after: f64,
-    /// Its unit.
+    /// Its unit. Times that are summed over several CPUs or requests are `cpu-us` and `request-ms`.
     pub unit: String,
 }
 
 impl Evidence {
-    /// Growth a second, of a counter that was read at both ends of a window of so many seconds.
+    /// Growth a second, of a counter that was read at both ends of a window of so many seconds. Time on CPUs is added
+    /// when a stop ends, together with what of it lies before the window: it has no rate.
     pub fn rate(&self, seconds: f64) -> Option<f64> {
-        let is_counter = !self.unit.contains('%') && !self.unit.contains('/');
+        let is_counter = !self.unit.contains('%') && !self.unit.contains('/') && self.unit != "cpu-us";
         let rate = (self.after - self.before.filter(|_| is_counter)?) / seconds.max(1e-6);
         rate.is_finite().then_some(rate)
     }
@@ -119,7 +130,7 @@ impl Evidence {
 /// Who causes a finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
-    /// `process`, `cgroup`, `mount`, `device`, `interface`, `peer`, `slab`.
+    /// `process`, `cgroup`, `mount`, `device`, `interface`, `peer`, `slab`, or `memory` that no process has.
     pub kind: String,
     /// Its number, if it is a process.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,6 +149,9 @@ pub struct Remedy {
     /// To be typed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// The command ends, stops or slows down something that runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupts: bool,
 }
 
 /// A rule that could not look.
@@ -159,7 +173,7 @@ pub struct Diagnosis {
     /// Length of the window, seconds.
     #[serde(serialize_with = "short")]
     pub window_s: f64,
-    /// Findings, worst first.
+    /// Findings, worst first; before them the answer to `--pid` or `--cgroup`.
     pub findings: Vec<Finding>,
     /// How many of each.
     pub summary: Summary,

@@ -13,6 +13,9 @@ const LOOKS: u32 = 5;
 /// So often as each of them the tasks that want a CPU are counted.
 const COUNTS: u32 = 4;
 
+/// vm.overcommit_memory where no memory is promised twice.
+const NEVER_TWICE: u64 = 2;
+
 /// Who looks: left out of what is found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
@@ -38,8 +41,12 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     snapshot.system.kmsg = kmsg::read(roots, snapshot.system.uptime.known().copied());
     disk::read_once(roots, &mut snapshot.disk, options.deep);
     snapshot.disk.temporary = Some(options.folders.temporary.display().to_string()).filter(|folder| !folder.is_empty());
-    if let Field::Known(processes) = &snapshot.processes {
+    if let Field::Known(processes) = &mut snapshot.processes {
         snapshot.system.user_tasks = tasks::limits_of_users(roots, processes);
+        tasks::mark_parents_of_zombies(roots, processes);
+        if snapshot.memory.overcommit.known() == Some(&NEVER_TWICE) {
+            tasks::read_promised(roots, processes);
+        }
     }
     if let Field::Known(waits) = &mut snapshot.system.locks {
         locks::name(roots, waits);

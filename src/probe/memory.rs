@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::model::snapshot::memory::{Controller, Memory, Segment, Slab};
+use crate::model::snapshot::memory::{Arc, Controller, Memory, Segment, Slab};
 use crate::model::snapshot::{Counters, Field};
-use crate::probe::{PAGE, Roots, counters, field, number, pressure, read_dir, say};
+use crate::probe::{PAGE, Roots, counters, field, number, pressure, read_dir, read_text, say};
 
 /// /proc/slabinfo takes the kernel a millisecond or more, so it is read only where its memory is more than one in this
 /// many bytes of RAM.
@@ -31,6 +31,8 @@ pub(crate) fn read(roots: &Roots) -> Memory {
         free_blocks: field(&roots.proc.join("buddyinfo"), free_blocks),
         slabs: slabs(roots, &meminfo),
         controllers: controllers(&roots.sys.join("devices/system/edac/mc")),
+        arc: read_text(roots.proc.join("spl/kstat/zfs/arcstats")).ok().and_then(|text| arc(&text)),
+        watermark_scale: number(&roots.proc.join("sys/vm/watermark_scale_factor")),
         meminfo,
     }
 }
@@ -122,6 +124,18 @@ fn controllers(folder: &Path) -> Field<Vec<Controller>> {
     }
 }
 
+/// `NAME TYPE VALUE` lines after two of a heading.
+fn arc(text: &str) -> Option<Arc> {
+    let value = |name: &str| {
+        let of = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            (words.next()? == name).then(|| words.nth(1)?.parse().ok()).flatten()
+        };
+        text.lines().find_map(of)
+    };
+    Some(Arc { size: value("size")?, least: value("c_min").unwrap_or_default() })
+}
+
 /// /proc/sysvipc/shm: a line of names, then one a segment.
 fn segments(text: &str) -> Option<Vec<Segment>> {
     let mut lines = text.lines();
@@ -149,7 +163,8 @@ fn segments(text: &str) -> Option<Vec<Segment>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{chosen, free_blocks, meminfo, slabinfo};
+    use super::{arc, chosen, free_blocks, meminfo, slabinfo};
+    use crate::model::snapshot::memory::Arc;
 
     /// Linux 6.18.
     const BUDDY: &str = "Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      3 \n\
@@ -160,8 +175,18 @@ mod tests {
         bio-312               12     12    320   12    1 : tunables    0    0    0 : slabdata      1      1      0\n\
         dentry            685958 686000    192   21    1 : tunables    0    0    0 : slabdata  32666  32666      0\n";
 
+    /// OpenZFS 2.2, shortened.
+    const ARC: &str = "9 1 0x01 147 39984 3841937120 1093184398437\n\
+        name                            type data\n\
+        hits                            4    1093184\n\
+        c_min                           4    2147483648\n\
+        size                            4    53687091200\n\
+        l2_size                         4    7\n";
+
     #[test]
     fn files_are_read_as_the_kernel_writes_them() {
+        assert_eq!(arc(ARC), Some(Arc { size: 50 << 30, least: 2 << 30 }));
+        assert_eq!(arc("name type data\nc_min 4 1\n"), None);
         let blocks = free_blocks(BUDDY).expect("buddyinfo");
         assert_eq!((blocks.len(), blocks[0], blocks[10]), (11, 30575, 1891));
         let slabs = slabinfo(SLABS).expect("slabinfo");
@@ -175,7 +200,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_a_panic(text in any::<String>(), at in 0..300_usize, byte in any::<char>()) {
-            let _ = (free_blocks(&text), slabinfo(&text), chosen(&text), meminfo(&text));
+            let _ = (free_blocks(&text), slabinfo(&text), chosen(&text), meminfo(&text), arc(&text));
             for real in [BUDDY, SLABS] {
                 let changed: String =
                     real.chars().enumerate().map(|(here, c)| if here == at { byte } else { c }).collect();

@@ -13,6 +13,8 @@ use crate::probe::{PAGE, Roots, read_dir, read_into, say};
 const DETAILED_MAX: usize = 1_000;
 /// From so many open files on the limit is read too: nobody sets one below.
 const FILES_FEW: u64 = 16;
+/// Zombies from which on it is read whether their parent handles SIGCHLD.
+const ZOMBIES: usize = 10;
 /// Descriptors counted one by one, on kernels that do not say how many there are.
 const COUNTED_MAX: usize = 4_096;
 /// Processes and threads of a user from which on his limit is read.
@@ -56,6 +58,39 @@ fn sweep(roots: &Roots, detailed_max: usize) -> Field<Vec<Process>> {
         processes.push(process);
     }
     Field::Known(processes)
+}
+
+/// Whether those that left zombies have a handler for SIGCHLD: one that has none does not learn of a signal.
+pub(crate) fn mark_parents_of_zombies(roots: &Roots, processes: &mut [Process]) {
+    let mut left: BTreeMap<i32, usize> = BTreeMap::new();
+    for zombie in processes.iter().filter(|process| process.state == 'Z') {
+        *left.entry(zombie.parent).or_default() += 1;
+    }
+    let mut text = Vec::new();
+    for process in processes.iter_mut().filter(|process| left.get(&process.pid).is_some_and(|count| *count >= ZOMBIES))
+    {
+        if read_into(&roots.proc.join(process.pid.to_string()).join("status"), &mut text).is_ok() {
+            process.handles_sigchld = handles_sigchld(&String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+/// `SigCgt:\t0000000180014a07`, signal 1 in the lowest bit.
+fn handles_sigchld(status: &str) -> Option<bool> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    Some(u64::from_str_radix(mask.trim(), 16).ok()? & (1 << (libc::SIGCHLD - 1)) != 0)
+}
+
+/// How much memory each process was promised.
+pub(crate) fn read_promised(roots: &Roots, processes: &mut [Process]) {
+    let mut text = Vec::new();
+    for process in processes.iter_mut().take(DETAILED_MAX) {
+        if read_into(&roots.proc.join(process.pid.to_string()).join("statm"), &mut text).is_ok() {
+            let pages =
+                std::str::from_utf8(&text).ok().and_then(|text| text.split_ascii_whitespace().nth(5)?.parse().ok());
+            process.promised = pages.and_then(|pages: u64| pages.checked_mul(PAGE));
+        }
+    }
 }
 
 /// How many processes and threads users may have, root left out, who is not held to it; only of those that have many.
@@ -137,6 +172,8 @@ pub(crate) fn parse(text: &[u8]) -> Option<Process> {
         name: String::from_utf8_lossy(stat.name).into_owned(),
         state: stat.state,
         parent: stat.field(1)?,
+        session: stat.field(3).unwrap_or_default(),
+        has_terminal: stat.field::<i32>(4).is_some_and(|terminal| terminal != 0),
         major_faults: number(9)?,
         cpu_ticks: number(11)?.checked_add(number(12)?)?,
         system_ticks: number(12)?,
@@ -157,7 +194,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<Process> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{files_max, parse};
+    use super::{files_max, handles_sigchld, parse};
 
     /// As Linux 6.18 wrote them, the name made hostile.
     const STAT: &str = "3045 (a) R 1 (b\u{1b}) S 1 3045 3045 0 -1 4194560 2911 71009 0 13 40 10 700 90 20 0 3 0 1493034 30459904 25594 18446744073709551615 1 1 0 0 0 0 0 16781312 134433283 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
@@ -172,6 +209,12 @@ mod tests {
         );
         assert_eq!((process.cpu_ticks, process.system_ticks, process.children_ticks), (50, 10, 790));
         assert_eq!((process.threads, process.processor, process.nice), (3, 1, 0));
+        assert_eq!((process.session, process.has_terminal), (3045, false));
+        let status = |caught: &str| handles_sigchld(&format!("SigIgn:\t0000000000001000\nSigCgt:\t{caught}\n"));
+        assert_eq!(
+            (status("0000000000010002"), status("0000000000000002"), status("x")),
+            (Some(true), Some(false), None)
+        );
         assert_eq!(files_max(LIMITS), Some((1024, 20_000)));
         assert_eq!(files_max("Max open files unlimited unlimited files"), Some((u64::MAX, u64::MAX)));
     }

@@ -218,6 +218,7 @@ mod tests {
             evidence: Vec::new(),
             culprits: Vec::new(),
             remedies: Vec::new(),
+            symptoms: Vec::new(),
         }
     }
 

@@ -35,15 +35,23 @@ cpu_sources() {
 # expect cpu.psi make
 # needs gcc make
 # unsafe
+# follow cpu.runq MAKEFLAGS
 fault_eight_jobs_a_cpu() {
     cpu_sources 1500
     cpu_start timeout 20 make -s -C "$scratch/src" -j $(($(nproc) * 8))
     sleep 0.7
 }
+# Builds that are started from the same shell afterwards.
+then_eight_jobs_a_cpu() {
+    kill -KILL -- "-$pid"
+    eval "$advice"
+    cpu_start timeout 20 make -s -C "$scratch/src"
+}
 
 # expect cpu.runq apm-loop
 # expect cpu.psi apm-loop
 # unsafe
+# follow cpu.runq renice
 fault_eight_loops_a_cpu() {
     cpu_loop $(($(nproc) * 8)) apm-loop
 }
@@ -51,6 +59,7 @@ fault_eight_loops_a_cpu() {
 # expect cpu.runq stress-ng
 # needs stress-ng
 # unsafe
+# follow cpu.runq renice
 fault_four_stressors_a_cpu() {
     cpu_start stress-ng --cpu $(($(nproc) * 4)) --timeout 15 --quiet
     sleep 0.5
@@ -86,6 +95,7 @@ calm_nice_loops() {
 
 # expect cpu.one_core apm-pinned
 # needs taskset
+# follow cpu.one_core taskset
 fault_three_on_one_cpu() {
     [ "$(nproc)" -gt 1 ] || { why='one CPU'; return 1; }
     cpu_loop 3 apm-pinned
@@ -113,6 +123,7 @@ fault_switches() {
 }
 
 # expect cpu.sys dd
+# looks cpu.sys profile
 fault_kernel_time() {
     for ((i = 0; i < $(nproc); i++)); do cpu_start timeout 15 dd if=/dev/zero of=/dev/null bs=64k; done
     sleep 0.3
@@ -121,6 +132,7 @@ fault_kernel_time() {
 # Who waits for a child made by vfork sleeps as if for a disk; so many that the load of a minute rises soon.
 # expect cpu.load_d apm-hang
 # needs gcc
+# looks cpu.load_d wchan
 fault_load_of_sleepers() {
     cat >"$scratch/hang.c" <<'C'
 #include <unistd.h>
@@ -150,6 +162,7 @@ fault_forks() {
 
 # expect cpu.nice apm-realtime
 # needs root chrt
+# follow cpu.nice chrt
 fault_realtime() {
     cpu_loop 1 apm-realtime
     chrt -f -p 10 "$pid" 2>/dev/null || { why='no real-time priorities here'; return 1; }
@@ -172,6 +185,7 @@ cpu_group() {
 
 # expect cpu.throttle apm-fault-quota
 # needs root
+# follow cpu.throttle
 fault_quota() {
     cpu_group 20000 && cpu_loop 1 apm-quota && echo "$pid" >"$CPU_GROUP/cgroup.procs"
     sleep 0.3
@@ -179,6 +193,7 @@ fault_quota() {
 
 # expect cpu.quota_vs_nproc apm-fault-quota
 # needs root
+# unfollowed what it exports is for builds that are started later; the quota stays below nproc
 fault_quota_below_nproc() {
     [ "$(nproc)" -gt 1 ] || { why='one CPU'; return 1; }
     cpu_group 60000 || return 1

@@ -41,14 +41,19 @@ io_slow_loop() {
 
 # expect fs.full full
 # needs root losetup mkfs.ext4
+# follow fs.full du
 fault_disk_full() {
     io_image full 64
     dd if=/dev/zero of="$WORK/full/file" bs=1M status=none 2>/dev/null
     sync -f "$WORK/full"
 }
+then_disk_full() {
+    grep -q "$WORK/full" "$scratch/advice" && rm "$WORK/full/file"
+}
 
 # expect fs.full memory
 # needs root
+# follow fs.full du
 fault_tmpfs_full() {
     mkdir "$WORK/memory"
     mount -t tmpfs -o size=32m tmpfs "$WORK/memory"
@@ -56,25 +61,38 @@ fault_tmpfs_full() {
     dd if=/dev/zero of="$WORK/memory/file" bs=1M status=none 2>/dev/null
     return 0
 }
+then_tmpfs_full() {
+    grep -q "$WORK/memory" "$scratch/advice" && rm "$WORK/memory/file"
+}
 
 # expect fs.inodes few
 # needs root losetup mkfs.ext4
+# follow fs.inodes inodes
 fault_no_inodes() {
     io_image few 32 -N 64
     local i=0
     while touch "$WORK/few/$((i += 1))" 2>/dev/null; do :; done
 }
+then_no_inodes() {
+    grep -q "$WORK/few" "$scratch/advice" && rm "$WORK"/few/[0-9]*
+}
 
 # expect fs.fill_eta fills
 # needs root losetup mkfs.ext4
+# follow fs.fill_eta STOP
 fault_disk_fills() {
     io_image fills 800
-    io_background bash -c "for i in \$(seq 1 70); do head -c 10M /dev/zero; sleep 0.1; done >$WORK/fills/file"
+    io_background python3 -c "
+import time
+with open('$WORK/fills/file', 'wb', buffering=0) as file:
+    for _ in range(75): file.write(bytes(10 << 20)); time.sleep(0.1)"
     sleep 0.5
 }
 
 # expect fs.readonly hurt
 # needs root losetup mkfs.ext4
+# follow fs.readonly umount
+# terminal
 fault_became_readonly() {
     IO_OPTIONS=errors=remount-ro io_image hurt 32
     io_needs "/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error" || return
@@ -83,6 +101,8 @@ fault_became_readonly() {
 
 # expect fs.errors counted
 # needs root losetup mkfs.ext4
+# follow fs.errors umount
+# terminal
 fault_counted_errors() {
     IO_OPTIONS=errors=continue io_image counted 32
     io_needs "/sys/fs/ext4/${IO_LOOP#/dev/}/trigger_fs_error" || return
@@ -92,6 +112,7 @@ fault_counted_errors() {
 # Reads past the end of what is behind the device fail as those of a broken disk do.
 # expect fs.errors loop
 # needs root losetup
+# looks fs.errors dmesg
 fault_disk_errors() {
     truncate -s 8M "$WORK/broken.img"
     local loop
@@ -104,6 +125,7 @@ fault_disk_errors() {
 
 # expect io.dstate touch
 # needs root losetup mkfs.ext4 fsfreeze
+# follow io.dstate stack
 fault_frozen_file_system() {
     io_image frozen 32
     fsfreeze --freeze "$WORK/frozen"
@@ -111,9 +133,14 @@ fault_frozen_file_system() {
     for i in 1 2 3 4 5 6; do io_background touch "$WORK/frozen/$i"; done
     sleep 0.2
 }
+# As the words beside the command say.
+then_frozen_file_system() {
+    fsfreeze --unfreeze "$WORK/frozen"
+}
 
 # expect io.await loop
 # needs root losetup mkfs.ext4 fsfreeze
+# follow io.await scheduler
 fault_disk_is_silent() {
     io_slow_loop
     fsfreeze --freeze "$WORK/below"
@@ -121,9 +148,13 @@ fault_disk_is_silent() {
     io_background dd if=/dev/zero of="$IO_SLOW" bs=64k count=4 oflag=direct conv=notrunc
     sleep 0.2
 }
+then_disk_is_silent() {
+    fsfreeze --unfreeze "$WORK/below"
+}
 
 # expect io.await loop
 # needs root losetup mkfs.ext4 fsfreeze fio
+# looks io.await scheduler
 fault_disk_is_slow() {
     io_slow_loop
     # A freeze that had begun ends after the process that asked for it is killed.
@@ -136,6 +167,7 @@ fault_disk_is_slow() {
 
 # expect io.psi dd
 # needs root
+# follow io.psi throttle
 fault_limited_by_cgroup() {
     io_needs /sys/fs/cgroup/blkio/blkio.throttle.write_bps_device || return
     local group=/sys/fs/cgroup/blkio/apm-fault-$$
@@ -150,6 +182,7 @@ fault_limited_by_cgroup() {
 
 # expect io.psi fio
 # needs fio
+# unfollowed one program alone makes the crowd: that it goes last helps others only
 fault_too_many_writers() {
     io_background fio --thread --name=crowd --directory="$WORK" --rw=randwrite --bs=4k --size=16M --numjobs=24 --fsync=1 \
         --time_based --runtime=8
@@ -159,6 +192,7 @@ fault_too_many_writers() {
 
 # expect fs.deleted_open python3
 # needs python3
+# follow fs.deleted_open
 fault_deleted_but_open() {
     io_background python3 -c "
 import os, time
@@ -166,12 +200,18 @@ f = os.open('$WORK/ghost', os.O_RDWR | os.O_CREAT)
 os.posix_fallocate(f, 0, 1200 << 20)
 os.unlink('$WORK/ghost')
 time.sleep(60)"
+    io_holder=$!
     sleep 0.5
+}
+# "Restart the process."
+then_deleted_but_open() {
+    kill "$io_holder"
 }
 
 # Many small ones, behind many descriptors of other kinds.
 # expect fs.deleted_open python3
 # needs python3
+# follow fs.deleted_open
 fault_many_deleted_but_open() {
     io_background python3 -c "
 import os, resource, socket, time
@@ -182,12 +222,17 @@ for n in range(300):
     os.posix_fallocate(f, 0, 8 << 20)
     os.unlink('$WORK/ghost')
 time.sleep(60)"
+    io_holder=$!
     sleep 1
+}
+then_many_deleted_but_open() {
+    kill "$io_holder"
 }
 
 # A FUSE mount whose process never reads a request.
 # expect fs.network hanging
 # needs root python3
+# follow fs.network umount
 fault_fuse_hangs() {
     io_needs /dev/fuse || return
     mkdir "$WORK/hanging"
@@ -205,6 +250,7 @@ time.sleep(60)"
 # The process behind the mount has died.
 # expect fs.network dead
 # needs root python3
+# follow fs.network umount
 fault_fuse_is_dead() {
     io_needs /dev/fuse || return
     mkdir "$WORK/dead"
@@ -221,6 +267,7 @@ PYTHON
 # unsafe
 # expect fs.dirty dd
 # needs root losetup mkfs.ext4 fsfreeze
+# looks fs.dirty dirty_bytes
 fault_writers_held_back() {
     io_slow_loop
     mkfs.ext4 -q -F -m 0 "$IO_SLOW"
@@ -317,6 +364,7 @@ time.sleep(20)"
 
 # expect fs.tmp_small tmp
 # needs root
+# follow fs.tmp_small TMPDIR
 fault_small_tmp() {
     mkdir "$scratch/tmp"
     if ! mount -t tmpfs -o size=200m apm-fault-tmp "$scratch/tmp"; then
@@ -327,6 +375,10 @@ fault_small_tmp() {
     undo "umount $scratch/tmp"
     # shellcheck disable=SC2034 # read by run.sh
     doctor_prefix=(env TMPDIR="$scratch/tmp")
+}
+then_small_tmp() {
+    eval "$advice"
+    doctor_prefix=()
 }
 
 # Paused containers are in the state of stuck tasks.

@@ -37,8 +37,10 @@ mem_file() {
 # expect mem.oom_recent
 # level crit
 # needs root python3
+# follow mem.cgroup_oom memory
 fault_killed_by_limit() {
-    mem_group apm-fault-oom $((64 << 20)) || return 1
+    # Half as much again is enough for it.
+    mem_group apm-fault-oom $((160 << 20)) || return 1
     mem_in_group bash -c 'for i in $(seq 60); do python3 -c "b = bytearray(200 << 20)"; sleep 0.2; done'
     sleep 0.3
 }
@@ -46,20 +48,23 @@ fault_killed_by_limit() {
 # expect mem.cgroup_near apm-fault-near
 # expect mem.cgroup_near python3
 # needs root python3
+# follow mem.cgroup_near kill
 fault_near_limit() {
     mem_group apm-fault-near $((200 << 20)) || return 1
     mem_in_group python3 -c "$(mem_python 'b = b"x" * (180 << 20); time.sleep(20)')"
     sleep 1.5
 }
 
-# Twice as many pages of files as the limit holds, read at random: each has to come from the disk again. The kernel does
+# More pages of files than the limit holds, read at random: many have to come from the disk again. The kernel does
 # not call it pressure on memory, since no page was used often.
 # expect mem.majfault python3
 # expect mem.majfault apm-fault-thrash
 # needs root python3
+# follow mem.majfault memory
+# settles 3
 fault_thrash_in_limit() {
     mem_group apm-fault-thrash $((80 << 20)) || return 1
-    mem_file "$scratch/data" 160M
+    mem_file "$scratch/data" 112M
     mem_in_group python3 -c "$(mem_python '
 f = open(sys.argv[1], "rb"); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); m.madvise(mmap.MADV_RANDOM)
 n = len(m) // 4096
@@ -72,6 +77,8 @@ while True: m[random.randrange(n) * 4096]')" "$scratch/data"
 # expect mem.psi apm-fault-swap
 # expect mem.cgroup_high apm-fault-swap
 # needs root python3 mkswap swapon
+# follow mem.cgroup_high memory
+# settles 3
 fault_swap_thrash() {
     mem_group apm-fault-swap $((100 << 20)) || return 1
     head -c 400M /dev/zero >"$scratch/swap" && chmod 600 "$scratch/swap" && mkswap -q "$scratch/swap" >/dev/null 2>&1
@@ -79,8 +86,8 @@ fault_swap_thrash() {
     # It does not go off while the process that uses it is dying.
     undo "for i in 1 2 3 4 5 6 7 8 9; do swapoff $scratch/swap && break; sleep 0.3; done; rm -f $scratch/swap"
     mem_in_group python3 -c "$(mem_python '
-os.fork(); os.fork()
-m = mmap.mmap(-1, 90 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+os.fork()
+m = mmap.mmap(-1, 65 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 n = len(m) // 4096
 while True: m[random.randrange(n) * 4096] = 1')"
     sleep 3
@@ -89,6 +96,7 @@ while True: m[random.randrange(n) * 4096] = 1')"
 # expect mem.leak python3
 # needs python3
 # within 8
+# follow mem.leak pmap
 fault_leak() {
     start python3 -c "$(mem_python '
 b = []
@@ -96,9 +104,14 @@ for i in range(60): b.append(b"x" * (30 << 20)); time.sleep(0.1)')"
     doctor_words=(--duration 5s)
     sleep 0.5
 }
+# "Or restart it."
+then_leak() {
+    kill "$pid"
+}
 
 # expect mem.shm_tmpfs apm-fault-files
 # needs root
+# follow mem.shm_tmpfs du
 fault_files_in_ram() {
     mkdir "$scratch/apm-fault-files" && mount -t tmpfs -o size=1g tmpfs "$scratch/apm-fault-files" || return 1
     undo "umount -l $scratch/apm-fault-files"
@@ -106,10 +119,14 @@ fault_files_in_ram() {
     # A quarter of a large machine would take the memory of others.
     doctor_words=(--threshold mem.shm_tmpfs=2:50)
 }
+then_files_in_ram() {
+    grep -q apm-fault-files/file "$scratch/advice" && rm "$scratch/apm-fault-files/file"
+}
 
 # expect mem.hugepages_idle
 # needs root
 # unsafe
+# follow mem.hugepages_idle nr_hugepages
 fault_huge_pages_idle() {
     local before
     before=$(cat /proc/sys/vm/nr_hugepages 2>/dev/null) || { why='no huge pages'; return 1; }
@@ -121,6 +138,7 @@ fault_huge_pages_idle() {
 # Sockets full of messages that nobody reads: objects of the kernel that cannot be dropped.
 # expect mem.slab kmalloc
 # needs root python3
+# follow mem.slab slabtop
 fault_kernel_objects() {
     start python3 -c "$(mem_python '
 import resource, socket
@@ -137,6 +155,9 @@ time.sleep(20)')"
     sleep 2.5
     # A tenth of a large machine would be in the way of others.
     doctor_words=(--threshold mem.slab=1:25)
+}
+then_kernel_objects() {
+    grep -q kmalloc "$scratch/advice" && kill "$pid"
 }
 
 # Memory full of files: used, and to be had at once.
@@ -192,6 +213,7 @@ m = [mmap.mmap(-1, 8 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
 # level crit
 # needs root python3
 # unsafe
+# follow mem.commit overcommit_ratio
 fault_promised_out() {
     local committed
     committed=$(awk '/^Committed_AS/ {print $2}' /proc/meminfo)
@@ -206,6 +228,7 @@ fault_promised_out() {
 # expect mem.direct_reclaim
 # needs root python3
 # unsafe
+# follow mem.direct_reclaim watermark
 fault_direct_reclaim() {
     truncate -s "$(awk '/^MemTotal/ {print $2}' /proc/meminfo)K" "$scratch/sparse"
     cat "$scratch/sparse" >/dev/null
@@ -219,6 +242,7 @@ fault_direct_reclaim() {
 # expect mem.shm_tmpfs
 # needs root python3 ipcmk ipcrm
 # unsafe
+# follow mem.shm_tmpfs ipcrm
 fault_orphan_segment() {
     local bytes id
     bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 * 30 / 100))
@@ -235,6 +259,7 @@ ctypes.memset(libc.shmat($id, None, 0), 1, $bytes)"
 # expect mem.shm_tmpfs python3
 # needs root python3
 # unsafe
+# follow mem.shm_tmpfs memfd
 fault_memory_without_a_name() {
     local bytes
     bytes=$(($(awk '/^MemTotal/ {print $2}' /proc/meminfo) * 1024 * 30 / 100))
@@ -242,7 +267,13 @@ fault_memory_without_a_name() {
 fd = os.memfd_create('apm'); chunk = b'x' * (1 << 20)
 for _ in range($bytes >> 20): os.write(fd, chunk)
 time.sleep(20)")"
-    sleep 6
+    for _ in $(seq 60); do
+        [ "$(awk '/^Shmem:/ {print $2}' /proc/meminfo)" -gt $((bytes / 1100)) ] && break
+        sleep 0.25
+    done
+}
+then_memory_without_a_name() {
+    grep -q memfd:apm "$scratch/advice" && kill "$pid"
 }
 
 # Swap in use and nobody wants it back.

@@ -42,6 +42,7 @@ lose() {
 # expect net.retrans 10.99.0.2:5001
 # expect net.retrans python3
 # needs root ip iptables python3
+# looks net.retrans ss
 fault_loss_5_percent() {
     net_pair && run_in "$far" sink 10.99.0.2 5001 && lose "$far" --mode random --probability 0.05 &&
         run_in "$near" send 10.99.0.2 5001
@@ -49,6 +50,7 @@ fault_loss_5_percent() {
 
 # expect net.retrans 10.99.0.2:5001
 # needs root ip iptables python3
+# looks net.retrans ss
 fault_loss_30_percent() {
     net_pair && run_in "$far" sink 10.99.0.2 5001 && run_in "$near" send 10.99.0.2 5001 &&
         lose "$far" --mode random --probability 0.3
@@ -63,6 +65,7 @@ calm_one_of_twenty_lost() {
 
 # expect net.listen_ovf python3
 # needs root ip python3
+# looks net.listen_ovf wchan
 fault_listen_overflow() {
     net_pair && run_in "$near" deaf 10.99.0.1 8080 2 && run_in "$far" knock 10.99.0.1 8080 150 && sleep 0.5
 }
@@ -70,6 +73,7 @@ fault_listen_overflow() {
 # Those who connected have gone away, the program still hangs.
 # expect net.listen_ovf python3
 # needs root ip python3
+# looks net.listen_ovf wchan
 fault_listen_hung() {
     net_pair && run_in "$near" deaf 10.99.0.1 8080 2 && run_in "$far" hold 10.99.0.1 8080 3
 }
@@ -83,6 +87,7 @@ calm_overflows_long_ago() {
 
 # expect net.syn_cookies python3
 # needs root ip python3
+# looks net.syn_cookies ss
 fault_syn_flood() {
     net_pair && ip -n "$near" route add 10.77.0.0/16 via 10.99.0.2 && run_in "$near" deaf 10.99.0.1 8080 64 &&
         run_in "$far" syn_flood 10.99.0.1 8080 2000 && sleep 0.5
@@ -90,6 +95,7 @@ fault_syn_flood() {
 
 # expect net.if_drops v0
 # needs root ip tc python3
+# looks net.if_drops tc
 fault_tbf_drops() {
     net_pair && tc -n "$near" qdisc add dev v0 root tbf rate 1mbit burst 10kb limit 20kb &&
         run_in "$near" udp_send 10.99.0.2 9 200 3000
@@ -97,6 +103,7 @@ fault_tbf_drops() {
 
 # expect net.if_util t0
 # needs root ip ethtool tc python3
+# looks net.if_util ss
 fault_link_is_full() {
     net_pair && ip -n "$near" tuntap add t0 mode tap && ip -n "$near" addr add 10.98.0.1/24 dev t0 &&
         ip -n "$near" link set t0 up && run_in "$near" tap t0 0 && ip netns exec "$near" ethtool -s t0 speed 10 duplex full &&
@@ -109,6 +116,8 @@ fault_link_is_full() {
 # expect cpu.softirq
 # needs root ip python3
 # unsafe
+# follow net.softnet backlog
+# outside
 fault_backlog_overflows() {
     net_pair && setting net/core/netdev_max_backlog 1 || return 1
     # What one CPU takes another has to deliver.
@@ -119,6 +128,7 @@ fault_backlog_overflows() {
 # expect net.sockmem python3
 # needs root ip python3
 # unsafe
+# looks net.sockmem ss
 fault_memory_of_sockets() {
     start python3 "$here/network.py" keep 127.0.0.1 5991
     sleep 0.5
@@ -133,6 +143,7 @@ fault_memory_of_sockets() {
 # expect net.no_answer 10.99.0.2:443
 # expect net.no_answer python3
 # needs root ip iptables python3
+# unfollowed it only shows the way, with programs that may not be installed
 fault_nobody_answers() {
     net_pair && run_in "$far" sink 10.99.0.2 5001 && ip netns exec "$far" iptables -A INPUT -p tcp --dport 443 -j DROP &&
         run_in "$near" send 10.99.0.2 5001 && run_in "$near" hang 10.99.0.2 443 60 && sleep 3
@@ -140,6 +151,7 @@ fault_nobody_answers() {
 
 # expect net.close_wait python3
 # needs root ip python3
+# looks net.close_wait ss
 fault_connections_left_open() {
     net_pair && run_in "$near" leave_open 10.99.0.1 5001 200
 }
@@ -163,6 +175,7 @@ calm_slow_link() {
 
 # expect net.udp_rcvbuf python3
 # needs root ip python3
+# unfollowed the program has to ask for a larger buffer by itself
 fault_udp_not_read() {
     net_pair && run_in "$near" udp_deaf 10.99.0.1 5353 && run_in "$far" udp_send 10.99.0.1 5353 200 5000 && sleep 1
 }
@@ -170,6 +183,7 @@ fault_udp_not_read() {
 # expect net.ports 10.99.0.2:443
 # expect net.ports python3
 # needs root ip python3
+# follow net.ports ip_local_port_range
 fault_ports_used_up() {
     net_pair && ip netns exec "$near" sysctl -qw net.ipv4.ip_local_port_range="40000 40063" &&
         run_in "$far" keep 10.99.0.2 443 && run_in "$near" hold 10.99.0.2 443 64
@@ -177,6 +191,7 @@ fault_ports_used_up() {
 
 # expect net.time_wait 10.99.0.2:443
 # needs root ip python3
+# unfollowed new connections take these ports then; as many wait as before
 fault_time_wait() {
     net_pair && ip netns exec "$near" sysctl -qw net.ipv4.ip_local_port_range="40000 40199" &&
         run_in "$far" closer 10.99.0.2 443 && run_in "$near" close_many 10.99.0.2 443 130
@@ -190,14 +205,18 @@ calm_time_wait_3000() {
 
 # expect net.conntrack 10.99.0.77
 # needs root ip iptables python3
+# follow net.conntrack conntrack_max
+# outside
 fault_conntrack_full() {
     net_pair && ip netns exec "$near" iptables -A INPUT -m conntrack --ctstate INVALID -j DROP &&
         ip -n "$far" addr add 10.99.0.77/24 dev v0 &&
+        keeps net/netfilter/nf_conntrack_max &&
         run_in "$far" track 10.99.0.1 9 "$(($(cat /proc/sys/net/netfilter/nf_conntrack_max) + 1000))"
 }
 
 # expect net.rst python3
 # needs root ip python3
+# looks net.rst ss
 fault_connections_refused() {
     net_pair && run_in "$near" refused 10.99.0.2 9
 }
@@ -205,6 +224,7 @@ fault_connections_refused() {
 # From outside: those who are refused are known to nobody here.
 # expect net.rst
 # needs root ip python3
+# looks net.rst ss
 fault_closed_port_asked_for() {
     net_pair && run_in "$far" refused 10.99.0.1 9 200
 }
@@ -219,6 +239,8 @@ calm_refused_now_and_then() {
 # expect net.mtu 10.99.0.2:5001
 # expect net.mtu python3
 # needs root ip iptables python3
+# follow net.mtu mtu_probing
+# settles 12
 fault_mtu_black_hole() {
     net_pair && ip netns exec "$far" iptables -A INPUT -m length --length 1401:65535 -j DROP &&
         run_in "$far" sink 10.99.0.2 5001 && run_in "$near" head_then_body 10.99.0.2 5001 && sleep 1
@@ -241,13 +263,20 @@ calm_fast_transfer() {
 }
 
 # expect net.proxy HTTPS_PROXY
+# follow net.proxy unset
 fault_proxy_refuses() {
     doctor_prefix=(env HTTPS_PROXY=http://user:secret@127.0.0.1:9)
     doctor_words=(--probe)
 }
+then_proxy_refuses() {
+    export HTTPS_PROXY=http://user:secret@127.0.0.1:9
+    doctor_prefix=()
+    eval "$advice"
+}
 
 # expect net.dns 10.99.0.2:53
 # needs root ip
+# looks net.dns resolv.conf
 fault_nameserver_silent() {
     net_pair && mkdir -p "/etc/netns/$near" && echo "nameserver 10.99.0.2" >"/etc/netns/$near/resolv.conf" &&
         undo "rm -rf /etc/netns/$near; rmdir /etc/netns" && ip -n "$far" addr del 10.99.0.2/24 dev v0 &&

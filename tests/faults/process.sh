@@ -11,6 +11,7 @@ process_python() {
 # expect proc.fd apm-leak
 # level crit
 # needs python3
+# follow proc.fd prlimit
 fault_files_leak() {
     process_python apm-leak 'import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1024))
@@ -22,6 +23,7 @@ time.sleep(20)'
 # level crit
 # needs root python3
 # unsafe
+# follow sys.fd file-max
 fault_files_of_the_machine() {
     process_python apm-holder 'import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
@@ -41,6 +43,7 @@ fault_user_at_his_limit() {
 
 # expect proc.zombies apm-parent
 # needs python3
+# follow proc.zombies kill
 fault_zombies() {
     process_python apm-parent 'for _ in range(40):
     if os.fork() == 0: os._exit(0)
@@ -50,6 +53,7 @@ time.sleep(20)'
 # A tool within a tool that wants the lock of the outer one.
 # expect proc.lock flock
 # needs flock
+# follow proc.lock kill
 fault_lock_within_lock() {
     start setsid flock "$scratch/lock" sh -c "flock $scratch/lock true; :"
     undo "kill -KILL -- -$pid"
@@ -59,6 +63,7 @@ fault_lock_within_lock() {
 # The same as developers meet it: a build script that builds.
 # expect proc.lock cargo
 # needs cargo
+# follow proc.lock kill
 fault_cargo_within_cargo() {
     mkdir -p "$scratch/src"
     printf '[package]\nname = "nested"\nversion = "0.1.0"\nedition = "2021"\n' >"$scratch/Cargo.toml"
@@ -74,6 +79,7 @@ fault_cargo_within_cargo() {
 
 # expect proc.lock apm-holder
 # needs flock python3
+# follow proc.lock CONT
 fault_lock_of_one_stopped() {
     process_python apm-holder "import fcntl
 held = open('$scratch/lock', 'w')
@@ -96,10 +102,12 @@ calm_lock_of_one_at_work() {
 # expect proc.inotify apm-watcher
 # level crit
 # needs python3
+# follow proc.inotify max_user_instances
 fault_inotify_instances() {
     process_python apm-watcher 'libc = ctypes.CDLL(None)
 while libc.inotify_init1(0) >= 0: pass
 time.sleep(20)'
+    keeps fs/inotify/max_user_instances
 }
 
 # process_group MOST: a control group with a limit of processes; its folder in $PIDS_GROUP.
@@ -119,13 +127,16 @@ process_group() {
 # expect proc.pids apm-fault-pids
 # level crit
 # needs root python3
+# follow proc.pids pids.max
 fault_forks_refused() {
     process_group 30 || return 1
     process_python apm-forker 'time.sleep(0.4)
 def one():
     while True: time.sleep(20)
 while True:
-    try: threading.Thread(target=one, daemon=True).start()
+    try:
+        if threading.active_count() < 40: threading.Thread(target=one, daemon=True).start()
+        else: time.sleep(0.05)
     except RuntimeError: time.sleep(0.05)'
     echo "$pid" >"$PIDS_GROUP/cgroup.procs"
     sleep 0.7
@@ -133,6 +144,7 @@ while True:
 
 # expect proc.pids apm-fault-pids
 # needs root python3
+# follow proc.pids pids.max
 fault_group_nearly_full() {
     process_group 30 || return 1
     process_python apm-forker 'time.sleep(0.4)

@@ -103,7 +103,7 @@ pub(crate) fn at(context: &Context, root: Option<&Path>, length: Duration) -> Re
 }
 
 /// `--watch`
-pub(crate) fn watch(context: &Context, words: &Doctor, question: Question) -> Result<Exit, Failure> {
+pub(crate) fn watch(context: &Context, words: &Doctor, question: Question, window: Duration) -> Result<Exit, Failure> {
     let every = parse_duration(&words.every).context("--every").map_err(Failure::usage)?;
     if every < EVERY_MIN {
         return Err(Failure::usage(anyhow!("--every {}: at least 0.1s", words.every)));
@@ -121,7 +121,7 @@ pub(crate) fn watch(context: &Context, words: &Doctor, question: Question) -> Re
     };
     let own = Own { pid: if roots.is_here { std::process::id() as i32 } else { 0 }, uid: process::uid() };
     let options = options(context, words)?;
-    watch::main(&watch::Watch { context, roots, own, options, question, every, format: words.format })
+    watch::main(&watch::Watch { context, roots, own, options, question, every, window, format: words.format })
 }
 
 /// The processes asked about: one with its descendants, or those of a control group.

@@ -32,7 +32,7 @@ pub(crate) fn main(context: &Context, words: Doctor) -> Result<Exit, Failure> {
         return tell(context, &words, &question);
     }
     if words.watch {
-        return look::watch(context, &words, question);
+        return look::watch(context, &words, question, loaded.settings.doctor.window);
     }
     let outputs = output::parse::<Format>(&words.output)?;
     if words.format == Format::Ndjson || outputs.iter().any(|wanted| wanted.format == Format::Ndjson) {
@@ -83,9 +83,11 @@ fn link_to_tune(finding: &mut Finding) {
     let is_set = |key: &str| words.iter().any(|word| word.split_once('=').is_some_and(|(name, _)| name == key));
     if let Some(row) = tune::catalogue::rows().find(|row| is_set(row.key)) {
         let command = Some(format!("apm tune explain {}", row.key));
-        finding
-            .remedies
-            .push(Remedy { text: "what it is, its range and risk, and how to keep it".to_owned(), command });
+        finding.remedies.push(Remedy {
+            text: "what it is, its range and risk, and how to keep it".to_owned(),
+            command,
+            interrupts: false,
+        });
     }
 }
 

@@ -106,8 +106,10 @@ pub(super) fn planned(context: &Context, words: &Sources, dir: Option<&Path>) ->
         None => (open(&machine)?, PathBuf::from("/etc")),
     };
     let cpus = looked.window.to.cpu.stat.known().map_or(1, |stat| stat.each.len().max(1) as u64);
+    let diagnosis = diagnose::diagnose(&looked.window, &Question::default());
     let mut looked = Looked {
-        findings: diagnose::diagnose(&looked.window, &Question::default()).findings,
+        // A setting follows from a rule, whatever explains what the rule has found.
+        findings: diagnosis.findings.iter().flat_map(Finding::with_symptoms).cloned().collect(),
         window: looked.window,
         tunables: tunables::read(&roots, &catalogue::sysctls()),
         written: written(&root, &etc, &of_machine, workload(words.workload)),

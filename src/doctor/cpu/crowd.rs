@@ -1,12 +1,13 @@
 //! Who uses the CPUs and who wants them, by name: sixteen compilers are one culprit. Those that ended in the window count
 //! too, through the times of children that their parents waited for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::doctor::culprit::{self, KERNEL, NAMED};
+use crate::doctor::target;
 use crate::model::diagnosis::Culprit;
-use crate::model::snapshot::Window;
 use crate::model::snapshot::process::Process;
+use crate::model::snapshot::{Field, Window};
 
 /// Generations of ancestors that are followed.
 const GENERATIONS_MAX: usize = 32;
@@ -15,6 +16,8 @@ const STARTED: f64 = 0.8;
 /// A crowd below these is nobody: percent of a CPU, tasks.
 const NOTABLE_CPU: f64 = 2.0;
 const NOTABLE_WANTING: f64 = 0.2;
+/// Nice level at which a task has a tenth of the time of an ordinary one.
+pub(super) const NICE: i32 = 10;
 /// What to do where CPUs are used, and by nobody who is seen.
 pub(super) const UNSEEN: &str = "who runs cannot be seen from here: in a container, look from its host";
 
@@ -116,8 +119,9 @@ pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
 
     for process in others() {
         let before = family.earlier(process);
-        let cpu = process.cpu_ticks.saturating_sub(before.map_or(0, |it| it.cpu_ticks)) as f64 / seconds;
-        let system = process.system_ticks.saturating_sub(before.map_or(0, |it| it.system_ticks)) as f64 / seconds;
+        let share = |ticks: u64| culprit::percent_of_a_cpu(window, ticks, process.threads);
+        let cpu = share(process.cpu_ticks.saturating_sub(before.map_or(0, |it| it.cpu_ticks)));
+        let system = share(process.system_ticks.saturating_sub(before.map_or(0, |it| it.system_ticks)));
         if cpu > 0.0 {
             let crowd = found.entry(&process.name).or_default();
             crowd.cpu += cpu;
@@ -290,17 +294,32 @@ pub(crate) fn culprits(crowds: &[Crowd]) -> Vec<Culprit> {
     found
 }
 
-/// The process to slow down so that the worst crowd yields: who starts it, or itself. Never init.
-pub(crate) fn renice(crowds: &[Crowd]) -> Option<String> {
-    const PIDS_MAX: usize = 8;
+/// The command that makes the worst crowd yield to others: those of it that were there all the time, are not as nice
+/// already, and are needed by nobody. Never who starts them: all that it starts later would be nice too.
+pub(crate) fn renice(window: &Window, crowds: &[Crowd]) -> Option<String> {
+    // Half a crowd made nice changes nothing.
+    const PIDS_MAX: usize = 64;
     let worst = crowds.first()?;
-    // The starter passes its level on to what it starts, not to what it has started.
-    let started = worst.starter.as_ref().filter(|_| worst.size() > 1 || worst.members.is_empty());
-    let pids: HashSet<i32> = worst.members.iter().take(PIDS_MAX).copied().chain(started.map(|(pid, _)| *pid)).collect();
-    let mut pids: Vec<i32> = pids.into_iter().filter(|pid| *pid > 1).collect();
-    pids.sort_unstable();
-    let words: Vec<String> = pids.iter().map(i32::to_string).collect();
-    (!words.is_empty()).then(|| format!("renice -n 10 -p {}", words.join(" ")))
+    let known = |processes: &'_ Field<Vec<Process>>, pid: i32| {
+        processes.known().into_iter().flatten().find(|process| process.pid == pid).cloned()
+    };
+    let yields = |pid: &i32| {
+        let process = known(&window.to.processes, *pid)?;
+        // One that has just started will have ended before anybody types.
+        let before = known(&window.from.processes, *pid).filter(|before| before.started == process.started);
+        (before.is_some() && process.nice < NICE && target::may_be_interrupted(window, *pid)).then_some(process)
+    };
+    let mut members: Vec<Process> = worst.members.iter().filter_map(yields).take(PIDS_MAX).collect();
+    members.sort_unstable_by_key(|process| process.pid);
+    // The level is one of a thread: of one with several all have to be named.
+    let word = |process: &Process| match process.threads {
+        0 | 1 => process.pid.to_string(),
+        _ => format!("$(ls /proc/{}/task)", process.pid),
+    };
+    let words: Vec<String> = members.iter().map(word).collect();
+    let is_foreign = members.iter().any(|process| process.uid.is_some_and(|uid| uid != window.to.system.uid));
+    let sudo = if is_foreign && window.to.system.uid != 0 { "sudo " } else { "" };
+    (!words.is_empty()).then(|| format!("{sudo}renice -n {NICE} -p {}", words.join(" ")))
 }
 
 #[cfg(test)]
@@ -381,7 +400,11 @@ mod tests {
         assert_eq!((named[0].name.as_str(), named[0].pid), ("stress-ng-cpu", None));
         assert_eq!(named[0].what, "16 at once, 192% of a CPU, started by stress-ng[100]");
         assert_eq!((named[1].name.as_str(), named[1].pid), ("stress-ng", Some(100)));
-        assert_eq!(renice(&found).as_deref(), Some("renice -n 10 -p 100 101 102 103 104 105 106 107 108"));
+        // They have just started: nobody knows whether they stay.
+        assert_eq!(renice(&window, &found), None);
+        window.from.processes = window.to.processes.clone();
+        let all: Vec<String> = (101..117).map(|pid: i32| pid.to_string()).collect();
+        assert_eq!(renice(&window, &found).as_deref(), Some(format!("renice -n 10 -p {}", all.join(" ")).as_str()));
     }
 
     #[test]
@@ -393,6 +416,36 @@ mod tests {
         let found = crowds(&window, By::Use);
         assert_eq!(culprits(&found).len(), 2);
         assert_eq!(found[0].starter, None);
-        assert_eq!(renice(&found[1..]), None);
+        window.from.processes = window.to.processes.clone();
+        assert_eq!(renice(&window, &found[1..]), None, "init");
+        assert_eq!(renice(&window, &found).as_deref(), Some("renice -n 10 -p 7 8"));
+    }
+
+    /// Regression: `renice -n 10` was said of encoders at nice 19, which it raised, and of the shell they were started from.
+    #[test]
+    fn no_level_is_raised_and_who_starts_them_is_left_alone() {
+        let command = |nice: i32, change: fn(&mut Process)| {
+            let mut window = Window::default();
+            window.to.at_us = 1_000_000;
+            let encoder = |pid: i32| {
+                let mut encoder = Process { nice, uid: Some(1000), ..process(pid, 40, "encoder", 50, 0) };
+                change(&mut encoder);
+                encoder
+            };
+            let all = [process(40, 1, "make", 0, 0), encoder(50), encoder(51)];
+            (window.from.processes, window.to.processes) = (Field::Known(all.to_vec()), Field::Known(all.to_vec()));
+            if let Field::Known(from) = &mut window.from.processes {
+                from.iter_mut().for_each(|process| process.cpu_ticks = 0);
+            }
+            window.to.system.uid = 1000;
+            renice(&window, &crowds(&window, By::Use))
+        };
+        assert_eq!(command(0, |_| {}).as_deref(), Some("renice -n 10 -p 50 51"));
+        assert_eq!([10, 19, 20].map(|nice| command(nice, |_| {})), [None, None, None]);
+        assert_eq!(command(0, |it| it.name = "zsh".to_owned()), None);
+        assert_eq!(command(0, |it| it.uid = Some(0)).as_deref(), Some("sudo renice -n 10 -p 50 51"));
+        // `renice -p PID` alone is the first thread only.
+        let threads = command(0, |it| it.threads = 4);
+        assert_eq!(threads.as_deref(), Some("renice -n 10 -p $(ls /proc/50/task) $(ls /proc/51/task)"));
     }
 }

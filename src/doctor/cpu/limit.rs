@@ -35,6 +35,20 @@ fn grown((before, after): (u64, u64)) -> u64 {
     after.saturating_sub(before)
 }
 
+/// Times a second that a group lost, in percent of one CPU. The kernel adds a stop when it ends, on each CPU on its own,
+/// so that it may be more than there was time.
+fn lost(context: &RuleContext<'_>, periods: &Periods) -> f64 {
+    context.rate(periods.lost_us.0, periods.lost_us.1) / 1e4
+}
+
+/// The group above a process that its quota stopped in this window.
+pub(super) fn throttled_group<'a>(context: &RuleContext<'a>, pid: i32) -> Option<&'a Group> {
+    let groups = context.now().cgroups.groups.iter();
+    groups
+        .filter(|group| group.cpu_quota.is_some() && group.members.contains(&pid))
+        .find(|group| periods(context, group).is_some_and(|it| grown(it.throttled) > 0 && lost(context, &it) >= LOST))
+}
+
 pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
     let groups = &context.now().cgroups;
     if groups.groups.is_empty() {
@@ -45,8 +59,7 @@ pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
         let Some(periods) = periods(context, group) else { continue };
         let (all, throttled) = (grown(periods.all), grown(periods.throttled));
         let share = percent(throttled, all);
-        let lost = context.rate(periods.lost_us.0, periods.lost_us.1) / 1e4;
-        if all < PERIODS_MIN || lost < LOST {
+        if all < PERIODS_MIN || lost(context, &periods) < LOST {
             continue;
         }
         let waits = group.cpu_pressure.is_some_and(|pressure| pressure.some.avg60 > 40.0);
@@ -55,28 +68,27 @@ pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
         let quota = group.cpu_quota.unwrap_or_default();
         let file = |name: &str| format!("{}/{name}", group.folders.cpu);
         let whose = if group.is_own { "this session's group" } else { "a group" };
-        let title = format!("{whose} was stopped in {throttled} of {all} periods: quota {quota:.2} CPUs");
+        let title = format!("{whose} was throttled in {throttled} of {all} periods: quota {quota:.2} CPUs");
         let finding = context
             .finding(severity, share, title)
             .counted(&file("cpu.stat"), "nr_throttled", periods.throttled.0, periods.throttled.1, "")
             .counted(&file("cpu.stat"), "nr_periods", periods.all.0, periods.all.1, "")
-            .counted(&file("cpu.stat"), "throttled time", periods.lost_us.0, periods.lost_us.1, "us")
+            .counted(&file("cpu.stat"), "throttled time", periods.lost_us.0, periods.lost_us.1, "cpu-us")
             .agreed(1 + u32::from(waits) + u32::from(always))
             .by([Culprit {
                 kind: "cgroup".to_owned(),
                 pid: None,
                 name: group.path.clone(),
-                what: format!(
-                    "quota {quota:.2} CPUs, lost {:.1} s in {:.1} s",
-                    grown(periods.lost_us) as f64 / 1e6,
-                    context.window.seconds()
-                ),
+                what: format!("quota {quota:.2} CPUs, throttled in {:.0}% of its periods", share.min(100.0)),
             }])
             .by(members(context, group));
         let workers = (quota.ceil() as u64).max(1);
-        found.push(
-            finding.fix(format!("start {workers} workers at most in it, or raise its quota"), raise(group, quota)),
-        );
+        let fewer = match wanting(context, group) > workers {
+            true if workers == 1 => "run one worker at a time in it, or raise its quota".to_owned(),
+            true => format!("run at most {workers} workers at once in it, or raise its quota"),
+            false => "raise its quota".to_owned(),
+        };
+        found.push(finding.fix(fewer, raise(context, group, quota)));
     }
     found.sort_by(|a, b| b.value.total_cmp(&a.value));
     Ok(found)
@@ -84,27 +96,42 @@ pub(super) fn throttle(context: &RuleContext<'_>) -> Verdict {
 
 /// The members of a group that used most.
 fn members(context: &RuleContext<'_>, group: &Group) -> Vec<Culprit> {
-    let seconds = context.window.seconds();
     let used = |process: &Process| if group.members.contains(&process.pid) { process.cpu_ticks } else { 0 };
-    culprit::took(context.window, used, |ticks| format!("{:.0}% of a CPU", ticks as f64 / seconds))
+    // No member has more than the group.
+    let most = 100.0 * group.cpu_quota.unwrap_or(f64::INFINITY).max(0.01);
+    let share = |ticks: u64| (ticks as f64 / context.window.seconds()).min(most);
+    culprit::took(context.window, used, |ticks| format!("{:.0}% of a CPU", share(ticks)))
 }
 
-/// The command that doubles the quota, where the path is plain enough to be typed.
-fn raise(group: &Group, quota: f64) -> Option<String> {
+/// Tasks of a group that wanted a CPU at once; where none was seen, one.
+fn wanting(context: &RuleContext<'_>, group: &Group) -> u64 {
+    let activity = &context.window.activity;
+    let running = activity.tasks.iter().filter(|task| group.members.contains(&task.pid)).map(|task| task.running);
+    u64::from(running.sum::<u32>().div_ceil(activity.looks.max(1))).max(1)
+}
+
+/// The command that doubles the quota, or gives as many CPUs as were wanted at once, where the path is plain enough to be
+/// typed.
+fn raise(context: &RuleContext<'_>, group: &Group, quota: f64) -> Option<String> {
     let folder = &group.folders.cpu;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_.@:-".contains(c);
     if folder.is_empty() || !folder.chars().all(is_plain) {
         return None;
     }
-    let us = (quota * 2.0 * 100_000.0).round() as u64;
+    let cpus = context.now().cpu.stat.known().map_or(f64::INFINITY, |stat| stat.each.len().max(1) as f64);
+    let quota = (quota * 2.0).max(wanting(context, group) as f64).min(cpus.max(quota));
+    let us = (quota * 100_000.0).round() as u64;
     Some(match group.path.ends_with(".service") {
         // What systemd made it would make again.
         true => {
             let unit = group.path.rsplit('/').next().unwrap_or_default();
-            format!("systemctl set-property {unit} CPUQuota={:.0}%", quota * 200.0)
+            context.as_root(&format!("systemctl set-property {unit} CPUQuota={:.0}%", quota * 100.0))
         }
-        false if is_v2(group) => format!("echo '{us} 100000' > {folder}/cpu.max"),
-        false => format!("echo {us} > {folder}/cpu.cfs_quota_us"),
+        false if is_v2(group) => context.as_root_shell(&format!("echo {us} 100000 > {folder}/cpu.max")),
+        // Its period may be another one.
+        false => context.as_root_shell(&format!(
+            "echo 100000 > {folder}/cpu.cfs_period_us && echo {us} > {folder}/cpu.cfs_quota_us"
+        )),
     })
 }
 
@@ -269,11 +296,15 @@ mod tests {
         fixture.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(100, 50, 1_000_000), &stat(120, 68, 2_760_000));
         let found = fixture.ask("cpu.throttle");
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 90.0));
-        assert_eq!(found[0].title, "this session's group was stopped in 18 of 20 periods: quota 1.00 CPUs");
+        assert_eq!(found[0].title, "this session's group was throttled in 18 of 20 periods: quota 1.00 CPUs");
         assert_eq!(
             (found[0].culprits[0].name.as_str(), found[0].culprits[0].what.as_str()),
-            ("/ci/job", "quota 1.00 CPUs, lost 1.8 s in 2.0 s")
+            ("/ci/job", "quota 1.00 CPUs, throttled in 90% of its periods")
         );
+        // One process is no crowd of workers.
+        assert_eq!(found[0].remedies[0].text, "raise its quota");
+        // Added when a stop ends, on each of several CPUs: no share of the time.
+        assert_eq!(found[0].evidence[2].rate(2.0), None);
         // It was always so.
         fixture.changing("sys/fs/cgroup/ci/job/cpu.stat", &stat(1000, 800, 1_000_000), &stat(1020, 818, 2_760_000));
         assert_eq!(severities(&fixture.ask("cpu.throttle")), [Crit]);

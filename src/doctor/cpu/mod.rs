@@ -23,7 +23,7 @@ pub(crate) const RULES: &[Rule] = &[
         warn: Some(25.0),
         crit: Some(60.0),
         thresholds_from: "own, none is published: a build with one job a CPU reaches 20 to 60 % without suffering, so the share alone says nothing; 1.5 tasks a CPU is what it does not reach",
-        remedy: "run fewer jobs at once (make -j, agents), or renice those that can wait",
+        remedy: "run fewer jobs at once (make -j, agents), or make those that can wait nice; never who starts them",
         check: queue::pressure,
     },
     Rule {
@@ -107,7 +107,7 @@ pub(crate) const RULES: &[Rule] = &[
         warn: Some(30.0),
         crit: Some(60.0),
         thresholds_from: "Performance Co-Pilot: kernel time where 70 % is busy; shares are own; critical if tasks waited 40 % of the last minute",
-        remedy: "see which system calls it makes: strace -cf -p PID, or apm profile cpu --pid PID",
+        remedy: "see where in the kernel it is: apm profile cpu --pid PID; strace would make it many times slower",
         check: time::kernel,
     },
     Rule {

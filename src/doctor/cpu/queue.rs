@@ -1,6 +1,7 @@
 //! Whether tasks wait for a CPU: pressure, the queue, who waits; and a load that is not of the CPUs.
 
 use crate::doctor::cpu::crowd::{self, By, crowds};
+use crate::doctor::cpu::limit;
 use crate::doctor::cpu::ticks::{online, percent, spent, stats};
 use crate::doctor::culprit::{self, Earlier};
 use crate::doctor::host::cpus_effective;
@@ -18,8 +19,6 @@ const SPARE: f64 = 2.0;
 /// A window below this many seconds cannot tell a burst from a state: the average of ten seconds must agree.
 const SHORT: f64 = 1.5;
 const SHORT_AVG10: f64 = 10.0;
-/// Nice level from which on a task yields to all others: it gets a tenth of the time of an ordinary one.
-const YIELDS: i32 = 10;
 /// Counts of the queue below which the two snapshots have to do.
 const COUNTS_MIN: usize = 4;
 /// A load of a minute above this, a CPU, is high.
@@ -84,7 +83,7 @@ fn worst_queue(context: &RuleContext<'_>) -> Result<Queue, Skip> {
 /// Tasks that want a CPU and yield to all others, on average.
 fn yielding(context: &RuleContext<'_>) -> f64 {
     let activity = &context.window.activity;
-    let running: u32 = activity.tasks.iter().filter(|task| task.nice >= YIELDS).map(|task| task.running).sum();
+    let running: u32 = activity.tasks.iter().filter(|task| task.nice >= crowd::NICE).map(|task| task.running).sum();
     f64::from(running) / f64::from(activity.looks.max(1))
 }
 
@@ -99,8 +98,7 @@ fn waited(context: &RuleContext<'_>) -> Result<f64, Skip> {
     if stats(context).is_err() {
         return Ok(after.some.avg10);
     }
-    let us = after.some.total_us.saturating_sub(before.some.total_us);
-    Ok((100.0 * us as f64 / (context.window.seconds() * 1e6)).min(100.0))
+    Ok(context.share_of_time(before.some.total_us, after.some.total_us))
 }
 
 /// A short window is believed where the average of ten seconds agrees, or cannot be seen.
@@ -129,7 +127,7 @@ pub(super) fn pressure(context: &RuleContext<'_>) -> Verdict {
         .read("/proc/pressure/cpu", "some avg60", after.avg60, "%")
         .read("/proc/loadavg", "running tasks, in 3 of 4 counts at least", queue.steady, "")
         .agreed(2 + u32::from(has_minute));
-    Ok(vec![with_crowds(context, finding)])
+    Ok(vec![with_crowds(context, finding, is_yielding)])
 }
 
 pub(super) fn length(context: &RuleContext<'_>) -> Verdict {
@@ -150,24 +148,28 @@ pub(super) fn length(context: &RuleContext<'_>) -> Verdict {
         finding = finding.read("/proc/loadavg", "load of 1 minute", *one, "");
     }
     let has_pressure = waited(context).is_ok_and(|share| share > 25.0);
-    Ok(vec![with_crowds(context, finding.agreed(1 + u32::from(has_pressure) + u32::from(has_minute)))])
+    let finding = finding.agreed(1 + u32::from(has_pressure) + u32::from(has_minute));
+    Ok(vec![with_crowds(context, finding, is_yielding)])
 }
 
 fn cpus(count: f64) -> String {
     if count == 1.0 { "1 CPU".to_owned() } else { format!("{count:.0} CPUs") }
 }
 
-/// Culprits and remedies of a queue.
-fn with_crowds(context: &RuleContext<'_>, finding: Finding) -> Finding {
+/// Culprits and remedies of a queue. One of tasks that yield to all others is as it was meant.
+fn with_crowds(context: &RuleContext<'_>, finding: Finding, is_yielding: bool) -> Finding {
     let crowds = crowds(context.window, By::Wanting);
+    if is_yielding {
+        return finding.by(crowd::culprits(&crowds)).fix("nothing: they yield to everybody else", None);
+    }
     let jobs = (cpus_effective(context.now()).floor() as u64).max(1);
     let is_seen = !crowds.is_empty();
     let finding = finding.by(crowd::culprits(&crowds)).fix(
         format!("run at most {jobs} at once; for builds started from here"),
         Some(format!("export MAKEFLAGS=-j{jobs} CARGO_BUILD_JOBS={jobs}")),
     );
-    match crowd::renice(&crowds) {
-        Some(command) => finding.fix("or let those that can wait yield to others", Some(command)),
+    match crowd::renice(context.window, &crowds) {
+        Some(command) => finding.interrupt("or let those that can wait yield to others", Some(command)),
         None if !is_seen => finding.fix(crowd::UNSEEN, None),
         None => finding,
     }
@@ -226,7 +228,8 @@ pub(super) fn load_of_sleepers(context: &RuleContext<'_>) -> Verdict {
 pub(super) fn delay(context: &RuleContext<'_>) -> Verdict {
     let (before, after) = stats(context)?;
     let spent = spent(&before.all, &after.all);
-    let is_full = percent(spent.busy(), spent.sum()) >= FULL;
+    let busy = percent(spent.busy(), spent.sum());
+    let is_full = busy >= FULL;
     context.before().processes.get()?;
     let now = context.now().processes.get()?;
     if !now.iter().any(|process| process.run_delay_ns.is_some()) {
@@ -245,7 +248,23 @@ pub(super) fn delay(context: &RuleContext<'_>) -> Verdict {
         now.iter().filter(may_wait).filter_map(|process| Some((waited(process)?, process))).collect();
     victims.retain(|(share, _)| context.judge(*share, false).is_some());
     victims.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.pid.cmp(&b.1.pid)));
-    let Some((share, worst)) = victims.first().copied() else { return Ok(Vec::new()) };
+    // Members of a group that its quota stops are one matter, all others another.
+    let (stopped, others): (Vec<_>, Vec<_>) =
+        victims.into_iter().partition(|(_, process)| limit::throttled_group(context, process.pid).is_some());
+    let one = |victims: Vec<(f64, &Process)>| waiting(context, &victims, is_full, busy, &delay);
+    Ok([stopped, others].into_iter().filter_map(one).collect())
+}
+
+/// Those who wait for a CPU, the worst first.
+fn waiting(
+    context: &RuleContext<'_>,
+    victims: &[(f64, &Process)],
+    is_full: bool,
+    busy: f64,
+    delay: &dyn Fn(&Process) -> Option<u64>,
+) -> Option<Finding> {
+    let (share, worst) = victims.first().copied()?;
+    let group = limit::throttled_group(context, worst.pid);
     let severity = if is_full { Severity::Info } else { Severity::Warn };
     let why = if is_full { "" } else { " though CPUs are idle" };
     let count = if victims.len() == 1 { "a process".to_owned() } else { format!("{} processes", victims.len()) };
@@ -259,15 +278,17 @@ pub(super) fn delay(context: &RuleContext<'_>) -> Verdict {
             worst.run_delay_ns.unwrap_or_default(),
             "ns",
         )
-        .read("/proc/stat", "busy", percent(spent.busy(), spent.sum()), "%")
+        .read("/proc/stat", "busy", busy, "%")
+        .by(group.map(|group| culprit::group(group, "its quota stops them".to_owned())))
         .by(named.map(|(share, process)| culprit::process(process, format!("waited {share:.0}% of the time"))));
-    Ok(vec![match is_full {
-        true => finding.fix("they are victims: see cpu.psi and cpu.runq for who runs", None),
-        false => finding.fix(
+    Some(match (group, is_full) {
+        (Some(_), _) => finding.fix("see cpu.throttle: the quota of the group", None),
+        (None, true) => finding.fix("they are victims: see cpu.psi and cpu.runq for who runs", None),
+        (None, false) => finding.fix(
             "see which CPUs it may use, and whether its control group has a quota",
             Some(format!("taskset -pc {}; cat /proc/{}/cgroup", worst.pid, worst.pid)),
         ),
-    }])
+    })
 }
 
 /// The pressure of a minute says that tasks wait, too.

@@ -6,6 +6,7 @@ use crate::doctor::cpu::queue::has_waited_a_minute;
 use crate::doctor::cpu::ticks::{each, online, percent, spent, stats};
 use crate::doctor::culprit::{self, Earlier};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::{Process, Task};
 
@@ -18,6 +19,8 @@ const ROOM: f64 = 60.0;
 const IDLE: f64 = 50.0;
 /// Tasks that queue on a CPU they may not leave.
 const PINNED: f64 = 2.0;
+/// Processes that one command lets run on all CPUs.
+const WIDENED: usize = 8;
 /// The kernel is a matter only where so much is busy, percent.
 const SYSTEM_BUSY: f64 = 70.0;
 /// Disks or network that explain kernel time: requests, bytes and packets a second.
@@ -98,13 +101,25 @@ pub(super) fn one_core(context: &RuleContext<'_>) -> Verdict {
         .counted("/proc/stat", &format!("cpu{cpu} busy"), find(before), find(after), " ticks")
         .agreed(1 + u32::from(is_queue))
         .by(tasks.iter().take(culprit::NAMED).map(name));
-    let pid = tasks.first().map(|task| task.pid).filter(|pid| *pid > 1);
-    Ok(vec![match (is_queue, pid) {
-        (true, Some(pid)) => {
-            let last = shares.iter().map(|(cpu, _)| *cpu).max().unwrap_or_default();
-            finding.fix("let them run on all CPUs", Some(format!("taskset -apc 0-{last} {pid}")))
+    let is_program = |pid: &i32| target::may_be_interrupted(context.window, *pid);
+    let mut pids: Vec<i32> = Vec::new();
+    for pid in tasks.iter().filter(is_pinned).map(|task| task.pid).filter(is_program) {
+        if pids.len() < WIDENED && !pids.contains(&pid) {
+            pids.push(pid);
         }
-        _ => finding.fix("the program uses one thread: it gets faster by more of them, not by more CPUs", None),
+    }
+    let last = shares.iter().map(|(cpu, _)| *cpu).max().unwrap_or_default();
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    Ok(vec![match (is_queue, pids.as_slice()) {
+        (true, [pid]) => finding.fix("let it run on all CPUs", Some(format!("taskset -apc 0-{last} {pid}"))),
+        (true, [_, ..]) => finding.fix(
+            "let them run on all CPUs",
+            Some(format!("for pid in {}; do taskset -apc 0-{last} $pid; done", pids.join(" "))),
+        ),
+        (true, []) => finding.fix("let some of them run on other CPUs", None),
+        (false, _) => {
+            finding.fix("the program uses one thread: it gets faster by more of them, not by more CPUs", None)
+        }
     }])
 }
 
@@ -144,7 +159,8 @@ pub(super) fn kernel(context: &RuleContext<'_>) -> Verdict {
             .counted("/proc/stat", "cpu system", before.all.system, after.all.system, " ticks")
             .counted("/proc/stat", "cpu busy", before.all.busy(), after.all.busy(), " ticks")
             .by(crowd::culprits(&crowds))
-            .fix("see which system calls it makes", pid.map(|pid| format!("timeout 5 strace -cf -p {pid}"))),
+            // Not strace: it stops a program at each call, and makes it many times slower.
+            .fix("see where in the kernel it is", pid.map(|pid| format!("apm profile cpu --pid {pid} --duration 5s"))),
     ])
 }
 
@@ -196,7 +212,7 @@ pub(super) fn iowait(context: &RuleContext<'_>) -> Verdict {
     let time = spent(&before.all, &after.all);
     let share = percent(time.iowait, time.sum());
     let (was, now) = (context.before().disk.pressure.get()?, context.now().disk.pressure.get()?);
-    let waited = context.rate(was.some.total_us, now.some.total_us) / 1e4;
+    let waited = context.share_of_time(was.some.total_us, now.some.total_us);
     if waited < IO_PRESSURE {
         return Ok(Vec::new());
     }
@@ -332,9 +348,11 @@ pub(super) fn forks(context: &RuleContext<'_>) -> Verdict {
 pub(super) fn realtime(context: &RuleContext<'_>) -> Verdict {
     context.before().processes.get()?;
     let now = context.now().processes.get()?;
-    let seconds = context.window.seconds();
     let earlier = Earlier::of(context.window);
-    let share = |process: &Process| earlier.growth(process, |process| process.cpu_ticks) as f64 / seconds;
+    let share = |process: &Process| {
+        let ticks = earlier.growth(process, |process| process.cpu_ticks);
+        culprit::percent_of_a_cpu(context.window, ticks, process.threads)
+    };
     let thread = |process: &Process| {
         let looks = context.window.activity.looks;
         let mut own = context.window.activity.tasks.iter().filter(|task| task.pid == process.pid && task.realtime > 0);
@@ -342,7 +360,9 @@ pub(super) fn realtime(context: &RuleContext<'_>) -> Verdict {
         looks > 0 && own.any(|task| task.running == looks)
     };
     let mut found = Vec::new();
-    for process in now.iter().filter(|process| process.pid != context.window.observer) {
+    // Threads of the kernel with such a priority are meant to have it.
+    let is_program = |process: &&Process| process.pid != context.window.observer && process.parent != KTHREADD;
+    for process in now.iter().filter(is_program) {
         if process.realtime == 0 && !thread(process) {
             continue;
         }
@@ -352,9 +372,10 @@ pub(super) fn realtime(context: &RuleContext<'_>) -> Verdict {
             .finding(severity, share, format!("a real-time task takes {share:.0}% of a CPU from all others"))
             .read(&format!("/proc/{}/stat", process.pid), "rt_priority", f64::from(process.realtime), "")
             .by([culprit::process(process, format!("{share:.0}% of a CPU, real-time"))]);
-        found.push(finding.fix(
+        let may_be = target::may_be_interrupted(context.window, process.pid);
+        found.push(finding.interrupt(
             "give all its threads a normal priority",
-            (process.pid > 1).then(|| format!("chrt -a -o -p 0 {}", process.pid)),
+            may_be.then(|| format!("chrt -a -o -p 0 {}", process.pid)),
         ));
     }
     found.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -438,11 +459,13 @@ mod tests {
         window.activity.tasks = vec![task(80, "0-1")];
         let found = ask(&window, "cpu.one_core");
         assert_eq!((severities(&found), found[0].title.as_str()), (vec![Info], "CPU 1 is 100% busy, the other 2%"));
+        let process = |pid: i32, name: &str| Process { pid, name: name.to_owned(), state: 'R', ..Process::default() };
+        window.to.processes = Field::Known(vec![process(80, "job"), process(81, "job"), process(82, "dockerd")]);
         window.activity.tasks = vec![task(80, "1"), task(81, "1"), task(82, "1")];
         let found = ask(&window, "cpu.one_core");
         assert_eq!(severities(&found), [Warn]);
         assert_eq!(found[0].culprits[0].what, "ran on it in 5 of 5 looks, may run on CPU 1");
-        assert_eq!(found[0].remedies[0].command.as_deref(), Some("taskset -apc 0-1 80"));
+        assert_eq!(found[0].remedies[0].command.as_deref(), Some("for pid in 80 81; do taskset -apc 0-1 $pid; done"));
         assert_eq!(ask(&super::tests::window("t7", [USER, USER], 100, 1), "cpu.one_core"), []);
     }
 

@@ -179,7 +179,7 @@ fn proven(finding: Finding, rates: &Rates<'_>) -> Finding {
             &field("time of reads"),
             before.read_ms,
             now.read_ms,
-            "ms",
+            "request-ms",
         )
     } else {
         finding.counted(path, &field("writes"), before.writes, now.writes, "").counted(
@@ -187,7 +187,7 @@ fn proven(finding: Finding, rates: &Rates<'_>) -> Finding {
             &field("time of writes"),
             before.write_ms,
             now.write_ms,
-            "ms",
+            "request-ms",
         )
     }
 }
@@ -236,7 +236,7 @@ pub(super) fn queue(context: &RuleContext<'_>) -> Verdict {
         let field = format!("{} time weighted by requests in flight", rates.device.name);
         let finding = context
             .finding(severity, rates.queue, title)
-            .counted("/proc/diskstats", &field, before, rates.device.queue_ms, "ms")
+            .counted("/proc/diskstats", &field, before, rates.device.queue_ms, "request-ms")
             .agreed(2)
             .by([culprit_of(context, &rates)])
             .by(culprit::by_io_or_wait(context.window, true));
@@ -273,8 +273,8 @@ pub(super) fn busy(context: &RuleContext<'_>) -> Verdict {
 /// Share of the window in which a task (some) and all tasks (full) waited for disks, percent.
 pub(super) fn stalled(context: &RuleContext<'_>) -> Result<(f64, f64), Skip> {
     let (before, now) = (context.before().disk.pressure.get()?, context.now().disk.pressure.get()?);
-    let percent = |before: u64, now: u64| context.rate(before, now) / 1e4;
-    Ok((percent(before.some.total_us, now.some.total_us), percent(before.full.total_us, now.full.total_us)))
+    let share = |before: u64, now: u64| context.share_of_time(before, now);
+    Ok((share(before.some.total_us, now.some.total_us), share(before.full.total_us, now.full.total_us)))
 }
 
 #[cfg(test)]

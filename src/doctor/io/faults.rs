@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::doctor::culprit;
-use crate::doctor::io::mount::{mount_of, quoted};
+use crate::doctor::io::mount::{main_mount, may_be_unmounted, mount_of, quoted};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::model::snapshot::disk::{Array, Errors, Mount};
@@ -24,9 +24,11 @@ pub(super) fn readonly(context: &RuleContext<'_>) -> Verdict {
     let wanted = disk.writable_by_fstab.known();
     let mut findings: Vec<Finding> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
-    let mut shortest: Vec<&Mount> = mounts.iter().collect();
-    shortest.sort_by_key(|mount| (mount.point.len(), &mount.point));
-    for mount in shortest {
+    let is_main = |mount: &&Mount| {
+        let main = main_mount(mounts.iter().filter(|other| other.device == mount.device));
+        main.is_some_and(|main| main.point == mount.point)
+    };
+    for mount in mounts.iter().filter(is_main) {
         let has = |option: &str| mount.super_options.iter().any(|found| found == option);
         let emergency = ["emergency_ro", "shutdown"].into_iter().find(|option| has(option));
         let name = device_name(mount);
@@ -66,11 +68,18 @@ pub(super) fn readonly(context: &RuleContext<'_>) -> Verdict {
         }
         let what = format!("{} on {}", mount.kind, mount.source);
         finding = finding.by([culprit::thing("mount", &mount.point, what)]);
-        let check = quoted(&mount.source).zip(quoted(&mount.point));
-        let command = check.map(|(source, point)| format!("umount {point} && fsck {source}"));
-        findings.push(finding.fix("save what can be read, then check the file system and the disk below it", command));
+        let command = check_of(mount, "fsck");
+        let how = if command.is_some() { "" } else { " from a rescue system" };
+        let text = format!("save what can be read, then check the file system{how} and the disk below it");
+        findings.push(finding.interrupt(text, command));
     }
     Ok(findings)
+}
+
+/// Unmounts and checks it. What the running system stands on cannot be unmounted.
+fn check_of(mount: &Mount, fsck: &str) -> Option<String> {
+    let (source, point) = quoted(&mount.source).zip(quoted(&mount.point))?;
+    may_be_unmounted(&mount.point).then(|| format!("umount {point} && {fsck} {source}"))
 }
 
 fn plural(count: u64) -> &'static str {
@@ -126,9 +135,7 @@ fn counted(context: &RuleContext<'_>, errors: &Errors) -> Option<Finding> {
     let grows = errors.count > before;
     let severity = context.judge(errors.count as f64, grows)?;
     let mounts = context.now().disk.mounts.known().into_iter().flatten();
-    let mount = mounts
-        .filter(|mount| mount.kind == errors.kind && device_name(mount) == errors.device)
-        .min_by_key(|mount| mount.point.len());
+    let mount = main_mount(mounts.filter(|mount| mount.kind == errors.kind && device_name(mount) == errors.device));
     let since = match errors.last_s_ago {
         Some(seconds) if seconds < 7200 => format!(", the last {} min ago", seconds / 60),
         Some(seconds) => format!(", the last {} h ago", seconds / 3600),
@@ -146,12 +153,14 @@ fn counted(context: &RuleContext<'_>, errors: &Errors) -> Option<Finding> {
     };
     let command = match (errors.kind.as_str(), mount.and_then(|mount| quoted(&mount.point))) {
         ("btrfs", Some(point)) => Some(format!("btrfs device stats {point}")),
-        ("ext4", Some(point)) => {
-            quoted(&mount?.source).map(|source| format!("umount {point} && fsck.ext4 -f {source}"))
-        }
+        ("ext4", Some(_)) => mount.and_then(|mount| check_of(mount, "fsck.ext4 -f")),
         _ => None,
     };
-    Some(finding.fix("back up, then check the file system: the count is kept until then", command))
+    let text = "back up, then check the file system: the count is kept until then";
+    Some(match errors.kind.as_str() {
+        "ext4" => finding.interrupt(text, command),
+        _ => finding.fix(text, command),
+    })
 }
 
 fn of_array(context: &RuleContext<'_>, array: &Array) -> Option<Finding> {
@@ -220,9 +229,9 @@ fn logged(context: &RuleContext<'_>) -> Vec<Finding> {
         let title = format!("{} {noun} of {device} {when}", records.len());
         let finding = context
             .finding(severity, records.len() as f64, title)
-            .read("/dev/kmsg", &last.text, records.len() as f64, "")
+            .read("/dev/kmsg", "records of errors", records.len() as f64, "")
             .agreed(1 + u32::from(now > 0))
-            .by([culprit::thing("device", device, last.text.chars().take(60).collect())]);
+            .by([culprit::thing("device", device, culprit::excerpt(&last.text))]);
         Some(finding.fix(
             "back up; then look at the disk and its cable",
             Some("dmesg --level err,warn | tail -n 30".to_owned()),

@@ -3,10 +3,26 @@
 use crate::doctor::rule::RuleContext;
 use crate::model::snapshot::disk::Mount;
 
-/// `/` of `/dev/vda`: the mount with the shortest name of a file system on a device.
+/// `/` of `/dev/vda`: where the file system on a device is mounted.
 pub(super) fn mount_of<'a>(context: &RuleContext<'a>, numbers: &[String]) -> Option<&'a Mount> {
-    let mounts = context.now().disk.mounts.known().into_iter().flatten();
-    mounts.filter(|mount| numbers.contains(&mount.device)).min_by_key(|mount| mount.point.len())
+    main_mount(context.now().disk.mounts.known().into_iter().flatten().filter(|mount| numbers.contains(&mount.device)))
+}
+
+/// Of several mounts of one file system the one that people know it by: `/`, else the first that was mounted whole. Later
+/// ones are bind mounts, and those of a folder within it are always.
+pub(super) fn main_mount<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Option<&'a Mount> {
+    // mountinfo has them in the order in which they were mounted.
+    mounts.enumerate().min_by_key(|(at, mount)| (mount.point != "/", mount.root != "/", *at)).map(|(_, mount)| mount)
+}
+
+/// Folders without which nobody can work or log in: what is mounted there is not taken away from a running machine.
+const OF_THE_SYSTEM: &[&str] =
+    &["/", "/boot", "/efi", "/etc", "/home", "/nix", "/opt", "/root", "/run", "/usr", "/var"];
+
+/// Whether a command may take a mount away: not what the running system stands on.
+pub(super) fn may_be_unmounted(point: &str) -> bool {
+    !OF_THE_SYSTEM.contains(&point)
+        && !["/usr/", "/nix/", "/boot/", "/var/lib"].iter().any(|start| point.starts_with(start))
 }
 
 /// Characters that a shell leaves alone within single quotes and a terminal shows as they are. Names of mounts and groups
@@ -58,7 +74,35 @@ pub(crate) mod example {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::example::mount;
+    use super::{main_mount, may_be_unmounted, quoted};
+
+    #[test]
+    fn a_file_system_is_known_by_its_first_whole_mount() {
+        let name = |points: &[(&str, &str)]| {
+            let all: Vec<_> = points
+                .iter()
+                .map(|(point, root)| {
+                    let mut one = mount(point, "ext4", "7:0", 1, 1);
+                    one.root = (*root).to_owned();
+                    one
+                })
+                .collect();
+            main_mount(all.iter()).map(|mount| mount.point.clone()).unwrap_or_default()
+        };
+        // Bind mounts with shorter names, of the whole and of a folder.
+        assert_eq!(name(&[("/t/mnt", "/"), ("/t/b1", "/"), ("/b", "/"), ("/c", "/folder")]), "/t/mnt");
+        assert_eq!(name(&[("/c", "/folder"), ("/t/mnt", "/")]), "/t/mnt");
+        // Subvolumes of btrfs, and files bound into a container.
+        assert_eq!(name(&[("/home", "/@home"), ("/", "/@"), ("/mnt/top", "/")]), "/");
+        assert_eq!(name(&[("/etc/hosts", "/x/hosts"), ("/etc/hostname", "/x/hostname")]), "/etc/hosts");
+    }
+
+    #[test]
+    fn what_the_system_stands_on_is_not_unmounted() {
+        assert_eq!(["/mnt/a", "/srv", "/home/u/remote", "/data"].map(may_be_unmounted), [true; 4]);
+        assert_eq!(["/", "/home", "/usr/local", "/boot/efi", "/var"].map(may_be_unmounted), [false; 5]);
+    }
 
     #[test]
     fn names_that_a_shell_could_misread_are_in_no_command() {

@@ -5,6 +5,7 @@ use crate::doctor::host::cpus_effective;
 use crate::doctor::io::devices::{Rates, culprit_of, rates, stalled};
 use crate::doctor::io::mount::quoted;
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::disk::Limit;
 use crate::model::unit::Bytes;
@@ -59,7 +60,7 @@ pub(super) fn stalls(context: &RuleContext<'_>) -> Verdict {
         None => finding,
     };
     let finding = match limit {
-        Some(limit) => held_back(finding, limit),
+        Some(limit) => held_back(context, finding, limit),
         None => finding,
     };
     Ok(vec![if is_calm { finding } else { remedied(context, finding) }])
@@ -90,13 +91,13 @@ fn limit_of<'a>(context: &RuleContext<'a>) -> Option<&'a Limit> {
     context.now().disk.limits.iter().find(|limit| limit.pids.iter().any(waits))
 }
 
-fn held_back(finding: Finding, limit: &Limit) -> Finding {
+fn held_back(context: &RuleContext<'_>, finding: Finding, limit: &Limit) -> Finding {
     let command = quoted(&limit.path).map(|path| {
         // 0 is no limit in v1; v2 names each.
         let names = limit.limit.split(' ').filter_map(|each| each.split_once('=')).map(|(name, _)| name);
         let none =
             if path.ends_with("io.max") { names.map(|name| format!(" {name}=max")).collect() } else { " 0".to_owned() };
-        format!("echo {}{none} > {path}", limit.device)
+        context.as_root_shell(&format!("echo {}{none} > {path}", limit.device))
     });
     let command = command.filter(|_| limit.device.bytes().all(|byte| byte.is_ascii_digit() || byte == b':'));
     finding
@@ -105,9 +106,30 @@ fn held_back(finding: Finding, limit: &Limit) -> Finding {
 }
 
 fn remedied(context: &RuleContext<'_>, finding: Finding) -> Finding {
-    let pid = culprit::movers(context.window).iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
-    let command = pid.map(|pid| format!("ionice -c idle -p {pid}"));
-    finding.fix("let the process that moves the most go last, or start fewer at once", command)
+    let pid = culprit::movers(context.window).iter().find_map(|culprit| culprit.pid);
+    let pid = pid.filter(|pid| target::may_be_interrupted(context.window, *pid));
+    let pid = pid.filter(|pid| has_classes(context) && others_wait(context, *pid));
+    match pid {
+        Some(pid) => finding.interrupt(
+            "let the process that moves the most go last, or start fewer at once",
+            Some(format!("ionice -c idle -p {pid}")),
+        ),
+        None => finding.fix("start fewer things that read or write at once", None),
+    }
+}
+
+/// Whether somebody else waits for disks: alone, going last makes nothing better.
+fn others_wait(context: &RuleContext<'_>, pid: i32) -> bool {
+    let mut tasks = context.window.activity.tasks.iter();
+    tasks.any(|task| task.pid != pid && task.blocked > 1 && culprit::may_wait_for_disks(task))
+}
+
+/// Whether the scheduler of the busiest device knows classes of priority: `none` and `kyber` do not.
+fn has_classes(context: &RuleContext<'_>) -> bool {
+    let devices = rates(context).unwrap_or_default();
+    let busiest = devices.iter().max_by(|a, b| a.busy.total_cmp(&b.busy));
+    let scheduler = busiest.and_then(|rates| rates.device.scheduler.as_deref());
+    scheduler.is_some_and(|name| ["bfq", "mq-deadline", "cfq"].contains(&name))
 }
 
 /// `fs.dirty`.
@@ -168,8 +190,9 @@ pub(super) fn dirty(context: &RuleContext<'_>) -> Verdict {
 mod tests {
     use crate::doctor::fixture::{Fixture, ask, severities};
     use crate::model::diagnosis::Severity::{Crit, Info, Warn};
+    use crate::model::snapshot::Field;
     use crate::model::snapshot::disk::Limit;
-    use crate::model::snapshot::process::{Activity, Task};
+    use crate::model::snapshot::process::{Activity, Io, Process, Task};
 
     fn stalls(some: u64, full: u64, avg60: &str) -> String {
         format!(
@@ -235,6 +258,38 @@ mod tests {
         assert_eq!(severities(&found), [Warn]);
         let lift = found[0].remedies[0].command.as_deref();
         assert_eq!(lift, Some("echo 254:0 wbps=max wiops=max > /sys/fs/cgroup/ci/io.max"));
+    }
+
+    /// Regression: `ionice` was advised where the scheduler knows no classes, and where nobody else waited.
+    #[test]
+    fn to_go_last_is_advised_where_it_helps_somebody() {
+        let advised = |scheduler: &str, name: &str, waiting: &[i32]| {
+            let fixture = Fixture::new(&format!("io-last-{}-{name}-{}", scheduler.len(), waiting.len()));
+            fixture.changing("proc/pressure/io", &stalls(0, 0, "0.00"), &stalls(1_800_000, 100_000, "0.00"));
+            fixture.file("sys/block/vda/queue/scheduler", scheduler);
+            disk(&fixture, 60, 1_800, 1_900);
+            let mut window = fixture.window();
+            window.activity = Activity {
+                looks: 5,
+                tasks: waiting.iter().map(|pid| blocked(*pid, 5)).collect(),
+                ..Activity::default()
+            };
+            let process = |written: u64| Process {
+                pid: 7,
+                parent: 40,
+                name: name.to_owned(),
+                io: Some(Io { read: 0, written }),
+                ..Process::default()
+            };
+            window.from.processes = Field::Known(vec![process(0)]);
+            window.to.processes = Field::Known(vec![process(1 << 30)]);
+            ask(&window, "io.psi")[0].remedies[0].command.clone()
+        };
+        let (bfq, none) = ("none mq-deadline [bfq]\n", "[none] mq-deadline\n");
+        assert_eq!(advised(bfq, "cp", &[7, 8]).as_deref(), Some("ionice -c idle -p 7"));
+        assert_eq!(advised(none, "cp", &[7, 8]), None);
+        assert_eq!(advised(bfq, "cp", &[7]), None);
+        assert_eq!(advised(bfq, "mysqld", &[7, 8]), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The rule about mounts that wait for a server or a process which does not answer.
 
 use crate::doctor::culprit;
-use crate::doctor::io::mount::quoted;
+use crate::doctor::io::mount::{may_be_unmounted, quoted};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::Field;
@@ -45,9 +45,13 @@ pub(super) fn answers(context: &RuleContext<'_>) -> Verdict {
             .agreed(1 + u32::from(!waiting.is_empty()))
             .by([place(mount)])
             .by(waiting);
-        let command = quoted(&mount.point).map(|point| format!("umount -l {point}"));
-        findings
-            .push(finding.fix("bring its server back, or detach it: what waits for it goes on with an error", command));
+        // One that is only slow must not be taken away.
+        let may_detach = (gone.is_some() || mount.is_hanging) && may_be_unmounted(&mount.point);
+        let command = quoted(&mount.point).filter(|_| may_detach).map(|point| format!("umount -l {point}"));
+        findings.push(match command {
+            None => finding.fix("see to its server, and to the network on the way", None),
+            command => finding.interrupt("bring its server back; if it is gone for good, detach it", command),
+        });
     }
     // Those that were never asked because others hang.
     let unasked = mounts.iter().find_map(|mount| match &mount.space {
@@ -111,6 +115,9 @@ mod tests {
         ] {
             let found = ask(&window(vec![server(answer_ms, is_hanging, why)]), "fs.network");
             assert_eq!(severities(&found), expected, "{why:?}");
+            // A mount that answers late must not be detached.
+            let detaches = found.iter().any(|finding| finding.remedies[0].command.is_some());
+            assert_eq!(detaches, !expected.is_empty() && (is_hanging || why.is_some()), "{why:?}");
         }
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::doctor::culprit;
-use crate::doctor::io::mount::quoted;
+use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::io::mount::{main_mount, quoted};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::disk::{Mount, Space};
+use crate::model::snapshot::process::Process;
 use crate::model::snapshot::{Field, Snapshot};
 use crate::model::unit::Bytes;
 
@@ -27,7 +29,10 @@ const HALF_EMPTY: f64 = 40.0;
 /// From here on it is said that the folder for temporary files is small.
 const TEMPORARY_SAID: u64 = 2 << 30;
 
-/// One for each file system that can be written, seen through its shortest mount.
+/// The folder for temporary files that usually is on a disk.
+const ON_DISK: &str = "/var/tmp";
+
+/// One for each file system that can be written, seen through its main mount.
 fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
     let mounts = snapshot.disk.mounts.get()?;
     let is_read_only = |options: &[String]| options.iter().any(|option| option == "ro");
@@ -39,6 +44,13 @@ fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
         .filter(|(_, space)| space.bytes >= SIZE_MIN)
         .collect();
     usable.sort_by_key(|(mount, _)| (mount.point.len(), &mount.point));
+    for (mount, space) in &mut usable {
+        let shown = *mount;
+        let same = mounts.iter().filter(|other| other.device == shown.device && !is_read_only(&other.options));
+        if let Some((main, room)) = main_mount(same).and_then(|main| Some((main, *main.space.known()?))) {
+            (*mount, *space) = (main, room);
+        }
+    }
     // An overlay has the room of the file system below it, which may be mounted as well: same size, same inodes.
     let (mut devices, mut sizes) = (HashSet::new(), HashSet::new());
     usable.retain(|(mount, space)| {
@@ -86,6 +98,21 @@ fn writers(context: &RuleContext<'_>, mount: &Mount, now: Space) -> Vec<Culprit>
     let shrinks = before(context, mount).is_some_and(|before| before.available > now.available);
     let is_memory = mount.kind == "tmpfs";
     if shrinks && !is_memory { culprit::by_writing(context.window) } else { Vec::new() }
+}
+
+/// The process that writes at least half of what is lost by the second: to stop it helps. Nobody's who is needed.
+fn stoppable(context: &RuleContext<'_>, speed: f64) -> Option<i32> {
+    let earlier = Earlier::of(context.window);
+    let written = |process: &Process| earlier.growth(process, |process| process.io.map(|io| io.written));
+    let most = context
+        .now()
+        .processes
+        .known()?
+        .iter()
+        .filter(|it| it.pid != context.window.observer)
+        .max_by_key(|it| written(it))?;
+    let is_enough = written(most) as f64 / context.window.seconds() >= speed / 2.0;
+    (is_enough && target::may_be_interrupted(context.window, most.pid)).then_some(most.pid)
 }
 
 /// Processes that hold deleted files of it.
@@ -173,16 +200,21 @@ pub(super) fn fills(context: &RuleContext<'_>) -> Verdict {
             continue;
         }
         let Some(severity) = context.judge(seconds / 3600.0, left < HALF_EMPTY && window >= 60.0) else { continue };
-        let speed = Bytes(speed as u64);
-        let title = format!("full in {} at {speed}/s: {}", span(seconds), mount.point);
+        let title = format!("full in {} at {}/s: {}", span(seconds), Bytes(speed as u64), mount.point);
         let path = format!("statvfs {}", mount.point);
         let finding = context
             .finding(severity, seconds / 3600.0, title)
             .counted(&path, "f_bavail", before.available, space.available, "B")
             .by([place(mount, format!("{} left", Bytes(space.available)))])
             .by(writers(context, mount, space));
-        let pid = finding.culprits.iter().find_map(|culprit| culprit.pid).filter(|pid| *pid > 1);
-        findings.push(finding.fix("stop what writes, or make room", pid.map(|pid| format!("kill -STOP {pid}"))));
+        let pid = stoppable(context, speed).filter(|_| mount.kind != "tmpfs");
+        findings.push(match pid {
+            Some(pid) => finding.interrupt(
+                format!("stop what writes (`kill -CONT {pid}` lets it go on), or make room"),
+                Some(format!("kill -STOP {pid}")),
+            ),
+            None => finding.fix("stop what writes, or make room", None),
+        });
     }
     complete(context, findings)
 }
@@ -218,7 +250,14 @@ pub(super) fn temporary(context: &RuleContext<'_>) -> Verdict {
         .finding(severity, space.available as f64, title)
         .read(&format!("statvfs {}", mount.point), "f_bavail", space.available as f64, "B")
         .by([place(mount, format!("{} left", Bytes(space.available)))]);
-    Ok(vec![finding.fix("use a folder on a disk for temporary files", Some("export TMPDIR=/var/tmp".to_owned()))])
+    // That folder may be in memory as well, or have no more room.
+    let other = mounts.iter().filter(|mount| std::path::Path::new(ON_DISK).starts_with(&mount.point));
+    let other = other.max_by_key(|mount| mount.point.len());
+    let is_better = |other: &&Mount| {
+        other.kind != "tmpfs" && other.space.known().is_some_and(|other| other.available > space.available)
+    };
+    let command = other.filter(is_better).map(|_| format!("export TMPDIR={ON_DISK}"));
+    Ok(vec![finding.fix("use a folder on a disk for temporary files", command)])
 }
 
 #[cfg(test)]
@@ -270,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_is_named_once_by_its_shortest_mount() {
+    fn a_file_system_is_named_once_by_its_main_mount() {
         let window = window(vec![
             mount("/var/lib/docker/overlay2/x/merged", "overlay", "0:50", 250 * GIB, 0),
             mount("/etc/hosts", "ext4", "254:0", 250 * GIB, 0),
@@ -293,7 +332,14 @@ mod tests {
         let before = Process { io: Some(Io::default()), ..writer.clone() };
         window.from.processes = Field::Known(vec![before, holder.clone()]);
         window.to.processes = Field::Known(vec![writer, holder]);
-        let file = DeletedFile { pid: 9, descriptor: 3, device: "254:0".to_owned(), inode: 5, bytes: 12 * GIB };
+        let file = DeletedFile {
+            pid: 9,
+            descriptor: 3,
+            device: "254:0".to_owned(),
+            inode: 5,
+            bytes: 12 * GIB,
+            also: Vec::new(),
+        };
         window.to.disk.deleted =
             Field::Known(crate::model::snapshot::disk::Deleted { files: vec![file], ..Default::default() });
         let found = ask(&window, "fs.full");
@@ -340,6 +386,38 @@ mod tests {
         // Seen for a minute.
         assert_eq!(fills(20 * GIB, 20 * GIB - (6_000 << 20), 60), [Crit]);
         assert_eq!(fills(GIB, 2 * GIB, 2), []);
+    }
+
+    /// Regression: whoever wrote most was to be stopped, also if that was the database, or a tenth of what was lost.
+    #[test]
+    fn only_a_writer_whose_stop_helps_is_stopped() {
+        let stop = |name: &str, written: u64| {
+            let mut window = window(vec![mount("/", "ext4", "254:0", 100 * GIB, 2 * GIB - (200 << 20))]);
+            window.from.disk.mounts = Field::Known(vec![mount("/", "ext4", "254:0", 100 * GIB, 2 * GIB)]);
+            let process = |written: u64| Process {
+                pid: 8,
+                parent: 40,
+                name: name.to_owned(),
+                io: Some(Io { read: 0, written }),
+                ..Process::default()
+            };
+            window.from.processes = Field::Known(vec![process(0)]);
+            window.to.processes = Field::Known(vec![process(written)]);
+            ask(&window, "fs.fill_eta")[0].remedies[0].command.clone()
+        };
+        assert_eq!(stop("dd", 150 << 20).as_deref(), Some("kill -STOP 8"));
+        assert_eq!(stop("dd", 60 << 20), None);
+        assert_eq!(stop("postgres", 150 << 20), None);
+    }
+
+    #[test]
+    fn another_folder_for_temporary_files_is_advised_where_it_is_better() {
+        let advised = |kind: &str, available: u64| {
+            let tmp = mount("/tmp", "tmpfs", "0:30", 4 * GIB, 100 << 20);
+            let other = mount("/var", kind, "254:1", 99 * GIB, available);
+            ask(&window(vec![other, tmp]), "fs.tmp_small")[0].remedies[0].command.is_some()
+        };
+        assert_eq!([advised("ext4", GIB), advised("ext4", 1 << 20), advised("tmpfs", GIB)], [true, false, false]);
     }
 
     #[test]

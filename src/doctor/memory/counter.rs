@@ -25,10 +25,3 @@ pub(super) fn growth(context: &RuleContext<'_>, name: &str) -> Result<Growth, Sk
     let now = value(&context.now().memory.vmstat, VMSTAT, name)?;
     Ok(Growth { before, now, rate: context.rate(before, now) })
 }
-
-/// Memory that can be had, in percent of all.
-pub(super) fn available_percent(context: &RuleContext<'_>) -> Result<f64, Skip> {
-    let info = &context.now().memory.meminfo;
-    let (available, total) = (value(info, MEMINFO, "MemAvailable")?, value(info, MEMINFO, "MemTotal")?);
-    Ok(100.0 * available as f64 / total.max(1) as f64)
-}

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use crate::doctor::culprit;
+use crate::doctor::memory::held;
 use crate::doctor::memory::limit::{events, limit_name, raise, refusals};
 use crate::doctor::memory::pressure::{group_stalls, memory_stalls};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
@@ -106,10 +107,12 @@ fn events_file(group: &Group, name: &str) -> String {
 
 fn blame(context: &RuleContext<'_>, finding: Finding, group: &Group) -> Finding {
     let limit = group.memory_max.or(group.memory_high).unwrap_or_default();
+    let used = group.memory_used.known().copied().unwrap_or_default();
     let finding = finding
         .by([culprit::group(group, format!("limit {}", Bytes(limit)))])
-        .by(culprit::by_memory_among(context.window, &group.members));
-    raise(context, culprit::end_largest(finding, "end the largest process in it"), group)
+        .by(culprit::by_memory_among(context.window, &group.members, used))
+        .by(held::in_group(group, used));
+    raise(context, culprit::end_largest(context.window, finding, used, "run less in it"), group)
 }
 
 fn worst(mut found: Vec<Finding>) -> Vec<Finding> {

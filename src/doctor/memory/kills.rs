@@ -1,11 +1,12 @@
-//! Processes that the kernel killed for want of memory.
+//! Processes that the kernel killed because memory was out: OOM kills.
 
 use crate::doctor::culprit;
 use crate::doctor::memory::counter::{VMSTAT, growth};
 use crate::doctor::memory::group::is_inside;
+use crate::doctor::memory::held::in_group;
 use crate::doctor::memory::limit::{events, raise};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
-use crate::model::diagnosis::{Culprit, Severity};
+use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::system::Record;
 use crate::model::unit::Bytes;
@@ -57,16 +58,31 @@ fn kill<'a>(record: &'a Record, uptime: f64, group: Option<&'a str>) -> Option<K
 }
 
 impl Kill<'_> {
-    fn say(&self) -> Culprit {
-        let place = match (self.group, self.by_group) {
+    fn place(&self) -> String {
+        match (self.group, self.by_group) {
             (Some(group), _) => format!(" by the limit of {group}"),
             (None, true) => " by the limit of its group".to_owned(),
             (None, false) => String::new(),
-        };
-        let what = format!("killed {} ago{place}", ago(self.age_s));
-        // Its number is gone: it must not be taken for another process.
-        Culprit { kind: "process".to_owned(), pid: None, name: self.name.to_owned(), what }
+        }
     }
+}
+
+/// Who was killed, the last first; those of one name in one place are one. Their numbers are gone: they must not be taken
+/// for those of other processes.
+fn victims<'a>(kills: impl DoubleEndedIterator<Item = &'a Kill<'a>>) -> Vec<Culprit> {
+    let mut groups: Vec<(&Kill<'_>, u32)> = Vec::new();
+    for kill in kills.rev() {
+        match groups.iter_mut().find(|(last, _)| last.name == kill.name && last.place() == kill.place()) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((kill, 1)),
+        }
+    }
+    let say = |(last, count): (&Kill<'_>, u32)| {
+        let times = if count > 1 { format!("{count} times, the last ") } else { String::new() };
+        let what = format!("killed {times}{} ago{}", ago(last.age_s), last.place());
+        Culprit { kind: "process".to_owned(), pid: None, name: last.name.to_owned(), what }
+    };
+    groups.into_iter().take(culprit::NAMED).map(say).collect()
 }
 
 fn ago(seconds: f64) -> String {
@@ -92,41 +108,73 @@ pub(super) fn oom_recent(context: &RuleContext<'_>) -> Verdict {
         }
     }
     let logged = logged.unwrap_or_default();
-    let count = in_window.max(logged.len() as u64);
-    let last = logged.last();
-    let by_machine = logged.iter().any(|kill| !kill.by_group);
+    // The kernel's counter says how many of those in the log are of the window: the last ones.
+    let (before, now) = logged.split_at(logged.len().saturating_sub(in_window as usize));
+    let mut found = Vec::new();
+    if in_window > 0 {
+        let title = format!("{} OOM-killed just now", times(in_window, "process"));
+        let Some(severity) = context.judge(in_window as f64, true) else { return Ok(Vec::new()) };
+        let mut finding = context.finding(severity, in_window as f64, title).agreed(1 + u32::from(!now.is_empty()));
+        if let Ok(growth) = counted {
+            finding = finding.counted(VMSTAT, "oom_kill", growth.before, growth.now, "");
+        }
+        // Where groups count as many, mem.cgroup_oom tells of the same.
+        let killing = killing(context);
+        let by_groups =
+            killing.iter().map(|((before, now), _)| now.saturating_sub(*before)).fold(0, u64::saturating_add);
+        if by_groups >= in_window {
+            finding = finding.by(killing.first().map(|(_, group)| culprit::group(group, "its limit".to_owned())));
+        }
+        found.push(remedied(context, finding.by(victims(now.iter())), now));
+    }
+    let count = before.len() as u64;
+    let by_machine = before.iter().any(|kill| !kill.by_group);
     // A limit that `apm run` was told to set did what it is for, and the run has said so.
     let is_news = |kill: &&Kill<'_>| !kill.group.is_some_and(culprit::is_of_run);
-    let is_fresh = logged.iter().rev().find(is_news).is_some_and(|kill| kill.age_s <= FRESH_S);
-    let Some(severity) = context.judge(count as f64, in_window > 0) else { return Ok(Vec::new()) };
-    let severity = if in_window > 0 || by_machine || is_fresh { severity } else { Severity::Info };
-    // A kill of before the window is no reason for alarm now.
-    let severity = if in_window == 0 { severity.min(Severity::Warn) } else { severity };
-    let when = match (in_window, last) {
-        (0, Some(last)) => format!(", the last {} ago", ago(last.age_s)),
-        _ => " just now".to_owned(),
-    };
-    let shown = if in_window > 0 { in_window } else { count };
-    let title = format!("{} killed for want of memory{when}", times(shown, "process"));
-    let mut finding = context
-        .finding(severity, count as f64, title)
-        .agreed(u32::from(in_window > 0) + u32::from(!logged.is_empty()))
-        .by(logged.iter().rev().take(culprit::NAMED).map(Kill::say));
-    if let Ok(growth) = counted {
-        finding = finding.counted(VMSTAT, "oom_kill", growth.before, growth.now, "");
+    let is_fresh = before.iter().rev().find(is_news).is_some_and(|kill| kill.age_s <= FRESH_S);
+    if let (Some(last), Some(severity)) = (before.last(), context.judge(count as f64, false)) {
+        // A kill of before the window is no reason for alarm now, and beside one in the window none for a second.
+        let is_loud = (by_machine || is_fresh) && in_window == 0;
+        let severity = if is_loud { severity.min(Severity::Warn) } else { Severity::Info };
+        let title =
+            format!("{} OOM-killed in the last half hour, the last {} ago", times(count, "process"), ago(last.age_s));
+        let finding = context
+            .finding(severity, count as f64, title)
+            .read("/dev/kmsg", "Killed process", count as f64, "")
+            .by(victims(before.iter()));
+        found.push(remedied(context, finding, before));
     }
-    if !logged.is_empty() {
-        finding = finding.read("/dev/kmsg", "Killed process", logged.len() as f64, "");
-    }
-    let by_group = logged.iter().rev().find_map(|kill| kill.group);
+    Ok(found)
+}
+
+/// What helps against kills: the limit that made them, or the machine.
+fn remedied(context: &RuleContext<'_>, finding: Finding, kills: &[Kill<'_>]) -> Finding {
+    let by_group = kills.iter().rev().find_map(|kill| kill.group);
     let group = by_group.and_then(|path| context.now().cgroups.groups.iter().find(|group| group.path == path));
-    Ok(vec![match group {
+    match group {
         Some(group) => raise(context, finding, group),
-        None if !by_machine && by_group.is_some() => {
+        None if by_group.is_some() && kills.iter().all(|kill| kill.by_group) => {
             finding.fix("raise the memory limit of that group, or run less in it", None)
         }
         None => finding.fix("run fewer things at once, or add swap on zram", None),
-    }])
+    }
+}
+
+/// A counter of a group at both ends of the window.
+type Killing<'a> = ((u64, u64), &'a Group);
+
+/// Groups whose limit killed in the window, the worst first.
+fn killing<'a>(context: &RuleContext<'a>) -> Vec<Killing<'a>> {
+    let killed = |group: &'a Group| {
+        let (before, now) = events(context, group, "oom_kill")?;
+        (now > before).then_some(((before, now), group))
+    };
+    let mut found: Vec<Killing<'a>> = context.now().cgroups.groups.iter().filter_map(killed).collect();
+    // v2 counts a kill in the groups above too: the innermost is the victim's.
+    let paths: Vec<&str> = found.iter().map(|(_, group)| group.path.as_str()).collect();
+    found.retain(|(_, group)| !paths.iter().any(|path| is_inside(path, &group.path)));
+    found.sort_by_key(|((before, now), _)| std::cmp::Reverse(now.saturating_sub(*before)));
+    found
 }
 
 pub(super) fn cgroup_oom(context: &RuleContext<'_>) -> Verdict {
@@ -142,16 +190,7 @@ pub(super) fn cgroup_oom(context: &RuleContext<'_>) -> Verdict {
         let why = cgroups.groups.iter().find_map(|group| group.memory_events.get().err());
         return Err(why.map_or_else(|| Skip("no group counts oom_kill".to_owned()), Skip::from));
     }
-    let killed = |group: &'_ Group| {
-        let (before, now) = events(context, group, "oom_kill")?;
-        (now > before).then_some((before, now))
-    };
-    let mut found: Vec<((u64, u64), &Group)> =
-        cgroups.groups.iter().filter_map(|group| Some((killed(group)?, group))).collect();
-    // v2 counts a kill in the groups above too: the innermost is the victim's.
-    let paths: Vec<&str> = found.iter().map(|(_, group)| group.path.as_str()).collect();
-    found.retain(|(_, group)| !paths.iter().any(|path| is_inside(path, &group.path)));
-    found.sort_by_key(|((before, now), _)| std::cmp::Reverse(now.saturating_sub(*before)));
+    let found = killing(context);
     let Some(((before, now), worst)) = found.first().copied() else { return Ok(Vec::new()) };
     let count = found.iter().fold(0_u64, |sum, ((before, now), _)| sum.saturating_add(now.saturating_sub(*before)));
     let Some(severity) = context.judge(count as f64, true) else { return Ok(Vec::new()) };
@@ -160,22 +199,27 @@ pub(super) fn cgroup_oom(context: &RuleContext<'_>) -> Verdict {
     let limits = cgroups.groups.iter().filter(is_above).filter_map(|group| Some((group.memory_max?, group)));
     let limit = limits.min_by_key(|(limit, _)| *limit);
     let bound = limit.map(|(limit, _)| format!(", limit {}", Bytes(limit))).unwrap_or_default();
-    let title = format!("{} killed in {}{bound}", times(count, "process"), worst.path);
+    let title = format!("{} OOM-killed in {}{bound}", times(count, "process"), worst.path);
     let is_v1 = worst.memory_events.known().is_some_and(|events| events.contains_key("oom_kill_disable"));
     let file = if is_v1 { "memory.oom_control" } else { "memory.events" };
     let by = found.iter().take(culprit::NAMED).map(|((before, now), group)| {
-        culprit::group(group, format!("{} killed", times(now.saturating_sub(*before), "process")))
+        culprit::group(group, format!("{} OOM-killed", times(now.saturating_sub(*before), "process")))
     });
     let window = context.window.seconds();
-    let victims = kills(context).unwrap_or_default();
-    let victims = victims.iter().rev().filter(|kill| kill.by_group && kill.age_s <= window + 1.0).take(culprit::NAMED);
+    let logged = kills(context).unwrap_or_default();
+    let recent: Vec<&Kill<'_>> = logged.iter().filter(|kill| kill.by_group && kill.age_s <= window + 1.0).collect();
+    // The counter knows how many of them are of the window.
+    let of_window = victims(recent.into_iter().rev().take(count as usize).rev());
+    // What was killed uses nothing any more: who is left is held against the limit.
+    let used = limit.map_or_else(|| worst.memory_used.known().copied().unwrap_or_default(), |(limit, _)| limit);
     let finding = context
         .finding(severity, count as f64, title)
         .agreed(2)
         .counted(&format!("{}/{file}", worst.folders.memory), "oom_kill", before, now, "")
         .by(by)
-        .by(victims.map(Kill::say))
-        .by(culprit::by_memory_among(context.window, &worst.members));
+        .by(of_window)
+        .by(culprit::by_memory_among(context.window, &worst.members, used))
+        .by(in_group(worst, used));
     Ok(vec![raise(context, finding, limit.map_or(worst, |(_, group)| group))])
 }
 
@@ -235,6 +279,26 @@ mod tests {
         assert!(diagnosis.skipped[0].reason.starts_with("none in the window; before it: "), "{:?}", diagnosis.skipped);
     }
 
+    /// Regression: kills of 23 minutes ago stood below "1 process killed just now", one line each.
+    #[test]
+    fn kills_of_before_the_window_are_told_apart_and_those_of_one_name_are_one_line() {
+        let fixture = Fixture::new("oom-both");
+        fixture.changing("proc/vmstat", "oom_kill 260\n", "oom_kill 263\n");
+        let earlier = GROUP_KILL.replace("14586", "14585");
+        fixture.file("proc/uptime", "16000.00 9.0\n");
+        let now = GROUP_KILL.replace("14586", "15999").repeat(3);
+        let found = fixture.file("dev/kmsg", &format!("{earlier}{earlier}{now}")).ask("mem.oom_recent");
+        assert_eq!(severities(&found), [Crit, Info]);
+        let said: Vec<&str> = found.iter().flat_map(|it| &it.culprits).map(|culprit| culprit.what.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "killed 3 times, the last 0 s ago by the limit of /ci",
+                "killed 2 times, the last 24 min ago by the limit of /ci"
+            ]
+        );
+    }
+
     #[test]
     fn a_group_whose_limit_kills_is_named() {
         let fixture = Fixture::new("cgroup-oom");
@@ -252,7 +316,7 @@ mod tests {
         }
         let found = fixture.ask("mem.cgroup_oom");
         assert_eq!(severities(&found), [Crit]);
-        assert_eq!(found[0].title, "3 processes killed in /work/job, limit 2 GiB");
+        assert_eq!(found[0].title, "3 processes OOM-killed in /work/job, limit 2 GiB");
         assert_eq!(found[0].culprits.len(), 1);
         assert_eq!(found[0].culprits[0].name, "/work/job");
         // The limit that binds is that of the group above.

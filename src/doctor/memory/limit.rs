@@ -1,6 +1,7 @@
 //! The memory limit of a control group: how often it is met, where most, and how it is raised.
 
 use crate::doctor::culprit;
+use crate::doctor::memory::held::room;
 use crate::doctor::memory::pressure::group_stalls;
 use crate::doctor::rule::RuleContext;
 use crate::model::diagnosis::Finding;
@@ -50,6 +51,10 @@ pub(super) fn limit_name(group: &Group) -> &'static str {
 /// Tells how to raise the limit of a group, half as much again. In a container its files can only be read.
 pub(super) fn raise(context: &RuleContext<'_>, finding: Finding, group: &Group) -> Finding {
     let text = "run less in it, or raise its limit";
+    let limit = group.memory_max.or(group.memory_high).unwrap_or_default();
+    if room(context).is_ok_and(|machine| machine.available < limit / 2) {
+        return finding.fix("run less in it: the machine has no memory left by which its limit could be raised", None);
+    }
     let (Some(limit), None) = (group.memory_max.or(group.memory_high), &context.now().system.container) else {
         return finding.fix(format!("{text}, from outside the container if it is one"), None);
     };
@@ -61,6 +66,12 @@ pub(super) fn raise(context: &RuleContext<'_>, finding: Finding, group: &Group) 
             _ => format!("echo {wanted} | sudo tee {file}"),
         })
     };
+    let unit = group.path.rsplit('/').next().filter(|unit| unit.ends_with(".service") || unit.ends_with(".slice"));
+    if let Some(unit) = unit.and_then(culprit::typed).filter(|_| !group.folders.memory.contains("/memory/")) {
+        // What systemd has set it would set again.
+        let property = if group.memory_max.is_some() { "MemoryMax" } else { "MemoryHigh" };
+        return finding.fix(text, Some(context.as_root(&format!("systemctl set-property {unit} {property}={wanted}"))));
+    }
     let file = format!("{}/{}", group.folders.memory, limit_name(group));
     let together = group.swap_max.filter(|limit| *limit < wanted && file.ends_with("memory.limit_in_bytes"));
     // In v1 memory may not have more than memory and swap together.
@@ -81,6 +92,28 @@ mod tests {
     use crate::model::diagnosis::Severity;
     use crate::model::snapshot::Window;
     use crate::model::snapshot::cgroup::Group;
+
+    /// What would be raised to must be there, and what systemd has set it sets again.
+    #[test]
+    fn a_limit_is_raised_where_the_machine_has_the_memory_and_by_whom_it_was_set() {
+        let raised = |path: &str, folder: &str, available: u64| {
+            let mut group = Group { path: path.to_owned(), memory_max: Some(64 << 20), ..Group::default() };
+            group.folders.memory = folder.to_owned();
+            let mut window = Window::default();
+            let info = [("MemTotal".to_owned(), 1 << 30), ("MemAvailable".to_owned(), available)];
+            window.to.memory.meminfo = crate::model::snapshot::Field::Known(info.into());
+            let question = Question::default();
+            let context = RuleContext { rule: &RULES[0], window: &window, warn: None, crit: None, question: &question };
+            raise(&context, context.finding(Severity::Info, 0.0, ""), &group).remedies.remove(0).command
+        };
+        let folder = "/sys/fs/cgroup/system.slice/web.service";
+        assert_eq!(
+            raised("/system.slice/web.service", folder, 512 << 20).as_deref(),
+            Some("systemctl set-property web.service MemoryMax=100663296")
+        );
+        assert_eq!(raised("/ci", "/sys/fs/cgroup/ci", 31 << 20), None);
+        assert!(raised("/ci", "/sys/fs/cgroup/ci", 33 << 20).is_some());
+    }
 
     #[test]
     fn the_command_that_raises_a_limit_is_right_for_v1_v2_and_hostile_names() {

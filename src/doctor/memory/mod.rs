@@ -4,6 +4,7 @@
 mod counter;
 mod group;
 mod hardware;
+mod held;
 mod kills;
 mod leak;
 mod limit;
@@ -35,14 +36,17 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         id: "mem.available",
         title: "memory is running out",
-        source: "/proc/meminfo MemAvailable, MemTotal; limit and use of apm's control groups",
-        computation: "memory that can be had without swapping, in percent of the machine's or of the tightest limit above \
-                      apm; critical if tasks stall on memory too, or less than 2 % are left",
+        source: "/proc/meminfo MemAvailable, MemTotal, Hugetlb; arcstats of ZFS; limit and use of apm's control groups",
+        computation: "memory that can be had without swapping, in percent of the machine's without huge pages or of the \
+                      tightest limit above apm; the ZFS ARC counts as available while no task stalls; critical if tasks \
+                      stall on memory too, or less than 2 % are left. Processes, and memory that no process has, are named \
+                      from a tenth of what is in use on",
         bad: Direction::Below,
         warn: Some(10.0),
         crit: Some(5.0),
-        thresholds_from: "node_exporter mixin and netdata: 10 %; the specification's 80 % in use is said as info",
-        remedy: "run fewer things at once, end the largest process, or add swap on zram",
+        thresholds_from: "node_exporter mixin and netdata: 10 %; 80 % in use is information; the tenth that makes a \
+                          culprit is own: to end less changes nothing",
+        remedy: "run fewer things at once, free what no process has (huge pages, ARC, tmpfs), or add swap on zram",
         check: space::available,
         ..RULE
     },
@@ -140,11 +144,11 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         id: "mem.oom_recent",
-        title: "processes were killed for want of memory",
+        title: "processes were OOM-killed",
         source: "/proc/vmstat oom_kill; /dev/kmsg (root)",
-        computation: "kills in the window, critical: the kernel counted them; else those of the last 30 minutes: a warning if \
-                      the machine had no memory or the last was within 5 minutes, info if a control group's limit did it \
-                      and it is longer ago",
+        computation: "kills in the window, critical: the kernel counted them; those of the last 30 minutes before it apart: a \
+                      warning if the machine had no memory or the last was within 5 minutes, info if a control group's \
+                      limit did it and it is longer ago",
         unit: "",
         warn: Some(1.0),
         crit: Some(1.0),
@@ -315,10 +319,10 @@ mod texts {
         format!("MemTotal:       10000000 kB\nMemFree:          100000 kB\nMemAvailable: {available_kb:>10} kB\n{more}")
     }
 
-    /// /proc/PID/stat of a process of so many pages and major faults.
+    /// /proc/PID/stat of a process of so many pages and major faults, started from a shell.
     pub(super) fn stat(pid: i32, name: &str, majflt: u64, pages: u64) -> String {
         format!(
-            "{pid} ({name}) S 1 {pid} {pid} 0 -1 4194560 900 0 {majflt} 0 10 5 0 0 20 0 1 0 100 9999999 {pages} 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+            "{pid} ({name}) S 40 {pid} 40 34816 -1 4194560 900 0 {majflt} 0 10 5 0 0 20 0 1 0 100 9999999 {pages} 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
         )
     }
 }

@@ -15,11 +15,9 @@ pub(super) struct Stalled {
 }
 
 pub(super) fn stalled(context: &RuleContext<'_>, before: &Pressure, now: &Pressure) -> Stalled {
-    // Pressure is counted in microseconds, so many a second are so many hundredths of a percent of it.
-    let share = |before: u64, now: u64| (context.rate(before, now) / 1e4).min(100.0);
     Stalled {
-        some: share(before.some.total_us, now.some.total_us),
-        full: share(before.full.total_us, now.full.total_us),
+        some: context.share_of_time(before.some.total_us, now.some.total_us),
+        full: context.share_of_time(before.full.total_us, now.full.total_us),
         now: *now,
     }
 }

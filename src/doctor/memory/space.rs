@@ -1,10 +1,11 @@
 //! How much memory there is, and what takes it.
 
 use crate::doctor::culprit;
-use crate::doctor::memory::counter::{MEMINFO, available_percent, value};
+use crate::doctor::memory::counter::{MEMINFO, value};
+use crate::doctor::memory::held::{self, Room, room};
 use crate::doctor::memory::limit::raise;
 use crate::doctor::rule::{RuleContext, Verdict};
-use crate::model::diagnosis::{Culprit, Severity};
+use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::memory::Segment;
 use crate::model::unit::Bytes;
@@ -17,14 +18,17 @@ const NEGATIVE_MANY: u64 = 20_000_000;
 const SHORT: f64 = 10.0;
 
 pub(super) fn available(context: &RuleContext<'_>) -> Verdict {
-    let info = &context.now().memory.meminfo;
-    let (available, total) = (value(info, MEMINFO, "MemAvailable")?, value(info, MEMINFO, "MemTotal")?);
-    let mut tightest: (u64, u64, Option<&Group>) = (available, total, None);
+    let machine = room(context)?;
+    // How much is left is a state, not a rate: pressure confirms that it hurts already.
+    let stalls = context.now().memory.pressure.known().is_some_and(|pressure| pressure.some.avg60 > 1.0);
+    // While tasks wait for memory, ZFS does not give its cache back as fast as it is wanted.
+    let machine = if stalls { machine.without_arc() } else { machine };
+    let mut tightest: (u64, u64, Option<&Group>) = (machine.available, machine.total, None);
     for group in context.now().cgroups.groups.iter().filter(|group| group.is_own) {
         if let (Some(limit), Some(used)) = (group.memory_max, group.memory_used.known()) {
             // Files in use can be read again, as MemAvailable has it too.
             let files = group.memory_files.unwrap_or_default() / 2;
-            let left = limit.saturating_sub(used.saturating_sub(files)).min(available);
+            let left = limit.saturating_sub(used.saturating_sub(files)).min(machine.available);
             if (left as f64) * (tightest.1 as f64) < (tightest.0 as f64) * (limit as f64) {
                 tightest = (left, limit, Some(group));
             }
@@ -32,40 +36,68 @@ pub(super) fn available(context: &RuleContext<'_>) -> Verdict {
     }
     let (left, whole, group) = tightest;
     let percent = 100.0 * left as f64 / (whole as f64).max(1.0);
-    // How much is left is a state, not a rate: pressure confirms that it hurts already.
-    let stalls = context.now().memory.pressure.known().is_some_and(|pressure| pressure.some.avg60 > 1.0);
+    let is_said = context.warn.is_some_and(|warn| warn < SPEC_AVAILABLE);
+    let title = format!("{} of {} can still be had ({percent:.0}%)", Bytes(left), Bytes(whole));
     let severity = match context.judge(percent, stalls || percent < 2.0) {
         Some(severity) => severity,
-        None if percent < SPEC_AVAILABLE && context.warn.is_some_and(|warn| warn < SPEC_AVAILABLE) => Severity::Info,
+        None if percent < SPEC_AVAILABLE && is_said => Severity::Info,
+        None if is_said && group.is_none() => return Ok(set_aside(context, &machine, title).into_iter().collect()),
         None => return Ok(Vec::new()),
     };
-    let title = format!("{} of {} can still be had ({percent:.0}%)", Bytes(left), Bytes(whole));
     let finding = context.finding(severity, percent, title).agreed(1 + u32::from(stalls));
-    let text = "run fewer things at once, or end the largest process";
+    let text = "run fewer things at once";
     Ok(vec![match group {
-        None => {
-            let finding = finding
-                .read(MEMINFO, "MemAvailable", left as f64, "B")
-                .read(MEMINFO, "MemTotal", whole as f64, "B")
-                .by(culprit::by_memory(context.window));
-            culprit::end_largest(finding, text)
-        }
+        None => held::blame(context, read(context, finding, &machine), text),
         Some(group) => {
             let used = group.memory_used.known().copied().unwrap_or_default();
             let finding = finding
                 .read(&group.folders.memory, "used without idle files", used as f64, "B")
                 .read(&group.folders.memory, "limit", whole as f64, "B")
                 .by([culprit::group(group, format!("limit {}", Bytes(whole)))])
-                .by(culprit::by_memory_among(context.window, &group.members));
-            raise(context, culprit::end_largest(finding, text), group)
+                .by(culprit::by_memory_among(context.window, &group.members, used))
+                .by(held::in_group(group, used));
+            raise(context, culprit::end_largest(context.window, finding, used, text), group)
         }
     }])
+}
+
+/// What /proc/meminfo says of it.
+fn read(context: &RuleContext<'_>, finding: Finding, machine: &Room) -> Finding {
+    let info = context.now().memory.meminfo.known();
+    let of = |name: &str| info.and_then(|info| info.get(name)).copied().unwrap_or_default();
+    let finding = finding.read(MEMINFO, "MemAvailable", of("MemAvailable") as f64, "B");
+    let finding = finding.read(MEMINFO, "MemTotal", of("MemTotal") as f64, "B");
+    let finding = if machine.huge > 0 { finding.read(MEMINFO, "Hugetlb", machine.huge as f64, "B") } else { finding };
+    match context.now().memory.arc {
+        Some(arc) => finding.read("/proc/spl/kstat/zfs/arcstats", "size", arc.size as f64, "B"),
+        None => finding,
+    }
+}
+
+/// Enough is left, although `free` shows little: somebody who looks there wants to know why.
+fn set_aside(context: &RuleContext<'_>, machine: &Room, title: String) -> Option<Finding> {
+    let raw = machine.available.saturating_sub(machine.arc);
+    let whole = machine.total.saturating_add(machine.huge);
+    if 100.0 * raw as f64 / whole.max(1) as f64 >= SPEC_AVAILABLE {
+        return None;
+    }
+    let why = match (machine.huge >= culprit::fair(whole), machine.arc >= culprit::fair(whole)) {
+        (true, false) => format!("; {} more are huge pages", Bytes(machine.huge)),
+        (false, true) => format!("; {} of them are the ZFS ARC, which shrinks for others", Bytes(machine.arc)),
+        (true, true) => {
+            format!("; {} more are huge pages, and {} of them the ZFS ARC", Bytes(machine.huge), Bytes(machine.arc))
+        }
+        (false, false) => return None,
+    };
+    let finding = context.finding(Severity::Info, machine.percent(), format!("{title}{why}"));
+    let by = held::culprits(context).into_iter().filter(|culprit| culprit.kind == "memory");
+    Some(read(context, finding, machine).by(by))
 }
 
 pub(super) fn swap_used(context: &RuleContext<'_>) -> Verdict {
     let info = &context.now().memory.meminfo;
     let (total, free) = (value(info, MEMINFO, "SwapTotal")?, value(info, MEMINFO, "SwapFree")?);
-    let available = available_percent(context)?;
+    let available = room(context)?.percent();
     // Full swap with memory to spare is what was swapped out once and never wanted again.
     if total == 0 || available >= SPEC_AVAILABLE {
         return Ok(Vec::new());
@@ -73,31 +105,33 @@ pub(super) fn swap_used(context: &RuleContext<'_>) -> Verdict {
     let percent = 100.0 * total.saturating_sub(free) as f64 / total as f64;
     let Some(severity) = context.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
     let title = format!("swap is {percent:.0}% full, and {available:.0}% of memory can be had");
-    let finding = context
-        .finding(severity, percent, title)
-        .agreed(2)
-        .read(MEMINFO, "SwapFree", free as f64, "B")
-        .read(MEMINFO, "SwapTotal", total as f64, "B")
-        .by(culprit::by_memory(context.window));
-    Ok(vec![culprit::end_largest(finding, "end the largest process, or add swap on zram")])
+    let finding = context.finding(severity, percent, title).agreed(2).read(MEMINFO, "SwapFree", free as f64, "B").read(
+        MEMINFO,
+        "SwapTotal",
+        total as f64,
+        "B",
+    );
+    Ok(vec![held::blame(context, finding, "run fewer things at once, or add swap on zram")])
 }
 
 pub(super) fn no_swap(context: &RuleContext<'_>) -> Verdict {
-    let total = value(&context.now().memory.meminfo, MEMINFO, "SwapTotal")?;
-    let available = available_percent(context)?;
+    let swap = value(&context.now().memory.meminfo, MEMINFO, "SwapTotal")?;
+    let machine = room(context)?;
     let is_limited = context.now().cgroups.groups.iter().any(|group| group.is_own && group.memory_max.is_some());
-    if total > 0 || is_limited || available >= 50.0 {
+    if swap > 0 || is_limited || machine.percent() >= 50.0 {
         return Ok(Vec::new());
     }
-    let title = format!("no swap, and {:.0}% of memory is in use", 100.0 - available);
-    let finding = context.finding(Severity::Info, total as f64, title).read(MEMINFO, "SwapTotal", total as f64, "B");
-    let command = "modprobe zram && D=$(zramctl --find --size 4G) && mkswap $D && swapon $D";
+    let title = format!("no swap, and {:.0}% of memory is in use", 100.0 - machine.percent());
+    let finding = context.finding(Severity::Info, swap as f64, title).read(MEMINFO, "SwapTotal", swap as f64, "B");
+    // As Fedora has it: half of RAM, at most 4 GiB.
+    let size = (machine.total / 2).min(4 << 30) >> 20;
+    let command = format!("modprobe zram && D=$(zramctl --find --size {size}M) && mkswap $D && swapon $D");
     let command = match (&context.now().system.container, context.now().system.uid) {
         (Some(_), _) => None,
-        (None, 0) => Some(command.to_owned()),
+        (None, 0) => Some(command),
         (None, _) => Some(format!("sudo sh -c '{command}'")),
     };
-    let finding = finding.by(culprit::by_memory(context.window));
+    let finding = finding.by(held::culprits(context));
     Ok(vec![finding.fix("add swap on zram, or give what runs a memory limit", command)])
 }
 
@@ -117,16 +151,35 @@ pub(super) fn commit(context: &RuleContext<'_>) -> Verdict {
         .read("/proc/sys/vm/overcommit_memory", "", mode as f64, "")
         .read(MEMINFO, "Committed_AS", promised as f64, "B")
         .read(MEMINFO, "CommitLimit", limit as f64, "B")
-        .by(culprit::by_memory(context.window));
-    Ok(vec![
-        finding.fix("let programs ask for more than they use", Some(root(context, "sysctl -w vm.overcommit_memory=0"))),
-    ])
+        .by(culprit::most(
+            context.window,
+            culprit::fair(promised),
+            |process| process.promised.unwrap_or_default(),
+            |bytes| format!("was promised {}", Bytes(bytes)),
+        ));
+    // Whoever set 2 wants no memory to be promised twice: first what keeps to that.
+    let info = info.get()?;
+    let of = |name: &str| info.get(name).copied().unwrap_or_default();
+    let (swap, huge) = (of("SwapTotal"), of("Hugetlb"));
+    let base = of("MemTotal").saturating_sub(huge).max(1);
+    let ratio = (100.0 * (limit as f64 * 1.5 - swap as f64) / base as f64).ceil();
+    let finding = match ratio <= 100.0 {
+        true => finding.fix(
+            "raise the limit; it counts memory that is there",
+            Some(context.as_root(&format!("sysctl -w vm.overcommit_ratio={ratio:.0}"))),
+        ),
+        false => finding,
+    };
+    Ok(vec![finding.fix(
+        "or let programs ask for more than they use, unless somebody relies on the limit, as PostgreSQL may",
+        Some(context.as_root("sysctl -w vm.overcommit_memory=0")),
+    )])
 }
 
 pub(super) fn slab(context: &RuleContext<'_>) -> Verdict {
     let memory = &context.now().memory;
     let (slab, total) = (value(&memory.meminfo, MEMINFO, "SUnreclaim")?, value(&memory.meminfo, MEMINFO, "MemTotal")?);
-    let available = available_percent(context)?;
+    let available = room(context)?.percent();
     let percent = 100.0 * slab as f64 / total.max(1) as f64;
     let caches = memory.slabs.known().into_iter().flatten().filter(|cache| !is_droppable(&cache.name));
     let by = caches.take(culprit::NAMED).map(|cache| Culprit {
@@ -143,8 +196,10 @@ pub(super) fn slab(context: &RuleContext<'_>) -> Verdict {
             .read(MEMINFO, "SUnreclaim", slab as f64, "B")
             .by(by);
         return Ok(vec![
-            finding
-                .fix("see which cache grows: it tells whose objects they are", Some(root(context, "slabtop -o -s c"))),
+            finding.fix(
+                "see which cache grows: it tells whose objects they are",
+                Some(context.as_root("slabtop -o -s c")),
+            ),
         ]);
     }
     match memory.negative_dentries.known() {
@@ -152,12 +207,9 @@ pub(super) fn slab(context: &RuleContext<'_>) -> Verdict {
             let title = format!("{} million names that do not exist are cached", count / 1_000_000);
             let finding = context.finding(Severity::Info, percent, title);
             let finding = finding.read("/proc/sys/fs/dentry-state", "negative", *count as f64, "");
-            let command = match context.now().system.uid {
-                0 => "echo 2 > /proc/sys/vm/drop_caches",
-                _ => "echo 2 | sudo tee /proc/sys/vm/drop_caches",
-            };
-            let text = "drop them once; whoever opens names that are not there brings them back";
-            Ok(vec![finding.fix(text, Some(command.to_owned()))])
+            let text =
+                "the kernel drops them when memory is short; whoever opens names that are not there brings them back";
+            Ok(vec![finding.fix(text, None)])
         }
         _ => Ok(Vec::new()),
     }
@@ -168,14 +220,10 @@ fn is_droppable(name: &str) -> bool {
     name == "dentry" || name == "buffer_head" || name == "radix_tree_node" || name.contains("inode")
 }
 
-fn root(context: &RuleContext<'_>, command: &str) -> String {
-    if context.now().system.uid == 0 { command.to_owned() } else { format!("sudo {command}") }
-}
-
 pub(super) fn shm_tmpfs(context: &RuleContext<'_>) -> Verdict {
     let info = &context.now().memory.meminfo;
     let (shared, total) = (value(info, MEMINFO, "Shmem")?, value(info, MEMINFO, "MemTotal")?);
-    let available = available_percent(context)?;
+    let available = room(context)?.percent();
     let percent = 100.0 * shared as f64 / total.max(1) as f64;
     let Some(severity) = context.judge(percent, available < SHORT) else { return Ok(Vec::new()) };
     let mut mounts: Vec<(u64, &str)> = Vec::new();
@@ -232,11 +280,12 @@ pub(super) fn shm_tmpfs(context: &RuleContext<'_>) -> Verdict {
         culprit::of_pid(context.window, sum.pid, format!("holds {} of memory without a name (memfd)", Bytes(sum.bytes)))
     });
     let by: Vec<Culprit> = by.collect();
-    let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -lL /proc/{pid}/fd | grep memfd"));
+    let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -l /proc/{pid}/fd | grep memfd"));
     Ok(vec![if by.is_empty() {
-        finding.by(culprit::by_memory(context.window)).fix(
+        let holders = culprit::by_memory(context.window, shared).into_iter().map(|(_, culprit)| culprit);
+        finding.by(holders).fix(
             "see who shares it: mappings without a file",
-            Some("grep -h RssShmem /proc/[0-9]*/status | sort -k2 -n | tail -3".to_owned()),
+            Some("grep -H RssShmem /proc/[0-9]*/status | sort -k2 -n | tail -3".to_owned()),
         )
     } else {
         finding.by(by).fix("end it, or have it close them", command)
@@ -262,13 +311,12 @@ pub(super) fn hugepages_idle(context: &RuleContext<'_>) -> Verdict {
     let percent = 100.0 * bytes as f64 / total.max(1) as f64;
     let Some(severity) = context.judge(percent, false) else { return Ok(Vec::new()) };
     let title = format!("{idle} of {all} huge pages lie idle: {} ({percent:.0}%)", Bytes(bytes));
-    let finding = context.finding(severity, percent, title).read(MEMINFO, "HugePages_Free", free as f64, "").read(
-        MEMINFO,
-        "HugePages_Total",
-        all as f64,
-        "",
-    );
-    let command = root(context, &format!("sysctl -w vm.nr_hugepages={}", all.saturating_sub(idle)));
+    let finding = context
+        .finding(severity, percent, title)
+        .read(MEMINFO, "HugePages_Free", free as f64, "")
+        .read(MEMINFO, "HugePages_Total", all as f64, "")
+        .by([culprit::thing("memory", "huge pages", format!("{} that nobody uses", Bytes(bytes)))]);
+    let command = context.as_root(&format!("sysctl -w vm.nr_hugepages={}", all.saturating_sub(idle)));
     Ok(vec![finding.fix("give back what nobody uses", Some(command))])
 }
 

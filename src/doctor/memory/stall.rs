@@ -2,6 +2,7 @@
 
 use crate::doctor::culprit;
 use crate::doctor::memory::counter::{Growth, VMSTAT, growth};
+use crate::doctor::memory::held;
 use crate::doctor::memory::limit::{raise, squeezed};
 use crate::doctor::memory::pressure::{PRESSURE, group_stalls, memory_stalls, stalled};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
@@ -20,6 +21,8 @@ const LARGE_ORDER: usize = 4;
 const IN_PIECES: f64 = 10.0;
 /// Huge pages a second that could not be had, from which on it is said.
 const FALLBACKS: f64 = 1000.0;
+/// The scale that begins to free memory at 1 % of it.
+const WATERMARK: u64 = 100;
 /// Allocations a second that stalled, from which on it is said where pressure is not known.
 const STALLS_ALONE: f64 = 10.0;
 
@@ -66,15 +69,17 @@ fn totals(finding: Finding, path: &str, before: &Pressure, now: &Pressure) -> Fi
 /// The group that runs into its limit and the largest in it; without such a group who reads its own pages back, and
 /// who has most.
 fn blame(context: &RuleContext<'_>, finding: Finding) -> Finding {
-    let text = "run fewer things at once, or end the largest process";
+    let text = "run fewer things at once";
     match squeezed(context) {
         Some(group) => {
+            let used = group.memory_used.known().copied().unwrap_or_default();
             let finding = finding
                 .by([culprit::group(group, limit_of(group))])
-                .by(culprit::by_memory_among(context.window, &group.members));
-            raise(context, culprit::end_largest(finding, text), group)
+                .by(culprit::by_memory_among(context.window, &group.members, used))
+                .by(held::in_group(group, used));
+            raise(context, culprit::end_largest(context.window, finding, used, text), group)
         }
-        None => culprit::end_largest(finding.by(culprit::by_memory(context.window)), text),
+        None => held::blame(context, finding, text),
     }
 }
 
@@ -186,12 +191,16 @@ pub(super) fn direct_reclaim(context: &RuleContext<'_>) -> Verdict {
         Ok(scanned) => read(finding, "pgscan_direct", scanned),
         Err(_) => finding,
     };
-    let command = match context.now().system.uid {
-        0 => "sysctl -w vm.watermark_scale_factor=100",
-        _ => "sudo sysctl -w vm.watermark_scale_factor=100",
-    };
-    let command = context.now().system.container.is_none().then(|| command.to_owned());
-    Ok(vec![blame(context, finding).fix("let the kernel begin to free memory earlier", command)])
+    let finding = blame(context, finding);
+    // One that is as high already would be lowered. In a container it can only be read.
+    let is_low = context.now().memory.watermark_scale.is_none_or(|scale| scale < WATERMARK);
+    Ok(vec![match is_low && context.now().system.container.is_none() {
+        true => finding.fix(
+            "let the kernel begin to free memory earlier",
+            Some(context.as_root(&format!("sysctl -w vm.watermark_scale_factor={WATERMARK}"))),
+        ),
+        false => finding,
+    }])
 }
 
 pub(super) fn thp(context: &RuleContext<'_>) -> Verdict {
@@ -215,9 +224,10 @@ pub(super) fn thp(context: &RuleContext<'_>) -> Verdict {
         0 => format!("echo madvise > {file}"),
         _ => format!("echo madvise | sudo tee {file}"),
     };
-    let finding = read(finding, "compact_stall", stalls).by(culprit::by_memory(context.window));
+    let command = context.now().system.container.is_none().then_some(command);
+    let finding = read(finding, "compact_stall", stalls).by(held::culprits(context));
     Ok(vec![match is_always {
-        true => finding.fix("give huge pages only to programs that ask for them", Some(command)),
+        true => finding.fix("give huge pages only to programs that ask for them", command),
         false => finding.fix("let the programs that ask for huge pages use ordinary ones", None),
     }])
 }
@@ -244,7 +254,7 @@ pub(super) fn fragment(context: &RuleContext<'_>) -> Verdict {
         0 => "echo 1 > /proc/sys/vm/compact_memory",
         _ => "echo 1 | sudo tee /proc/sys/vm/compact_memory",
     };
-    Ok(vec![finding.fix("gather it once; it takes some CPU for a moment", Some(command.to_owned()))])
+    Ok(vec![finding.interrupt("gather it once; it takes some CPU for a moment", Some(command.to_owned()))])
 }
 
 #[cfg(test)]

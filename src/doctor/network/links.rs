@@ -43,7 +43,8 @@ pub(super) fn softnet(context: &RuleContext<'_>) -> Verdict {
         let (dropped, cpu) = grew(|cpu| cpu.dropped);
         let title = format!("CPU {cpu} dropped {dropped} received packets, its queue was full");
         let limit = context.now().net.limits.get("netdev_max_backlog").copied().unwrap_or(1_000);
-        let command = format!("sysctl -w net.core.netdev_max_backlog={}", limit.saturating_mul(2));
+        let command =
+            context.as_root(&format!("sysctl -w net.core.netdev_max_backlog={}", limit.saturating_mul(2).max(2_000)));
         return Ok(vec![
             context
                 .finding(severity, a_minute, title)

@@ -186,8 +186,13 @@ pub(super) fn mtu(context: &RuleContext<'_>) -> Verdict {
         if let Some(peer) = address(&one.peer) {
             finding = finding.fix("find where packets become too large", Some(format!("tracepath -n {peer}")));
         }
-        let probing = "sysctl -w net.ipv4.tcp_mtu_probing=1".to_owned();
-        findings.push(finding.fix("let TCP find the size by itself", Some(probing)));
+        // 1 and 2 search already.
+        let searches = context.now().net.limits.get("tcp_mtu_probing").is_some_and(|value| *value > 0);
+        let probing = context.as_root("sysctl -w net.ipv4.tcp_mtu_probing=1");
+        findings.push(match searches {
+            true => finding.fix("set a smaller MTU on the interface or the route", None),
+            false => finding.fix("let TCP find the size by itself", Some(probing)),
+        });
     }
     match context.now().net.tcp.known() {
         Some(tcp) if findings.is_empty() && tcp.is_cut => Err(cut(tcp)),

@@ -76,7 +76,8 @@ fn longer_queue(
             finding.fix(text, None)
         }
         _ => {
-            let command = format!("sysctl -w net.core.somaxconn={}", most.saturating_mul(2).max(4_096));
+            let larger = most.saturating_mul(2).max(4_096);
+            let command = context.as_root(&format!("sysctl -w net.core.somaxconn={larger}"));
             finding.fix("a longer queue, then start the program again", Some(command))
         }
     }
@@ -137,7 +138,7 @@ pub(super) fn syn_cookies(context: &RuleContext<'_>) -> Verdict {
             Some("ss -tn state syn-recv".to_owned()),
         );
     Ok(vec![if context.now().net.limits.get("tcp_syncookies") == Some(&0) {
-        finding.fix("answer without remembering", Some("sysctl -w net.ipv4.tcp_syncookies=1".to_owned()))
+        finding.fix("answer without remembering", Some(context.as_root("sysctl -w net.ipv4.tcp_syncookies=1")))
     } else {
         longer_queue(context, finding, listeners.first().copied())
     }])
@@ -178,7 +179,7 @@ pub(super) fn udp(context: &RuleContext<'_>) -> Verdict {
     Ok(vec![
         finding
             .agreed(1 + u32::from(!guilty.is_empty()))
-            .fix(text, Some(format!("sysctl -w net.core.rmem_max={larger}"))),
+            .fix(text, Some(context.as_root(&format!("sysctl -w net.core.rmem_max={larger}")))),
     ])
 }
 

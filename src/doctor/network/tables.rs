@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::doctor::culprit;
 use crate::doctor::network::counter::{counter, file_of, grown, percent};
-use crate::doctor::network::endpoint::{holder, named};
+use crate::doctor::network::endpoint::{address, holder, named};
 use crate::doctor::network::path::cut;
 use crate::doctor::network::queues::sockets;
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
@@ -51,7 +51,7 @@ pub(super) fn conntrack(context: &RuleContext<'_>) -> Verdict {
     let larger = now.max.saturating_mul(2);
     Ok(vec![finding.by(now.sources.iter().take(culprit::NAMED).map(say)).fix(
         "a larger table (about 320 B an entry)",
-        Some(format!("sysctl -w net.netfilter.nf_conntrack_max={larger}")),
+        Some(context.as_root(&format!("sysctl -w net.netfilter.nf_conntrack_max={larger}"))),
     )])
 }
 
@@ -112,7 +112,9 @@ fn wider(context: &RuleContext<'_>, finding: Finding) -> Finding {
     if low <= 15_000 && high >= 65_000 {
         return finding;
     }
-    let command = "sysctl -w net.ipv4.ip_local_port_range='15000 65000'".to_owned();
+    // Wider on both sides: never what was in it already left out.
+    let (low, high) = (low.min(15_000), high.max(65_000));
+    let command = context.as_root(&format!("sysctl -w net.ipv4.ip_local_port_range='{low} {high}'"));
     finding.fix("more ports; see first that nothing listens in them", Some(command))
 }
 
@@ -178,8 +180,31 @@ pub(super) fn time_wait(context: &RuleContext<'_>) -> Verdict {
             .by(users(context, worst))
             .by([named("peer", &worst.peer, format!("{} closed connections to it", worst.time_wait))]);
     }
-    let command = "sysctl -w net.ipv4.tcp_tw_reuse=1".to_owned();
-    Ok(vec![finding.fix("keep connections and use them again; or let new ones take these ports", Some(command))])
+    Ok(vec![sooner(context, finding.fix("keep connections and use them again", None), overflown, worst)])
+}
+
+/// How ports come back sooner, where the setting for it is not in effect already.
+fn sooner(context: &RuleContext<'_>, finding: Finding, overflown: u64, worst: Option<&Destination>) -> Finding {
+    let limits = &context.now().net.limits;
+    if overflown > 0 {
+        let most = limits.get("tcp_max_tw_buckets").copied();
+        let command = most.map(|most| format!("sysctl -w net.ipv4.tcp_max_tw_buckets={}", most.saturating_mul(2)));
+        return finding.fix("or keep more of them in TIME_WAIT", command.map(|command| context.as_root(&command)));
+    }
+    // 1: for all; 2, the default since Linux 4.19: for the loopback interface only.
+    let is_loopback = worst.and_then(|worst| address(&worst.peer)).is_some_and(|peer| peer.is_loopback());
+    let has_effect = match limits.get("tcp_tw_reuse") {
+        Some(0) => true,
+        Some(2) => !is_loopback,
+        _ => false,
+    };
+    match has_effect {
+        true => finding.fix(
+            "or let new connections take these ports after a second",
+            Some(context.as_root("sysctl -w net.ipv4.tcp_tw_reuse=1")),
+        ),
+        false => wider(context, finding),
+    }
 }
 
 pub(super) fn sockmem(context: &RuleContext<'_>) -> Verdict {
@@ -347,6 +372,39 @@ mod tests {
         let found = ask(&window, "net.time_wait");
         assert_eq!(severities(&found), [Warn]);
         assert_eq!(found[0].title, "15000 of 28232 ports to 10.0.0.9:443 wait for late packets");
+    }
+
+    /// Regression: tcp_tw_reuse=1 was advised where it was 2 and the peer on the loopback interface, which changes nothing.
+    #[test]
+    fn a_setting_that_is_in_effect_already_is_no_advice() {
+        let advice = |reuse: Option<u64>, peer: &str, range: &str| {
+            let mut window = machine(&format!("tw-reuse-{reuse:?}-{}", peer.len()), range, 150).window();
+            window.to.net.limits.extend(reuse.map(|value| ("tcp_tw_reuse".to_owned(), value)));
+            window.to.net.tcp = towards(150, 150, false);
+            if let Field::Known(tcp) = &mut window.to.net.tcp {
+                tcp.destinations[0].peer = peer.to_owned();
+            }
+            let found = ask(&window, "net.time_wait");
+            found[0].remedies.iter().filter_map(|remedy| remedy.command.clone()).collect::<Vec<_>>()
+        };
+        let (here, there, small) = ("127.0.0.1:443", "10.0.0.9:443", "40000\t40199\n");
+        let reuse = ["sysctl -w net.ipv4.tcp_tw_reuse=1"];
+        assert_eq!(advice(Some(0), here, small), reuse);
+        assert_eq!(advice(Some(2), there, small), reuse);
+        for (value, peer) in [(Some(2), here), (Some(1), there), (Some(1), here), (None, there)] {
+            assert_eq!(
+                advice(value, peer, small),
+                ["sysctl -w net.ipv4.ip_local_port_range='15000 65000'"],
+                "{value:?}"
+            );
+        }
+        // What is wide on one side stays so.
+        let question = Question { only: vec!["net.ports".to_owned()], ..Question::default() };
+        let mut window = machine("ports-wide", "1024\t60999\n", 0).window();
+        (window.from.net.tcp, window.to.net.tcp) = (towards(59_000, 0, false), towards(59_000, 0, false));
+        let found = diagnose(&window, &question).findings;
+        let wider = Some("sysctl -w net.ipv4.ip_local_port_range='1024 65000'");
+        assert_eq!(found[0].remedies[1].command.as_deref(), wider);
     }
 
     #[test]

@@ -14,11 +14,9 @@ const SLOW: &[&str] = &["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
 /// Complaints older than this are past, seconds.
 const RECENT_S: f64 = 300.0;
 /// Complaints that another rule tells of.
-const ELSEWHERE: &[&str] = &["oom_kill", "oom_victim"];
+const ELSEWHERE: &[&str] = &["oom_kill", "oom_victim", "io_error", "io_timeout", "fs_error"];
 /// Complaints after which the kernel itself is broken. Whether a file system still is, fs.readonly sees.
 const BROKEN: &[&str] = &["lockup", "oops"];
-/// Characters of a complaint that are shown.
-const QUOTE_MAX: usize = 52;
 
 pub(super) fn clock(context: &RuleContext<'_>) -> Verdict {
     let system = &context.now().system;
@@ -39,7 +37,8 @@ pub(super) fn clock(context: &RuleContext<'_>) -> Verdict {
         true => "nobody keeps the clock right: it may be wrong by 16 s or more".to_owned(),
         false => format!("the clock is {offset:.0} ms off"),
     };
-    let command = system.services.known().is_some().then(|| "timedatectl set-ntp true".to_owned());
+    let has_systemd = system.services.known().is_some() && system.container.is_none();
+    let command = has_systemd.then(|| context.as_root("timedatectl set-ntp true"));
     Ok(vec![
         context
             .finding(severity, offset, title)
@@ -71,7 +70,10 @@ pub(super) fn clocksource(context: &RuleContext<'_>) -> Verdict {
             .by([culprit])
             .fix(
                 "use a faster source; where there is none the log says why: dmesg | grep -i clocksource",
-                better.map(|better| format!("echo {better} > {FOLDER}/current_clocksource")),
+                better.map(|better| match context.now().system.uid {
+                    0 => format!("echo {better} > {FOLDER}/current_clocksource"),
+                    _ => format!("echo {better} | sudo tee {FOLDER}/current_clocksource"),
+                }),
             ),
     ])
 }
@@ -96,7 +98,7 @@ pub(super) fn log(context: &RuleContext<'_>) -> Verdict {
         Some(severity) => severity,
         None => return Ok(Vec::new()),
     };
-    let quote: String = worst.text.chars().take(QUOTE_MAX).collect();
+    let quote = culprit::excerpt(&worst.text);
     let age = (uptime - worst.at_s).max(0.0);
     let finding = context
         .finding(severity, recent.len() as f64, format!("{age:.0} s ago: {quote}"))
@@ -195,7 +197,7 @@ mod tests {
         let found = fixture.ask("sys.kmsg");
         assert_eq!(
             (severities(&found), found[0].title.as_str()),
-            (vec![Warn], "70 s ago: INFO: task to:uch:812 blocked for more than 120 seco")
+            (vec![Warn], "70 s ago: INFO: task to:uch:812 blocked for more than 120 seconds.")
         );
         assert_eq!((found[0].culprits[0].pid, found[0].culprits[0].name.as_str()), (Some(812), "to:uch"));
         fixture.file("dev/kmsg", "2,4,14930000000,-;EXT4-fs (sda1): Remounting filesystem read-only\n");

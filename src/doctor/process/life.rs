@@ -1,9 +1,10 @@
-//! Processes that end and are not taken away, and services that end and come again.
+//! Zombies that nobody reaps, and services that restart in a loop.
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::doctor::culprit;
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::Process;
 use crate::model::snapshot::system::Service;
@@ -31,23 +32,29 @@ pub(super) fn zombies(context: &RuleContext<'_>) -> Verdict {
         let parent = now.iter().find(|process| process.pid == pid);
         let name = parent.map_or_else(|| "?".to_owned(), |parent| parent.name.clone());
         let first = zombies.first().map(|zombie| zombie.name.clone()).unwrap_or_default();
-        let title = format!("{count:.0} ended processes wait for their parent to take them away");
+        let title = format!("{count:.0} zombie processes: their parent {name}[{pid}] does not reap them");
         let culprit = Culprit {
             kind: "process".to_owned(),
             pid: Some(pid),
             name,
-            what: format!("left {count:.0} of its children, such as {first}"),
+            what: format!("has not reaped {count:.0} of its children, such as {first}"),
         };
         let finding = context
             .finding(severity, count, title)
             .read("/proc/PID/stat", "state Z at both ends of the window", count, "")
             .by([culprit]);
         found.push(match pid {
-            ..=1 => finding.fix("init does not take them: run the container with an init (docker run --init)", None),
-            pid => finding.fix(
-                "remind the parent; one that does not listen has to be restarted",
+            ..=1 => finding.fix("init does not reap them: run the container with an init (docker run --init)", None),
+            pid if parent.is_none_or(|parent| parent.handles_sigchld != Some(false)) => finding.fix(
+                "remind the parent by SIGCHLD; if they stay, restart it: init reaps what it leaves",
                 Some(format!("kill -s CHLD {pid}")),
             ),
+            // It has no handler, so that a signal does not reach it.
+            pid if target::may_be_interrupted(context.window, pid) => finding.interrupt(
+                "restart the parent, which does not listen for SIGCHLD: init reaps what it leaves",
+                Some(format!("kill {pid}")),
+            ),
+            _ => finding.fix("restart the parent when that may be: init reaps what it leaves", None),
         });
     }
     found.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -131,6 +138,15 @@ mod tests {
         assert_eq!((severities(&found), found[0].value), (vec![Warn], 30.0));
         assert_eq!((found[0].culprits[0].pid, found[0].culprits[0].name.as_str()), (Some(50), "bad"));
         assert_eq!(found[0].remedies[0].command.as_deref(), Some("kill -s CHLD 50"));
+        assert_eq!(found[0].title, "30 zombie processes: their parent bad[50] does not reap them");
+        // Without a handler it would not learn of the signal.
+        for (name, command) in [("bad", Some("kill 50")), ("sshd", None)] {
+            let mut deaf = after.clone();
+            let parent = deaf.last_mut().expect("the parent");
+            (parent.name, parent.handles_sigchld) = (name.to_owned(), Some(false));
+            let found = ask(&window(all(50), deaf), "proc.zombies");
+            assert_eq!(found[0].remedies[0].command.as_deref(), command, "{name}");
+        }
         // Others each time: init is late, no more.
         let earlier = (1100..1130).map(|pid| zombie(pid, 50)).collect();
         assert_eq!(ask(&window(earlier, after), "proc.zombies"), []);

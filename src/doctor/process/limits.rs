@@ -89,6 +89,7 @@ pub(super) fn all_files(context: &RuleContext<'_>) -> Verdict {
     let Some(severity) = context.judge(share, is_full_already) else { return Ok(Vec::new()) };
     let holders = culprit::most(
         context.window,
+        culprit::fair(open),
         |process| process.files.unwrap_or_default(),
         |files| format!("{files} open files"),
     );
@@ -98,7 +99,10 @@ pub(super) fn all_files(context: &RuleContext<'_>) -> Verdict {
             .counted("/proc/sys/fs/file-nr", "open files", was, open, "")
             .read("/proc/sys/fs/file-nr", "fs.file-max", most as f64, "")
             .by(holders)
-            .fix("raise it, and find who leaks", Some(format!("sysctl -w fs.file-max={}", most.saturating_mul(2)))),
+            .fix(
+                "raise it, and find who leaks",
+                Some(context.as_root(&format!("sysctl -w fs.file-max={}", most.saturating_mul(2)))),
+            ),
     ])
 }
 
@@ -183,18 +187,25 @@ fn too_many(context: &RuleContext<'_>, limit: &Limit<'_>) -> Option<Finding> {
         let what = format!("{} of {}", limit.now, limit.most);
         finding = finding.by([Culprit { kind: "cgroup".to_owned(), pid: None, name: group.path.clone(), what }]);
     }
-    finding = finding.by(by_name(context, &threads)).by(culprit::most(context.window, threads, |count| {
-        format!("{count} threads")
-    })
-    .into_iter()
-    .take(1));
+    let say = |count: u64| format!("{count} threads");
+    let largest = culprit::most(context.window, culprit::fair(limit.now), threads, say);
+    finding = finding.by(by_name(context, &threads)).by(largest.into_iter().take(1));
     Some(match limit.group {
-        Some(group) => finding.fix("end what starts so many, or raise the limit", raise(group, limit.most)),
+        Some(group) => finding.fix("end what starts so many, or raise the limit", raise(context, group, limit.most)),
         None if limit.uid.is_some() => finding.fix("end what starts so many, or raise ulimit -u", None),
         None => {
             let more = limit.most.saturating_mul(2).min(PID_MAX_LIMIT);
-            let command = format!("sysctl -w kernel.pid_max={more} kernel.threads-max={more}");
-            finding.fix("end what starts so many, or raise the limits", Some(command))
+            // Of the two only what is in the way: the other would be lowered.
+            let system = &context.now().system;
+            let lower =
+                |name: &str, now: Option<&u64>| now.filter(|now| **now < more).map(|_| format!(" {name}={more}"));
+            let settings = [
+                lower("kernel.pid_max", system.pid_max.known()),
+                lower("kernel.threads-max", system.threads_max.known()),
+            ];
+            let settings: String = settings.into_iter().flatten().collect();
+            let command = (!settings.is_empty()).then(|| context.as_root(&format!("sysctl -w{settings}")));
+            finding.fix("end what starts so many, or raise the limits", command)
         }
     })
 }
@@ -216,7 +227,11 @@ fn by_name(context: &RuleContext<'_>, threads: &dyn Fn(&Process) -> u64) -> Opti
         return None;
     }
     let parent = parents.into_iter().max_by_key(|(_, count)| *count).map(|(pid, _)| pid);
-    let by = parent.map(|pid| format!(", most started by [{pid}]")).unwrap_or_default();
+    let by = parent.map(|pid| {
+        let name = culprit::of_pid(context.window, pid, String::new()).name;
+        format!(", most started by {name}[{pid}]")
+    });
+    let by = by.unwrap_or_default();
     Some(Culprit {
         kind: "process".to_owned(),
         pid: None,
@@ -226,7 +241,7 @@ fn by_name(context: &RuleContext<'_>, threads: &dyn Fn(&Process) -> u64) -> Opti
 }
 
 /// The command that doubles a group's limit, where its path is plain enough to be typed.
-fn raise(group: &Group, most: u64) -> Option<String> {
+fn raise(context: &RuleContext<'_>, group: &Group, most: u64) -> Option<String> {
     let folder = &group.folders.pids;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/_.@:-".contains(c);
     if folder.is_empty() || !folder.chars().all(is_plain) {
@@ -234,8 +249,8 @@ fn raise(group: &Group, most: u64) -> Option<String> {
     }
     let more = most.saturating_mul(2);
     Some(match group.path.rsplit('/').next().filter(|unit| unit.ends_with(".service")) {
-        Some(unit) => format!("systemctl set-property {unit} TasksMax={more}"),
-        None => format!("echo {more} > {folder}/pids.max"),
+        Some(unit) => context.as_root(&format!("systemctl set-property {unit} TasksMax={more}")),
+        None => context.as_root_shell(&format!("echo {more} > {folder}/pids.max")),
     })
 }
 
@@ -300,14 +315,15 @@ fn of_user(context: &RuleContext<'_>, finding: Finding, own: &Holding) -> Findin
     let what = own.what;
     let amount = |it: &Watcher| if what == "instances" { it.instances } else { it.watches };
     let seen = context.now().system.inotify.users.known().map_or(&[][..], |all| all.as_slice());
-    let mut holders: Vec<&Watcher> = seen.iter().filter(|it| it.uid == own.uid && amount(it) > 0).collect();
+    let least = culprit::fair(own.used);
+    let mut holders: Vec<&Watcher> = seen.iter().filter(|it| it.uid == own.uid && amount(it) >= least).collect();
     holders.sort_by_key(|it| (std::cmp::Reverse(amount(it)), it.pid));
     let name = |it: &&Watcher| {
         let process = context.now().processes.known()?.iter().find(|process| process.pid == it.pid)?;
         Some(culprit::process(process, format!("{} {what}", amount(it))))
     };
     let setting = format!("fs.inotify.max_user_{what}");
-    let command = format!("sysctl -w {setting}={}", own.most.saturating_mul(4));
+    let command = context.as_root(&format!("sysctl -w {setting}={}", own.most.saturating_mul(4)));
     finding
         .read("/proc/PID/fdinfo", &format!("inotify {what} of user {}", own.uid), own.used as f64, "")
         .read("sysctl", &setting, own.most as f64, "")
@@ -424,8 +440,14 @@ mod tests {
         let found = fixture.ask("proc.pids");
         assert_eq!(
             (severities(&found), found[0].remedies[0].command.as_deref()),
-            (vec![Crit], Some("sysctl -w kernel.pid_max=65536 kernel.threads-max=65536"))
+            (vec![Crit], Some("sysctl -w kernel.pid_max=65536"))
         );
+        // Regression: the limit that is higher already was lowered to twice the other.
+        for (threads, command) in [("190000\n", "pid_max=65536"), ("40000\n", "pid_max=65536 kernel.threads-max=65536")]
+        {
+            let found = fixture.file("proc/sys/kernel/threads-max", threads).ask("proc.pids");
+            assert_eq!(found[0].remedies[0].command, Some(format!("sysctl -w kernel.{command}")));
+        }
     }
 
     #[test]

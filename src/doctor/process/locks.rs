@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::doctor::culprit::{self, Earlier};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
+use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::Window;
 use crate::model::snapshot::process::Process;
@@ -83,9 +84,9 @@ fn finding(context: &RuleContext<'_>, processes: &HashMap<i32, &Process>, waits:
         (Some(holder), _) if holder.state == 'T' => {
             finding.fix("let it go on", Some(format!("kill -s CONT {}", holder.pid)))
         }
-        (Some(_), Some(stuck)) => finding.fix(
+        (Some(_), Some(stuck)) => finding.interrupt(
             "end the one that waits, and give it files of its own: a cargo within cargo its own CARGO_TARGET_DIR",
-            Some(format!("kill {}", stuck.waiter)),
+            target::may_be_interrupted(context.window, stuck.waiter).then(|| format!("kill {}", stuck.waiter)),
         ),
         (Some(holder), None) => finding.fix("what it does meanwhile", Some(format!("apm doctor --pid {}", holder.pid))),
         (None, _) => finding.fix("it may be in another container: look from its host", None),
@@ -190,6 +191,10 @@ mod tests {
         let found = ask(&nested, "proc.lock");
         assert_eq!(severities(&found), [Warn]);
         assert!(found[0].title.ends_with("a deadlock"), "{}", found[0].title);
+        assert_eq!(found[0].remedies[0].command.as_deref(), Some("kill 30"));
+        let mut needed = nested.clone();
+        processes(&mut needed)[2].name = "dockerd".to_owned();
+        assert_eq!(ask(&needed, "proc.lock")[0].remedies[0].command, None);
         // It works: it may let go yet.
         processes(&mut nested)[0].cpu_ticks = 50;
         assert_eq!(severities(&ask(&nested, "proc.lock")), [Info]);

@@ -63,7 +63,7 @@ pub(crate) const RULES: &[Rule] = &[
         warn: Some(20.0),
         crit: None,
         thresholds_from: "own: dozens come and go where init is slow, so they must stay for the window",
-        remedy: "a fault of the parent: restart it; in a container use an init (docker run --init)",
+        remedy: "a fault of the parent: send it SIGCHLD if it handles that, else restart it; in a container use an init (docker run --init)",
         check: life::zombies,
     },
     Rule {

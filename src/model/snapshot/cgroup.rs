@@ -38,6 +38,12 @@ pub struct Group {
     pub memory_used: Field<u64>,
     /// Of `memory_used`: pages of files in use, which can be read again. Bytes.
     pub memory_files: Option<u64>,
+    /// Of `memory_used`: files on tmpfs and shared memory, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_shared: Option<u64>,
+    /// Of `memory_used`: objects of the kernel, page tables, stacks, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_kernel: Option<u64>,
     /// v2 memory.events, which counts the groups below too; v1 `failcnt`, `oom_kill`, which does not.
     pub memory_events: Field<Counters>,
     /// CPUs' worth of time it may take.

@@ -64,6 +64,9 @@ pub struct Device {
     pub queue_ms: u64,
     /// /sys/block/NAME/queue/rotational; virtio says yes whatever is behind it.
     pub rotational: Option<bool>,
+    /// The word chosen in /sys/block/NAME/queue/scheduler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
     /// /sys/block/NAME/device/state: `running`, `live`, `offline`; of SCSI and NVMe only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -209,4 +212,7 @@ pub struct DeletedFile {
     pub inode: u64,
     /// Room that it takes, bytes.
     pub bytes: u64,
+    /// Other processes that hold the same file: it takes its room until the last of them lets go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<i32>,
 }

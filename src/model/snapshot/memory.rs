@@ -29,6 +29,22 @@ pub struct Memory {
     pub controllers: Field<Vec<Controller>>,
     /// System V segments of shared memory, the largest first.
     pub segments: Field<Vec<Segment>>,
+    /// The cache of ZFS, which `MemAvailable` does not count as memory that can be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arc: Option<Arc>,
+    /// vm.watermark_scale_factor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark_scale: Option<u64>,
+}
+
+/// The adaptive replacement cache of ZFS: /proc/spl/kstat/zfs/arcstats, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Arc {
+    /// What it holds: `size`.
+    pub size: u64,
+    /// Below this it does not shrink: `c_min`.
+    pub least: u64,
 }
 
 /// A System V segment of shared memory: it lasts until somebody removes it.

@@ -10,6 +10,11 @@ pub struct Process {
     pub pid: i32,
     /// Its parent.
     pub parent: i32,
+    /// The leader of its session; 0 where that is in another PID namespace, or was not saved.
+    pub session: i32,
+    /// Its session has a controlling terminal.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_terminal: bool,
     /// Its name, at most 15 bytes, chosen by itself: hostile until cleaned.
     pub name: String,
     /// `R`, `S`, `D`, `Z`, `T`, ... of its first thread.
@@ -60,6 +65,13 @@ pub struct Process {
     /// Up to where it may raise that itself: hard limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files_hard: Option<u64>,
+    /// It has a handler for SIGCHLD (/proc/PID/status SigCgt). Read only for parents of zombies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handles_sigchld: Option<bool>,
+    /// Private memory that it may write, touched or not, bytes (/proc/PID/statm). Read only where the kernel promises no
+    /// memory twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promised: Option<u64>,
 }
 
 /// Bytes to and from disks.

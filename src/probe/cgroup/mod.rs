@@ -159,9 +159,7 @@ fn take_v2(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
         group.memory_high = number(&folder.join("memory.high"));
         group.memory_events = field(&folder.join("memory.events"), counters);
         group.memory_used = if group.memory_max.or(group.memory_high).is_some() {
-            let (used, files) = used(folder, "memory.current", "");
-            group.memory_files = files;
-            used
+            take_used(folder, "memory.current", "", group)
         } else {
             no_limit(folder, "memory.current")
         };
@@ -195,9 +193,8 @@ fn take_v1(hierarchy: &Hierarchy, folder: &Path, mounted: String, group: &mut Gr
             events.insert("failcnt".to_owned(), count);
         }
         group.memory_used = if group.memory_max.is_some() {
-            let (used, files) = used(folder, "memory.usage_in_bytes", "total_");
-            group.memory_files = files;
-            used
+            group.memory_kernel = number(&folder.join("memory.kmem.usage_in_bytes"));
+            take_used(folder, "memory.usage_in_bytes", "total_", group)
         } else {
             no_limit(folder, "memory.usage_in_bytes")
         };
@@ -242,17 +239,26 @@ fn join_counters(into: &mut Field<Counters>, from: Field<Counters>) {
     }
 }
 
-/// Use without the pages of files that nobody used lately, which the kernel takes back for the asking; and the pages of
-/// files in it. In v1 the names of sums over the groups below begin with `total_`.
-fn used(folder: &Path, name: &str, prefix: &str) -> (Field<u64>, Option<u64>) {
+/// Use without the pages of files that nobody used lately, which the kernel takes back for the asking; and what of it no
+/// process has. In v1 the names of sums over the groups below begin with `total_`.
+fn take_used(folder: &Path, name: &str, prefix: &str, group: &mut Group) -> Field<u64> {
     let all: Field<u64> = field(&folder.join(name), |text| text.trim().parse().ok());
     let stat = field(&folder.join("memory.stat"), counters);
-    let pages = |name: &str| stat.known().and_then(|stat| stat.get(&format!("{prefix}{name}")).copied());
-    let used = match all {
-        Field::Known(all) => Field::Known(all.saturating_sub(pages("inactive_file").unwrap_or_default())),
-        unavailable => unavailable,
+    let bytes = |name: &str| stat.known().and_then(|stat| stat.get(&format!("{prefix}{name}")).copied());
+    group.memory_files = bytes("active_file");
+    group.memory_shared = bytes("shmem");
+    // Before Linux 5.18 v2 has no sum of them.
+    let parts = || {
+        ["slab", "kernel_stack", "pagetables", "percpu"]
+            .iter()
+            .filter_map(|name| bytes(name))
+            .reduce(u64::saturating_add)
     };
-    (used, pages("active_file"))
+    group.memory_kernel = group.memory_kernel.or_else(|| bytes("kernel")).or_else(parts);
+    match all {
+        Field::Known(all) => Field::Known(all.saturating_sub(bytes("inactive_file").unwrap_or_default())),
+        unavailable => unavailable,
+    }
 }
 
 fn no_limit(folder: &Path, name: &str) -> Field<u64> {

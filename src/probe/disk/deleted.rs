@@ -1,6 +1,7 @@
 //! Deleted files that are still open: the room they take is in no folder. One readlink a descriptor, so it is bounded.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,8 @@ const OF_A_PROCESS_MAX: usize = 4_000;
 const DESCRIPTORS_DEEP_MAX: usize = 1_000_000;
 /// Files kept, the largest.
 const FILES_MAX: usize = 64;
+/// Further processes kept that hold one of them.
+const ALSO_MAX: usize = 32;
 
 /// Looks through the descriptors of all processes that may be seen. Needs the file systems to tell which may hang.
 pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Deleted> {
@@ -35,7 +38,8 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
     let (mut left, of_a_process) =
         if is_deep { (DESCRIPTORS_DEEP_MAX, DESCRIPTORS_DEEP_MAX) } else { (DESCRIPTORS_MAX, OF_A_PROCESS_MAX) };
     let mut found = Deleted::default();
-    let mut seen = HashSet::new();
+    // The same file open twice takes its room once. Where in `files` it is; memory is in none.
+    let mut seen: HashMap<(String, u64), Option<usize>> = HashMap::new();
     let mut sums: BTreeMap<(i32, String), (u64, u32)> = BTreeMap::new();
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
@@ -54,12 +58,22 @@ pub(super) fn read(roots: &Roots, mounts: &[Mount], is_deep: bool) -> Field<Dele
             }
             left -= 1;
             let Some(file) = deleted(pid, &descriptor.path(), &slow) else { continue };
-            // The same file open twice takes its room once.
-            if seen.insert((file.device.clone(), file.inode)) {
-                let sum = sums.entry((pid, file.device.clone())).or_default();
-                *sum = (sum.0.saturating_add(file.bytes), sum.1 + 1);
-                if !file.device.is_empty() {
-                    found.files.push(file);
+            let place = (!file.device.is_empty()).then_some(found.files.len());
+            match seen.entry((file.device.clone(), file.inode)) {
+                Entry::Occupied(first) => {
+                    let first = first.get().and_then(|at| found.files.get_mut(at));
+                    let is_new = |first: &&mut DeletedFile| first.pid != pid && !first.also.contains(&pid);
+                    if let Some(first) = first.filter(is_new).filter(|first| first.also.len() < ALSO_MAX) {
+                        first.also.push(pid);
+                    }
+                }
+                Entry::Vacant(new) => {
+                    new.insert(place);
+                    let sum = sums.entry((pid, file.device.clone())).or_default();
+                    *sum = (sum.0.saturating_add(file.bytes), sum.1 + 1);
+                    if place.is_some() {
+                        found.files.push(file);
+                    }
                 }
             }
         }
@@ -89,7 +103,8 @@ fn deleted(pid: i32, path: &Path, slow: &[&str]) -> Option<DeletedFile> {
     }
     let device = facts.dev();
     let device = if is_memory { String::new() } else { format!("{}:{}", libc::major(device), libc::minor(device)) };
-    Some(DeletedFile { pid, descriptor: path.file_name()?.to_str()?.parse().ok()?, device, inode: facts.ino(), bytes })
+    let descriptor = path.file_name()?.to_str()?.parse().ok()?;
+    Some(DeletedFile { pid, descriptor, device, inode: facts.ino(), bytes, also: Vec::new() })
 }
 
 /// Names of memory that is called a file.
@@ -114,6 +129,7 @@ mod tests {
     use std::ffi::OsStr;
 
     use super::{is_deleted, read};
+    use crate::model::snapshot::disk::{DeletedFile, DeletedSum};
     use crate::probe::Roots;
 
     #[test]
@@ -121,10 +137,23 @@ mod tests {
         let path = std::env::temp_dir().join(format!("apm-deleted-{}", std::process::id()));
         std::fs::write(&path, vec![1; 1 << 20]).expect("written");
         let _open = [std::fs::File::open(&path).expect("open"), std::fs::File::open(&path).expect("open")];
+        // Another process that has it open, as a child has what its parent opened.
+        let file = std::fs::File::open(&path).expect("open");
+        let mut other = std::process::Command::new("sleep").arg("60").stdin(file).spawn().expect("sleep");
         std::fs::remove_file(&path).expect("gone");
         let found = read(&Roots::default(), &[], false);
+        other.kill().and_then(|()| other.wait()).expect("ended");
         let own = std::process::id() as i32;
-        let sums = found.known().map(|found| found.holders.iter().chain(&found.memory).filter(|sum| sum.pid == own));
+        let holders = |file: &DeletedFile| [&[file.pid], file.also.as_slice()].concat();
+        let both = found.known().into_iter().flat_map(|found| &found.files).map(holders);
+        let both = both.filter(|pids| pids.contains(&own) && pids.contains(&(other.id() as i32))).count();
+        // On a tmpfs it is memory, of which no list of files is kept.
+        assert_eq!(
+            both,
+            usize::from(found.known().is_some_and(|found| found.files.iter().any(|file| file.pid == own)))
+        );
+        let is_one = |sum: &&DeletedSum| sum.pid == own || sum.pid == other.id() as i32;
+        let sums = found.known().map(|found| found.holders.iter().chain(&found.memory).filter(is_one));
         let sums: Vec<(u64, u32)> = sums.into_iter().flatten().map(|sum| (sum.bytes, sum.files)).collect();
         assert_eq!(sums, [(1 << 20, 1)]);
     }

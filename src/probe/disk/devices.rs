@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::model::snapshot::Field;
 use crate::model::snapshot::disk::{Array, Device};
+use crate::probe::tunables::chosen;
 use crate::probe::{Roots, field, number, read_dir, words};
 
 /// Devices whose further files are read.
@@ -31,6 +32,7 @@ pub(super) fn read(roots: &Roots, whole: Option<&BTreeSet<String>>) -> Field<Vec
 fn detail(roots: &Roots, device: &mut Device) {
     let folder = roots.sys.join("block").join(device.name.replace('/', "!"));
     device.rotational = number(&folder.join("queue/rotational")).map(|value| value != 0);
+    device.scheduler = words(&folder.join("queue/scheduler")).map(|text| chosen(&text));
     device.state = words(&folder.join("device/state"));
     device.label = words(&folder.join("dm/name"));
     let slaves = read_dir(folder.join("slaves")).into_iter().flatten().flatten();

@@ -28,6 +28,7 @@ const LIMITS: &[&str] = &[
     "ipv4/tcp_mem",
     "ipv4/tcp_mtu_probing",
     "ipv4/tcp_syncookies",
+    "ipv4/tcp_tw_reuse",
 ];
 
 /// Reads it.

@@ -9,6 +9,7 @@ use crate::model::diagnosis::{Finding, Part, RuleFacts, Severity};
 use crate::report::doctor::{Sheet, phrase};
 use crate::report::html::STYLE;
 use crate::text::escape::xml;
+use crate::text::layout::Style;
 use crate::text::transcript;
 
 /// Findings shown in full.
@@ -37,9 +38,9 @@ details::details-content{content-visibility:visible;block-size:auto}.screen{disp
 pub(crate) fn write(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
     let diagnosis = sheet.diagnosis;
     let verdict = xml(&phrase::verdict(diagnosis));
-    let class = match phrase::state(diagnosis).0 {
-        "good" => "passed",
-        "ill" => "failed",
+    let class = match phrase::state(diagnosis).1 {
+        Style::Good => "passed",
+        Style::Bad => "failed",
         _ => "broken",
     };
     writeln!(
@@ -202,6 +203,13 @@ fn body(finding: &Finding, sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result
     }
     if let Some(held) = phrase::held(finding) {
         writeln!(out, "<p class=\"dim\">{}</p>", xml(&held))?;
+    }
+    if !finding.symptoms.is_empty() {
+        writeln!(out, "<h3>also</h3><ul>")?;
+        for symptom in &finding.symptoms {
+            writeln!(out, "<li>{}</li>", xml(&phrase::symptom(symptom)))?;
+        }
+        writeln!(out, "</ul>")?;
     }
     if !finding.remedies.is_empty() {
         writeln!(out, "<h3>do</h3>")?;

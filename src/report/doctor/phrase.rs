@@ -11,33 +11,31 @@ use crate::text::{number, transcript};
 pub(crate) const AREAS: [Area; 7] =
     [Area::Memory, Area::Cpu, Area::Io, Area::Network, Area::Process, Area::Agents, Area::Hardware];
 
-/// How it is in a word, and the look of that word.
-pub(crate) fn state(diagnosis: &Diagnosis) -> (&'static str, Style) {
+/// The worst there is, as the verdict begins with it, and its look.
+pub(crate) fn state(diagnosis: &Diagnosis) -> (String, Style) {
     let summary = &diagnosis.summary;
     match (summary.crit, summary.warn) {
-        (0, 0) if summary.ok == 0 && summary.skipped > 0 => ("unknown", Style::Warn),
-        (0, 0) => ("good", Style::Good),
-        (0, _) => ("suffers", Style::Warn),
-        _ => ("ill", Style::Bad),
+        (0, 0) if summary.ok == 0 && summary.skipped > 0 => ("unknown".to_owned(), Style::Warn),
+        (0, 0) => ("OK".to_owned(), Style::Good),
+        (0, warn) => (number::count(warn as u64, "warning"), Style::Warn),
+        (crit, _) => (format!("{crit} critical"), Style::Bad),
     }
 }
 
-/// `ill: 1 critical, 2 warnings, 41 ok, 9 skipped (2.1 s; docker, cgroup v1, uid 0)`
+/// `1 critical, 2 warnings, 3 info; 41 rules ok, 9 skipped (2.1 s; docker, cgroup v1, uid 0)`
 pub(crate) fn verdict(diagnosis: &Diagnosis) -> String {
     let summary = &diagnosis.summary;
-    let mut parts = Vec::new();
-    if summary.crit > 0 {
-        parts.push(format!("{} critical", summary.crit));
-    }
-    if summary.warn > 0 {
-        parts.push(number::count(summary.warn as u64, "warning"));
+    let (word, _) = state(diagnosis);
+    let mut found = vec![word];
+    if summary.crit > 0 && summary.warn > 0 {
+        found.push(number::count(summary.warn as u64, "warning"));
     }
     if summary.info > 0 {
-        parts.push(format!("{} to know", summary.info));
+        found.push(format!("{} info", summary.info));
     }
-    parts.push(format!("{} ok", summary.ok));
+    let mut rules = vec![format!("{} ok", number::count(summary.ok as u64, "rule"))];
     if summary.skipped > 0 {
-        parts.push(format!("{} skipped", summary.skipped));
+        rules.push(format!("{} skipped", summary.skipped));
     }
     let host = &diagnosis.host;
     let mut place = Vec::new();
@@ -50,8 +48,9 @@ pub(crate) fn verdict(diagnosis: &Diagnosis) -> String {
         });
     }
     place.push(format!("uid {}", host.uid));
-    let (word, _) = state(diagnosis);
-    format!("{word}: {} ({:.1} s; {})", parts.join(", "), diagnosis.window_s, place.join(", "))
+    let mark = if summary.crit + summary.warn + summary.info == 0 { ':' } else { ';' };
+    let (found, rules) = (found.join(", "), rules.join(", "));
+    format!("{found}{mark} {rules} ({:.1} s; {})", diagnosis.window_s, place.join(", "))
 }
 
 /// The machine, and how long tasks waited for what.
@@ -102,6 +101,8 @@ pub(crate) fn value(value: f64, unit: &str) -> String {
         "B/s" => format!("{}/s", Bytes(value.max(0.0) as u64)),
         "%" => format!("{}%", decimal(value)),
         "1/s" | "/s" => format!("{}/s", decimal(value)),
+        "cpu-us" => format!("{} us", decimal(value)),
+        "request-ms" => format!("{} ms", decimal(value)),
         "" => decimal(value),
         unit => format!("{} {}", decimal(value), transcript::line(unit)),
     }
@@ -124,13 +125,16 @@ pub(crate) fn place(evidence: &Evidence) -> String {
     transcript::line(format!("{} {}", evidence.path, evidence.field).trim())
 }
 
-/// Growth a second, in words: counted time is said as a share of the time.
+/// Growth a second, in words: counted time is said as a share of the time. A wait that began before the window is counted
+/// whole when it ends: more than all the time it cannot be.
 pub(crate) fn rate(evidence: &Evidence, seconds: f64) -> Option<String> {
     let rate = evidence.rate(seconds)?;
+    let share = |percent: f64| format!("{} of the time", value(percent.min(100.0), "%"));
     Some(match evidence.unit.as_str() {
-        "us" => format!("{} of the time", value(rate / 1e4, "%")),
-        "ms" => format!("{} of the time", value(rate / 10.0, "%")),
-        "ns" => format!("{} of the time", value(rate / 1e7, "%")),
+        "us" => share(rate / 1e4),
+        "ms" => share(rate / 10.0),
+        "ns" => share(rate / 1e7),
+        "request-ms" => format!("{} at once on average", decimal(rate / 1e3)),
         "B" => value(rate, "B/s"),
         _ => value(rate, "1/s"),
     })
@@ -166,6 +170,10 @@ pub(crate) fn held_in(finding: &Finding, columns: usize) -> Option<String> {
 }
 
 fn held_with(finding: &Finding, source: &str) -> Option<String> {
+    // What is only information was held against something else: "1 against warn 1" beside it would be a riddle.
+    if finding.severity == Severity::Info {
+        return None;
+    }
     let Threshold { warn, crit, .. } = &finding.threshold;
     let limits = limits(*warn, *crit, &finding.unit)?;
     Some(format!("{} against {limits} ({})", value(finding.value, &finding.unit), transcript::line(source)))
@@ -178,7 +186,7 @@ pub(crate) fn who(culprit: &Culprit) -> String {
     let name = if name.trim().is_empty() { "(no name)" } else { &name };
     // That a name alone is a process or a path is seen; the others are not.
     match culprit.kind.as_str() {
-        "process" | "mount" => format!("{name}{pid}"),
+        "process" | "mount" | "memory" => format!("{name}{pid}"),
         kind => format!("{} {name}{pid}", transcript::line(kind)),
     }
 }
@@ -188,12 +196,18 @@ pub(crate) fn culprit(culprit: &Culprit) -> String {
     format!("{}: {}", who(culprit), transcript::line(&culprit.what)).trim_end_matches([':', ' ']).to_owned()
 }
 
+/// `cpu.sched_delay: a process waited up to 96% of the time for a CPU`: a finding that another explains.
+pub(crate) fn symptom(finding: &Finding) -> String {
+    format!("{}: {}", finding.rule, transcript::line(&finding.title))
+}
+
 /// Everything about a finding in a few plain lines, its title first.
 pub(crate) fn whole(finding: &Finding, seconds: f64) -> String {
     let mut lines = vec![transcript::line(&finding.title)];
     lines.extend(finding.culprits.iter().map(|one| format!("by {}", culprit(one))));
     lines.extend(finding.evidence.iter().map(|one| format!("read {}", evidence(one, seconds))));
     lines.extend(held(finding));
+    lines.extend(finding.symptoms.iter().map(|one| format!("also {}", symptom(one))));
     for remedy in &finding.remedies {
         let command = remedy.command.as_deref().map(|command| format!(": {}", transcript::line(command)));
         lines.push(format!("do {}{}", transcript::line(&remedy.text), command.unwrap_or_default()));
@@ -250,6 +264,13 @@ mod tests {
         assert_eq!(of("pswpin", Some(1000.0), 17112.0, ""), "/proc/vmstat pswpin 1,000 -> 17,112 (8,056/s)");
         assert_eq!(of("total", Some(0.0), 500_000.0, "us"), "/proc/vmstat total 0 us -> 500,000 us (25% of the time)");
         assert_eq!(of("read", Some(0.0), 4_194_304.0, "B"), "/proc/vmstat read 0 B -> 4 MiB (2 MiB/s)");
+        // Regression: `129% of the time`. A wait of before the window, and times of several requests at once.
+        let more = of("waited", Some(0.0), 2_580_000_000.0, "ns");
+        assert_eq!(more, "/proc/vmstat waited 0 ns -> 2,580,000,000 ns (100% of the time)");
+        let queued = of("time", Some(0.0), 64_000.0, "request-ms");
+        assert_eq!(queued, "/proc/vmstat time 0 ms -> 64,000 ms (32 at once on average)");
+        let throttled = of("throttled time", Some(600.0), 645_000.0, "cpu-us");
+        assert_eq!(throttled, "/proc/vmstat throttled time 600 us -> 645,000 us");
         assert_eq!(of("avg60", None, 11.5, "%"), "/proc/vmstat avg60 11.5%");
         assert_eq!(of("share", Some(1.0), 11.5, "%"), "/proc/vmstat share 1% -> 11.5%", "no counter, no rate");
     }

@@ -21,7 +21,9 @@ pub(crate) fn write(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
     gauge("apm_doctor_findings", "Findings of each severity", counts, out)?;
     // A series is named by its labels: of several findings of a rule the first stands for all, and it is the worst.
     let mut first: Vec<&Finding> = Vec::new();
-    for finding in &diagnosis.findings {
+    // One that another explains has its own series all the same: alarms are set on rules.
+    let all = || diagnosis.findings.iter().flat_map(Finding::with_symptoms);
+    for finding in all() {
         if !first.iter().any(|known| (known.rule.as_str(), known.severity) == (finding.rule.as_str(), finding.severity))
         {
             first.push(finding);
@@ -38,7 +40,7 @@ pub(crate) fn write(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
         out,
     )?;
     let ok = diagnosis.ok.iter().map(|rule| (rule.as_str(), 1.0));
-    let mut bad: Vec<&str> = diagnosis.findings.iter().map(|finding| finding.rule.as_str()).collect();
+    let mut bad: Vec<&str> = all().map(|finding| finding.rule.as_str()).collect();
     bad.sort_unstable();
     bad.dedup();
     let rules = ok.chain(bad.into_iter().map(|rule| (rule, 0.0))).map(|(rule, value)| (vec![("rule", rule)], value));

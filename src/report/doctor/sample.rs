@@ -43,6 +43,7 @@ fn finding(rule: &str, area: Area, severity: Severity, title: &str) -> Finding {
         evidence: Vec::new(),
         culprits: Vec::new(),
         remedies: Vec::new(),
+        symptoms: Vec::new(),
     }
 }
 
@@ -55,10 +56,11 @@ fn culprit(kind: &str, pid: Option<i32>, name: &str, what: &str) -> Culprit {
 }
 
 fn fix(text: &str, command: Option<&str>) -> Remedy {
-    Remedy { text: owned(text), command: command.map(owned) }
+    let interrupts = command.is_some_and(|command| command.starts_with("kill "));
+    Remedy { text: owned(text), command: command.map(owned), interrupts }
 }
 
-/// A machine that is ill.
+/// A machine with a finding of each severity.
 pub(crate) fn ill() -> (Diagnosis, Vec<RuleFacts>) {
     let mut stalled = finding("mem.psi", Area::Memory, Severity::Crit, "all tasks waited for memory 24% of the time");
     stalled.evidence = vec![
@@ -81,6 +83,8 @@ pub(crate) fn ill() -> (Diagnosis, Vec<RuleFacts>) {
         ),
         fix("end the largest process", Some("kill 5486")),
     ];
+    stalled.symptoms =
+        vec![finding("mem.refault", Area::Memory, Severity::Warn, "2,000 pages/s \u{1b}[1mcome back\n<b>&")];
     let mut lost = finding("net.retrans", Area::Network, Severity::Warn, "5.3% of 258,959 segments were sent again");
     lost.evidence = vec![read("/proc/net/snmp", "Tcp.RetransSegs", Some(100.0), 13_808.0, "")];
     lost.culprits = vec![culprit("peer", None, "10.0.0.7:443", "90% of them")];
@@ -110,6 +114,7 @@ pub(crate) fn ill() -> (Diagnosis, Vec<RuleFacts>) {
     let mut rules: Vec<RuleFacts> =
         findings.iter().map(|one| rule(&one.rule, one.area, one.threshold.warn.zip(one.threshold.crit))).collect();
     rules.dedup_by(|a, b| a.id == b.id);
+    rules.insert(1, rule("mem.refault", Area::Memory, Some((5.0, 20.0))));
     rules.extend(ok.map(|(id, area)| rule(id, area, Some((10.0, 20.0)))));
     rules.extend([
         rule("fs.deleted_open", Area::Io, None),
@@ -192,8 +197,8 @@ fn formats_for_machines_are_as_recorded() {
 #[test]
 fn at_eighty_columns() {
     expect![[r#"
-        ill: 1 critical, 3 warnings, 1 to know, 3 ok, 3 skipped (2.1 s; docker, cgroup
-        v1, uid 0)
+        1 critical, 3 warnings, 1 info; 3 rules ok, 3 skipped (2.1 s; docker, cgroup v1,
+        uid 0)
         Linux 6.18.1, 2 CPUs (1.5 usable), 24 GiB; tasks waited for cpu 61.3%, memory
         40%, io 1.2% of the time
 
@@ -206,6 +211,7 @@ fn at_eighty_columns() {
               read   /proc/pressure/memory full avg60 11.2%
               read   /proc/vmstat pswpin 1,000 -> 17,918 (8,056/s)
               limit  24% against warn 5%, crit 20% (systemd-oomd: 60 % for 30 s)
+              also   mem.refault: 2,000 pages/s come back <b>&
               do     raise the limit of the group, or let it do less at once; its tasks
                      have to read again what was dropped
                      echo 4G > /sys/fs/cgroup/memory/ci/memory.limit_in_bytes && cat \
@@ -235,7 +241,8 @@ fn at_eighty_columns() {
         skipped  fs.deleted_open: /proc/PID/fd: permission denied for 87 of 150
                  processes
 
-        `apm doctor --explain mem.psi` says more of a rule
+        `apm doctor --explain mem.psi` says more of a rule; `--verbose` shows all of
+        each INFO
     "#]]
     .assert_eq(&in_text(80));
 }
@@ -243,9 +250,9 @@ fn at_eighty_columns() {
 #[test]
 fn at_forty_columns() {
     expect![[r#"
-        ill: 1 critical, 3 warnings, 1 to know,
-        3 ok, 3 skipped (2.1 s; docker, cgroup
-        v1, uid 0)
+        1 critical, 3 warnings, 1 info; 3 rules
+        ok, 3 skipped (2.1 s; docker, cgroup v1,
+        uid 0)
         Linux 6.18.1, 2 CPUs (1.5 usable),
         24 GiB; tasks waited for cpu 61.3%,
         memory 40%, io 1.2% of the time
@@ -266,6 +273,8 @@ fn at_forty_columns() {
                  17,918 (8,056/s)
           limit  24% against warn 5%, crit 20%
                  (systemd-oomd)
+          also   mem.refault: 2,000 pages/s come
+                 back <b>&
           do     raise the limit of the group,
                  or let it do less at once; its
                  tasks have to read again what
@@ -308,7 +317,8 @@ fn at_forty_columns() {
                  processes
 
         `apm doctor --explain mem.psi` says more
-        of a rule
+        of a rule; `--verbose` shows all of each
+        INFO
     "#]]
     .assert_eq(&in_text(40));
 }
@@ -349,5 +359,5 @@ fn what_fails_is_what_was_asked_for() {
     };
     let floors = [Some(Severity::Info), Some(Severity::Warn), Some(Severity::Crit), None];
     // Two findings of one rule are one case.
-    assert_eq!(floors.map(failures), [4, 3, 1, 0]);
+    assert_eq!(floors.map(failures), [5, 4, 1, 0]);
 }

@@ -1,5 +1,5 @@
-//! The diagnosis for people: the verdict first, the worst first, what is well in one line, what could not be seen with the
-//! reason. Lines break at blanks and nothing is cut: half a command is worse than two lines.
+//! The diagnosis for people: the verdict first, then the answer to a question, the worst first, information in one line
+//! each, what is well in one line, what could not be seen with the reason. Lines break at blanks and nothing is cut: half a command is worse than two lines.
 
 use std::io::{self, Write};
 
@@ -15,6 +15,8 @@ const NARROW_MARGIN: usize = 2;
 const WIDE: usize = 60;
 /// Columns of the words that say what a line is.
 const LABEL: usize = 7;
+/// The rule that answers `--pid` and `--cgroup`.
+const ANSWER: &str = "focus";
 
 /// Writes it.
 pub(crate) fn write(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
@@ -27,8 +29,20 @@ fn write_all(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Res
     for line in wrap(&phrase::machine(diagnosis), layout.width) {
         writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
     }
+    // Those who want all of what is only information say so; the answer to a question was asked for.
+    let is_short =
+        |finding: &Finding| finding.severity == Severity::Info && !sheet.is_verbose && finding.rule != ANSWER;
+    let mut was_short = false;
     for finding in &diagnosis.findings {
-        write_finding(finding, diagnosis.window_s, layout, out)?;
+        let is_short = is_short(finding);
+        if !(is_short && was_short) {
+            writeln!(out)?;
+        }
+        write_title(finding, layout, out)?;
+        if !is_short {
+            write_rest(finding, diagnosis.window_s, layout, out)?;
+        }
+        was_short = is_short;
     }
     if !diagnosis.ok.is_empty() || !diagnosis.skipped.is_empty() {
         writeln!(out)?;
@@ -52,7 +66,8 @@ fn write_all(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Res
         )?;
     }
     if let Some(finding) = diagnosis.findings.first() {
-        let hint = format!("`apm doctor --explain {}` says more of a rule", finding.rule);
+        let more = if diagnosis.findings.iter().any(is_short) { "; `--verbose` shows all of each INFO" } else { "" };
+        let hint = format!("`apm doctor --explain {}` says more of a rule{more}", finding.rule);
         writeln!(out)?;
         for line in wrap(&hint, layout.width) {
             writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
@@ -68,24 +83,27 @@ fn room(layout: &Layout, used: usize) -> usize {
 fn verdict(sheet: &Sheet<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let (word, style) = phrase::state(sheet.diagnosis);
     for (at, line) in wrap(&phrase::verdict(sheet.diagnosis), layout.width).iter().enumerate() {
-        match line.strip_prefix(word).filter(|_| at == 0) {
-            Some(rest) => writeln!(out, "{}{rest}", layout.paint(style, word))?,
+        match line.strip_prefix(word.as_str()).filter(|_| at == 0) {
+            Some(rest) => writeln!(out, "{}{rest}", layout.paint(style, &word))?,
             None => writeln!(out, "{line}")?,
         }
     }
     Ok(())
 }
 
-fn write_finding(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+fn write_title(finding: &Finding, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let (word, style) = phrase::severity(finding.severity);
-    let width = if layout.width < WIDE { NARROW_MARGIN } else { MARGIN };
-    let margin = " ".repeat(width);
     let title = format!("{}: {}", finding.rule, transcript::line(&finding.title));
-    writeln!(out)?;
     for (at, line) in wrap(&title, room(layout, MARGIN)).iter().enumerate() {
         let head = if at == 0 { layout.paint(style, &pad(word, MARGIN - 1)) } else { " ".repeat(MARGIN - 1) };
         writeln!(out, "{head} {line}")?;
     }
+    Ok(())
+}
+
+fn write_rest(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let width = if layout.width < WIDE { NARROW_MARGIN } else { MARGIN };
+    let margin = " ".repeat(width);
     let columns = room(layout, width + LABEL);
     let say = |label: &str, style: Style, text: &[String], out: &mut dyn Write| {
         lines(&Lines { margin: &margin, label, columns: LABEL, style }, text, layout, out)
@@ -96,8 +114,11 @@ fn write_finding(finding: &Finding, seconds: f64, layout: &Layout, out: &mut dyn
     for evidence in &finding.evidence {
         say("read", Style::Dim, &wrap(&phrase::evidence(evidence, seconds), columns), out)?;
     }
-    if let Some(held) = phrase::held_in(finding, columns).filter(|_| finding.severity > Severity::Info) {
+    if let Some(held) = phrase::held_in(finding, columns) {
         say("limit", Style::Dim, &wrap(&held, columns), out)?;
+    }
+    for symptom in &finding.symptoms {
+        say("also", Style::Dim, &wrap(&phrase::symptom(symptom), columns), out)?;
     }
     for remedy in &finding.remedies {
         let mut text = wrap(&transcript::line(&remedy.text), columns);
