@@ -46,7 +46,8 @@ pub enum Profile {
     /// (7) counters only: CPU time, memory and bytes of each process, without functions.
     ///
     /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches for a command in (1) and (2), each wait
-    /// exactly. Else, and with --pid always, it is looked some 50 times a second where threads wait: waits shorter than
+    /// exactly: `off_cpu` is the time in which threads wait for something (a lock, a timer, a disk), `sched_delay` that in
+    /// which they are runnable and others have the CPUs. Else, and with --pid always, it is looked some 50 times a second where threads wait: waits shorter than
     /// that are seen by chance, and where code keeps frame pointers a caller may be wrong.
     ///
     /// Example: apm profile cpu -- gcc -O2 -c large.c
