@@ -22,6 +22,14 @@ pub(crate) fn add(builder: &mut Builder, [kind, kinds]: [usize; 2], node: u32, t
 pub(crate) fn close(builder: Builder) -> Profile {
     let mut profile = builder.build();
     let count = profile.kinds.len() / 2;
+    // `go tool pprof -base` writes both sides of a stack, and not their difference.
+    for row in &mut profile.rows {
+        for at in 0..count {
+            let both = row.values[at].min(row.values[count + at]);
+            row.values[at] -= both;
+            row.values[count + at] -= both;
+        }
+    }
     let mut order = Vec::new();
     let mut kinds = Vec::new();
     let mut named = Vec::new();
@@ -102,6 +110,18 @@ mod tests {
         put_first(&mut profile, "b");
         assert_eq!((names(&profile), profile.total(0)), (vec!["b.more", "b.less", "a"], 30));
         assert!(profile.quality.notes[0].contains("below 0"));
+    }
+
+    #[test]
+    fn both_sides_of_a_stack_are_one_difference() {
+        let kinds = [Kind { name: "a".to_owned(), unit: Unit::Bytes }];
+        let mut builder = builder(&kinds);
+        let frame = builder.frame(Frame::default());
+        let node = builder.node(None, frame);
+        add(&mut builder, [0, 1], node, None, 3);
+        add(&mut builder, [0, 1], node, None, -8);
+        let profile = close(builder);
+        assert_eq!((names(&profile), profile.rows[0].values.clone()), (vec!["a.more", "a.less"], vec![0, 5]));
     }
 
     #[test]

@@ -148,10 +148,11 @@ fn is_text(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::expect;
     use proptest::prelude::*;
 
     use super::read;
-    use crate::report::profile::{folded, json, pprof, sample};
+    use crate::report::profile::{folded, json, pprof, sample, text};
 
     #[test]
     fn every_format_is_recognised() {
@@ -207,6 +208,48 @@ mod tests {
             let error = anyhow::Error::new(read(bytes).expect_err("no profile"));
             assert_eq!(error.chain().count(), 1, "{error:#}");
         }
+    }
+
+    /// What the tools wrote themselves, by their versions in the names of the files: the first kind, its total and the
+    /// function with most of it, or why it is not read.
+    #[test]
+    fn what_other_tools_write_is_read_or_refused_with_the_way() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/profile/foreign");
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .expect("the folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
+            .collect();
+        names.sort();
+        let mut said = String::new();
+        for name in names {
+            let bytes = std::fs::read(folder.join(&name)).expect("the file");
+            said += &match read(&bytes) {
+                Ok(profile) => {
+                    assert_eq!(profile.flaw(), None, "{name}");
+                    format!("{name}: {}\n", text::summary(&profile))
+                }
+                Err(error) => format!("{name}: {error}\n"),
+            };
+        }
+        expect![[r#"
+            callgrind-3.19.0.out: it is a profile of callgrind, which has calls between functions and no stacks: `callgrind_annotate --inclusive=yes FILE` or kcachegrind shows it
+            cprofile-3.11.7.prof: it is a profile of cProfile: `python3 -m pstats FILE` shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks
+            go-1.19.8-block.txt: delay 20ms, most in sync.(*Mutex).Lock: 100.0%
+            go-1.19.8-goroutine-debug-2.txt: it is a dump of goroutines: `?debug=1` instead of `?debug=2` makes a profile that apm reads
+            go-1.19.8-goroutine.txt: goroutine 4, most in main.worker: 75.0%
+            go-1.19.8-heap.txt: inuse_space 4.1 MiB, most in main.leaky: 72.6%
+            go-1.19.8-threadcreate.txt: threadcreate 4, most in [no stack]: 100.0%
+            heaptrack-1.4.0.zst: it is packed with zstd, as heaptrack writes: `heaptrack_print -F STACKS FILE` makes folded stacks of a file of heaptrack, `zstd -d FILE` unpacks others
+            massif-3.19.0.out: it is a profile of massif: `ms_print FILE` or massif-visualizer shows it
+            memray-1.20.0.bin: it is packed with lz4, as memray writes: `memray flamegraph FILE` or `memray tree FILE` shows a recording of memray
+            node-20.20.2.cpuprofile: cpu 202ms in 217ms, most in hot: 90.0%
+            perf-6.1-comm-tid-ip-sym.txt: samples 20, most in outer: 100.0%
+            perf-6.1-ip-sym.txt: samples 20, most in outer: 100.0%
+            perf-6.1-no-stacks.txt: samples 30, most in outer: 96.7%
+            perf-6.1-no-time.txt: cpu 40ms, most in outer: 100.0%
+            py-spy-0.4.3.raw: weight 75, most in inner (w.py): 98.7%
+            py-spy-0.4.3.speedscope.json: it is a file of speedscope, which apm writes and does not read: py-spy writes folded stacks with `-f raw`, rbspy with `-f collapsed`
+        "#]].assert_eq(&said);
     }
 
     proptest! {

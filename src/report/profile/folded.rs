@@ -253,7 +253,8 @@ fn placed(part: &str) -> Option<(String, &str, u32)> {
     let (name, place) = part.strip_suffix(')')?.rsplit_once(" (")?;
     let (file, line) = place.rsplit_once(':')?;
     let line = line.parse().ok().filter(|line| *line > 0)?;
-    (file.contains('.') && !name.is_empty()).then(|| (format!("{name} ({file})"), file, line))
+    ((file.contains('.') || file.starts_with('<')) && !name.is_empty())
+        .then(|| (format!("{name} ({file})"), file, line))
 }
 
 #[cfg(test)]

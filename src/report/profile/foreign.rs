@@ -22,6 +22,13 @@ const MAGIC: &[(&[u8], Format)] = &[
             "`heaptrack_print -F STACKS FILE` makes folded stacks of a file of heaptrack, `zstd -d FILE` unpacks others",
         ),
     ),
+    (
+        b"\x04\x22\x4d\x18",
+        of(
+            "packed with lz4, as memray writes",
+            "`memray flamegraph FILE` or `memray tree FILE` shows a recording of memray",
+        ),
+    ),
     (b"memray", of("a recording of memray", "`memray flamegraph FILE` or `memray tree FILE` shows it")),
     (
         b"FLR\0",
@@ -38,9 +45,11 @@ const MAGIC: &[(&[u8], Format)] = &[
     (b"PK\x03\x04", of("a zip file", "unpack it first")),
     (b"\xfd7zXZ\0", of("packed with xz", "`xz -d FILE` unpacks it")),
     (b"SQLite format 3\0", of("a database of SQLite, as Nsight Systems writes", "`nsys stats FILE` shows it")),
-    // As `marshal` writes a dictionary whose first key is a tuple of three.
+    // As `marshal` writes a dictionary whose first key is a tuple of three; both may be marked as shared.
     (b"{)\x03", of("a profile of cProfile", CPROFILE)),
     (b"{\xa9\x03", of("a profile of cProfile", CPROFILE)),
+    (b"\xfb)\x03", of("a profile of cProfile", CPROFILE)),
+    (b"\xfb\xa9\x03", of("a profile of cProfile", CPROFILE)),
     // Words of 64 bits: 0, 3, 0, the period.
     (
         &[0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

@@ -87,6 +87,9 @@ pub(crate) fn read(text: &str) -> Result<Profile, GoError> {
             if frames.is_empty() {
                 frames = addresses.iter().map(|it| Frame { name: format!("[{it}]"), ..Frame::default() }).collect();
             }
+            if frames.is_empty() {
+                frames.push(Frame { name: "[no stack]".to_owned(), ..Frame::default() });
+            }
             add(&mut builder, &values, frames);
             records += 1;
         }
@@ -110,7 +113,7 @@ pub(crate) fn read(text: &str) -> Result<Profile, GoError> {
     if odd > records {
         return Err(GoError::Line { line: odd_first.unwrap_or(1), why: "it has no values before an `@`" });
     }
-    if records > 0 && named == 0 {
+    if records > 0 && named == 0 && matches!(head, Head::Heap { .. }) {
         return Err(GoError::Nameless);
     }
     let mut profile = builder.build();

@@ -12,6 +12,8 @@ use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Threa
 use crate::report::profile::tree::file_name;
 use crate::text::number;
 
+/// The command where none is printed.
+const NO_NAME: &str = "[no name]";
 /// Frames of a sample that are read.
 const DEPTH_MAX: usize = 10_000;
 /// Events that are told apart; a table of values has a column for each.
@@ -103,7 +105,12 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
             continue;
         }
         // A command may be indented too, but then a time follows, or a number where the address would have a symbol.
-        let is_indented = line.starts_with([' ', '\t']) && head(line).is_none();
+        let is_sample = || {
+            let short =
+                || short_head(line).is_some_and(|head| head.tid > 0 && head.comm != NO_NAME && !head.rest.is_empty());
+            head(line).is_some() || (line.starts_with(' ') && short())
+        };
+        let is_indented = line.starts_with([' ', '\t']) && !is_sample();
         if is_indented && (is_open || is_frame(line)) {
             if !is_open {
                 samples.push(Sample { head: None, event: None, frames: Vec::new() });
@@ -245,7 +252,7 @@ fn head(line: &str) -> Option<Head<'_>> {
     let rest = &line[start + event.len()..];
     let event = event.strip_suffix(':')?.trim_end_matches(':');
     let comm = line[..words[at].0].trim();
-    let comm = if comm.is_empty() { "[no name]" } else { comm };
+    let comm = if comm.is_empty() { NO_NAME } else { comm };
     Some(Head { comm, pid, tid, time_ns: self::time(words[time].1), event, period, rest: rest.trim() })
 }
 
@@ -295,7 +302,7 @@ fn short_head(line: &str) -> Option<Head<'_>> {
     };
     let end = words.get(at).map_or(line.len(), |(start, _)| *start);
     let comm = line[..end].trim();
-    Some(Head { comm: if comm.is_empty() { "[no name]" } else { comm }, ..head })
+    Some(Head { comm: if comm.is_empty() { NO_NAME } else { comm }, ..head })
 }
 
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
