@@ -133,8 +133,10 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
             builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
             builder.add(*at, thread, 1, value.samples);
             if recorded.has_off_cpu {
-                let at = nodes.get(out_of_scheduler(&recorded.stacks, &names, *node) as usize).unwrap_or(at);
-                builder.add(*at, thread, 2, value.off_ns);
+                let waits = nodes.get(out_of_scheduler(&recorded.stacks, &names, *node) as usize).unwrap_or(at);
+                builder.add(*waits, thread, 2, value.off_ns);
+                // It lost its CPU in an interrupt, whatever it did.
+                let at = nodes.get(out_of_kernel(&recorded.stacks, *node) as usize).unwrap_or(at);
                 builder.add(*at, thread, 3, value.delay_ns);
             }
         }
@@ -190,6 +192,18 @@ fn ended_early(stacks: &Stacks, names: &Names) -> u64 {
     }
     let early = stacks.values.iter().filter(|((node, _), _)| is_whole.get(*node as usize) == Some(&false));
     early.map(|(_, value)| value.samples).sum()
+}
+
+/// The innermost place in the program; the same place where all of the stack is the kernel's.
+fn out_of_kernel(stacks: &Stacks, start: u32) -> u32 {
+    let mut at = start;
+    while let Some(node) = stacks.nodes.get(at as usize).filter(|node| matches!(node.code, Code::Kernel(_))) {
+        if node.caller == ROOT {
+            return start;
+        }
+        at = node.caller;
+    }
+    at
 }
 
 /// Share of the samples whose innermost place is in the kernel, 0 to 1.
@@ -471,7 +485,7 @@ fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameles
 mod tests {
     use std::collections::HashMap;
 
-    use super::{ended_early, nameless_made, nameless_python, python};
+    use super::{ended_early, nameless_made, nameless_python, out_of_kernel, python};
     use crate::profile::stacks::{Code, Stacks};
     use crate::profile::symbol::Names;
     use crate::profile::symbol::function::Function;
@@ -494,6 +508,17 @@ mod tests {
         assert!(nameless_python(2, 4, true).is_some_and(|said| said.starts_with("50 % of") && said.contains("--jit")));
         assert!(nameless_python(2, 4, false).is_some_and(|said| !said.contains("--jit")));
         assert_eq!(nameless_python(0, 4, true), None);
+    }
+
+    #[test]
+    fn a_program_lost_its_cpu_where_it_was_itself() {
+        let mut stacks = Stacks::default();
+        let place = |stacks: &mut Stacks, codes: &[Code]| stacks.place(codes).expect("room");
+        let user = place(&mut stacks, &[Code::Nowhere]);
+        let in_interrupt = place(&mut stacks, &[Code::Kernel(2), Code::Kernel(1), Code::Nowhere]);
+        let kernel_thread = place(&mut stacks, &[Code::Kernel(4), Code::Kernel(3)]);
+        assert_eq!([user, in_interrupt].map(|at| out_of_kernel(&stacks, at)), [user, user]);
+        assert_eq!(out_of_kernel(&stacks, kernel_thread), kernel_thread);
     }
 
     /// Regression: with frame pointers no stack counted as truncated.

@@ -74,7 +74,7 @@ pub(super) fn write(
 }
 
 /// `main > run > parse`; where there is no room for all, those that tell most: the last, which is the hot one or where paths
-/// part, the functions of a script, `main`, then those nearest to the last. How many are left out stands in their place.
+/// part, the functions of a script, `main`, the program's own, then those nearest to the last. How many are left out stands in their place.
 fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
     let mut names: Vec<(String, &Function)> = Vec::new();
     let mut at = 0;
@@ -93,7 +93,9 @@ fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
     let rank = |at: usize| match names[at].1 {
         function if function.origin == Origin::Jit => 0,
         function if is_main(&function.name) => 1,
-        _ => 2,
+        function if is_of_program(function) => 2,
+        function if function.origin != Origin::Kernel => 3,
+        _ => 4,
     };
     let mut others: Vec<usize> = (0..last).collect();
     others.sort_by_key(|at| (rank(*at), std::cmp::Reverse(*at)));
@@ -124,6 +126,11 @@ fn joined(shown: &[Option<String>]) -> String {
     parts.join(MARK)
 }
 
+/// Whether a function is of the program itself and not of a library.
+fn is_of_program(function: &Function) -> bool {
+    function.origin == Origin::Native && !function.module.starts_with('[') && !function.module.contains(".so")
+}
+
 /// `main`, also of Rust (`program::main`) and Go (`main.main`).
 fn is_main(name: &str) -> bool {
     name == "main" || name == "main.main" || name.ends_with("::main")
@@ -146,6 +153,22 @@ mod tests {
         };
         let functions: Vec<Function> = chain.split(' ').map(function).collect();
         chained(&functions.iter().collect::<Vec<_>>(), columns, &Layout::PLAIN)
+    }
+
+    /// Regression: eight frames were left out, the only one of the program among them.
+    #[test]
+    fn the_programs_own_functions_stay_before_those_of_the_kernel() {
+        let function = |name: &str, origin, module: &str| {
+            let (name, module) = (name.to_owned(), module.to_owned());
+            Function { name, module, origin }
+        };
+        let mut chain = vec![
+            function("wait_for_lock", Origin::Native, "waits"),
+            function("pthread_mutex_lock", Origin::Native, "libc.so.6"),
+        ];
+        chain.extend((0..8).map(|at| function(&format!("kernel_function_{at}"), Origin::Kernel, "")));
+        let said = chained(&chain.iter().collect::<Vec<_>>(), 70, &Layout::PLAIN);
+        assert_eq!(said, "wait_for_lock > pthread_mutex_lock > (7 frames) > kernel_function_7");
     }
 
     /// Regression: `_start > (3) > work_old` hid `main`, and `(5)` the hot function of a Python script.
