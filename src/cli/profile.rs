@@ -10,7 +10,9 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum Profile {
     /// Show a recorded profile, apm's own or that of other tools, in another form
     ///
-    /// Reads pprof (.pb.gz), apm's JSON, folded stacks and the output of `perf script`; a folder of `apm profile` too.
+    /// Reads pprof (.pb.gz), apm's JSON, folded stacks (py-spy -f raw, rbspy and async-profiler collapsed, difffolded.pl), the
+    /// output of `perf script` with any fields, Go's ?debug=1, V8's .cpuprofile; a folder of `apm profile` too. Of other
+    /// formats it says what makes one of these.
     ///
     /// Example: apm profile show cpu.pb.gz --format svg -o cpu.svg
     Show(Show),

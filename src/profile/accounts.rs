@@ -186,6 +186,11 @@ impl Accounts {
         among.iter().copied().filter(is_below).collect()
     }
 
+    /// Whether the kernel has told what a process did.
+    pub(crate) fn is_known(&self, pid: u32) -> bool {
+        self.all.contains_key(&pid)
+    }
+
     /// What a process did itself.
     pub(crate) fn own(&self, pid: u32) -> Io {
         let of = |account: &Account| account.whole.less(account.first).less(account.of_children).and(account.late);

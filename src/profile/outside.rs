@@ -148,10 +148,10 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 }
 
 /// Which programs, why and how much they used, a sentence for each program. `moved` is what a process has read and written
-/// itself; `amount` writes bytes.
+/// itself, where that is known; `amount` writes bytes.
 pub(crate) fn sentences(
     programs: Vec<Program>,
-    moved: impl Fn(u32) -> [u64; 2],
+    moved: impl Fn(u32) -> Option<[u64; 2]>,
     amount: impl Fn(u64) -> String,
 ) -> Vec<String> {
     let mut reasons: HashMap<PathBuf, Option<Obstacle>> = HashMap::new();
@@ -173,15 +173,15 @@ pub(crate) fn sentences(
             1 => format!("{name}[{}]", programs[0].pid),
             count => format!("{name} ({count} processes)"),
         };
-        let [read, written] = pids
-            .into_iter()
-            .map(&moved)
-            .fold([0_u64; 2], |[a, b], [read, written]| [a.saturating_add(read), b.saturating_add(written)]);
-        let [peak, read, written] = [peak(programs), read, written].map(&amount);
-        format!(
-            "{who} ran without the preloaded library: {why}; by /proc it had up to {peak} in RAM, read {read} and wrote \
-             {written}"
-        )
+        let each = pids.into_iter().map(&moved).collect::<Option<Vec<_>>>();
+        let sum = each
+            .map(|each| each.into_iter().fold([0_u64; 2], |[a, b], [c, d]| [a.saturating_add(c), b.saturating_add(d)]));
+        let peak = amount(peak(programs));
+        let used = match sum.map(|sum| sum.map(&amount)) {
+            Some([read, written]) => format!("up to {peak} in RAM, read {read} and wrote {written}"),
+            None => format!("up to {peak} in RAM"),
+        };
+        format!("{who} ran without the preloaded library: {why}; by /proc it had {used}")
     };
     let mut all: Vec<String> = groups.iter().take(REPORTED_MAX).map(each).collect();
     if more > 0 {
@@ -228,18 +228,18 @@ mod tests {
             program(9, "su", None, None, 20),
             program(10, "odd", Some("/none/odd"), Some(true), 5),
         ];
-        let said = sentences(all, |pid| [u64::from(pid), 1], |bytes| format!("{bytes} B"));
+        let said = sentences(all, |pid| (pid != 9).then_some([u64::from(pid), 1]), |bytes| format!("{bytes} B"));
         let expected = [
             "worker (2 processes) ran without the preloaded library: it was started with an environment without \
              `LD_PRELOAD` (as by `env -i` or `sudo`); by /proc it had up to 30 B in RAM, read 15 B and wrote 2 B",
             "su[9] ran without the preloaded library: it is another user's, or setuid, setgid or has file capabilities: the \
-             loader drops preloaded libraries then; by /proc it had up to 20 B in RAM, read 9 B and wrote 1 B",
+             loader drops preloaded libraries then; by /proc it had up to 20 B in RAM",
             "odd[10] ran without the preloaded library: its loader did not load it, though the environment asks for it; by \
              /proc it had up to 5 B in RAM, read 10 B and wrote 1 B",
         ];
         assert_eq!(said, expected);
         let many = (0..7).map(|at| program(at, &format!("p{at}"), None, None, 1)).collect();
-        let said = sentences(many, |_| [0, 0], |bytes| bytes.to_string());
+        let said = sentences(many, |_| None, |bytes| bytes.to_string());
         assert_eq!((said.len(), said[5].as_str()), (6, "2 more programs ran without the preloaded library"));
     }
 

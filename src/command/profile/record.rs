@@ -230,7 +230,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         if let Some(announced) = announced {
             let moved = |pid| {
                 let own = seen.accounts.own(pid);
-                [own.read, own.written]
+                seen.accounts.is_known(pid).then_some([own.read, own.written])
             };
             let amount = |bytes| crate::report::profile::amount::value(bytes, Unit::Bytes);
             let outside = outside::sentences(seen.programs.outside(&announced), moved, amount);

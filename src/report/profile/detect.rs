@@ -74,6 +74,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ReadError> {
     } else {
         bytes
     };
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     // Strict: a text that is no UTF-8 in one place still is a text.
     let text = String::from_utf8_lossy(bytes);
     Ok(match detect(bytes)? {
@@ -194,7 +195,7 @@ mod tests {
         {
             assert_eq!(read(text.as_bytes()).expect(text).nodes.len(), 2, "{text}");
         }
-        for text in ["f\0oo;bar 3\n", "foo;b\x01ar 3\nfoo 7\n"] {
+        for text in ["\u{feff}foo;bar 3\r\n", "f\0oo;bar 3\n", "foo;b\x01ar 3\nfoo 7\n"] {
             assert_eq!(read(text.as_bytes()).expect(text).frames.len(), 2, "{text:?}");
         }
     }
