@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 
 use ruzstd::decoding::StreamingDecoder;
 
-use crate::sys::memory_file;
+use crate::sys::{limits, memory_file};
 
 /// Bytes of a copy, and of all sections that are unpacked into it.
 const COPY_MAX: u64 = 1 << 30;
@@ -43,7 +43,9 @@ pub(super) fn plain_copy(file: &File) -> io::Result<Option<File>> {
     }
     let length = file.metadata()?.len();
     let sum = packed.iter().fold(length, |sum, one| sum.saturating_add(one.plain));
-    if sum > COPY_MAX {
+    // A file in memory is no data of the process: the limit of its worker has to be kept here.
+    let limit = limits::get(limits::Resource::Data).ok().and_then(|limit| limit.soft);
+    if sum > limit.unwrap_or(COPY_MAX).min(COPY_MAX) {
         return Err(io::Error::new(ErrorKind::FileTooLarge, "its unpacked debugging data is too large"));
     }
     let copy = memory_file::create(c"debugging data")?;
@@ -149,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{HEADER, PACKED, SECTION, plain_copy};
-    use crate::sys::memory_file;
+    use crate::sys::{limits, memory_file};
 
     /// `hello hello hello hello hello\n`, by zstd 1.5.
     const FRAME: [u8; 22] = [
