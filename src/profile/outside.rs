@@ -48,6 +48,8 @@ pub(crate) struct Program {
 pub(crate) struct Announced {
     /// Programs that began with it.
     pub(crate) programs: HashSet<(u32, PathBuf)>,
+    /// What processes have become since they were last heard of: the program, and whether its environment names the library.
+    pub(crate) executing: HashMap<u32, (PathBuf, bool)>,
     /// Processes that ended with it.
     pub(crate) ended: HashSet<u32>,
 }
@@ -116,7 +118,21 @@ impl Programs {
             let has_ended_inside = program.is_over && announced.ended.contains(&program.pid);
             !(program.is_inside || is_announced || has_ended_inside)
         };
-        self.all.into_values().filter(is_outside).collect()
+        // Those that ended before a look. Of others more is known.
+        let is_seen: HashSet<u32> =
+            self.all.values().filter(|it| is_outside(it) && !it.is_over).map(|it| it.pid).collect();
+        let vanished: Vec<Program> = announced
+            .executing
+            .iter()
+            .filter(|(pid, _)| !is_seen.contains(pid))
+            .map(|(pid, (file, is_asked))| {
+                let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Program { pid: *pid, name, file: Some(file.clone()), is_asked: Some(*is_asked), ..Program::default() }
+            })
+            .collect();
+        let known: HashSet<u32> = vanished.iter().map(|program| program.pid).collect();
+        let seen = self.all.into_values().filter(is_outside).filter(|program| !known.contains(&program.pid));
+        seen.chain(vanished).collect()
     }
 }
 
@@ -178,10 +194,11 @@ pub(crate) fn sentences(
             .map(|each| each.into_iter().fold([0_u64; 2], |[a, b], [c, d]| [a.saturating_add(c), b.saturating_add(d)]));
         let peak = amount(peak(programs));
         let used = match sum.map(|sum| sum.map(&amount)) {
-            Some([read, written]) => format!("up to {peak} in RAM, read {read} and wrote {written}"),
-            None => format!("up to {peak} in RAM"),
+            _ if programs.iter().all(|program| program.rss_peak == 0) => "it ended before apm could look".to_owned(),
+            Some([read, written]) => format!("by /proc it had up to {peak} in RAM, read {read} and wrote {written}"),
+            None => format!("by /proc it had up to {peak} in RAM"),
         };
-        format!("{who} ran without the preloaded library: {why}; by /proc it had {used}")
+        format!("{who} ran without the preloaded library: {why}; {used}")
     };
     let mut all: Vec<String> = groups.iter().take(REPORTED_MAX).map(each).collect();
     if more > 0 {
@@ -209,7 +226,7 @@ fn reason(program: &Program, obstacle: Option<Obstacle>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
     use std::path::PathBuf;
 
     use super::{Announced, Program, Programs, sentences, without_mark};
@@ -240,6 +257,7 @@ mod tests {
         assert_eq!(said, expected);
         let many = (0..7).map(|at| program(at, &format!("p{at}"), None, None, 1)).collect();
         let said = sentences(many, |_| None, |bytes| bytes.to_string());
+        assert!(said[0].ends_with("; by /proc it had up to 1 in RAM"), "{}", said[0]);
         assert_eq!((said.len(), said[5].as_str()), (6, "2 more programs ran without the preloaded library"));
     }
 
@@ -253,9 +271,11 @@ mod tests {
             programs.look(pid, &Stat::parse(text.as_bytes()).expect("a process"), 0);
         }
         let known = HashSet::from([(1, PathBuf::from("/bin/a")), (2, PathBuf::from("/bin/a"))]);
-        let announced = Announced { programs: known, ended: HashSet::from([1, 4]) };
-        let outside: Vec<u32> = programs.outside(&announced).iter().map(|program| program.pid).collect();
-        assert_eq!(outside, [3, 5]);
+        let executing = HashMap::from([(5, (PathBuf::from("/bin/fast"), true)), (3, (PathBuf::from("/bin/b"), true))]);
+        let announced = Announced { programs: known, executing, ended: HashSet::from([1, 4]) };
+        let outside = programs.outside(&announced);
+        let outside: Vec<(u32, &str)> = outside.iter().map(|program| (program.pid, program.name.as_str())).collect();
+        assert_eq!(outside, [(3, "a"), (5, "fast")]);
         assert_eq!(without_mark(PathBuf::from("/a (deleted)")), PathBuf::from("/a"));
     }
 }

@@ -160,6 +160,7 @@ impl PreloadSession {
                     if announced.programs.len() < ANNOUNCED_MAX {
                         announced.programs.insert((pid, without_mark(program.to_owned())));
                     }
+                    announced.executing.remove(&pid);
                     if programs.len() < PROGRAMS_MAX && programs.insert(program.to_owned()) {
                         // Of the first one it is said already.
                         notes.extend(past_the_library(program, heap.is_some()).filter(|_| programs.len() > 1));
@@ -184,6 +185,12 @@ impl PreloadSession {
             Event::SignalTaken { pid } => {
                 notes.push(format!("process {pid} has a handler of its own for SIGPROF: no more ticks from it"));
             }
+            Event::Executing { pid, program, is_asked } => {
+                if announced.executing.len() < ANNOUNCED_MAX {
+                    announced.executing.insert(pid, (program.to_owned(), is_asked));
+                }
+            }
+            Event::NotExecuted { pid } => _ = announced.executing.remove(&pid),
             Event::Ending { pid } => {
                 if announced.ended.len() < ANNOUNCED_MAX {
                     announced.ended.insert(pid);

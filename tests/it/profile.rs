@@ -314,9 +314,9 @@ fn wrong_words_start_nothing() {
     let sandbox = Sandbox::new("profilewords");
     let cases: [(&[&str], &str); 6] = [
         (&["--", "there-is-no-such-program"], "program `there-is-no-such-program` not found in PATH"),
-        (&["--frequency", "0", "--", "true"], "--frequency 0 is no rate"),
-        (&["--stack", "1MiB", "--", "true"], "--stack 1MiB is no size of a copy"),
-        (&["--duration", "0s", "--", "true"], "--duration: 0s is no time to record"),
+        (&["--frequency", "0", "--", "true"], "--frequency 0 is out of range"),
+        (&["--stack", "1MiB", "--", "true"], "--stack 1MiB is out of range"),
+        (&["--duration", "0s", "--", "true"], "--duration: 0s is out of range"),
         (&["--pid", "4194305"], "there is no process 4194305"),
         (&["-o", "/proc/none", "--", "true"], "create the folder `/proc/none`"),
     ];
@@ -490,7 +490,7 @@ fn apm_profiles_itself() {
     let said = sandbox.apm(["profile", "self", "-o", "four", "--", "run", "--no-such-word"]).fails(2);
     assert!(said.contains("--no-such-word") && !sandbox.has("four"), "{said}");
     let said = sandbox.apm(["profile", "self", "-F", "999", "--", "run", "list"]).fails(2);
-    assert!(said.contains("--frequency 999 is no rate of this timer"), "{said}");
+    assert!(said.contains("--frequency 999 is out of range"), "{said}");
 }
 
 /// First words of folded stacks.

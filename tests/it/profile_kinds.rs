@@ -284,6 +284,23 @@ fn memory_of_programs_without_the_library_is_said() {
     }
 }
 
+/// Programs that end before they can be looked at are told by those that executed them.
+#[test]
+fn short_programs_without_the_library_are_said_too() {
+    let sandbox = Sandbox::new("profileshort");
+    let source = "#include <stdlib.h>\nint main(void) { return malloc(1000) == 0; }";
+    if !compiled(&sandbox, "short", source, &["-static"]) {
+        return;
+    }
+    let script = "for i in 1 2 3 4 5 6 7 8; do ./short; done; env -i true; no-such-program; ./no-such-program; true";
+    let ran = sandbox.apm(["profile", "mem", "-q", "-o", "out", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let quality = Profile::read(&sandbox).quality();
+    assert!(quality.contains("short (8 processes) ran without the preloaded library: it is linked"), "{quality}");
+    assert!(quality.contains("true[") && quality.contains("without `LD_PRELOAD`"), "{quality}");
+    assert!(!quality.contains("no-such-program"), "{quality}");
+}
+
 /// Regression: the kernel adds the bytes of a reaped child to its parent, and the shell had them all.
 #[test]
 fn bytes_of_a_child_are_not_its_parents() {

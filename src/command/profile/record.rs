@@ -266,7 +266,7 @@ fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
     let Some(text) = &words.duration else { return Ok(None) };
     let duration = parse_duration(text).context("--duration").map_err(Failure::usage)?;
     if duration.is_zero() || duration > DURATION_MAX {
-        return Err(Failure::usage(anyhow!("--duration: {text} is no time to record")).hint("up to 7 days"));
+        return Err(Failure::usage(anyhow!("--duration: {text} is out of range")).hint("up to 7 days"));
     }
     Ok(Some(duration))
 }

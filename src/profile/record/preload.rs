@@ -334,6 +334,7 @@ mod tests {
                 }),
                 Event::SignalTaken { pid } => self.taken.push(pid),
                 Event::Ending { pid } => self.ended.push(pid),
+                Event::Executing { .. } | Event::NotExecuted { .. } => {}
             }
         }
 

@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{HEADER, PACKED, SECTION, plain_copy};
-    use crate::sys::{limits, memory_file};
+    use crate::sys::memory_file;
 
     /// `hello hello hello hello hello\n`, by zstd 1.5.
     const FRAME: [u8; 22] = [
