@@ -10,7 +10,9 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum Profile {
     /// Show a recorded profile, apm's own or that of other tools, in another form
     ///
-    /// Reads pprof (.pb.gz), apm's JSON, folded stacks and the output of `perf script`; a folder of `apm profile` too.
+    /// Reads pprof (.pb.gz), apm's JSON, folded stacks (py-spy -f raw, rbspy and async-profiler collapsed, difffolded.pl), the
+    /// output of `perf script` with any fields, Go's ?debug=1, V8's .cpuprofile; a folder of `apm profile` too. Of other
+    /// formats it says what makes one of these.
     ///
     /// Example: apm profile show cpu.pb.gz --format svg -o cpu.svg
     Show(Show),
@@ -46,7 +48,8 @@ pub enum Profile {
     /// (7) counters only: CPU time, memory and bytes of each process, without functions.
     ///
     /// Time without a CPU (--off-cpu, --wall) comes from the kernel's switches for a command in (1) and (2), each wait
-    /// exactly. Else, and with --pid always, it is looked some 50 times a second where threads wait: waits shorter than
+    /// exactly: `off_cpu` is the time in which threads wait for something (a lock, a timer, a disk), `sched_delay` that in
+    /// which they are runnable and others have the CPUs. Else, and with --pid always, it is looked some 50 times a second where threads wait: waits shorter than
     /// that are seen by chance, and where code keeps frame pointers a caller may be wrong.
     ///
     /// Example: apm profile cpu -- gcc -O2 -c large.c

@@ -211,6 +211,9 @@ pub struct Quality {
     pub rate_asked: u64,
     /// Samples a second of CPU time that came.
     pub rate_got: f64,
+    /// Mean of the allocated bytes between two samples of memory; 0 where it was not sampled so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub heap_mean_bytes: u64,
     /// Samples that are in the rows.
     pub samples: u64,
     /// Samples that the kernel dropped.
@@ -228,6 +231,10 @@ pub struct Quality {
     /// What else the reader should know, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// A module without names.

@@ -8,8 +8,10 @@
 //! `preload_session` is the loop over what the preloaded library writes. `ptrace_sampler` samples without the kernel's
 //! events, and `off_cpu` looks at threads without a CPU; both find processes by `procfs`. `itself` is apm's own time, by
 //! another crate. `calls` makes bytes and waiting of system calls, by the files that `descriptors` knows, into the table of
-//! `files`; `devices` looks at what block devices do meanwhile, `owners` says whose `connections` were.
+//! `files`; `watch` looks at what processes use, by the `accounts` of their bytes, and finds programs `outside` of the
+//! preloaded library; `devices` looks at what block devices do meanwhile, `owners` says whose `connections` were.
 
+pub(crate) mod accounts;
 pub(crate) mod calls;
 pub(crate) mod connections;
 pub(crate) mod descriptors;
@@ -22,6 +24,7 @@ pub(crate) mod latency;
 pub(crate) mod modules;
 pub(crate) mod off_cpu;
 pub(crate) mod outcome;
+pub(crate) mod outside;
 pub(crate) mod owners;
 mod pieces;
 pub(crate) mod preload_session;

@@ -17,6 +17,8 @@ const NAMELESS_MAX: usize = 8;
 const NAMELESS_MIN: f64 = 0.005;
 /// Share of the samples that are in the kernel below which its functions are not named one by one.
 const KERNEL_MIN: f64 = 0.01;
+/// Bytes of a stack that are about the most that the kernel copies: it counts the size of a sample in 16 bits.
+const STACK_MOST: u32 = 63 << 10;
 /// Share of truncated stacks from which on it is said what helps.
 const TRUNCATED_MANY: f64 = 0.05;
 /// Share of samples in made code without names from which on it is said what brings them.
@@ -39,6 +41,25 @@ const SCHEDULER: [&str; 9] = [
     "schedule_idle",
 ];
 
+/// Where programs and threads begin, by the C libraries, Rust and Go. `main` is one, too: what calls it in the C library
+/// is often built without frame pointers.
+const OUTERMOST: [&str; 14] = [
+    "_start",
+    "__libc_start_main",
+    "__libc_start_main_impl",
+    "__libc_start_call_main",
+    "_dl_start_user",
+    "main",
+    "clone",
+    "__clone",
+    "clone3",
+    "__clone3",
+    "start_thread",
+    "thread_start",
+    "runtime.rt0_go",
+    "runtime.mstart",
+];
+
 /// What the recording does not know of itself.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
@@ -48,6 +69,8 @@ pub(crate) struct About {
     /// CPU time of the program and what it waited for, where apm has waited for it.
     pub(crate) cpu: Option<Duration>,
     pub(crate) rate_asked: u64,
+    /// Mean of the allocated bytes between two samples; 0 where memory is not sampled so.
+    pub(crate) heap_mean_bytes: u64,
     /// Runtimes were not asked for names of the code that they make, and could have been.
     pub(crate) may_ask_for_names: bool,
 }
@@ -64,7 +87,8 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
         Measure::Events { kind: events, .. } => vec![events.clone(), kind("samples", Unit::Count)],
         Measure::Values { kinds, .. } => kinds.clone(),
     };
-    let off_cpu = recorded.has_off_cpu.then(|| kind("off_cpu", Unit::Nanoseconds));
+    let off_cpu = ["off_cpu", "sched_delay"].map(|name| kind(name, Unit::Nanoseconds));
+    let off_cpu = recorded.has_off_cpu.then_some(off_cpu).into_iter().flatten();
     let mut builder = Builder::new(kinds.into_iter().chain(off_cpu).collect());
     builder.profile.threads = recorded.processes.threads.iter().map(thread).collect();
     let waits = &recorded.stacks.names;
@@ -82,6 +106,11 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
                 .is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
         // All of a kernel without names is one frame.
         let frames = if is_same_kernel { Vec::new() } else { places.frames(node.code, &mut builder.profile.modules) };
+        if node.caller == ROOT && recorded.by_frame_pointers && !is_outermost(node.code, &names) {
+            let name = "[truncated]".to_owned();
+            let frame = builder.frame(Frame { name, origin: Origin::Label, ..Frame::default() });
+            at = Some(builder.node(None, frame));
+        }
         for frame in frames {
             let frame = builder.frame(frame);
             at = Some(builder.node(at, frame));
@@ -104,8 +133,11 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
             builder.add(*at, thread, 0, (value.weight as f64 * nanoseconds).round() as u64);
             builder.add(*at, thread, 1, value.samples);
             if recorded.has_off_cpu {
-                let at = nodes.get(out_of_scheduler(&recorded.stacks, &names, *node) as usize).unwrap_or(at);
-                builder.add(*at, thread, 2, value.off_ns);
+                let waits = nodes.get(out_of_scheduler(&recorded.stacks, &names, *node) as usize).unwrap_or(at);
+                builder.add(*waits, thread, 2, value.off_ns);
+                // It lost its CPU in an interrupt, whatever it did.
+                let at = nodes.get(out_of_kernel(&recorded.stacks, *node) as usize).unwrap_or(at);
+                builder.add(*at, thread, 3, value.delay_ns);
             }
         }
     }
@@ -136,13 +168,51 @@ fn out_of_scheduler(stacks: &Stacks, names: &Names, mut at: u32) -> u32 {
     at
 }
 
+/// Whether nothing has called this place: it is where a program, a thread or the kernel begins. The kernel, which follows
+/// frame pointers, does not say whether it came there.
+fn is_outermost(code: Code, names: &Names) -> bool {
+    if !matches!(code, Code::File { .. } | Code::Made { .. } | Code::Nowhere) {
+        return true;
+    }
+    names.of.get(&code).and_then(|functions| functions.first()).is_some_and(|function| {
+        OUTERMOST.contains(&function.name.as_str()) || function.name.starts_with("runtime.goexit")
+    })
+}
+
+/// Samples in stacks that end before [`is_outermost`].
+fn ended_early(stacks: &Stacks, names: &Names) -> u64 {
+    // Of each node, whether its outermost caller is one: a caller comes before what it calls.
+    let mut is_whole: Vec<bool> = Vec::with_capacity(stacks.nodes.len());
+    for node in &stacks.nodes {
+        let whole = match is_whole.get(node.caller as usize) {
+            Some(whole) => *whole,
+            None => is_outermost(node.code, names),
+        };
+        is_whole.push(whole);
+    }
+    let early = stacks.values.iter().filter(|((node, _), _)| is_whole.get(*node as usize) == Some(&false));
+    early.map(|(_, value)| value.samples).sum()
+}
+
+/// The innermost place in the program; the same place where all of the stack is the kernel's.
+fn out_of_kernel(stacks: &Stacks, start: u32) -> u32 {
+    let mut at = start;
+    while let Some(node) = stacks.nodes.get(at as usize).filter(|node| matches!(node.code, Code::Kernel(_))) {
+        if node.caller == ROOT {
+            return start;
+        }
+        at = node.caller;
+    }
+    at
+}
+
 /// Share of the samples whose innermost place is in the kernel, 0 to 1.
 fn kernel_share(recorded: &Recorded) -> f64 {
     let is_kernel =
         |node: u32| recorded.stacks.nodes.get(node as usize).is_some_and(|node| matches!(node.code, Code::Kernel(_)));
     let of = recorded.stacks.values.iter().filter(|((node, _), _)| is_kernel(*node));
     // Time without a CPU begins in the kernel always.
-    let weight = |value: &Value| value.samples + u64::from(value.off_ns > 0);
+    let weight = |value: &Value| value.samples + u64::from(value.off_ns > 0) + u64::from(value.delay_ns > 0);
     let (part, all) =
         (of.map(|(_, value)| weight(value)).sum::<u64>(), recorded.stacks.values.values().map(weight).sum::<u64>());
     part as f64 / (all as f64).max(1.0)
@@ -202,7 +272,7 @@ impl Places<'_> {
             };
             return vec![Frame { name, origin, ..frame }];
         };
-        let each = |(depth, function): (usize, &symbol::elf::Function)| Frame {
+        let each = |(depth, function): (usize, &symbol::function::Function)| Frame {
             name: function.name.clone(),
             file: function.file.clone(),
             line: function.line,
@@ -245,8 +315,8 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         if let Some(node) = stacks.nodes.get(*at as usize) {
             let is_hidden_kernel = names.kernel_is_hidden && matches!(node.code, Code::Kernel(_));
             let is_made = matches!(node.code, Code::Made { .. });
-            made += if is_made && !names.of.contains_key(&node.code) { value.samples } else { 0 };
-            let is_named = names.of.contains_key(&node.code) || matches!(node.code, Code::Waits(_));
+            made += if is_made && !names.is_named(&node.code) { value.samples } else { 0 };
+            let is_named = names.is_named(&node.code) || matches!(node.code, Code::Waits(_));
             unknown += if is_named || is_hidden_kernel { 0 } else { value.samples };
         }
     }
@@ -258,12 +328,9 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
     } else if names.kernel_is_hidden {
         notes.push("the kernel hides its addresses (`kernel.kptr_restrict`): its functions are one frame".to_owned());
     }
-    let many = recorded.truncated as f64 > TRUNCATED_MANY * recorded.samples as f64;
-    if many && recorded.elsewhere * 2 > recorded.truncated {
-        let other = "another stack (coroutines, stacks that grow), or tables of unwinding that are wrong";
-        notes.push(format!("many stacks end where no caller is near: {other}"));
-    } else if many {
-        notes.push("many stacks are cut off at their outer end: `--stack 64k` copies more of each".to_owned());
+    let truncated = if recorded.by_frame_pointers { ended_early(stacks, names) } else { recorded.truncated };
+    if truncated as f64 > TRUNCATED_MANY * recorded.samples as f64 {
+        notes.push(why_truncated(recorded, truncated).to_owned());
     }
     notes.extend(nameless_made(made, recorded.samples, about.may_ask_for_names));
     notes.extend(nameless_python(python(stacks, names), recorded.samples, about.may_ask_for_names));
@@ -279,12 +346,33 @@ fn quality(recorded: &Recorded, names: &Names, about: &About) -> Quality {
         refused: recorded.refused.clone(),
         rate_asked: about.rate_asked,
         rate_got: if seconds > 0.0 { timed as f64 / seconds } else { 0.0 },
+        heap_mean_bytes: about.heap_mean_bytes,
         samples: recorded.samples,
         lost: recorded.lost,
-        truncated: recorded.truncated,
+        truncated,
         unknown,
         nameless: nameless(without, recorded),
         notes,
+    }
+}
+
+/// Why many stacks end before their outermost function, and what helps.
+fn why_truncated(recorded: &Recorded, truncated: u64) -> &'static str {
+    let is_most = |part: u64| part * 2 > truncated;
+    if recorded.by_frame_pointers {
+        "many stacks end early: code without frame pointers hides its callers, and without `--fp` they are found by the \
+         tables of unwinding"
+    } else if is_most(recorded.elsewhere) {
+        "many stacks end where no caller is near: another stack (coroutines, stacks that grow), or tables of unwinding that \
+         are wrong"
+    } else if is_most(recorded.no_code) {
+        "many stacks end in functions without tables of unwinding (`.eh_frame`) and without frame pointers, as those in \
+         assembly"
+    } else if recorded.stack_copied >= STACK_MOST {
+        "many stacks are cut off at their outer end: they are deeper than the 64 KiB that the kernel copies; `--fp` has no \
+         such limit, where the program is built with frame pointers"
+    } else {
+        "many stacks are cut off at their outer end: `--stack 64k` copies more of each"
     }
 }
 
@@ -294,7 +382,7 @@ fn nameless_in(stacks: &Stacks, names: &Names, innermost: u32) -> Vec<ModuleId> 
     while let Some(node) = next.and_then(|at| stacks.nodes.get(at as usize)) {
         if let Code::File { module, .. } = node.code
             && !found.contains(&module)
-            && !names.of.contains_key(&node.code)
+            && !names.is_named(&node.code)
         {
             found.push(module);
         }
@@ -397,16 +485,16 @@ fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameles
 mod tests {
     use std::collections::HashMap;
 
-    use super::{nameless_made, nameless_python, python};
+    use super::{ended_early, nameless_made, nameless_python, out_of_kernel, python};
     use crate::profile::stacks::{Code, Stacks};
     use crate::profile::symbol::Names;
-    use crate::profile::symbol::elf::Function;
+    use crate::profile::symbol::function::Function;
 
     #[test]
     fn functions_of_python_without_their_names_are_counted() {
         let (interpreter, piece, other) =
             (Code::File { module: 0, offset: 1 }, Code::Made { program: 1, address: 2 }, Code::Nowhere);
-        let named = |name: &str| vec![Function { name: name.to_owned(), file: None, line: None }];
+        let named = |name: &str| vec![Function { name: name.to_owned(), ..Function::default() }];
         let of = HashMap::from([(interpreter, named("_PyEval_EvalFrameDefault")), (piece, named("py::f"))]);
         let names = Names { of, ..Names::default() };
         let mut stacks = Stacks::default();
@@ -420,6 +508,33 @@ mod tests {
         assert!(nameless_python(2, 4, true).is_some_and(|said| said.starts_with("50 % of") && said.contains("--jit")));
         assert!(nameless_python(2, 4, false).is_some_and(|said| !said.contains("--jit")));
         assert_eq!(nameless_python(0, 4, true), None);
+    }
+
+    #[test]
+    fn a_program_lost_its_cpu_where_it_was_itself() {
+        let mut stacks = Stacks::default();
+        let place = |stacks: &mut Stacks, codes: &[Code]| stacks.place(codes).expect("room");
+        let user = place(&mut stacks, &[Code::Nowhere]);
+        let in_interrupt = place(&mut stacks, &[Code::Kernel(2), Code::Kernel(1), Code::Nowhere]);
+        let kernel_thread = place(&mut stacks, &[Code::Kernel(4), Code::Kernel(3)]);
+        assert_eq!([user, in_interrupt].map(|at| out_of_kernel(&stacks, at)), [user, user]);
+        assert_eq!(out_of_kernel(&stacks, kernel_thread), kernel_thread);
+    }
+
+    /// Regression: with frame pointers no stack counted as truncated.
+    #[test]
+    fn stacks_of_frame_pointers_end_at_a_start_or_early() {
+        let code = |offset| Code::File { module: 0, offset };
+        let named = |name: &str| vec![Function { name: name.to_owned(), ..Function::default() }];
+        let of = HashMap::from([(code(1), named("main")), (code(2), named("hot"))]);
+        let names = Names { of, ..Names::default() };
+        let mut stacks = Stacks::default();
+        stacks.add(&[code(2), code(1)], None, 1);
+        stacks.add(&[Code::Kernel(9)], None, 1);
+        assert_eq!(ended_early(&stacks, &names), 0);
+        stacks.add(&[code(2)], None, 1);
+        stacks.add(&[Code::Kernel(9), code(3)], None, 1);
+        assert_eq!(ended_early(&stacks, &names), 2);
     }
 
     #[test]

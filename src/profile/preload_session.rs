@@ -9,6 +9,7 @@ use crate::model::profile::{Kind, List, Unit};
 use crate::profile::files::{self, CALLS};
 use crate::profile::heap::Heap;
 use crate::profile::modules::{self, Modules};
+use crate::profile::outside::{Announced, without_mark};
 use crate::profile::process::{Area, Processes, What as Lies};
 use crate::profile::record::preload::{Preload, Wanted};
 use crate::profile::record::ring::{Call, CallKind, Caught, Event, FileTotals, What};
@@ -27,6 +28,8 @@ const LOOKS_MAX: u32 = 32;
 const ERROR_MANY: f64 = 10.0;
 /// Programs that are asked for their allocator.
 const PROGRAMS_MAX: usize = 32;
+/// Programs and processes that have announced themselves and are remembered.
+const ANNOUNCED_MAX: usize = 65_536;
 /// Names of files that are remembered.
 const NAMES_MAX: usize = 8192;
 
@@ -57,8 +60,9 @@ pub(crate) struct PreloadSession {
     /// Paths by entry of the table of files.
     files: HashMap<u32, String>,
     known: HashMap<u32, ()>,
-    /// Programs that were asked whether they allocate past the library.
+    /// Programs that were asked whether they work past the library.
     programs: HashSet<PathBuf>,
+    announced: Announced,
     /// Between two looks of the kernel at timers of CPU time.
     kernel_tick: Duration,
     /// The task of apm itself, which is nobody's in the profile.
@@ -70,6 +74,13 @@ pub(crate) struct PreloadSession {
     codes: Vec<Code>,
     notes: Vec<String>,
     began: Instant,
+}
+
+/// What was seen from within.
+pub(crate) struct Inside {
+    pub(crate) recorded: Recorded,
+    pub(crate) lists: Vec<List>,
+    pub(crate) announced: Announced,
 }
 
 impl PreloadSession {
@@ -89,6 +100,7 @@ impl PreloadSession {
             files: HashMap::new(),
             known: HashMap::new(),
             programs: HashSet::new(),
+            announced: Announced::default(),
             kernel_tick: limits::tick(),
             own_task: process::task_of(std::process::id(), None),
             looked: HashMap::new(),
@@ -128,6 +140,7 @@ impl PreloadSession {
             files,
             known,
             programs,
+            announced,
             kernel_tick,
             own_task,
             looked,
@@ -144,9 +157,13 @@ impl PreloadSession {
                     if let Some(heap) = heap.as_mut().filter(|_| known.contains_key(&pid)) {
                         heap.replaced(pid);
                     }
-                    if heap.is_some() && programs.len() < PROGRAMS_MAX && programs.insert(program.to_owned()) {
+                    if announced.programs.len() < ANNOUNCED_MAX {
+                        announced.programs.insert((pid, without_mark(program.to_owned())));
+                    }
+                    announced.executing.remove(&pid);
+                    if programs.len() < PROGRAMS_MAX && programs.insert(program.to_owned()) {
                         // Of the first one it is said already.
-                        notes.extend(own_allocator(program).filter(|_| programs.len() > 1));
+                        notes.extend(past_the_library(program, heap.is_some()).filter(|_| programs.len() > 1));
                     }
                     let task = process::task_of(pid, None).filter(|task| own_task.as_ref() != Some(task));
                     if let Some(task) = task {
@@ -168,7 +185,16 @@ impl PreloadSession {
             Event::SignalTaken { pid } => {
                 notes.push(format!("process {pid} has a handler of its own for SIGPROF: no more ticks from it"));
             }
+            Event::Executing { pid, program, is_asked } => {
+                if announced.executing.len() < ANNOUNCED_MAX {
+                    announced.executing.insert(pid, (program.to_owned(), is_asked));
+                }
+            }
+            Event::NotExecuted { pid } => _ = announced.executing.remove(&pid),
             Event::Ending { pid } => {
+                if announced.ended.len() < ANNOUNCED_MAX {
+                    announced.ended.insert(pid);
+                }
                 if let Some(heap) = heap {
                     heap.ended(pid);
                 }
@@ -230,7 +256,7 @@ impl PreloadSession {
     }
 
     /// The end.
-    pub(crate) fn finish(mut self) -> (Recorded, Vec<List>) {
+    pub(crate) fn finish(mut self) -> Inside {
         let duration = self.began.elapsed();
         self.take(|ring, each| ring.finish(each));
         let loss = self.preload.ring.loss();
@@ -254,7 +280,9 @@ impl PreloadSession {
                 (spot, row.iter().map(|estimate| whole(estimate.value)).collect())
             });
             add(&HEAP, rows.collect());
-            self.notes.push(errors(heap));
+            if self.samples > 0 {
+                self.notes.push(errors(heap));
+            }
             if heap.missed_frees() > 0 {
                 self.notes
                     .push(format!("{} frees have no record: what lived may be counted too long", heap.missed_frees()));
@@ -297,6 +325,9 @@ impl PreloadSession {
             samples: self.samples,
             truncated: self.truncated,
             elsewhere: self.unwinder.elsewhere,
+            no_code: self.unwinder.no_code,
+            stack_copied: 0,
+            by_frame_pointers: false,
             lists: Vec::new(),
             lost: loss.lost.saturating_add(loss.abandoned).saturating_add(loss.garbled),
             duration,
@@ -304,7 +335,7 @@ impl PreloadSession {
             cpu: Track::new(Kept::Rate),
             rss: Track::new(Kept::Peak),
         };
-        (recorded, lists)
+        Inside { recorded, lists, announced: self.announced }
     }
 
     /// Values of calls by place. The bytes of each file are known exactly: those of its stacks, which are sampled, are
@@ -375,9 +406,13 @@ fn errors(heap: &Heap<Spot>) -> String {
     )
 }
 
-/// What is to be said of a program that has an allocator of its own.
-fn own_allocator(program: &Path) -> Option<String> {
-    let found = target::obstacle_of(program).filter(|found| matches!(found, target::Obstacle::OwnAllocator(_)))?;
+/// What a program that has the library does past it: allocations of an allocator of its own, everything of Go.
+fn past_the_library(program: &Path, has_heap: bool) -> Option<String> {
+    let is_it = |found: &target::Obstacle| match found {
+        target::Obstacle::OwnAllocator(_) => has_heap,
+        found => *found == target::Obstacle::Go,
+    };
+    let found = target::obstacle_of(program).filter(is_it)?;
     Some(format!("{}: {found}", program.file_name().unwrap_or_default().to_string_lossy()))
 }
 

@@ -68,6 +68,19 @@ struct Away {
     node: u32,
     thread: Option<u32>,
     since: u64,
+    /// It was still runnable: another thread got its CPU.
+    is_runnable: bool,
+}
+
+impl Away {
+    /// It has a CPU again.
+    fn ends(self, stacks: &mut Stacks, at: u64) {
+        let passed = at.saturating_sub(self.since);
+        match self.is_runnable {
+            true => stacks.delay(self.node, self.thread, passed),
+            false => stacks.wait(self.node, self.thread, passed),
+        }
+    }
 }
 
 /// What the samples stand for.
@@ -96,6 +109,12 @@ pub(crate) struct Recorded {
     pub(crate) truncated: u64,
     /// Of these: the callers are on another stack.
     pub(crate) elsewhere: u64,
+    /// Of these: what was found as the address of the caller is no code.
+    pub(crate) no_code: u64,
+    /// Bytes of a stack that were copied at most; 0 where none was.
+    pub(crate) stack_copied: u32,
+    /// Callers were found by the kernel, which does not say whether it came to the outermost.
+    pub(crate) by_frame_pointers: bool,
     pub(crate) lost: u64,
     pub(crate) duration: Duration,
     /// Time without a CPU was recorded too.
@@ -205,7 +224,7 @@ impl Session {
                     walk(&sample, form(sample.event), processes, modules, unwinder, codes);
                     let thread = processes.thread(sample.pid, sample.tid);
                     if let Some(node) = stacks.place(codes).filter(|_| away.len() < AWAY_MAX) {
-                        away.insert(sample.tid, Away { node, thread, since: sample.at });
+                        away.insert(sample.tid, Away { node, thread, since: sample.at, is_runnable: false });
                     }
                 }
                 Record::Sample(sample) if calls.is_some() => {
@@ -278,10 +297,16 @@ impl Session {
                 }
                 Record::Switched { tid, out: false, at, .. } => {
                     if let Some(away) = away.remove(&tid) {
-                        stacks.wait(away.node, away.thread, at.saturating_sub(away.since));
+                        away.ends(stacks, at);
                     }
                 }
-                Record::Mapped(_) | Record::Switched { .. } | Record::Lost { .. } => {}
+                // Comes behind the sample of the same switch.
+                Record::Switched { tid, out: true, preempted, .. } => {
+                    if let Some(away) = away.get_mut(&tid) {
+                        away.is_runnable = preempted;
+                    }
+                }
+                Record::Mapped(_) | Record::Lost { .. } => {}
             }
         });
     }
@@ -300,7 +325,7 @@ impl Session {
         self.stop();
         self.take(true);
         for away in std::mem::take(&mut self.away).into_values() {
-            self.stacks.wait(away.node, away.thread, self.newest.saturating_sub(away.since));
+            away.ends(&mut self.stacks, self.newest);
         }
         self.modules.forget_tables();
         self.stacks.close();
@@ -308,7 +333,8 @@ impl Session {
         if self.stacks.cut > 0 {
             notes.push(format!("{} stacks end early: there are more different ones than apm keeps", self.stacks.cut));
         }
-        if self.recording.forms.values().any(|form| form.callers == Callers::FramePointers) {
+        let by_frame_pointers = self.recording.forms.values().any(|form| form.callers == Callers::FramePointers);
+        if by_frame_pointers {
             notes.push("callers are found by frame pointers: code without them hides its callers".to_owned());
         } else if self.modules.without_tables > 0 {
             let count = self.modules.without_tables;
@@ -344,6 +370,9 @@ impl Session {
             samples: self.samples,
             truncated: self.truncated,
             elsewhere: self.unwinder.elsewhere,
+            no_code: self.unwinder.no_code,
+            stack_copied: self.recording.forms.values().map(|form| form.callers.copied()).max().unwrap_or(0),
+            by_frame_pointers,
             lost: self.recording.rings.lost,
             duration,
             has_off_cpu,

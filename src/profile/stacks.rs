@@ -53,8 +53,9 @@ pub(crate) const ANY_THREAD: u32 = u32::MAX;
 pub(crate) struct Value {
     pub(crate) samples: u64,
     pub(crate) weight: u64,
-    /// Nanoseconds without a CPU.
+    /// Nanoseconds without a CPU: waiting for something, and runnable, waiting for a CPU only.
     pub(crate) off_ns: u64,
+    pub(crate) delay_ns: u64,
 }
 
 /// The tree.
@@ -90,6 +91,12 @@ impl Stacks {
     pub(crate) fn wait(&mut self, node: u32, thread: Option<u32>, nanoseconds: u64) {
         let value = self.values.entry(self.spot(node, thread)).or_default();
         value.off_ns = value.off_ns.saturating_add(nanoseconds);
+    }
+
+    /// Adds time at a place in which it was runnable and had no CPU.
+    pub(crate) fn delay(&mut self, node: u32, thread: Option<u32>, nanoseconds: u64) {
+        let value = self.values.entry(self.spot(node, thread)).or_default();
+        value.delay_ns = value.delay_ns.saturating_add(nanoseconds);
     }
 
     /// A function of the kernel that waits; nothing where there are too many.
@@ -165,7 +172,7 @@ mod tests {
         stacks.add(&kernel([3, 2, 1]), Some(0), 5);
         stacks.add(&kernel([4, 2, 1]), None, 1);
         assert_eq!(stacks.nodes.len(), 4);
-        assert_eq!(stacks.values[&(2, 0)], Value { samples: 2, weight: 15, off_ns: 0 });
+        assert_eq!(stacks.values[&(2, 0)], Value { samples: 2, weight: 15, ..Value::default() });
     }
 
     #[test]

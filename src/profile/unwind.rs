@@ -35,6 +35,9 @@ pub(crate) struct Unwinder {
     cache: CacheNative<MayAllocateDuringUnwind>,
     /// Stacks whose callers are on another stack, far from the one that was copied.
     pub(crate) elsewhere: u64,
+    /// Stacks that end where the address of the caller is no code: the function before has no tables of unwinding and no
+    /// frame pointer, as those in assembly.
+    pub(crate) no_code: u64,
 }
 
 /// What a sample has of the program.
@@ -66,7 +69,7 @@ enum Rule {
 impl Unwinder {
     /// One that knows no file.
     pub(crate) fn new() -> Self {
-        Self { framehop: UnwinderNative::new(), cache: CacheNative::new(), elsewhere: 0 }
+        Self { framehop: UnwinderNative::new(), cache: CacheNative::new(), elsewhere: 0, no_code: 0 }
     }
 
     /// Adds the callers of a sample to `out`, the innermost first.
@@ -95,6 +98,8 @@ impl Unwinder {
                 // middle of an execve it is the one of the program before.
                 if out.is_empty() {
                     out.push(Code::Nowhere);
+                } else {
+                    self.no_code += 1;
                 }
                 return Walked::Truncated;
             };

@@ -1,6 +1,6 @@
 //! What the profiled processes use, looked at ten times a second: CPU time, memory, bytes read and written, connections.
-//! No privileges are needed for processes of the same user. What begins and ends between two looks is in the sums of the
-//! parent that waited for it, and not in a row of its own.
+//! No privileges are needed for processes of the same user. What begins and ends between two looks has no row of its own;
+//! its bytes are in a row below the parent that waited for it.
 
 #![expect(clippy::disallowed_methods, reason = "kernel: /proc")]
 
@@ -10,12 +10,22 @@ use std::time::{Duration, Instant};
 
 use crate::model::profile::{Kind, List, Tables, Timeline, Unit};
 use crate::probe::stat::Stat;
+use crate::profile::accounts::{Accounts, Io, Reading};
 use crate::profile::connections::Connections;
+use crate::profile::outside::Programs;
 use crate::profile::owners::Ends;
 use crate::profile::record::existing;
 
 /// Between two looks.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// The same at the beginning: a short program is seen before it ends. Doubled with each look.
+const FIRST: Duration = Duration::from_millis(5);
+/// Waits of 1 ms at most until a command stands at its gate.
+const GATE_WAITS_MAX: u32 = 100;
+/// Looks in which a command may still be on its way from the gate to its first instruction.
+const STAGE_LOOKS_MAX: usize = 20;
+/// Threads of a process whose bytes are read one by one.
+const THREADS_MAX: u64 = 64;
 /// Between two looks at what costs more: the kernel walks all pages of a process for its share of them.
 const RARE: Duration = Duration::from_secs(1);
 /// Points of a timeline. When there are more, every other one goes, and looks count for twice as long.
@@ -32,65 +42,10 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Used {
     pub(crate) name: String,
-    pub(crate) parent: u32,
-    /// Its own, and that of children it has waited for.
     pub(crate) cpu: Duration,
-    pub(crate) cpu_of_children: Duration,
     /// Resident now, and at most; bytes.
     pub(crate) rss: u64,
     pub(crate) rss_peak: u64,
-    /// What its calls read and wrote, bytes; with that of children it has waited for.
-    pub(crate) io: Io,
-}
-
-/// /proc/PID/io.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Io {
-    pub(crate) read: u64,
-    pub(crate) written: u64,
-    pub(crate) reads: u64,
-    pub(crate) writes: u64,
-    /// From and to storage.
-    pub(crate) stored_read: u64,
-    pub(crate) stored_written: u64,
-}
-
-impl Io {
-    fn parse(text: &str) -> Self {
-        let of = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
-        };
-        Self {
-            read: of("rchar"),
-            written: of("wchar"),
-            reads: of("syscr"),
-            writes: of("syscw"),
-            stored_read: of("read_bytes"),
-            stored_written: of("write_bytes"),
-        }
-    }
-
-    fn fields(self) -> [u64; 6] {
-        [self.read, self.written, self.reads, self.writes, self.stored_read, self.stored_written]
-    }
-
-    fn from(fields: [u64; 6]) -> Self {
-        let [read, written, reads, writes, stored_read, stored_written] = fields;
-        Self { read, written, reads, writes, stored_read, stored_written }
-    }
-
-    fn less(self, other: Self) -> Self {
-        let mut fields = self.fields();
-        fields.iter_mut().zip(other.fields()).for_each(|(one, other)| *one = one.saturating_sub(other));
-        Self::from(fields)
-    }
-
-    fn and(self, other: Self) -> Self {
-        let mut fields = self.fields();
-        fields.iter_mut().zip(other.fields()).for_each(|(one, other)| *one = one.saturating_add(other));
-        Self::from(fields)
-    }
 }
 
 /// Looks at processes until they end.
@@ -109,6 +64,8 @@ pub(crate) struct Watch {
     pss: Series,
     swap: Series,
     connections: Connections,
+    accounts: Accounts,
+    programs: Programs,
     /// Reading /proc/PID/io was refused.
     is_refused: bool,
 }
@@ -127,7 +84,8 @@ impl Series {
 }
 
 impl Watch {
-    /// `is_new`: it is being started; what it has used so far counts.
+    /// `is_new`: it stands at its gate. What it has used so far was used by apm to start it, and does not count, nor what
+    /// was used by a process that runs already.
     pub(crate) fn new(root: u32, with_children: bool, is_new: bool) -> Self {
         let mut watch = Self {
             root,
@@ -142,16 +100,49 @@ impl Watch {
             pss: Series::default(),
             swap: Series::default(),
             connections: Connections::begin(is_new),
+            accounts: Accounts::default(),
+            programs: Programs::new(),
             is_refused: false,
         };
-        if !is_new {
+        if is_new {
+            watch.begin_at_gate();
+        } else {
             for pid in existing::tree(root, with_children) {
-                if let Some(used) = watch.used(pid) {
+                if let Some((used, reading)) = watch.used(pid) {
+                    reading.into_iter().for_each(|reading| watch.accounts.begin(reading));
                     watch.processes.insert(pid, (used.clone(), used));
                 }
             }
         }
         watch
+    }
+
+    /// Waits until the command sleeps at its gate (`sys::stage`), and begins to count there.
+    fn begin_at_gate(&mut self) {
+        for _ in 0..GATE_WAITS_MAX {
+            let text = fs::read(format!("/proc/{}/stat", self.root)).unwrap_or_default();
+            if Stat::parse(&text).is_none_or(|stat| stat.state == 'S') {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Its memory goes with it; what it has read and written stays in the kernel's account.
+        let text = fs::read(format!("/proc/{}/stat", self.root)).unwrap_or_default();
+        if let Some(reading) = Stat::parse(&text).and_then(|stat| reading(self.root, &stat).ok()) {
+            // The byte that it writes into the gate is counted when that is opened.
+            let gate = Io { written: 1, writes: 1, ..Io::default() };
+            let threads = reading.threads.map(|all| all.into_iter().map(|(tid, io)| (tid, io.and(gate))).collect());
+            self.accounts.begin(Reading { whole: reading.whole.and(gate), threads, ..reading });
+        }
+        let cpu = Stat::parse(&text).map_or(Duration::ZERO, |stat| cpu(&stat));
+        let first = Used { cpu, ..Used::default() };
+        self.processes.insert(self.root, (first.clone(), first));
+    }
+
+    /// How long it is to the next look.
+    pub(crate) fn interval(&self) -> Duration {
+        let doublings = u32::try_from(self.looks.saturating_sub(1)).unwrap_or(u32::MAX);
+        2_u32.checked_pow(doublings).map_or(INTERVAL, |times| FIRST.saturating_mul(times).min(INTERVAL))
     }
 
     /// One look.
@@ -160,9 +151,11 @@ impl Watch {
         let pids = if self.with_children { existing::descendants(self.root) } else { vec![self.root] };
         let before: Duration = self.processes.values().map(|(_, used)| used.cpu).sum();
         let mut rss = 0;
+        let mut readings = Vec::new();
         for pid in &pids {
-            let Some(used) = self.used(*pid) else { continue };
+            let Some((used, reading)) = self.used(*pid) else { continue };
             rss += used.rss;
+            readings.extend(reading);
             if let Some((_, last)) = self.processes.get_mut(pid) {
                 let peak = last.rss_peak.max(used.rss_peak);
                 *last = Used { rss_peak: peak, ..used };
@@ -170,6 +163,7 @@ impl Watch {
                 self.processes.insert(*pid, (Used::default(), used));
             }
         }
+        self.accounts.look(readings, |pid| fs::exists(format!("/proc/{pid}")).unwrap_or(true));
         let after: Duration = self.processes.values().map(|(_, used)| used.cpu).sum();
         self.looks += 1;
         let at = u64::try_from(now.duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
@@ -203,29 +197,28 @@ impl Watch {
         }
     }
 
-    fn used(&mut self, pid: u32) -> Option<Used> {
+    fn used(&mut self, pid: u32) -> Option<(Used, Option<Reading>)> {
+        // It has left its gate this moment: its memory is apm's. Asked first, since the rest is read one by one.
+        if pid == self.root && self.looks < STAGE_LOOKS_MAX && self.programs.is_stage(pid) {
+            return None;
+        }
         let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = Stat::parse(&text)?;
-        let ticks = |at: usize| TICK * stat.field::<u32>(at).unwrap_or_default();
-        let (io, is_refused) = match fs::read_to_string(format!("/proc/{pid}/io")) {
-            Ok(text) => (Io::parse(&text), false),
-            Err(error) => (Io::default(), error.kind() == std::io::ErrorKind::PermissionDenied),
+        let reading = match reading(pid, &stat) {
+            Ok(reading) => Some(reading),
+            Err(error) => {
+                // Of one that has ended and is not waited for yet only root sees them: what was seen before stays.
+                let is_new = !self.processes.contains_key(&pid);
+                self.is_refused |= error.kind() == std::io::ErrorKind::PermissionDenied && is_new;
+                None
+            }
         };
-        // Of one that has ended and is not waited for yet only root sees them: what was seen before stays.
-        let before = self.processes.get(&pid).map(|(_, last)| last.io).filter(|_| is_refused);
-        self.is_refused |= is_refused && before.is_none();
-        let io = before.unwrap_or(io);
         let rss = stat.field::<u64>(21).unwrap_or_default().saturating_mul(PAGE);
-        Some(Used {
-            name: String::from_utf8_lossy(stat.name).into_owned(),
-            parent: stat.field(1).unwrap_or_default(),
-            cpu: ticks(11) + ticks(12),
-            cpu_of_children: ticks(13) + ticks(14),
-            rss,
-            // As the kernel keeps it since the last exec: also of what came and went between two looks.
-            rss_peak: high_water(pid).unwrap_or_default().max(rss),
-            io,
-        })
+        // As the kernel keeps it since the last exec: also of what came and went between two looks.
+        let rss_peak = high_water(pid).unwrap_or_default().max(rss);
+        self.programs.look(pid, &stat, rss_peak);
+        let used = Used { name: String::from_utf8_lossy(stat.name).into_owned(), cpu: cpu(&stat), rss, rss_peak };
+        Some((used, reading))
     }
 
     /// The end, while a command that has ended is still to be waited for: its sums are whole now.
@@ -250,9 +243,9 @@ impl Watch {
         timelines.retain(|line| line.points.len() > 1 && line.points.iter().any(|(_, value)| *value > 0.0));
         let (received, sent) = self.connections.timelines();
         timelines.extend([received, sent].into_iter().flatten());
-        let mut lists = vec![processes(&self.processes)];
+        let mut lists = vec![processes(&self.processes, &self.accounts)];
         lists.extend(self.connections.list());
-        Seen { tables: Tables { timelines, lists }, notes }
+        Seen { tables: Tables { timelines, lists }, notes, programs: self.programs, accounts: self.accounts }
     }
 }
 
@@ -267,26 +260,40 @@ fn high_water(pid: u32) -> Option<u64> {
 pub(crate) struct Seen {
     pub(crate) tables: Tables,
     pub(crate) notes: Vec<String>,
+    pub(crate) programs: Programs,
+    pub(crate) accounts: Accounts,
 }
 
-/// What each used itself: without that of children that it waited for, which the kernel adds to its parent's.
-fn own(processes: &BTreeMap<u32, (Used, Used)>) -> BTreeMap<u32, (Duration, Io)> {
-    let mut gone: HashMap<u32, Io> = HashMap::new();
-    for (pid, (_, last)) in processes {
-        let is_gone = !fs::exists(format!("/proc/{pid}")).unwrap_or(true);
-        if is_gone {
-            let sum = gone.entry(last.parent).or_default();
-            *sum = sum.and(last.io);
-        }
-    }
-    let of = |(pid, (first, last)): (&u32, &(Used, Used))| {
-        let io = last.io.less(first.io).less(gone.get(pid).copied().unwrap_or_default());
-        (*pid, (last.cpu.saturating_sub(first.cpu), io))
+/// CPU time of a process.
+fn cpu(stat: &Stat<'_>) -> Duration {
+    let ticks = |at: usize| TICK * stat.field::<u32>(at).unwrap_or_default();
+    ticks(11) + ticks(12)
+}
+
+/// What a process has read and written so far.
+fn reading(pid: u32, stat: &Stat<'_>) -> std::io::Result<Reading> {
+    let whole = Io::parse(&fs::read_to_string(format!("/proc/{pid}/io"))?);
+    let threads = threads(pid, stat.field(17).unwrap_or_default());
+    Ok(Reading { pid, parent: stat.field(1).unwrap_or_default(), whole, threads })
+}
+
+/// What each thread of a process did, where they are not too many.
+fn threads(pid: u32, count: u64) -> Option<Vec<(u32, Io)>> {
+    let io = |tid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/io")).ok()?;
+        Some((tid, Io::parse(&text)))
     };
-    processes.iter().map(of).collect()
+    match count {
+        1 => Some(vec![io(pid)?]),
+        2..=THREADS_MAX => {
+            let all = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+            Some(all.filter_map(|entry| io(entry.file_name().to_str()?.parse().ok()?)).collect())
+        }
+        _ => None,
+    }
 }
 
-fn processes(all: &BTreeMap<u32, (Used, Used)>) -> List {
+fn processes(all: &BTreeMap<u32, (Used, Used)>, accounts: &Accounts) -> List {
     let kind = |name: &str, unit: Unit| Kind { name: name.to_owned(), unit };
     let columns = vec![
         kind("cpu", Unit::Nanoseconds),
@@ -297,17 +304,21 @@ fn processes(all: &BTreeMap<u32, (Used, Used)>) -> List {
         kind("from storage", Unit::Bytes),
         kind("to storage", Unit::Bytes),
     ];
-    let own = own(all);
-    let mut rows: Vec<(String, Vec<u64>)> = all
-        .iter()
-        .filter_map(|(pid, (_, last))| {
-            let (cpu, io) = own.get(pid)?;
-            let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
-            let calls = io.reads.saturating_add(io.writes);
-            let values = vec![cpu, last.rss_peak, io.read, io.written, calls, io.stored_read, io.stored_written];
-            Some((format!("{}[{pid}]", last.name), values))
-        })
-        .collect();
+    let row = |cpu: Duration, rss_peak: u64, io: Io| {
+        let cpu = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let calls = io.reads.saturating_add(io.writes);
+        vec![cpu, rss_peak, io.read, io.written, calls, io.stored_read, io.stored_written]
+    };
+    let mut rows: Vec<(String, Vec<u64>)> = Vec::new();
+    for (pid, (first, last)) in all {
+        let cpu = last.cpu.saturating_sub(first.cpu);
+        rows.push((format!("{}[{pid}]", last.name), row(cpu, last.rss_peak, accounts.own(*pid))));
+        let unseen = accounts.unseen(*pid);
+        if unseen != Io::default() {
+            let name = format!("below {}[{pid}], ended between two looks", last.name);
+            rows.push((name, row(Duration::ZERO, 0, unseen)));
+        }
+    }
     rows.sort_by(|a, b| b.1.cmp(&a.1));
     rows.truncate(ROWS_MAX);
     List { name: "processes".to_owned(), of: "process".to_owned(), columns, rows }
@@ -324,31 +335,25 @@ fn rollup(text: &str) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use super::{Io, Used, Watch, own, rollup};
+    use super::{Watch, rollup};
 
     #[test]
-    fn files_of_proc_are_read_by_their_names() {
-        let text =
-            "rchar: 5\nwchar: 6\nsyscr: 1\nsyscw: 2\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n";
-        let io = Io { read: 5, written: 6, reads: 1, writes: 2, stored_read: 4096, stored_written: 8192 };
-        assert_eq!((Io::parse(text), Io::parse("garbage")), (io, Io::default()));
+    fn shares_of_memory_are_read_by_their_names() {
         let text = "55d0-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  10 kB\nPss:   7 kB\nSwapPss: 1 kB\nSwap:  3 kB\n";
         assert_eq!(rollup(text), (7 << 10, 3 << 10));
     }
 
-    /// The kernel adds what a child did to its parent's when that waits for it.
     #[test]
-    fn what_children_did_counts_once() {
-        let used = |parent, written| Used { parent, io: Io { written, ..Io::default() }, ..Used::default() };
-        // Numbers that no process has.
-        let (parent, child) = (4_194_900, 4_194_901);
-        let all =
-            BTreeMap::from([(parent, (Used::default(), used(1, 150))), (child, (Used::default(), used(parent, 100)))]);
-        let own = own(&all);
-        assert_eq!((own[&parent].1.written, own[&child].1.written), (50, 100));
+    fn looks_are_close_to_each_other_at_first() {
+        let mut watch = Watch::new(std::process::id(), false, false);
+        let mut intervals = Vec::new();
+        for looks in [0, 1, 2, 3, 6, 100, usize::MAX] {
+            watch.looks = looks;
+            intervals.push(watch.interval().as_millis());
+        }
+        assert_eq!(intervals, [5, 5, 10, 20, 100, 100, 100]);
     }
 
     #[test]

@@ -76,6 +76,7 @@ mod imp {
         pub const EXIT: usize = 60;
         pub const EXIT_GROUP: usize = 231;
         pub const GETPPID: usize = 110;
+        pub const GETCWD: usize = 79;
         pub const GETTID: usize = 186;
         pub const PREAD: usize = 17;
         pub const TIMER_CREATE: usize = 222;
@@ -133,6 +134,7 @@ mod imp {
         pub const EXIT: usize = 93;
         pub const EXIT_GROUP: usize = 94;
         pub const GETPPID: usize = 173;
+        pub const GETCWD: usize = 17;
         pub const GETTID: usize = 178;
         pub const PREAD: usize = 67;
         pub const TIMER_CREATE: usize = 107;

@@ -95,6 +95,8 @@ pub const FILE: u32 = 7;
 pub const SIGNAL_TAKEN: u32 = 8;
 /// It is about to end.
 pub const ENDING: u32 = 9;
+/// A: 1 if the environment names the library, B: 0 before the process becomes the program of the payload, 1 where that failed.
+pub const EXEC: u32 = 10;
 
 /// Kinds of calls.
 pub const READ_CALL: u64 = 0;

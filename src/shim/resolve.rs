@@ -31,7 +31,7 @@ names! {
     SEND c"send" RECV c"recv" RECV_CHK c"__recv_chk" SENDTO c"sendto" RECVFROM c"recvfrom"
     RECVFROM_CHK c"__recvfrom_chk" SENDMSG c"sendmsg" RECVMSG c"recvmsg" SENDFILE c"sendfile"
     SENDFILE64 c"sendfile64" FSYNC c"fsync" FDATASYNC c"fdatasync" CONNECT c"connect" ACCEPT c"accept"
-    ACCEPT4 c"accept4" CLOSE c"close" DUP2 c"dup2" DUP3 c"dup3" FCLOSE c"fclose" FILENO c"fileno"
+    ACCEPT4 c"accept4" EXECVE c"execve" EXECVPE c"execvpe" EXECV c"execv" EXECVP c"execvp" CLOSE c"close" DUP2 c"dup2" DUP3 c"dup3" FCLOSE c"fclose" FILENO c"fileno"
 }
 
 const COUNT: usize = NAMES.len();

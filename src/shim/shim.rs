@@ -7,7 +7,8 @@
 //! (`APM_RING`) every wrapper hands over to the function it stands for.
 //!
 //! - `layout`: the shared memory. `ring`: writing records. `arch`: registers, system calls, the thread's own words.
-//! - `resolve`: the functions behind ours. `start`: begin, fork, end, and what the process looks like.
+//! - `resolve`: the functions behind ours. `start`: begin, fork, end, and what the process looks like. `exec`: what it
+//!   becomes.
 //! - `heap`, `timer`, `calls`: what is measured.
 
 #![no_std]
@@ -15,6 +16,7 @@
 
 mod arch;
 mod calls;
+mod exec;
 mod heap;
 mod layout;
 mod resolve;

@@ -27,8 +27,7 @@ pub fn ready() -> bool {
         return true;
     }
     resolve::all();
-    let variable = core::hint::black_box(&raw const environ);
-    let variables = if variable.is_null() { core::ptr::null() } else { unsafe { variable.read_volatile() } };
+    let variables = variables();
     if variables.is_null() || STATE.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return false;
     }
@@ -36,6 +35,12 @@ pub fn ready() -> bool {
     calls::switch(ring::has(l::CALLS));
     STATE.store(2, Ordering::Release);
     true
+}
+
+/// The environment as it is now; null before the C library has set it up.
+pub fn variables() -> *const *const c_char {
+    let variable = core::hint::black_box(&raw const environ);
+    if variable.is_null() { core::ptr::null() } else { unsafe { variable.read_volatile() } }
 }
 
 /// Says once in each process that it is there; `is_new` where a program began and not a copy of one.

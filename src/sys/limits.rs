@@ -19,6 +19,7 @@ pub(crate) enum Resource {
     Stack,
     Core,
     AddressSpace,
+    Data,
 }
 
 /// A limit; absent where there is none.
@@ -36,6 +37,7 @@ pub(crate) fn get(resource: Resource) -> io::Result<Limit> {
         Resource::Stack => libc::RLIMIT_STACK,
         Resource::Core => libc::RLIMIT_CORE,
         Resource::AddressSpace => libc::RLIMIT_AS,
+        Resource::Data => libc::RLIMIT_DATA,
     };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for writes.

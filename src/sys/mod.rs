@@ -26,6 +26,7 @@ pub(crate) mod gate;
 pub(crate) mod kernel;
 mod launch;
 pub(crate) mod limits;
+pub(crate) mod memory_file;
 pub(crate) mod netlink;
 pub(crate) mod nss;
 pub(crate) mod output;

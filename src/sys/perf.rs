@@ -59,6 +59,16 @@ pub(crate) enum Callers {
     None,
 }
 
+impl Callers {
+    /// Bytes of a stack that are copied.
+    pub(crate) fn copied(self) -> u32 {
+        match self {
+            Self::Stack(bytes) => bytes,
+            Self::FramePointers | Self::None => 0,
+        }
+    }
+}
+
 /// What to open.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {

@@ -6,6 +6,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
 /// Numbers used elsewhere.
 pub(crate) const TERM: i32 = libc::SIGTERM;
 pub(crate) const KILL: i32 = libc::SIGKILL;
@@ -39,8 +41,14 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Ends this process by a signal, so that the parent sees what really happened.
+/// Ends this process by a signal that has ended a command, so that the parent sees what really happened. Without a core
+/// dump: a core of apm would say nothing, and with a `core_pattern` without `%p` it would overwrite the command's.
 pub(crate) fn die_by(signal: i32) {
+    // A limit of 0 keeps the kernel from writing a file; a process that is not dumpable is not sent to a program of
+    // `core_pattern` either, which ignores the limit (core(5)). Where one is refused, the other still holds.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let hard = rustix::process::getrlimit(Resource::Core).maximum;
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: hard });
     // SAFETY: the default disposition runs no code of ours; raise sends to this thread; the mask is built before use.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);

@@ -73,6 +73,11 @@ impl Stage {
     }
 }
 
+/// Whether a process is still a stage, by its /proc/PID/cmdline.
+pub(crate) fn is_it(command_line: &[u8]) -> bool {
+    command_line.split(|byte| *byte == 0).nth(1) == Some(WORD.as_bytes())
+}
+
 /// Enters the stage if the arguments say so; returns only if they do not, or with the exit code of a failure.
 pub(crate) fn entry(argv: &[OsString]) -> Option<i32> {
     if argv.get(1).is_none_or(|word| word != WORD) {

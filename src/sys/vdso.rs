@@ -1,13 +1,13 @@
 //! The code that the kernel lends to every process: there is no file of it, so apm makes one from its own copy, which is
 //! the same.
 
-#![allow(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "kernel: /proc/self")]
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
+
+use crate::sys::memory_file;
 
 /// Longest vdso that is believed; today's have 8 KiB.
 const LENGTH_MAX: u64 = 1 << 20;
@@ -19,14 +19,7 @@ pub(crate) fn file() -> io::Result<File> {
     let (start, end) = range(line).ok_or_else(|| io::Error::other("/proc/self/maps cannot be read"))?;
     let mut bytes = vec![0; end.saturating_sub(start).min(LENGTH_MAX) as usize];
     File::open("/proc/self/mem")?.read_exact_at(&mut bytes, start)?;
-    // SAFETY: a constant name; a result that is not negative is a new descriptor.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"vdso".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        File::from_raw_fd(fd)
-    };
+    let mut file = memory_file::create(c"vdso")?;
     file.write_all(&bytes)?;
     Ok(file)
 }

@@ -43,7 +43,7 @@ impl Layout {
         if text.width() <= columns {
             return text.to_owned();
         }
-        let mark = if self.unicode { "…" } else { "~" };
+        let mark = if self.unicode { "…" } else { &"..."[..columns.min(3)] };
         let mut out = String::new();
         let mut used = mark.width();
         for c in text.chars() {
@@ -140,6 +140,8 @@ mod tests {
         let layout = Layout { unicode: true, ..Layout::PLAIN };
         assert_eq!(layout.cut("日本語テキスト", 7), "日本語…");
         assert_eq!(layout.cut("short", 7), "short");
+        let ascii = [10, 7, 4, 3, 2, 0].map(|columns| Layout::PLAIN.cut("a long name", columns));
+        assert_eq!(ascii, ["a long ...", "a lo...", "a...", "...", "..", ""]);
         assert_eq!(pad("日本", 6), "日本  ");
         assert_eq!(Layout::PLAIN.paint(Style::Bad, "no"), "no");
     }

@@ -26,6 +26,7 @@ mod notices;
 mod plan;
 mod profile;
 mod profile_kinds;
+mod profile_names;
 mod qa;
 mod resume;
 mod sandbox;

@@ -262,6 +262,31 @@ fn streams_signals_and_codes_pass_through() {
     assert_eq!(ran.code, None, "it dies of what its command died of: {}", ran.stderr);
 }
 
+/// Regression: apm ended by the signal of its command with a core dump of its own, which overwrote the command's where
+/// `core_pattern` is `core`.
+#[test]
+fn the_core_of_a_command_that_crashed_is_not_overwritten() {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let sandbox = Sandbox::new("profilecore");
+    if !compiled(&sandbox, "crash", "#include <signal.h>\nint main(void) { return raise(SIGSEGV); }") {
+        return;
+    }
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let folder = sandbox.work().join("out");
+    let mut command = sandbox.program("sh", ["-c", "ulimit -c unlimited; mkdir dumped; cd dumped; exec \"$@\"", "sh"]);
+    command.args([apm, "profile", "io", "-q", "-o"]).arg(folder).args(["--", "../crash"]);
+    let status = command.status().expect("a shell");
+    assert_eq!((status.signal(), status.core_dumped()), (Some(11), false), "{status}");
+    // With `kernel.core_pattern` = `core` and `core_uses_pid` = 0 there is one file for both.
+    for core in std::fs::read_dir(sandbox.work().join("dumped")).expect("the folder").flatten() {
+        let bytes = std::fs::read(core.path()).expect("a core");
+        assert!(bytes.windows(7).any(|part| part == b"./crash"), "the core is not of the command");
+        let of_apm = b"-q\0-o\0";
+        assert!(!bytes.windows(of_apm.len()).any(|part| part == of_apm), "the core is of apm");
+    }
+}
+
 #[test]
 fn a_signal_reaches_the_command_and_its_profile_is_written() {
     let sandbox = Sandbox::new("profilesignal");
@@ -289,9 +314,9 @@ fn wrong_words_start_nothing() {
     let sandbox = Sandbox::new("profilewords");
     let cases: [(&[&str], &str); 6] = [
         (&["--", "there-is-no-such-program"], "program `there-is-no-such-program` not found in PATH"),
-        (&["--frequency", "0", "--", "true"], "--frequency 0 is no rate"),
-        (&["--stack", "1MiB", "--", "true"], "--stack 1MiB is no size of a copy"),
-        (&["--duration", "0s", "--", "true"], "--duration: 0s is no time to record"),
+        (&["--frequency", "0", "--", "true"], "--frequency 0 is out of range"),
+        (&["--stack", "1MiB", "--", "true"], "--stack 1MiB is out of range"),
+        (&["--duration", "0s", "--", "true"], "--duration: 0s is out of range"),
         (&["--pid", "4194305"], "there is no process 4194305"),
         (&["-o", "/proc/none", "--", "true"], "create the folder `/proc/none`"),
     ];
@@ -465,7 +490,7 @@ fn apm_profiles_itself() {
     let said = sandbox.apm(["profile", "self", "-o", "four", "--", "run", "--no-such-word"]).fails(2);
     assert!(said.contains("--no-such-word") && !sandbox.has("four"), "{said}");
     let said = sandbox.apm(["profile", "self", "-F", "999", "--", "run", "list"]).fails(2);
-    assert!(said.contains("--frequency 999 is no rate of this timer"), "{said}");
+    assert!(said.contains("--frequency 999 is out of range"), "{said}");
 }
 
 /// First words of folded stacks.

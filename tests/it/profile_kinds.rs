@@ -234,6 +234,113 @@ fn what_the_library_does_not_see_is_said_and_traced() {
     near(Profile::read(&sandbox).of("by_stdio", "written"), 4e6, 0.02);
 }
 
+/// 24 MiB, and in a child with an empty environment 12 MiB; both live long enough to be looked at.
+const CLOSER: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+__attribute__((noinline)) void *keeps(size_t n) { void *p = malloc(n); memset(p, 1, n); usleep(400000); return p; }
+int main(int argc, char **argv) {
+    clearenv();
+    if (argc > 1) return keeps(12 << 20) == 0;
+    void *p = keeps(24 << 20);
+    if (!fork()) { char *e[] = {0}, *a[] = {argv[0], "child", 0}; execve("/proc/self/exe", a, e); _exit(1); }
+    wait(0);
+    return p == 0;
+}
+"#;
+
+/// Regression: a profile of memory did not say that a child had run without the library, or was empty without a reason.
+#[test]
+fn memory_of_programs_without_the_library_is_said() {
+    let sandbox = Sandbox::new("profileoutside");
+    if !compiled(&sandbox, "closer", CLOSER, &[]) || !compiled(&sandbox, "static", CLOSER, &["-static"]) {
+        return;
+    }
+    sandbox.apm("profile mem -q -o out -- ./closer".split(' ')).good();
+    let profile = Profile::read(&sandbox);
+    near(profile.of("keeps", "alloc_space"), 24.0 * 1_048_576.0, 0.2);
+    let said = profile.quality();
+    let sentence = said.split('"').find(|part| part.contains("ran without the preloaded library")).expect("a sentence");
+    assert!(
+        ["closer[", "exe["].iter().any(|name| sentence.starts_with(name)) && sentence.contains("without `LD_PRELOAD`"),
+        "{sentence}"
+    );
+    let mebibytes = sentence.split_once("up to ").and_then(|(_, rest)| rest.split_once(" MiB")).expect("its memory").0;
+    assert!((12.0..30.0).contains(&mebibytes.parse::<f64>().expect("a number")), "{sentence}");
+
+    // Nothing at all is seen: the headline has the reason.
+    for (words, reason) in
+        [("env -i ./closer", "without `LD_PRELOAD`"), ("sh -c ./static;true", "is linked statically")]
+    {
+        let words = ["profile", "mem", "-o", "out", "--"].into_iter().chain(words.splitn(3, ' '));
+        let ran = sandbox.apm(words);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let headline = ran.stderr.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        assert!(headline.contains(reason) || !headline.contains("nothing was measured"), "{}", ran.stderr);
+        assert!(Profile::read(&sandbox).quality().contains(reason), "{}", ran.stderr);
+    }
+}
+
+/// Programs that end before they can be looked at are told by those that executed them.
+#[test]
+fn short_programs_without_the_library_are_said_too() {
+    let sandbox = Sandbox::new("profileshort");
+    let source = "#include <stdlib.h>\nint main(void) { return malloc(1000) == 0; }";
+    if !compiled(&sandbox, "short", source, &["-static"]) {
+        return;
+    }
+    let script = "for i in 1 2 3 4 5 6 7 8; do ./short; done; env -i true; no-such-program; ./no-such-program; true";
+    let ran = sandbox.apm(["profile", "mem", "-q", "-o", "out", "--", "sh", "-c", script]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let quality = Profile::read(&sandbox).quality();
+    assert!(quality.contains("short (8 processes) ran without the preloaded library: it is linked"), "{quality}");
+    assert!(quality.contains("true[") && quality.contains("without `LD_PRELOAD`"), "{quality}");
+    assert!(!quality.contains("no-such-program"), "{quality}");
+}
+
+/// Regression: the kernel adds the bytes of a reaped child to its parent, and the shell had them all.
+#[test]
+fn bytes_of_a_child_are_not_its_parents() {
+    let sandbox = Sandbox::new("profilereaped");
+    let source = "
+#include <fcntl.h>
+#include <unistd.h>
+static char b[1 << 20];
+int main(void) { int f = open(\"out.bin\", O_CREAT | O_WRONLY | O_TRUNC, 0600); usleep(60000); for (int i = 0; i < 64; i++) write(f, b, sizeof b); return 0; }
+";
+    if !compiled(&sandbox, "wr", source, &[]) {
+        return;
+    }
+    sandbox.apm(["profile", "io", "-q", "-o", "out", "--", "sh", "-c", "./wr; true"]).good();
+    let processes = Profile::read(&sandbox).list("processes");
+    let written = |name: &str| {
+        let rows = processes.iter().filter(|(process, _)| process.starts_with(&format!("{name}[")));
+        rows.map(|(_, row)| row[3]).sum::<u64>()
+    };
+    assert_eq!((written("wr"), written("sh")), (64 << 20, 0), "{processes:?}");
+    // What apm does to start a program is not the program's.
+    sandbox.apm("profile io -q -o out -- sleep 0.05".split(' ')).good();
+    let processes = Profile::read(&sandbox).list("processes");
+    assert_eq!((processes[0].1[3], processes.len()), (0, 1), "{processes:?}");
+}
+
+#[test]
+fn files_of_another_kind_do_not_stay_in_the_folder() {
+    let sandbox = Sandbox::new("profilestale");
+    if !compiled(&sandbox, "heap", HEAP, &[]) || !compiled(&sandbox, "files", FILES, &[]) {
+        return;
+    }
+    sandbox.apm("profile mem -q -o out -- ./heap".split(' '));
+    sandbox.file("out/mine.svg", "<svg/>");
+    assert!(sandbox.has("out/peak_space.svg") && sandbox.has("out/peak_space.folded"));
+    sandbox.apm("profile io -q -o out -- ./files".split(' ')).good();
+    assert!(!sandbox.has("out/peak_space.svg") && !sandbox.has("out/peak_space.folded"));
+    assert!(sandbox.has("out/written.svg") && sandbox.has("out/mine.svg"));
+}
+
 #[test]
 fn bytes_of_connections_are_told_by_peer_and_by_function() {
     if !has_program("python3") {
@@ -326,7 +433,7 @@ fn profiles_of_others_are_shown_in_every_form_and_compared() {
     assert!(refused("profile show before.folded --kind cpus").contains("the profile has no `cpus`"));
     assert!(refused("profile show before.folded --set run.retries=1").contains("no effect"));
     sandbox.file("garbage", [0xff, 0xfe, 0, 1, 2]);
-    assert!(refused("profile show garbage").contains("are read"), "{}", refused("profile show garbage"));
+    assert!(refused("profile show garbage").contains("no known format"), "{}", refused("profile show garbage"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::profile::off_cpu::OffCpuSampler;
 use crate::profile::ptrace_sampler::{PtraceSampler, Wanted};
 use crate::profile::session::Recorded;
-use crate::profile::watch::{self, Watch};
+use crate::profile::watch::Watch;
 use crate::sys::priority::{self, Who};
 
 /// Nice level while it records, where it may be had.
@@ -75,7 +75,7 @@ pub(super) fn looking(watch: Watch) -> std::io::Result<Beside<Option<Watch>>> {
     let round = |watch: &mut Watch| {
         let began = Instant::now();
         watch.look();
-        watch::INTERVAL.saturating_sub(began.elapsed())
+        watch.interval().saturating_sub(began.elapsed())
     };
     Beside::<Watch>::begin(move || Ok(watch), round, |watch| watch)
 }

@@ -15,7 +15,7 @@ use crate::profile::itself::{FREQUENCY_MAX, Itself};
 /// `run` is what runs a command line.
 pub(super) fn main(context: &Context, words: &Words, run: fn(Vec<OsString>) -> Exit) -> Result<Exit, Failure> {
     if !(1..=FREQUENCY_MAX).contains(&words.frequency) {
-        let failure = Failure::usage(anyhow!("--frequency {} is no rate of this timer", words.frequency));
+        let failure = Failure::usage(anyhow!("--frequency {} is out of range", words.frequency));
         return Err(failure.hint(format!("from 1 to {FREQUENCY_MAX}; `apm profile cpu -- apm ...` can do more")));
     }
     // People copy whole command lines.

@@ -52,7 +52,9 @@ pub(crate) fn main(context: &Context, words: &Profile, run: fn(Vec<OsString>) ->
         Profile::Mem(words) => {
             let Bytes(every) = Bytes::parse(&words.every).context("--every").map_err(Failure::usage)?;
             if !(EVERY_MIN..=EVERY_MAX).contains(&every) {
-                return Err(Failure::usage(anyhow!("--every {} is no distance", words.every)).hint("from 1KiB to 1GiB"));
+                return Err(
+                    Failure::usage(anyhow!("--every {} is out of range", words.every)).hint("from 1KiB to 1GiB")
+                );
             }
             let plan = Plan { heap: (!words.faults).then_some(every), has_faults: true, ..Plan::default() };
             record::main(context, &words.recording, &plan)
@@ -93,15 +95,14 @@ fn wish(words: &Sampling, recording: &Recording) -> Result<Request, Failure> {
     let usual = if recording.command.is_empty() { FREQUENCY_LONG } else { FREQUENCY };
     let frequency = words.frequency.unwrap_or(usual);
     if !(1..=FREQUENCY_MAX).contains(&frequency) {
-        return Err(
-            Failure::usage(anyhow!("--frequency {frequency} is no rate")).hint(format!("from 1 to {FREQUENCY_MAX}"))
-        );
+        return Err(Failure::usage(anyhow!("--frequency {frequency} is out of range"))
+            .hint(format!("from 1 to {FREQUENCY_MAX}")));
     }
     let Bytes(stack) = Bytes::parse(&words.stack).context("--stack").map_err(Failure::usage)?;
     // 64k is what people write.
     let stack = if stack <= 64 << 10 { stack.min(STACK_MAX) } else { stack };
     if !(STACK_MIN..=STACK_MAX).contains(&stack) {
-        return Err(Failure::usage(anyhow!("--stack {} is no size of a copy", words.stack)).hint("from 512 to 64k"));
+        return Err(Failure::usage(anyhow!("--stack {} is out of range", words.stack)).hint("from 512 to 64k"));
     }
     // The kernel wants words of 8 bytes.
     let callers = if words.fp { Callers::FramePointers } else { Callers::Stack((stack & !7) as u32) };

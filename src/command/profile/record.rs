@@ -23,6 +23,7 @@ use crate::model::unit::parse_duration;
 use crate::profile::calls;
 use crate::profile::devices::Devices;
 use crate::profile::outcome::{self, About};
+use crate::profile::outside;
 use crate::profile::owners::Owners;
 use crate::profile::preload_session::PreloadSession;
 use crate::profile::ptrace_sampler::{FREQUENCY_MAX, Wanted};
@@ -183,7 +184,10 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         .map(Session::finish)
         .chain(recorders.stopped)
         .map(|recorded| (recorded, Vec::new()));
-    let inside = recorders.inside.map(PreloadSession::finish);
+    let (inside, announced) = match recorders.inside.map(PreloadSession::finish) {
+        Some(inside) => (Some((inside.recorded, inside.lists)), Some(inside.announced)),
+        None => (None, None),
+    };
     let waited = recorders.waited.map(|recorded| (recorded, Vec::new()));
     let about = About {
         title: run.map_or_else(|| target.title(), |(id, _)| format!("run {id}")),
@@ -191,12 +195,17 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         // Only of a program that was recorded to its end are CPU time and samples about the same.
         cpu: status.as_ref().filter(|_| ended == Ended::Itself).map(|status| status.cpu),
         rate_asked: plan.cpu.map_or(0, |wish| wish.frequency),
+        heap_mean_bytes: plan.heap.unwrap_or(0),
         may_ask_for_names: !words.command.is_empty() && !words.jit,
     };
     // What says most of the program comes first.
     let mut profile = named(context, outside.chain(inside).chain(waited).collect(), &about, &held);
     if plan.is_wall {
-        profile.add_sum("wall", &["cpu", "off_cpu"]);
+        let parts: &[&str] = match profile.kind("sched_delay") {
+            Some(_) => &["cpu", "off_cpu", "sched_delay"],
+            None => &["cpu", "off_cpu"],
+        };
+        profile.add_sum("wall", parts);
     }
     // Also of what is not shown: a call of read may be one of a socket.
     let moved = [["read", "received"], ["written", "sent"]].map(|names| {
@@ -208,6 +217,8 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
     if !plan.kept.is_empty() {
         profile.keep(plan.kept);
     }
+    // What is missing is more important than how the rest was measured.
+    let mut missing = Vec::new();
     if let Some(seen) = seen {
         // The samples of the kernel tell the same more exactly.
         let is_there = |name: &str| profile.tables.timelines.iter().any(|line| line.name == name);
@@ -215,10 +226,22 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         profile.tables.timelines.extend(more);
         profile.tables.lists.extend(seen.tables.lists);
         notes.extend(seen.notes);
-        notes.extend(is_counted.then(|| beside_the_library(&profile, moved)).into_iter().flatten());
+        missing.extend(is_counted.then(|| beside_the_library(&profile, moved)).into_iter().flatten());
+        if let Some(announced) = announced {
+            let moved = |pid| {
+                let own = seen.accounts.own(pid);
+                seen.accounts.is_known(pid).then_some([own.read, own.written])
+            };
+            let amount = |bytes| crate::report::profile::amount::value(bytes, Unit::Bytes);
+            let outside = outside::sentences(seen.programs.outside(&announced), moved, amount);
+            if plan.heap.is_some() && !outside.is_empty() {
+                notes.push("`apm profile mem --faults` samples the page faults of all programs".to_owned());
+            }
+            missing.extend(outside);
+        }
     }
     profile.tables.lists.extend(devices);
-    profile.quality.refused.extend(notes);
+    profile.quality.refused = missing.into_iter().chain(profile.quality.refused).chain(notes).collect();
     let written = folder.write(&profile);
     folder.say(context, &profile, words.top);
     let status = match status {
@@ -243,7 +266,7 @@ fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
     let Some(text) = &words.duration else { return Ok(None) };
     let duration = parse_duration(text).context("--duration").map_err(Failure::usage)?;
     if duration.is_zero() || duration > DURATION_MAX {
-        return Err(Failure::usage(anyhow!("--duration: {text} is no time to record")).hint("up to 7 days"));
+        return Err(Failure::usage(anyhow!("--duration: {text} is out of range")).hint("up to 7 days"));
     }
     Ok(Some(duration))
 }

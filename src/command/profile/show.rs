@@ -133,8 +133,9 @@ fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
         .with_context(|| format!("read `{shown}`"))
         .map_err(Failure::usage)?;
     detect::read(&all).map_err(|error| {
-        Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")))
-            .hint("pprof, apm's JSON, folded stacks and the output of `perf script` are read")
+        let has_way_out = error.has_way_out();
+        let failure = Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")));
+        if has_way_out { failure } else { failure.hint(format!("apm reads {}", detect::READABLE)) }
     })
 }
 

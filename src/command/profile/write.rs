@@ -15,6 +15,12 @@ use crate::sys::{beneath, output};
 
 /// The folder for the results where none is named.
 const FOLDER: &str = "apm-profile";
+/// The file with everything.
+const ALL: &str = "profile.json";
+/// Bytes of that of an earlier recording that are read.
+const ALL_MAX: u64 = 256 << 20;
+/// Endings of the files that there is one of for each kind of values.
+const EACH_KIND: [&str; 2] = ["svg", "folded"];
 /// Lines of the paths that are shown at the end of a recording; `apm profile show` shows more.
 const LINES: usize = 16;
 
@@ -42,20 +48,27 @@ impl Folder {
         Ok(Self { open: make(&named)?, named })
     }
 
-    /// Writes every form of it.
+    /// Writes every form of it, and removes the files of kinds that only an earlier recording in this folder had.
     pub(super) fn write(&self, profile: &Profile) -> Result<(), Failure> {
+        let before = self.open.read_own(Path::new(ALL), ALL_MAX).map(|old| json::kinds(&old)).unwrap_or_default();
         let mut files: Vec<(String, Vec<u8>)> = Vec::new();
         let mut add = |name: &str, bytes: Vec<u8>| files.push((name.to_owned(), bytes));
         add("profile.pb.gz", pprof::write(profile));
-        add("profile.json", bytes(|out| json::write(profile, out)));
+        add(ALL, bytes(|out| json::write(profile, out)));
         add("profile.speedscope.json", bytes(|out| speedscope::write(profile, out)));
         add("report.html", bytes(|out| html::write(profile, roots(profile), out)));
         for kind in text::kinds(profile) {
             let name = &profile.kinds[kind].name;
             let look = flame::Look { roots: roots(profile), ..flame::Look::default() };
-            add(&format!("{name}.svg"), flame::write(profile, kind, look).into_bytes());
             let form = folded::Form { roots: roots(profile), is_marked: false };
-            add(&format!("{name}.folded"), bytes(|out| folded::write(profile, kind, form, out)));
+            let [picture, stacks] = files_of(name);
+            add(&picture, flame::write(profile, kind, look).into_bytes());
+            add(&stacks, bytes(|out| folded::write(profile, kind, form, out)));
+        }
+        let is_stale = |name: &String| !name.contains('/') && files.iter().all(|(new, _)| new != name);
+        for name in before.iter().flat_map(|kind| files_of(kind)).filter(is_stale) {
+            // Where it cannot be removed it can be told by its time.
+            let _ = self.open.remove_file(Path::new(&name));
         }
         for (name, bytes) in files {
             Whole::create_in(&self.open, &name)
@@ -80,6 +93,11 @@ impl Folder {
         let _ = writeln!(said, "\n{}/", self.named.display());
         context.ui.say(&String::from_utf8_lossy(&said));
     }
+}
+
+/// The files of one kind of values.
+fn files_of(kind: &str) -> [String; EACH_KIND.len()] {
+    EACH_KIND.map(|ending| format!("{kind}.{ending}"))
 }
 
 /// A folder for results. In one of another user, or one that others can write to, they could be replaced or led elsewhere.

@@ -49,7 +49,7 @@ impl Default for Wanted {
 }
 
 /// How names of folders begin; the number of the apm that made it follows.
-const FOLDER: &str = "apm-preload-";
+pub(crate) const FOLDER: &str = "apm-preload-";
 
 /// Removes what an apm of this user left that was killed.
 #[expect(clippy::disallowed_methods, reason = "own: a new folder with a random name, made for this recording")]
@@ -334,6 +334,7 @@ mod tests {
                 }),
                 Event::SignalTaken { pid } => self.taken.push(pid),
                 Event::Ending { pid } => self.ended.push(pid),
+                Event::Executing { .. } | Event::NotExecuted { .. } => {}
             }
         }
 

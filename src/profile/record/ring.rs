@@ -42,6 +42,10 @@ pub(crate) enum Event<'a> {
     Caught(Caught<'a>),
     /// The program set a handler of its own for SIGPROF: no more ticks from this process.
     SignalTaken { pid: u32 },
+    /// It is about to become a program, whose environment names the library or not.
+    Executing { pid: u32, program: &'a Path, is_asked: bool },
+    /// It did not become that program.
+    NotExecuted { pid: u32 },
     /// It ends orderly.
     Ending { pid: u32 },
 }
@@ -409,6 +413,8 @@ impl<'a> Raw<'a> {
             }
             l::SIGNAL_TAKEN => return Some(Event::SignalTaken { pid }),
             l::ENDING => return Some(Event::Ending { pid }),
+            l::EXEC if self.b == 1 => return Some(Event::NotExecuted { pid }),
+            l::EXEC => return Some(Event::Executing { pid, program: path, is_asked: self.a == 1 }),
             l::ALLOC => What::Alloc { pointer: self.a, size: self.b },
             l::FREE => What::Free { pointer: self.a },
             l::TICK => What::Tick { missed: self.a },

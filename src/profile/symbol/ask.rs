@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::stacks::Code;
-use crate::profile::symbol::elf::{Answer, Function, Question};
+use crate::profile::symbol::elf::{Answer, Question};
+use crate::profile::symbol::function::Function;
 use crate::sys::owner;
 use crate::sys::worker::{Limits, Worker};
 
@@ -116,7 +117,8 @@ fn all(jobs: &[Job<'_>], bounds: &Bounds, progress: &(dyn Fn() + Sync), is_over:
             progress();
             let Ok(mut found) = found.lock() else { return };
             match answer {
-                Ok((Answer { names, refused }, missing)) => {
+                Ok((Answer { names, refused, notes }, missing)) => {
+                    found.notes.extend(notes.iter().map(|note| format!("`{}`: {note}", job.path.display())));
                     found.notes.extend(refused.map(|linked| not_opened(job.path, &linked)));
                     let names = job.offsets.iter().zip(names).filter(|(_, names)| !names.is_empty());
                     let code = |offset| Code::File { module: job.module, offset };

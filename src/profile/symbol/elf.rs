@@ -2,11 +2,12 @@
 //! package of debugging data. The file may be made to break its reader, which maps it, believes its sizes, opens what it
 //! links to and descends as deep as it says: so this runs in a worker (`sys::worker`) and not in apm itself.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -15,13 +16,16 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use object::{Object as _, ObjectSection as _, ReadCache};
 use serde::{Deserialize, Serialize};
 
-use crate::profile::symbol::plt;
+use crate::profile::image;
+use crate::profile::symbol::function::{FUNCTIONS_MAX, Function, demangled, function};
+use crate::profile::symbol::{function_starts, plt, split, unpack};
 use crate::sys::beneath;
 
-/// Longest name; templates have longer ones that nobody reads.
-const NAME_MAX: usize = 4096;
-/// Functions at one place that are inlined into each other; compilers stop before a hundred.
-const INLINED_MAX: usize = 256;
+/// Where debugging data lies: for the system, and in the folder of a program.
+const SYSTEM: &str = "/usr/lib/debug";
+const BESIDE: &str = ".debug";
+/// Units of debugging data that are asked whether they are split.
+const UNITS_MAX: usize = 64;
 /// Longest section that links to another file: a path and a check sum.
 const LINK_MAX: u64 = 8192;
 
@@ -40,6 +44,8 @@ pub(super) struct Answer {
     pub(super) names: Vec<Vec<Function>>,
     /// The file of debugging data that it names and that was not opened.
     pub(super) refused: Option<PathBuf>,
+    /// Why inlined functions are missing, a sentence each.
+    pub(super) notes: Vec<String>,
 }
 
 /// The answer of a worker to a question about a file. Empty where the question is none.
@@ -48,29 +54,117 @@ pub(crate) fn answer(question: &[u8], file: &File) -> Vec<u8> {
     serde_json::to_vec(&names(file, &offsets, with_lines)).unwrap_or_default()
 }
 
-/// A function at a place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Function {
-    pub(crate) name: String,
-    pub(crate) file: Option<String>,
-    pub(crate) line: Option<u32>,
-}
-
 fn names(file: &File, offsets: &[u64], with_lines: bool) -> Answer {
     // By the descriptor: the file of this name may be another one by now, or out of reach.
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let path = path_of(file);
     let refused = if with_lines { link_to_no_file(file, &path) } else { None };
-    let with_lines = (with_lines && refused.is_none()).then(|| attempt(&path, offsets, true)).flatten();
+    let mut notes = Vec::new();
+    let with_lines = with_lines && refused.is_none();
+    let with_lines = with_lines.then(|| lines(file, &path, offsets, &mut notes)).flatten();
     // Damaged debugging data must not cost the names that the table of symbols has.
-    let mut all =
-        with_lines.or_else(|| attempt(&path, offsets, false)).unwrap_or_else(|| vec![Vec::new(); offsets.len()]);
+    let mut all = with_lines
+        .or_else(|| attempt(&path, Input::FileOffset(offsets), false))
+        .unwrap_or_else(|| vec![Vec::new(); offsets.len()]);
     let linked = catch_unwind(AssertUnwindSafe(|| plt::names(file, offsets))).unwrap_or_default();
     for (offset, functions) in offsets.iter().zip(&mut all) {
         if let Some(name) = linked.get(offset) {
-            *functions = vec![Function { name: demangled(name), file: None, line: None }];
+            *functions = vec![Function { name: demangled(name), ..Function::default() }];
         }
     }
-    Answer { names: all, refused }
+    let nameless: Vec<u64> =
+        offsets.iter().zip(&all).filter(|(_, found)| found.is_empty()).map(|(at, _)| *at).collect();
+    if !nameless.is_empty() {
+        let starts = catch_unwind(AssertUnwindSafe(|| function_starts::starts(file, &nameless))).unwrap_or_default();
+        for (offset, functions) in offsets.iter().zip(&mut all).filter(|(_, functions)| functions.is_empty()) {
+            let function = |start| Function { name: format!("fn_{start:x}"), is_nameless: true, ..Function::default() };
+            functions.extend(starts.get(offset).map(function));
+        }
+    }
+    Answer { names: all, refused, notes }
+}
+
+fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Names with lines and inlined functions, by the file's debugging data, or by that in another file that it names.
+fn lines(file: &File, path: &Path, offsets: &[u64], notes: &mut Vec<String>) -> Option<Vec<Vec<Function>>> {
+    let mut copied = |file: &File| {
+        let copy = unpack::plain_copy(file);
+        copy.unwrap_or_else(|error| {
+            notes.push(format!("its debugging data is packed with zstd and was not unpacked: {error}"));
+            None
+        })
+    };
+    if let Some(copy) = copied(file) {
+        return attempt(&path_of(&copy), Input::FileOffset(offsets), true);
+    }
+    // The reader opens what the file names itself, but does not unpack it.
+    if let Some(linked) = linked(file, path).and_then(|path| beneath::regular(&path).ok())
+        && let Some(copy) = copied(&linked)
+        && let Some(addresses) = addresses(file, offsets)
+    {
+        return attempt(&path_of(&copy), Input::VirtOffset(&addresses), true);
+    }
+    let whole = package_beside(file, path);
+    let found = attempt(whole.as_deref().unwrap_or(path), Input::FileOffset(offsets), true);
+    if whole.is_some() || !is_split(file) {
+        return found;
+    }
+    let split = addresses(file, offsets)
+        .and_then(|addresses| catch_unwind(AssertUnwindSafe(|| split::names(file, &addresses))).ok().flatten());
+    let split = split.unwrap_or_default();
+    if split.iter().all(Vec::is_empty) {
+        notes.push(
+            "its debugging data is in `.dwo` files that are no longer where it was built: inlined functions are missing"
+                .to_owned(),
+        );
+    }
+    let mut all = found.unwrap_or_else(|| vec![Vec::new(); offsets.len()]);
+    for (functions, split) in all.iter_mut().zip(split).filter(|(_, split)| !split.is_empty()) {
+        *functions = split;
+    }
+    Some(all)
+}
+
+/// Addresses in the file's own numbering; nothing where one of them is not in it.
+fn addresses(file: &File, offsets: &[u64]) -> Option<Vec<u64>> {
+    let image = image::read(file, 0)?;
+    offsets.iter().map(|offset| image.address(*offset)).collect()
+}
+
+/// The path of the file itself, where a package of its split debugging data lies beside it: the reader looks for that by
+/// the name.
+fn package_beside(file: &File, path: &Path) -> Option<PathBuf> {
+    let own = std::fs::read_link(path).ok()?;
+    let same = own.metadata().ok().zip(file.metadata().ok()).filter(|(a, b)| (a.ino(), a.dev()) == (b.ino(), b.dev()));
+    let mut package = own.clone().into_os_string();
+    package.push(".dwp");
+    (same.is_some() && beneath::regular(Path::new(&package)).is_ok()).then_some(own)
+}
+
+/// Whether units of its debugging data say that the rest of them is in another file (DWARF 5, section 3.1.3).
+fn is_split(file: &File) -> bool {
+    const SKELETON: u8 = 4;
+    let cache = ReadCache::new(file);
+    let Ok(elf) = object::File::parse(&cache) else { return false };
+    let Some(section) = elf.section_by_name(".debug_info") else { return false };
+    let has_addresses = elf.section_by_name(".debug_addr").is_some();
+    let (Some((start, size)), true) = (section.file_range(), elf.is_little_endian()) else { return false };
+    let mut at = start;
+    for _ in 0..UNITS_MAX {
+        let mut head = [0; 7];
+        if at + head.len() as u64 > start.saturating_add(size) || file.read_exact_at(&mut head, at).is_err() {
+            break;
+        }
+        let [a, b, c, d, version, _, kind] = head;
+        // Of version 4 only the attributes say so; such units have a table of addresses.
+        if (version == 5 && kind == SKELETON) || (version == 4 && has_addresses) {
+            return true;
+        }
+        at = at.saturating_add(u64::from(u32::from_le_bytes([a, b, c, d]))).saturating_add(4);
+    }
+    false
 }
 
 /// The debugging data beside a file that it names, where that is there and no regular file: a FIFO would be waited for.
@@ -78,30 +172,64 @@ fn names(file: &File, offsets: &[u64], with_lines: bool) -> Answer {
 fn link_to_no_file(file: &File, path: &Path) -> Option<PathBuf> {
     let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).ok()?;
-    let folder = std::fs::read_link(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    let folder = folder_of(path);
     // Before the name: the version and the kind.
     let links = [(".gnu_debuglink", 0), (".gnu_debugaltlink", 0), (".debug_sup", 3)];
-    links.into_iter().find_map(|(name, before)| {
-        let section = elf.section_by_name(name)?;
-        let bytes = if section.size() <= LINK_MAX { section.data().unwrap_or_default() } else { &[] };
-        let name = bytes.get(before..).and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok()).unwrap_or_default();
-        let linked = folder.join(OsStr::from_bytes(name.to_bytes()));
+    links.into_iter().find_map(|(section, before)| {
+        let name = link(&elf, section, before)?;
         // Without a name it is the folder, which is no regular file either.
-        beneath::regular(&linked).err().filter(|error| error.kind() != ErrorKind::NotFound).map(|_| linked)
+        let places = [folder.join(&name), folder.join(BESIDE).join(&name)];
+        let is_refused =
+            |path: &PathBuf| beneath::regular(path).err().filter(|error| error.kind() != ErrorKind::NotFound);
+        places.into_iter().take(if name.is_empty() { 1 } else { 2 }).find(|path| is_refused(path).is_some())
     })
 }
 
-fn attempt(path: &Path, offsets: &[u64], with_lines: bool) -> Option<Vec<Vec<Function>>> {
+/// The folder of the file that a descriptor is of.
+fn folder_of(path: &Path) -> PathBuf {
+    std::fs::read_link(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default()
+}
+
+/// The name that a section links to.
+fn link<'data>(elf: &object::File<'data, &'data ReadCache<&File>>, section: &str, before: usize) -> Option<OsString> {
+    let section = elf.section_by_name(section)?;
+    let bytes = if section.size() <= LINK_MAX { section.data().unwrap_or_default() } else { &[] };
+    let name = bytes.get(before..).and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok()).unwrap_or_default();
+    Some(OsStr::from_bytes(name.to_bytes()).to_owned())
+}
+
+/// The file of debugging data that a file names, where gdb looks for it: beside it, in `.debug`, in the folders of the
+/// system by path and by build id ("Separate Debug Files" of its manual).
+fn linked(file: &File, path: &Path) -> Option<PathBuf> {
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache).ok()?;
+    let folder = folder_of(path);
+    let by_id = elf.build_id().ok().flatten().filter(|id| id.len() >= 8).map(|id| {
+        let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Path::new(SYSTEM).join(".build-id").join(&digits[..2]).join(format!("{}.debug", &digits[2..]))
+    });
+    let name = link(&elf, ".gnu_debuglink", 0).filter(|name| !name.is_empty());
+    let by_name = name.map(|name| {
+        let below_system = Path::new(SYSTEM).join(folder.strip_prefix("/").unwrap_or(&folder));
+        [folder.clone(), folder.join(BESIDE), below_system].map(|folder| folder.join(&name))
+    });
+    let mut places = by_id.into_iter().chain(by_name.into_iter().flatten());
+    places.find(|place| beneath::regular(place).is_ok())
+}
+
+fn attempt(path: &Path, places: Input<&[u64]>, with_lines: bool) -> Option<Vec<Vec<Function>>> {
     let mut elf = Elf::new(path);
     elf.debug_syms = with_lines;
     let ask = || {
+        let folders = [PathBuf::from(SYSTEM), PathBuf::from("/lib/debug"), folder_of(path).join(BESIDE)];
         let symbolizer = Symbolizer::builder()
+            .set_debug_dirs(Some(folders))
             .enable_auto_reload(false)
             .enable_code_info(with_lines)
             .enable_inlined_fns(with_lines)
             .enable_demangling(false)
             .build();
-        let found = symbolizer.symbolize(&Source::Elf(elf), Input::FileOffset(offsets)).ok()?;
+        let found = symbolizer.symbolize(&Source::Elf(elf), places).ok()?;
         Some(found.iter().map(functions).collect())
     };
     // The file may be anything, and a reader of DWARF is large: its bug must not cost the profile.
@@ -111,65 +239,25 @@ fn attempt(path: &Path, offsets: &[u64], with_lines: bool) -> Option<Vec<Vec<Fun
 fn functions(found: &Symbolized<'_>) -> Vec<Function> {
     let Symbolized::Sym(symbol) = found else { return Vec::new() };
     let Sym { name, code_info, inlined, .. } = symbol;
-    let outer = function(name, code_info.as_deref());
+    let named = |name: &str, place: Option<&CodeInfo<'_>>| {
+        let file = place.map(|place| place.to_path());
+        function(name, file.as_ref().map(|file| file.to_string_lossy()).as_deref(), place.and_then(|place| place.line))
+    };
+    let outer = named(name, code_info.as_deref());
     std::iter::once(outer)
-        .chain(inlined.iter().take(INLINED_MAX).map(|inner| function(&inner.name, inner.code_info.as_ref())))
+        .chain(inlined.iter().take(FUNCTIONS_MAX).map(|inner| named(&inner.name, inner.code_info.as_ref())))
         .collect()
-}
-
-/// Only what is mangled: taken for C++, the C function `a` would be `signed char`.
-fn demangled(name: &str) -> String {
-    let plain = || name.to_owned();
-    if !name.starts_with("_Z") && !name.starts_with("_R") {
-        return plain();
-    }
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    cpp_demangle::Symbol::new(name).ok().and_then(|symbol| symbol.demangle().ok()).unwrap_or_else(plain)
-}
-
-fn function(name: &str, place: Option<&CodeInfo<'_>>) -> Function {
-    Function {
-        name: demangled(name).chars().take(NAME_MAX).collect(),
-        file: place.map(|place| place.to_path().to_string_lossy().chars().take(NAME_MAX).collect()),
-        line: place.and_then(|place| place.line).filter(|line| *line > 0),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
 
-    use proptest::prelude::*;
-
-    use super::{demangled, names};
-
-    #[test]
-    fn mangled_names_are_read_and_others_left() {
-        let cases = [
-            ("a", "a"),
-            ("main", "main"),
-            ("_ZN4core3fmt5write17h0123456789abcdefE", "core::fmt::write"),
-            ("_ZN3foo3barEi", "foo::bar(int)"),
-            ("_RNvC1a4main", "a::main"),
-            ("_Zgarbage", "_Zgarbage"),
-        ];
-        for (mangled, plain) in cases {
-            assert_eq!(demangled(mangled), plain);
-        }
-    }
+    use super::names;
 
     #[test]
     fn what_is_no_program_has_no_names() {
         let file = File::open("/proc/self/status").expect("a file");
         assert_eq!(names(&file, &[0, 100], true).names, [Vec::new(), Vec::new()]);
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_names_are_some_text(name in "(_Z|_R|_ZN)?[ -~]{0,60}") {
-            let _ = demangled(&name);
-        }
     }
 }

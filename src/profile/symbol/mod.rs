@@ -2,11 +2,15 @@
 
 mod ask;
 pub(crate) mod elf;
+pub(crate) mod function;
+mod function_starts;
 pub(crate) mod jit;
 pub(crate) mod kernel;
 pub(crate) mod missing;
 pub(crate) mod perf_map;
 mod plt;
+mod split;
+mod unpack;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -16,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::profile::modules::{ModuleId, Modules};
 use crate::profile::stacks::Code;
 pub(crate) use crate::profile::symbol::ask::Listener;
-use crate::profile::symbol::elf::Function;
+use crate::profile::symbol::function::Function;
 use crate::profile::symbol::perf_map::PerfMaps;
 use crate::sys::worker;
 
@@ -34,6 +38,13 @@ pub(crate) struct Names {
     pub(crate) kernel_is_hidden: bool,
     /// What has no names because reading them took too much.
     pub(crate) notes: Vec<String>,
+}
+
+impl Names {
+    /// Whether a place has a name that somebody has given it.
+    pub(crate) fn is_named(&self, code: &Code) -> bool {
+        self.of.get(code).is_some_and(|functions| functions.iter().any(|function| !function.is_nameless))
+    }
 }
 
 /// Reads names for another apm if the arguments say so (`sys::worker`).
@@ -72,7 +83,7 @@ pub(crate) fn names(
         (in_files, kernel.map_or_else(|_| in_kernel(), |kernel| kernel.join().ok().flatten()))
     });
     let mut names = Names { kernel_is_hidden: in_kernel.is_none(), of, notes };
-    let plain = |name: String| vec![Function { name, file: None, line: None }];
+    let plain = |name: String| vec![Function { name, ..Function::default() }];
     for (address, name) in in_kernel.unwrap_or_default() {
         names.of.insert(Code::Kernel(address), plain(name));
     }

@@ -1,11 +1,15 @@
-//! Two profiles beside each other: which functions take another share of the whole, and whether that is more than chance.
+//! Two profiles beside each other: how much more or less each function took, and whether that is more than chance.
 //!
-//! Shares are compared, not values: two runs are of different length. Functions are the same if name and file name of the
-//! module are. A change counts by the two-proportion z test on the functions' own shares p1 and p2 of n1 and n2 samples:
-//! `z = (p2 - p1) / sqrt(p (1 - p) (1/n1 + 1/n2))` with the pooled share `p = (p1 n1 + p2 n2) / (n1 + n2)`. It takes samples
-//! to be independent and of equal weight, which is nearly so for time and only roughly for bytes.
+//! Amounts are compared first, because a leak that grows by 39 MiB is that whatever else a program holds; shares of the
+//! whole come second, for runs of different length. Functions are the same if name and file name of the module are.
+//!
+//! A change counts if it is large against its standard error: `z = (v2 - v1) / sqrt(var1 + var2)`. Of time, `n` samples
+//! that stand for `w` each have the variance `n w^2` (Poisson), which is `v w`. Of memory, an object of `s` bytes is sampled
+//! with the chance `p = 1 - exp(-s / mean)` and stands for `1 / p`; such objects of `v` bytes in all have the variance
+//! `v s (1 - p) / p`: large ones are known exactly. It takes samples to be independent, which is nearly so, and says
+//! nothing of how runs differ from each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -15,7 +19,7 @@ use crate::report::profile::text::name::shorten;
 use crate::report::profile::tree::{Names, Roots, Tree};
 use crate::report::profile::{amount, quality};
 use crate::text::layout::{Layout, Style, pad, wrap};
-use crate::text::{escape, transcript};
+use crate::text::{escape, number, transcript};
 
 /// The form of the JSON document.
 pub(crate) const SCHEMA: &str = "apm.profile-diff/1";
@@ -26,8 +30,12 @@ const LIKELY: f64 = 3.29;
 const SURE: f64 = 4.89;
 /// Samples, of both together, below which the normal distribution is no good approximation.
 const SAMPLES_MIN: f64 = 10.0;
+/// The largest |z|: where something is known exactly there is no other bound.
+const Z_MAX: f64 = 1e6;
 /// Columns of the numbers of a row of text.
-const NUMBERS: usize = 37;
+const NUMBERS: usize = 48;
+/// From so many times as much on, a change is told by that and not in percent.
+const TIMES: f64 = 2.0;
 
 /// What changed in one kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,6 +45,10 @@ pub(crate) struct Comparison {
     pub(crate) unit: Unit,
     pub(crate) before: Whole,
     pub(crate) after: Whole,
+    /// Of all functions together.
+    pub(crate) change: i64,
+    /// Whether that is more than chance.
+    pub(crate) certainty: Certainty,
     /// Those that changed most first.
     pub(crate) functions: Vec<Change>,
 }
@@ -56,16 +68,17 @@ pub(crate) struct Whole {
 pub(crate) struct Change {
     pub(crate) function: String,
     pub(crate) module: String,
-    /// Own values.
+    /// Own values, and how much more or less it is.
     pub(crate) before: u64,
     pub(crate) after: u64,
+    pub(crate) change: i64,
     /// Own shares of the whole, 0 to 1.
     pub(crate) share_before: f64,
     pub(crate) share_after: f64,
     /// Shares of the whole with what it called, 0 to 1.
     pub(crate) total_share_before: f64,
     pub(crate) total_share_after: f64,
-    /// Of the test; absent where samples are not known.
+    /// Of the test of the values; absent where samples are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) z: Option<f64>,
     pub(crate) certainty: Certainty,
@@ -113,8 +126,9 @@ pub(crate) fn sample_size(profile: &Profile) -> u64 {
     }
 }
 
-/// The test of two shares, of so many samples each.
-pub(crate) fn z(shares: [f64; 2], samples: [u64; 2]) -> Option<f64> {
+/// The two-proportion z test of shares p1 and p2, of n1 and n2 samples: `z = (p2 - p1) / sqrt(p (1 - p) (1/n1 + 1/n2))` with
+/// the pooled share `p = (p1 n1 + p2 n2) / (n1 + n2)`. For pictures, whose widths are shares.
+fn z(shares: [f64; 2], samples: [u64; 2]) -> Option<f64> {
     let [n1, n2] = samples.map(|samples| samples as f64);
     if n1 < 1.0 || n2 < 1.0 {
         return None;
@@ -125,17 +139,91 @@ pub(crate) fn z(shares: [f64; 2], samples: [u64; 2]) -> Option<f64> {
     Some(if z.is_finite() { z } else { 0.0 })
 }
 
-/// What the test says.
+/// What that test says.
 pub(crate) fn certainty(shares: [f64; 2], samples: [u64; 2]) -> Certainty {
     let Some(z) = z(shares, samples) else { return Certainty::Unknown };
     if shares[0] * (samples[0] as f64) + shares[1] * (samples[1] as f64) < SAMPLES_MIN {
         return Certainty::TooFew;
     }
+    of_z(z)
+}
+
+/// A value of the first and of the second profile, and its variance where that is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sides {
+    values: [u64; 2],
+    variances: Option<[f64; 2]>,
+}
+
+impl Sides {
+    fn change(&self) -> i64 {
+        let [before, after] = self.values.map(i128::from);
+        i64::try_from(after - before).unwrap_or(if after > before { i64::MAX } else { i64::MIN })
+    }
+
+    fn z(&self) -> Option<f64> {
+        let change = self.change() as f64;
+        let error = self.variances?.iter().sum::<f64>().sqrt();
+        Some(if change == 0.0 { 0.0 } else { (change / error).clamp(-Z_MAX, Z_MAX) })
+    }
+
+    fn certainty(&self) -> Certainty {
+        let (Some(variances), Some(z)) = (self.variances, self.z()) else { return Certainty::Unknown };
+        let sum: f64 = self.values.iter().map(|value| *value as f64).sum();
+        let variance: f64 = variances.iter().sum();
+        // As many samples have this standard error.
+        if variance > 0.0 && sum * sum / variance < SAMPLES_MIN {
+            return Certainty::TooFew;
+        }
+        of_z(z)
+    }
+}
+
+fn of_z(z: f64) -> Certainty {
     match z.abs() {
         z if z >= SURE => Certainty::Sure,
         z if z >= LIKELY => Certainty::Likely,
         _ => Certainty::Chance,
     }
+}
+
+/// Variances of what each function took itself, by its number; nothing where the profile does not say how it was sampled.
+fn variances(profile: &Profile, kind: usize, names: &mut Names) -> Option<HashMap<u32, f64>> {
+    let name = &profile.kinds.get(kind)?.name;
+    let mean = profile.quality.heap_mean_bytes as f64;
+    let place = |name: &str| profile.kind(name);
+    // Of what is in use, where the file counts it; a size that was allocated is its best estimate otherwise.
+    let sizes = [("inuse_space", "inuse_objects"), ("alloc_space", "alloc_objects")];
+    let sizes = sizes.map(|(space, objects)| place(space).zip(place(objects))).into_iter().flatten();
+    let sizes: Vec<(usize, usize)> = sizes.collect();
+    let is_space = ["alloc_space", "inuse_space", "peak_space"].contains(&name.as_str());
+    let is_memory = mean > 0.0 && (is_space || ["alloc_objects", "inuse_objects"].contains(&name.as_str()));
+    let samples = sample_size(profile);
+    if !is_memory && samples == 0 {
+        return None;
+    }
+    let each = profile.total(kind) as f64 / samples.max(1) as f64;
+    let functions = names.of(profile);
+    let mut all: HashMap<u32, f64> = HashMap::new();
+    for row in &profile.rows {
+        let value = row.values.get(kind).copied().unwrap_or(0) as f64;
+        let frame = profile.nodes.get(row.node as usize).map(|node| node.frame as usize);
+        let Some(function) = frame.and_then(|frame| functions.get(frame)) else { continue };
+        let variance = if is_memory {
+            let of = |at: usize| row.values.get(at).copied().unwrap_or(0) as f64;
+            let size = sizes
+                .iter()
+                .map(|(space, objects)| of(*space) / of(*objects))
+                .find(|size| *size > 0.0 && size.is_finite());
+            let size = size.unwrap_or(mean);
+            let chance = -(-size / mean).exp_m1();
+            value * (1.0 - chance) / chance * if is_space { size } else { 1.0 }
+        } else {
+            value * each
+        };
+        *all.entry(*function).or_default() += variance;
+    }
+    Some(all)
 }
 
 /// Compares a kind that both have.
@@ -145,7 +233,11 @@ pub(crate) fn compare(before: &Profile, after: &Profile, kind: &str) -> Option<C
     let mut names = Names::new();
     let trees =
         [(before, kinds[0]), (after, kinds[1])].map(|(profile, kind)| Tree::of(profile, kind, Roots::Code, &mut names));
-    let samples = [before, after].map(sample_size);
+    let variances = [(before, kinds[0]), (after, kinds[1])].map(|(profile, kind)| variances(profile, kind, &mut names));
+    let variances_of = |function: &u32| match &variances {
+        [Some(a), Some(b)] => Some([a, b].map(|all| all.get(function).copied().unwrap_or(0.0))),
+        _ => None,
+    };
     let mut all: BTreeMap<u32, [(u64, u64); 2]> = BTreeMap::new();
     for (side, tree) in trees.iter().enumerate() {
         for share in tree.shares(&names) {
@@ -156,28 +248,37 @@ pub(crate) fn compare(before: &Profile, after: &Profile, kind: &str) -> Option<C
     let mut functions: Vec<Change> = all
         .into_iter()
         .filter_map(|(function, values)| {
-            let function = names.all.get(function as usize)?;
+            let of = names.all.get(function as usize)?;
             let own = [amount::share(values[0].0, whole[0]), amount::share(values[1].0, whole[1])];
             let total = [amount::share(values[0].1, whole[0]), amount::share(values[1].1, whole[1])];
+            let sides = Sides { values: values.map(|(own, _)| own), variances: variances_of(&function) };
             Some(Change {
-                function: function.name.clone(),
-                module: function.module.clone(),
-                before: values[0].0,
-                after: values[1].0,
+                function: of.name.clone(),
+                module: of.module.clone(),
+                before: sides.values[0],
+                after: sides.values[1],
+                change: sides.change(),
                 share_before: own[0],
                 share_after: own[1],
                 total_share_before: total[0],
                 total_share_after: total[1],
-                z: z(own, samples),
-                certainty: certainty(own, samples),
+                z: sides.z(),
+                certainty: sides.certainty(),
             })
         })
         .collect();
-    functions.sort_by(|a, b| b.points().abs().total_cmp(&a.points().abs()).then_with(|| a.function.cmp(&b.function)));
+    functions.sort_by(|a, b| {
+        b.change.unsigned_abs().cmp(&a.change.unsigned_abs()).then_with(|| a.function.cmp(&b.function))
+    });
+    let sums = match &variances {
+        [Some(a), Some(b)] => Some([a, b].map(|all| all.values().sum())),
+        _ => None,
+    };
+    let total = Sides { values: whole, variances: sums };
     let side = |profile: &Profile, at: usize| Whole {
         title: profile.title.clone(),
         total: whole[at],
-        samples: samples[at],
+        samples: sample_size(profile),
         quality: quality::line(profile),
     };
     Some(Comparison {
@@ -186,6 +287,8 @@ pub(crate) fn compare(before: &Profile, after: &Profile, kind: &str) -> Option<C
         unit,
         before: side(before, 0),
         after: side(after, 1),
+        change: total.change(),
+        certainty: total.certainty(),
         functions,
     })
 }
@@ -201,59 +304,98 @@ pub(crate) fn text(comparison: &Comparison, top: usize, layout: &Layout, out: &m
 }
 
 fn write_text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    for line in wrap(&verdict(comparison), layout.width) {
-        writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
+    for sentence in [headline(comparison), verdict(comparison)] {
+        for line in wrap(&sentence, layout.width) {
+            writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
+        }
     }
-    let of = |whole: &Whole| amount::value(whole.total, comparison.unit);
-    let kind = transcript::line(&comparison.kind);
-    writeln!(out, "{kind}: {} before, {} after; shares are of these", of(&comparison.before), of(&comparison.after))?;
-    let is_real =
-        |change: &&Change| change.points() != 0.0 && !matches!(change.certainty, Certainty::Chance | Certainty::TooFew);
-    let real: Vec<&Change> = comparison.functions.iter().filter(is_real).collect();
+    let real: Vec<&Change> = comparison.functions.iter().filter(|change| is_real(change)).collect();
     if !real.is_empty() {
         writeln!(out)?;
-        let head = format!("{:>7} {:>7} {:>7}  {:8} function", "before", "after", "points", "chance");
+        let head = format!("{:>9} {:>9} {:>10} {:>7}  {:8} function", "before", "after", "change", "share", "chance");
         writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
     }
     for change in real.iter().take(top) {
-        row(change, layout, out)?;
+        row(change, comparison.unit, layout, out)?;
     }
     let more = real.len().saturating_sub(top);
     let quiet = comparison.functions.len() - real.len();
     writeln!(out)?;
     if more > 0 {
-        writeln!(out, "{more} more changed")?;
+        writeln!(out, "{} more changed", number::count(more as u64, "function"))?;
     }
-    writeln!(out, "{quiet} functions are as before, within chance, or have too few samples to say")?;
+    if quiet > 0 {
+        let quiet = number::count(quiet as u64, "function");
+        writeln!(out, "{quiet} without a change beyond chance")?;
+    }
     for (word, whole) in [("before", &comparison.before), ("after", &comparison.after)] {
-        for line in wrap(&format!("{word}: {}", whole.quality), layout.width) {
+        let samples = match whole.samples {
+            0 => "number of samples unknown".to_owned(),
+            1 => "1 sample".to_owned(),
+            samples => number::grouped(samples) + " samples",
+        };
+        let title = transcript::line(&whole.title);
+        let comma = if title.is_empty() { "" } else { ", " };
+        for line in wrap(&format!("{word}: {title}{comma}{samples}"), layout.width) {
             writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
         }
     }
     Ok(())
 }
 
-fn verdict(comparison: &Comparison) -> String {
-    let real = |change: &&Change| matches!(change.certainty, Certainty::Sure | Certainty::Likely | Certainty::Unknown);
-    let name = |change: &Change| {
-        format!("{} ({} points)", transcript::line(&change.function), amount::points(change.points()))
+/// Whether there is a change that chance does not explain.
+fn is_real(change: &Change) -> bool {
+    change.change != 0 && !matches!(change.certainty, Certainty::Chance | Certainty::TooFew)
+}
+
+/// `+39 MiB`
+fn signed(change: i64, unit: Unit) -> String {
+    let sign = if change < 0 { '-' } else { '+' };
+    format!("{sign}{}", amount::value(change.unsigned_abs(), unit))
+}
+
+/// How the whole changed.
+fn headline(comparison: &Comparison) -> String {
+    let [before, after] = [&comparison.before, &comparison.after].map(|whole| whole.total);
+    let of = |value| amount::value(value, comparison.unit);
+    let ratio = after as f64 / before as f64;
+    let relative = match ratio {
+        _ if before == 0 || after == 0 => String::new(),
+        ratio if ratio >= TIMES => format!(", {ratio:.1} times as much"),
+        ratio => format!(", {:+.1}%", (ratio - 1.0) * 100.0),
     };
-    let find =
-        |is_it: &dyn Fn(&Change) -> bool| comparison.functions.iter().filter(real).find(|one| is_it(one)).map(name);
-    let grew = find(&|change| change.points() > 0.0).map(|name| format!("most grew {name}"));
-    let shrank = find(&|change| change.points() < 0.0).map(|name| format!("most shrank {name}"));
+    let change = match comparison.certainty {
+        _ if before == after => "no change".to_owned(),
+        Certainty::Chance | Certainty::TooFew => {
+            format!("{}{relative}, within chance", signed(comparison.change, comparison.unit))
+        }
+        _ => format!("{}{relative}", signed(comparison.change, comparison.unit)),
+    };
+    format!("{}: {} before, {} after: {change}", transcript::line(&comparison.kind), of(before), of(after))
+}
+
+fn verdict(comparison: &Comparison) -> String {
+    let name = |change: &Change| {
+        format!("{} ({})", transcript::line(&change.function), signed(change.change, comparison.unit))
+    };
+    let find = |is_it: &dyn Fn(&Change) -> bool| {
+        comparison.functions.iter().filter(|change| is_real(change)).find(|one| is_it(one)).map(name)
+    };
+    let grew = find(&|change| change.change > 0).map(|name| format!("most grew {name}"));
+    let shrank = find(&|change| change.change < 0).map(|name| format!("most shrank {name}"));
     match [grew, shrank].into_iter().flatten().collect::<Vec<_>>() {
-        said if said.is_empty() => "no function changed its share beyond chance".to_owned(),
+        said if said.is_empty() => "no function changed beyond chance".to_owned(),
         said => said.join(", "),
     }
 }
 
-fn row(change: &Change, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let side = |value: u64, share: f64, word: &str| if value == 0 { word.to_owned() } else { amount::percent(share) };
-    let before = side(change.before, change.share_before, "new");
-    let after = side(change.after, change.share_after, "gone");
-    let points = format!("{:>7}", amount::points(change.points()));
-    let points = layout.paint(if change.points() > 0.0 { Style::Bad } else { Style::Good }, &points);
+fn row(change: &Change, unit: Unit, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let side = |value: u64, word: &str| if value == 0 { word.to_owned() } else { amount::value(value, unit) };
+    let before = side(change.before, "new");
+    let after = side(change.after, "gone");
+    let by = format!("{:>10}", signed(change.change, unit));
+    let by = layout.paint(if change.change > 0 { Style::Bad } else { Style::Good }, &by);
+    let points = amount::points(change.points());
     let certainty = pad(change.certainty.word(), 8);
     let module = match change.module.as_str() {
         "" => String::new(),
@@ -262,7 +404,7 @@ fn row(change: &Change, layout: &Layout, out: &mut dyn Write) -> io::Result<()> 
     };
     let name = transcript::line(&format!("{}{module}", change.function));
     let name = shorten(&name, layout.width.saturating_sub(NUMBERS).max(8), layout);
-    writeln!(out, "{before:>7} {after:>7} {points}  {certainty} {name}")
+    writeln!(out, "{before:>9} {after:>9} {by} {points:>7}  {certainty} {name}")
 }
 
 #[cfg(test)]
@@ -271,6 +413,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Certainty, certainty, compare, json, text, z};
+    use crate::model::profile::{Builder, Frame, Kind, Profile, Unit};
     use crate::report::profile::sample;
     use crate::text::layout::Layout;
 
@@ -286,34 +429,101 @@ mod tests {
         assert_eq!(z([0.0, 0.0], [5, 5]), Some(0.0));
     }
 
+    fn written(before: &Profile, after: &Profile, kind: &str) -> String {
+        let comparison = compare(before, after, kind).expect("both have it");
+        let mut out = Vec::new();
+        text(&comparison, 10, &Layout::PLAIN, &mut out).expect("memory takes everything");
+        String::from_utf8(out).expect("text")
+    }
+
     #[test]
     fn what_came_and_went_is_named() {
         let before = sample::of(&[("main;a", 500), ("main;b", 400), ("main;old", 100)]);
         let after = sample::of(&[("main;a", 1010), ("main;b", 400), ("main;new", 590)]);
-        let comparison = compare(&before, &after, "samples").expect("both count samples");
-        let mut out = Vec::new();
-        text(&comparison, 10, &Layout::PLAIN, &mut out).expect("memory takes everything");
         expect![[r#"
-            most grew new (+29.5 points), most shrank b (-20.0 points)
-            samples: 1,000 before, 2,000 after; shares are of these
+            samples: 1,000 before, 2,000 after: +1,000, 2.0 times as much
+            most grew new (+590), most shrank old (-100)
 
-             before   after  points  chance   function
-                new   29.5%   +29.5  sure     new [program]
-              40.0%   20.0%   -20.0  sure     b [program]
-              10.0%    gone   -10.0  sure     old [program]
+               before     after     change   share  chance   function
+                  new       590       +590   +29.5  sure     new [program]
+                  500     1,010       +510    +0.5  sure     a [program]
+                  100      gone       -100   -10.0  sure     old [program]
 
-            2 functions are as before, within chance, or have too few samples to say
-            before: the source does not say how samples were taken; 1,000 samples, 0 lost, 0
-            truncated, 0 unknown, a share of 10% is good to 1.9 points
-            after: the source does not say how samples were taken; 2,000 samples, 0 lost, 0
-            truncated, 0 unknown, a share of 10% is good to 1.3 points
+            2 functions without a change beyond chance
+            before: made by hand, 1,000 samples
+            after: made by hand, 2,000 samples
         "#]]
-        .assert_eq(&String::from_utf8(out).expect("text"));
+        .assert_eq(&written(&before, &after, "samples"));
+        let comparison = compare(&before, &after, "samples").expect("both count samples");
         let mut out = Vec::new();
         json(&comparison, &mut out).expect("memory takes everything");
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
-        assert_eq!(value["functions"][0]["certainty"], "sure");
+        assert_eq!(
+            (&value["functions"][0]["certainty"], &value["functions"][0]["change"]),
+            (&"sure".into(), &590.into())
+        );
+        assert_eq!((&value["change"], &value["certainty"]), (&1000.into(), &"sure".into()));
         assert!(compare(&before, &after, "cpu").is_none());
+    }
+
+    /// Memory of functions, in objects of so many bytes.
+    fn heap(functions: &[(&str, u64, u64)]) -> Profile {
+        let kinds = [("inuse_space", Unit::Bytes), ("alloc_space", Unit::Bytes), ("alloc_objects", Unit::Count)];
+        let mut builder = Builder::new(kinds.map(|(name, unit)| Kind { name: name.to_owned(), unit }).to_vec());
+        for (name, bytes, objects) in functions {
+            let frame = builder.frame(Frame { name: (*name).to_owned(), ..Frame::default() });
+            let node = builder.node(None, frame);
+            [*bytes, *bytes, *objects]
+                .iter()
+                .enumerate()
+                .for_each(|(kind, value)| builder.add(node, None, kind, *value));
+        }
+        let mut profile = builder.build();
+        (profile.quality.samples, profile.quality.heap_mean_bytes) = (40, 512 << 10);
+        profile
+    }
+
+    /// Regression: a leak of 39 MiB beside 130 MiB that stay changed no share beyond chance.
+    #[test]
+    fn a_leak_is_seen_beside_much_that_stays() {
+        let of =
+            |leaked: u64| heap(&[("cache", 100 << 20, 1), ("startup", 30 << 20, 1), ("leak", leaked << 20, leaked)]);
+        expect![[r#"
+            inuse_space: 131 MiB before, 170 MiB after: +39 MiB, +29.8%
+            most grew leak (+39 MiB)
+
+               before     after     change   share  chance   function
+                1 MiB    40 MiB    +39 MiB   +22.8  sure     leak
+
+            2 functions without a change beyond chance
+            before: 40 samples
+            after: 40 samples
+        "#]]
+        .assert_eq(&written(&of(1), &of(40), "inuse_space"));
+        // Of small objects few are sampled, and each stands for half a MiB: that is chance.
+        let small = |bytes: u64| heap(&[("cache", 100 << 20, 1), ("small", bytes, bytes / 100)]);
+        let comparison = compare(&small(10 << 20), &small(12 << 20), "inuse_space").expect("both have it");
+        assert_eq!(comparison.functions[0].certainty, Certainty::Chance);
+        let few = compare(&small(1 << 20), &small(2 << 20), "inuse_space").expect("both have it");
+        assert_eq!(few.functions[0].certainty, Certainty::TooFew);
+    }
+
+    #[test]
+    fn the_same_amounts_are_no_change_and_unknown_samples_are_said() {
+        let one = sample::of(&[("main;a", 500)]);
+        assert!(written(&one, &one, "samples").starts_with("samples: 500 before, 500 after: no change\nno function"));
+        let close = sample::of(&[("main;a", 510)]);
+        assert!(
+            written(&one, &close, "samples").starts_with("samples: 500 before, 510 after: +10, +2.0%, within chance")
+        );
+        let mut foreign = sample::of(&[("main;a", 900)]);
+        foreign.quality.samples = 0;
+        foreign.kinds[0].name = "weight".to_owned();
+        let mut other = foreign.clone();
+        other.rows[0].values[0] = 90;
+        let said = written(&foreign, &other, "weight");
+        assert!(said.starts_with("weight: 900 before, 90 after: -810, -90.0%\nmost shrank a (-810)"), "{said}");
+        assert!(said.contains("unknown  a [program]") && said.contains("number of samples unknown"), "{said}");
     }
 
     proptest! {
@@ -321,7 +531,7 @@ mod tests {
         #[test]
         fn nothing_differs_from_itself(profile in sample::any_profile()) {
             let comparison = compare(&profile, &profile, "cpu").expect("it has time");
-            prop_assert!(comparison.functions.iter().all(|change| change.points() == 0.0));
+            prop_assert!(comparison.functions.iter().all(|change| change.points() == 0.0 && change.change == 0));
             text(&comparison, 5, &Layout::PLAIN, &mut Vec::new()).expect("memory takes everything");
         }
     }

@@ -1,15 +1,17 @@
 //! Folded stacks, the format of FlameGraph's and inferno's tools: a line for each stack, `outer;inner 12`.
 //!
 //! The format has no escapes: a semicolon or line break in a name becomes `:` or a blank. Marks of stackcollapse-perf after
-//! a name are read: `_[k]` kernel, `_[i]` inlined, `_[j]` made at run time; they are written on demand, because most readers
+//! a name are read: `_[k]` kernel, `_[i]` inlined, `_[j]` made at run time (also async-profiler's `_[0]` interpreted and
+//! `_[1]` compiled by C1); they are written on demand, because most readers
 //! take them for a part of the name.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use crate::model::profile::{Builder, Frame, Kind, Origin, Profile, Unit};
+use crate::model::profile::{Frame, Kind, Origin, Profile, Unit};
+use crate::report::profile::delta;
 use crate::report::profile::tree::{Roots, labels};
-use crate::text::transcript;
+use crate::text::{number, transcript};
 
 /// How stacks are written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,58 +70,191 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// Reads folded stacks. Names may hold blanks; the value is what stands behind the last one.
+/// Reads folded stacks. Names may hold blanks; the value is what stands behind the last one. Lines that are no stacks are
+/// counted and reported, as long as there are more that are.
 pub(crate) fn read(text: &str) -> Result<Profile, FoldedError> {
+    let lines = || text.lines().enumerate().map(|(at, line)| (at, line.trim())).filter(|(_, line)| !line.is_empty());
+    let form = Values::of(lines().filter_map(|(_, line)| split(line).ok()));
     // Not "samples": they may be nanoseconds as well, and then a test against chance would be sure of everything.
-    let mut builder = Builder::new(vec![Kind { name: "weight".to_owned(), unit: Unit::Count }]);
-    builder.profile.quality.is_foreign = true;
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim_end();
-        if line.trim_start().is_empty() {
-            continue;
-        }
-        let flaw = |why| FoldedError { line: at + 1, why };
-        let (stack, value) = line.rsplit_once([' ', '\t']).ok_or(flaw("it has no value behind a blank"))?;
-        let value = match count(value) {
-            Some(value) => value,
+    let names: &[&str] = if form.is_pair { &["after", "before"] } else { &["weight"] };
+    let name = |name: &&str| format!("{name}{}", form.unit());
+    let kinds: Vec<Kind> = names.iter().map(|one| Kind { name: name(one), unit: Unit::Count }).collect();
+    let mut builder = delta::builder(&kinds);
+    let mut odd = Odd::default();
+    for (at, line) in lines() {
+        let (stack, value) = match split(line) {
+            Ok(found) => found,
             // A remark; a function may be called so too, but then a value follows.
-            None if line.starts_with('#') => continue,
-            None => return Err(flaw("its value is no number")),
+            Err(_) if line.starts_with('#') => continue,
+            Err(why) => {
+                odd.add(at, why);
+                continue;
+            }
         };
+        let (stack, values) = form.values(stack, value);
         let mut node = None;
-        for part in stack.trim().split(';').filter(|part| !part.is_empty()) {
+        for part in stack.split(';').map(str::trim).filter(|part| !part.is_empty()) {
             let frame = builder.frame(frame(part));
             node = Some(builder.node(node, frame));
         }
-        let node = node.ok_or(flaw("it has no names"))?;
-        builder.add(node, None, 0, value);
+        let Some(node) = node else {
+            odd.add(at, "it has no names");
+            continue;
+        };
+        odd.good += 1;
+        for (kind, value) in values.iter().enumerate().take(kinds.len()) {
+            delta::add(&mut builder, [kind, kinds.len()], node, None, *value);
+        }
     }
-    Ok(builder.build())
+    let note = odd.judged()?;
+    let mut profile = delta::close(builder);
+    profile.quality.is_foreign = true;
+    profile.quality.notes.extend(note);
+    if form.is_pair {
+        profile.quality.notes.push("two values a line, as difffolded.pl writes: `before` and `after`".to_owned());
+    }
+    Ok(profile)
 }
 
-/// A whole number; fractions, which some tools write, are rounded.
-fn count(text: &str) -> Option<u64> {
-    if let Ok(value) = text.parse() {
-        return Some(value);
-    }
-    let value: f64 = text.parse().ok()?;
-    // 2^63: a value past it is no count of anything.
-    (0.0..9.2e18).contains(&value).then_some(value.round() as u64)
+/// Lines that are no stacks.
+#[derive(Default)]
+struct Odd {
+    good: usize,
+    count: usize,
+    first: Option<FoldedError>,
 }
+
+impl Odd {
+    fn add(&mut self, at: usize, why: &'static str) {
+        self.count += 1;
+        self.first.get_or_insert(FoldedError { line: at + 1, why });
+    }
+
+    fn judged(self) -> Result<Option<String>, FoldedError> {
+        match self.first {
+            Some(first) if self.count > self.good => Err(first),
+            Some(first) => Ok(Some(format!("{} left out: {first}", number::count(self.count as u64, "line")))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A stack and its last value.
+fn split(line: &str) -> Result<(&str, Number), &'static str> {
+    let (stack, value) = line.rsplit_once([' ', '\t']).ok_or("it has no value behind a blank")?;
+    Ok((stack.trim_end(), Number::parse(value).ok_or("its value is no number")?))
+}
+
+/// A value as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Number {
+    Whole(i128),
+    Fraction(f64),
+}
+
+impl Number {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(whole) = text.parse::<i128>() {
+            return Some(Self::Whole(whole));
+        }
+        let value: f64 = text.parse().ok()?;
+        // 2^63: a value past it is no count of anything.
+        (value.abs() < 9.2e18).then_some(match value {
+            whole if whole.fract() == 0.0 => Self::Whole(whole as i128),
+            fraction => Self::Fraction(fraction),
+        })
+    }
+
+    fn times(self, scale: i128) -> i128 {
+        match self {
+            Self::Whole(whole) => whole.saturating_mul(scale),
+            Self::Fraction(fraction) => (fraction * scale as f64).round() as i128,
+        }
+    }
+
+    fn size(self) -> f64 {
+        match self {
+            Self::Whole(whole) => (whole as f64).abs(),
+            Self::Fraction(fraction) => fraction.abs(),
+        }
+    }
+}
+
+/// How a file writes its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Values {
+    /// Each line has two, before and after.
+    is_pair: bool,
+    /// What values are multiplied with to be whole.
+    scale: i128,
+}
+
+impl Values {
+    /// Of what each line has.
+    fn of<'a>(lines: impl Iterator<Item = (&'a str, Number)>) -> Self {
+        // Of the last value of each line, and of that before it.
+        let (mut is_pair, mut has_fraction, mut largest) = (None, [false; 2], [0.0_f64; 2]);
+        let mut note = |at: usize, number: Number| {
+            has_fraction[at] |= matches!(number, Number::Fraction(_));
+            largest[at] = largest[at].max(number.size());
+        };
+        for (stack, value) in lines {
+            note(0, value);
+            let other = split(stack).ok().filter(|(stack, _)| !stack.trim().is_empty()).map(|(_, value)| value);
+            other.into_iter().for_each(|other| note(1, other));
+            is_pair = Some(other.is_some() && is_pair != Some(false));
+        }
+        let is_pair = is_pair == Some(true);
+        let count = if is_pair { 2 } else { 1 };
+        // Sums of them have to fit too.
+        let has_room = largest[..count].iter().all(|largest| *largest < 1e9);
+        let scale = if has_fraction[..count].contains(&true) && has_room { MILLION } else { 1 };
+        Self { is_pair, scale }
+    }
+
+    /// The stack, and its values, the later one first.
+    fn values<'a>(&self, stack: &'a str, value: Number) -> (&'a str, [i128; 2]) {
+        match split(stack) {
+            Ok((stack, before)) if self.is_pair => (stack, [value.times(self.scale), before.times(self.scale)]),
+            _ => (stack, [value.times(self.scale), 0]),
+        }
+    }
+
+    /// For the name of a kind.
+    fn unit(&self) -> &'static str {
+        if self.scale == 1 { "" } else { " (millionths)" }
+    }
+}
+
+/// Fractions are kept to their sixth digit.
+const MILLION: i128 = 1_000_000;
 
 fn frame(part: &str) -> Frame {
     let (name, origin, is_inlined) = if let Some(name) = part.strip_suffix("_[k]") {
         (name, Origin::Kernel, false)
     } else if let Some(name) = part.strip_suffix("_[i]") {
         (name, Origin::Native, true)
-    } else if let Some(name) = part.strip_suffix("_[j]") {
+    } else if let Some(name) = ["_[j]", "_[0]", "_[1]"].iter().find_map(|mark| part.strip_suffix(mark)) {
         (name, Origin::Jit, false)
     } else if part == "[unknown]" {
         (part, Origin::Unknown, false)
     } else {
         (part, Origin::Native, false)
     };
-    Frame { name: name.to_owned(), origin, is_inlined, ..Frame::default() }
+    let (name, file, line) = match placed(name) {
+        Some((name, file, line)) => (name, Some(file.to_owned()), Some(line)),
+        None => (name.to_owned(), None, None),
+    };
+    Frame { name, file, line, origin, is_inlined, ..Frame::default() }
+}
+
+/// `outer (w.py:7)`, as py-spy writes: the same function at each of its lines, in this file.
+fn placed(part: &str) -> Option<(String, &str, u32)> {
+    let (name, place) = part.strip_suffix(')')?.rsplit_once(" (")?;
+    let (file, line) = place.rsplit_once(':')?;
+    let line = line.parse().ok().filter(|line| *line > 0)?;
+    ((file.contains('.') || file.starts_with('<')) && !name.is_empty())
+        .then(|| (format!("{name} ({file})"), file, line))
 }
 
 #[cfg(test)]
@@ -128,10 +263,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Form, read, write};
+    use crate::model::profile::{Origin, Profile};
     use crate::report::profile::sample;
     use crate::report::profile::tree::Roots;
 
-    fn written(profile: &crate::model::profile::Profile, kind: usize, form: Form) -> String {
+    fn written(profile: &Profile, kind: usize, form: Form) -> String {
         let mut out = Vec::new();
         write(profile, kind, form, &mut out).expect("memory takes everything");
         String::from_utf8(out).expect("text")
@@ -150,14 +286,63 @@ mod tests {
         assert_eq!(task.lines().next(), Some("test: web;main;<Request as Parse>::parse 1000000"));
     }
 
+    fn kinds(profile: &Profile) -> Vec<(&str, u64)> {
+        profile.kinds.iter().enumerate().map(|(at, kind)| (kind.name.as_str(), profile.total(at))).collect()
+    }
+
     #[test]
     fn names_may_hold_blanks_and_values_fractions() {
-        let profile = read("# written by hand\na b;c d (x) 3\na b 2.6\n\n").expect("stacks");
-        assert_eq!(written(&profile, 0, Form::default()), "a b 3\na b;c d (x) 3\n");
+        let profile = read("# written by hand\na b;c d (x) 3\na b 0.25\na b 1.5e0\n\n").expect("stacks");
+        assert_eq!(kinds(&profile), [("weight (millionths)", 4_750_000)]);
+        assert_eq!(written(&profile, 0, Form::default()), "a b 1750000\na b;c d (x) 3000000\n");
+        let whole = read("a 3.0\nb 18446744073709551615\n").expect("stacks");
+        assert_eq!(kinds(&whole), [("weight", u64::MAX)]);
+    }
+
+    /// Regression: a line that is none cost the whole file.
+    #[test]
+    fn a_line_that_is_no_stack_is_counted_and_said() {
+        let profile = read("a 1\nword\nb;c 2\n").expect("stacks");
+        assert_eq!(kinds(&profile), [("weight", 3)]);
+        let expected = ["1 line left out: line 2 is no folded stack: it has no value behind a blank"];
+        assert_eq!(profile.quality.notes, expected);
         let refused = |text: &str| read(text).expect_err("no stacks").to_string();
-        assert_eq!(refused("a 1\nword"), "line 2 is no folded stack: it has no value behind a blank");
+        assert_eq!(refused("a 1\nword\nword"), "line 2 is no folded stack: it has no value behind a blank");
         assert_eq!(refused("a b"), "line 1 is no folded stack: its value is no number");
         assert_eq!(refused("; 3"), "line 1 is no folded stack: it has no names");
+        assert_eq!(refused("a nan"), "line 1 is no folded stack: its value is no number");
+    }
+
+    #[test]
+    fn values_below_zero_are_those_of_a_difference() {
+        let profile = read("main;a 5\nmain;b -8\n").expect("stacks");
+        assert_eq!(kinds(&profile), [("weight.more", 5), ("weight.less", 8)]);
+    }
+
+    /// Regression: `main;foo;bar 0 4` had a function `bar 0`.
+    #[test]
+    fn the_two_values_of_difffolded_are_two_kinds() {
+        let profile = read("main;foo;bar 0 4\nmain;worker 1 5 2\n").expect("stacks");
+        assert_eq!(kinds(&profile), [("after", 6), ("before", 5)]);
+        assert_eq!(written(&profile, 0, Form::default()), "main;foo;bar 4\nmain;worker 1 2\n");
+        // Names that end in a number are no values.
+        let one = read("main;worker 1 5\nmain;idle 2\n").expect("stacks");
+        assert_eq!(written(&one, 0, Form::default()), "main;idle 2\nmain;worker 1 5\n");
+    }
+
+    /// As py-spy 0.4 (`record -f raw`), rbspy 0.40 (`-f collapsed`) and async-profiler 4 (`-o collapsed`) write.
+    #[test]
+    fn stacks_of_python_ruby_and_java_are_read() {
+        let text =
+            "<module> (w.py:11);outer (w.py:7);inner (w.py:4) 63\n<module> (w.py:11);outer (w.py:7);inner (w.py:5) 2\n";
+        let python = read(text).expect("stacks");
+        assert_eq!(written(&python, 0, Form::default()), "<module> (w.py);outer (w.py);inner (w.py) 65\n");
+        assert_eq!((python.frames[2].file.as_deref(), python.frames[2].line), (Some("w.py"), Some(4)));
+        let ruby = read("<main> - a.rb;block in run - lib/a b.rb;sleep [c function] - (unknown) 7\n").expect("stacks");
+        assert_eq!((ruby.frames[0].name.as_str(), ruby.total(0)), ("<main> - a.rb", 7));
+        let java = read("[main tid=7];java/lang/Thread.run_[0];Main.hot_[j];do_syscall_64_[k] 9\n").expect("stacks");
+        let origins: Vec<Origin> = java.frames.iter().map(|frame| frame.origin).collect();
+        assert_eq!(origins, [Origin::Native, Origin::Jit, Origin::Jit, Origin::Kernel]);
     }
 
     proptest! {

@@ -3,14 +3,17 @@
 
 use std::io::{self, Write};
 
-use crate::model::profile::{Profile, SCHEMA};
+use serde::Deserialize;
+
+use crate::model::profile::{Kind, Profile, SCHEMA};
 use crate::text::escape;
 
 /// Why a document is no profile.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
+    // The reason is in the message; as a source it would be printed twice.
     #[error("not a profile: {0}")]
-    Shape(#[from] serde_json::Error),
+    Shape(String),
     #[error("a profile of the form `{found}`; this apm reads `{SCHEMA}`")]
     Schema {
         /// What it calls itself.
@@ -27,7 +30,7 @@ pub(crate) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
 
 /// A profile of a document.
 pub(crate) fn read(bytes: &[u8]) -> Result<Profile, JsonError> {
-    let profile: Profile = serde_json::from_slice(bytes)?;
+    let profile: Profile = serde_json::from_slice(bytes).map_err(|error| JsonError::Shape(error.to_string()))?;
     if profile.schema != SCHEMA {
         return Err(JsonError::Schema { found: profile.schema.chars().take(80).collect() });
     }
@@ -35,6 +38,17 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, JsonError> {
         Some(flaw) => Err(JsonError::Flaw(flaw)),
         None => Ok(profile),
     }
+}
+
+/// The names of the kinds in a document; none if it is no profile.
+pub(crate) fn kinds(bytes: &[u8]) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Kinds {
+        schema: String,
+        kinds: Vec<Kind>,
+    }
+    let document = serde_json::from_slice::<Kinds>(bytes).ok().filter(|document| document.schema == SCHEMA);
+    document.map_or_else(Vec::new, |document| document.kinds.into_iter().map(|kind| kind.name).collect())
 }
 
 #[cfg(test)]
@@ -90,5 +104,7 @@ mod tests {
     #[test]
     fn a_rich_profile_survives() {
         assert_eq!(read(&written(&sample::rich())).expect("our own document"), sample::rich());
+        assert_eq!(super::kinds(&written(&sample::rich())), ["cpu", "alloc_space"]);
+        assert_eq!(super::kinds(b"{}"), [""; 0]);
     }
 }

@@ -3,10 +3,14 @@
 //! where people see them, and escaped; machines get them as they are.
 
 pub(crate) mod amount;
+pub(crate) mod cpuprofile;
+pub(crate) mod delta;
 pub(crate) mod detect;
 pub(crate) mod diff;
 pub(crate) mod flame;
 pub(crate) mod folded;
+mod foreign;
+pub(crate) mod go_text;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod perf_script;

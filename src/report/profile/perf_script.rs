@@ -1,5 +1,8 @@
 //! What `perf script` prints: a line for each sample, its frames on indented lines below, the innermost first.
 //!
+//! `-F` chooses what it prints (perf-script(1)): any of command, process and thread, CPU, time, period and event may be
+//! missing, or the whole line above the frames. Frames always begin with a tab and an address.
+//!
 //! Addresses are dropped: whether they are of the process or of the file depends on the version of perf. By default perf
 //! prints the thread only; its process is then taken to be of the same number.
 
@@ -7,7 +10,10 @@ use std::collections::HashMap;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
 use crate::report::profile::tree::file_name;
+use crate::text::number;
 
+/// The command where none is printed.
+const NO_NAME: &str = "[no name]";
 /// Frames of a sample that are read.
 const DEPTH_MAX: usize = 10_000;
 /// Events that are told apart; a table of values has a column for each.
@@ -23,12 +29,13 @@ pub(crate) struct PerfError {
 }
 
 /// The line above the frames of a sample.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Head<'a> {
     comm: &'a str,
     pid: u32,
     tid: u32,
     time_ns: Option<u64>,
+    /// Empty where it is not printed.
     event: &'a str,
     period: Option<u64>,
     /// What follows the event: the only frame, or the fields of a tracepoint.
@@ -36,8 +43,10 @@ struct Head<'a> {
 }
 
 struct Sample<'a> {
-    head: Head<'a>,
-    event: usize,
+    /// Nothing where only frames are printed.
+    head: Option<Head<'a>>,
+    /// Nothing where it is not printed.
+    event: Option<usize>,
     /// The innermost first.
     frames: Vec<Frame>,
 }
@@ -47,11 +56,27 @@ struct Sample<'a> {
 struct Beside {
     modules: Modules,
     lost: u64,
+    /// Lines that are neither, and the first of them, from 1.
+    odd: usize,
+    odd_first: usize,
 }
 
 /// Whether a text looks like it.
 pub(crate) fn is_it(text: &str) -> bool {
-    text.lines().filter(|line| !is_remark(line)).take(1).any(|line| head(line).is_some())
+    let mut lines = text.lines().filter(|line| !is_remark(line));
+    let Some(first) = lines.next() else { return false };
+    // A sample without callers has its only frame in its line; a folded stack ends with a number.
+    let has_frame = || {
+        let is_number = first.trim_end().ends_with(|c: char| c.is_ascii_digit());
+        short_head(first).is_some_and(|head| head.rest.contains(' ') && !is_number)
+    };
+    head(first).is_some() || is_frame(first) || has_frame() || lines.next().is_some_and(is_frame)
+}
+
+/// A frame below a sample: a tab, then its address.
+fn is_frame(line: &str) -> bool {
+    let address = || line.split_ascii_whitespace().next();
+    line.starts_with('\t') && address().is_some_and(|address| u64::from_str_radix(address, 16).is_ok())
 }
 
 fn is_remark(line: &str) -> bool {
@@ -63,44 +88,84 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
     let mut beside = Beside::default();
     let mut events: Vec<&str> = Vec::new();
     let mut samples: Vec<Sample<'_>> = Vec::new();
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !is_remark(line)) {
-        let flaw = |why| PerfError { line: at + 1, why };
+    // Whether a frame belongs to the last sample: an empty line is between two.
+    let mut is_open = false;
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((at, line)) = lines.next() {
+        if line.trim().is_empty() {
+            is_open = false;
+            continue;
+        }
+        if line.starts_with('#') {
+            continue;
+        }
         if let Some((_, record)) = line.split_once(": PERF_RECORD_") {
             let lost = record.strip_prefix("LOST").and_then(|rest| rest.split_whitespace().last()?.parse().ok());
             beside.lost = beside.lost.saturating_add(lost.unwrap_or(0));
             continue;
         }
-        // A command may be indented too, but then a time follows.
-        if line.starts_with([' ', '\t']) && head(line).is_none() {
-            let sample = samples.last_mut().ok_or(flaw("a frame stands before the first sample"))?;
+        // A command may be indented too, but then a time follows, or a number where the address would have a symbol.
+        let is_sample = || {
+            let short =
+                || short_head(line).is_some_and(|head| head.tid > 0 && head.comm != NO_NAME && !head.rest.is_empty());
+            head(line).is_some() || (line.starts_with(' ') && short())
+        };
+        let is_indented = line.starts_with([' ', '\t']) && !is_sample();
+        if is_indented && (is_open || is_frame(line)) {
+            if !is_open {
+                samples.push(Sample { head: None, event: None, frames: Vec::new() });
+                is_open = true;
+            }
+            let Some(sample) = samples.last_mut() else { continue };
             if let Some(frame) = frame(line.trim(), &mut beside.modules) {
                 if sample.frames.len() < DEPTH_MAX {
                     sample.frames.push(frame);
                 }
-            } else {
-                let flaw = flaw("neither a frame nor the source line of one");
-                let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) else {
-                    return Err(flaw);
-                };
+            } else if let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) {
                 (last.file, last.line) = (Some(file.to_owned()), Some(line));
+            } else {
+                beside.is_odd(at);
             }
             continue;
         }
-        let head = head(line).ok_or(flaw("neither a sample nor a frame of one"))?;
+        let short = || {
+            let has_frames = lines.peek().is_some_and(|(_, next)| is_frame(next));
+            short_head(line).filter(|head| has_frames || !head.event.is_empty() || !head.rest.is_empty())
+        };
+        let Some(head) = head(line).or_else(short) else {
+            beside.is_odd(at);
+            continue;
+        };
         let event = match events.iter().position(|event| *event == head.event) {
-            Some(event) => event,
+            _ if head.event.is_empty() => None,
+            Some(event) => Some(event),
             None if events.len() < EVENTS_MAX => {
                 events.push(head.event);
-                events.len() - 1
+                Some(events.len() - 1)
             }
-            None => return Err(flaw("there are too many events")),
+            None => return Err(PerfError { line: at + 1, why: "there are too many events" }),
         };
         // What a tracepoint says of itself never ends in a module.
-        let only = head.rest.ends_with(')').then(|| frame(head.rest, &mut beside.modules));
+        let has_frame = head.rest.ends_with(')') || head.time_ns.is_none();
+        let only = has_frame.then(|| frame(head.rest, &mut beside.modules));
         let frames = only.flatten().into_iter().collect();
-        samples.push(Sample { head, event, frames });
+        samples.push(Sample { head: Some(head), event, frames });
+        is_open = true;
+    }
+    if beside.odd > samples.len() || samples.is_empty() {
+        let why = "neither a sample nor a frame of one";
+        return Err(PerfError { line: beside.odd_first.max(1), why });
     }
     Ok(build(&events, samples, beside))
+}
+
+impl Beside {
+    fn is_odd(&mut self, at: usize) {
+        self.odd += 1;
+        if self.odd_first == 0 {
+            self.odd_first = at + 1;
+        }
+    }
 }
 
 fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
@@ -123,15 +188,18 @@ fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
         }
         unknown += u64::from(frames[0].name.starts_with('['));
         count += 1;
-        if let Some(time) = head.time_ns {
+        if let Some(time) = head.as_ref().and_then(|head| head.time_ns) {
             (first, end) = (first.min(time), end.max(time));
         }
-        let name = head.comm.to_owned();
-        let thread = Thread { pid: head.pid, tid: head.tid, process: name.clone(), name, task: None };
-        let next = threads.len() as u32;
-        let thread = *threads.entry(thread).or_insert_with_key(|thread| {
-            builder.profile.threads.push(thread.clone());
-            next
+        let period = head.as_ref().and_then(|head| head.period).unwrap_or(1);
+        let thread = head.map(|head| {
+            let name = head.comm.to_owned();
+            let thread = Thread { pid: head.pid, tid: head.tid, process: name.clone(), name, task: None };
+            let next = threads.len() as u32;
+            *threads.entry(thread).or_insert_with_key(|thread| {
+                builder.profile.threads.push(thread.clone());
+                next
+            })
         });
         let mut node = None;
         for frame in frames.into_iter().rev() {
@@ -139,14 +207,23 @@ fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
             node = Some(builder.node(node, frame));
         }
         if let Some(node) = node {
-            builder.add(node, Some(thread), event, head.period.unwrap_or(1));
-            builder.add(node, Some(thread), last, 1);
+            if let Some(event) = event {
+                builder.add(node, thread, event, period);
+            }
+            builder.add(node, thread, last, 1);
         }
     }
     let mut profile = builder.build();
     profile.duration_ns = end.saturating_sub(first);
     let quality = &mut profile.quality;
-    quality.sampler = format!("perf, {}", events.join(" and "));
+    quality.sampler = match events.join(" and ") {
+        events if events.is_empty() => "perf".to_owned(),
+        events => format!("perf, {events}"),
+    };
+    if beside.odd > 0 {
+        let lines = number::count(beside.odd as u64, "line");
+        quality.notes.push(format!("{lines} left out, the first is line {}: no sample, no frame", beside.odd_first));
+    }
     (quality.samples, quality.unknown, quality.lost) = (count, unknown, beside.lost);
     quality.is_foreign = true;
     profile
@@ -175,8 +252,57 @@ fn head(line: &str) -> Option<Head<'_>> {
     let rest = &line[start + event.len()..];
     let event = event.strip_suffix(':')?.trim_end_matches(':');
     let comm = line[..words[at].0].trim();
-    let comm = if comm.is_empty() { "[no name]" } else { comm };
+    let comm = if comm.is_empty() { NO_NAME } else { comm };
     Some(Head { comm, pid, tid, time_ns: self::time(words[time].1), event, period, rest: rest.trim() })
+}
+
+/// The same without a time: `comm pid/tid [cpu] 250000 event: rest`, each of which may be absent.
+fn short_head(line: &str) -> Option<Head<'_>> {
+    let words: Vec<(usize, &str)> = words(line).collect();
+    let number = |word: &str| word.parse::<u32>().ok();
+    let task = |word: &str| {
+        let (pid, tid) = word.split_once('/').unwrap_or((word, word));
+        Some((number(pid)?, number(tid)?))
+    };
+    // What follows the number of the thread tells it from a number in the name of the command.
+    let rest = |mut at: usize| {
+        let word = |at: usize| words.get(at).map(|(_, word)| *word);
+        let is_cpu =
+            |word: &str| word.starts_with('[') && word.ends_with(']') && number(&word[1..word.len() - 1]).is_some();
+        at += usize::from(word(at).is_some_and(is_cpu));
+        let event_at =
+            |at: usize| word(at).and_then(|word| word.strip_suffix(':')).map(|event| event.trim_end_matches(':'));
+        let (period, event) = match (event_at(at), word(at).and_then(|word| word.parse::<u64>().ok())) {
+            (Some(event), _) => (None, event),
+            (None, Some(period)) if event_at(at + 1).is_some() => (Some(period), event_at(at + 1)?),
+            // A number alone is a period, before others the address of the only frame.
+            (None, Some(period)) if at + 1 == words.len() => (Some(period), ""),
+            _ => (None, ""),
+        };
+        at += usize::from(period.is_some()) + usize::from(!event.is_empty());
+        let rest = words.get(at).map_or("", |(start, _)| line[*start..].trim());
+        let is_frame = rest.split_ascii_whitespace().next().is_some_and(|it| u64::from_str_radix(it, 16).is_ok());
+        (rest.is_empty() || is_frame).then_some((period, event, rest))
+    };
+    let with_task = (0..words.len()).find_map(|at| {
+        let (pid, tid) = task(words[at].1)?;
+        let (period, event, rest) = rest(at + 1)?;
+        Some((at, Head { pid, tid, period, event, rest, ..Head::default() }))
+    });
+    let (at, head) = match with_task {
+        Some(found) => found,
+        // Only the command, or the command and an event.
+        None => match words.last() {
+            Some((_, last)) if last.ends_with(':') && words.len() > 1 => {
+                let event = last.trim_end_matches(':');
+                (words.len() - 1, Head { event, ..Head::default() })
+            }
+            _ => (words.len(), Head::default()),
+        },
+    };
+    let end = words.get(at).map_or(line.len(), |(start, _)| *start);
+    let comm = line[..end].trim();
+    Some(Head { comm: if comm.is_empty() { NO_NAME } else { comm }, ..head })
 }
 
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -336,8 +462,52 @@ mod tests {
         assert_eq!((profile.quality.lost, profile.total(0), profile.total(1)), (5, 9, 1));
         let lost = "a 7 1.6: PERF_RECORD_LOST lost 18446744073709551615\n".repeat(2);
         assert_eq!(read(&format!("{text}{lost}")).expect("samples").quality.lost, u64::MAX);
-        let refused = read("\t 12 f (/bin/a)\n").expect_err("no sample").to_string();
-        assert_eq!(refused, "line 1 is not of `perf script`: a frame stands before the first sample");
+    }
+
+    /// The samples of a text by `process/pid/tid: innermost;outer event=value`.
+    fn told(text: &str) -> Vec<String> {
+        assert!(is_it(text), "{text}");
+        let profile = read(text).expect("samples");
+        assert_eq!(profile.flaw(), None);
+        let row = |row: &crate::model::profile::Row| {
+            let thread = row.thread.map(|thread| &profile.threads[thread as usize]);
+            let thread = thread.map_or("-".to_owned(), |it| format!("{}/{}/{}", it.process, it.pid, it.tid));
+            let stack: Vec<&str> = profile.stack(row.node).map(|frame| frame.name.as_str()).collect();
+            let values = profile.kinds.iter().zip(&row.values).map(|(kind, value)| format!(" {}={value}", kind.name));
+            format!("{thread}: {}{}", stack.join(";"), values.collect::<String>())
+        };
+        profile.rows.iter().map(row).collect()
+    }
+
+    /// As perf 6.1 prints them with `-F comm,tid,ip,sym`, `-F ip,sym`, `-F comm,ip,sym,dso`, `-F comm,pid,tid,cpu,period,
+    /// event,ip,sym`, and of a recording without stacks.
+    #[test]
+    fn any_choice_of_fields_is_read() {
+        let frames = "\t    55d011a9 hot+0x10 (/tmp/loop)\n\t    55d01300 main\n\n";
+        let two = |head: &str| told(&format!("{head}{frames}{head}{frames}"));
+        assert_eq!(two("loop  1234 \n"), ["loop/1234/1234: hot;main samples=2"]);
+        assert_eq!(two(""), ["-: hot;main samples=2"]);
+        assert_eq!(two("my loop \n"), ["my loop/0/0: hot;main samples=2"]);
+        assert_eq!(
+            two("worker 1  1234/1235 [001]     250000 cpu-clock:u: \n"),
+            ["worker 1/1234/1235: hot;main cpu=500000 samples=2"]
+        );
+        assert_eq!(two("loop     7 cycles: \n"), ["loop/7/7: hot;main cycles=2 samples=2"]);
+        assert_eq!(
+            told("loop  1234     55d011a9 hot+0x10 (/tmp/loop)\nloop  1234     55d01300 main\n\t1 x\n"),
+            ["loop/1234/1234: hot samples=1", "loop/1234/1234: main;x samples=1"]
+        );
+        assert!(!is_it("main;f 3\nmain;g 4\n"));
+    }
+
+    #[test]
+    fn a_line_that_is_neither_is_counted_and_said() {
+        let text = "a 7 1.5: 9 cycles: \n\t 12 f+0x1 (/bin/a)\n  what is this\n\n\t13 g\n";
+        let profile = read(text).expect("samples");
+        assert_eq!((profile.total(1), profile.quality.notes.len()), (2, 1), "{:?}", profile.quality.notes);
+        assert!(profile.quality.notes[0].starts_with("1 line left out, the first is line 3"));
+        let refused = read("  \tnothing\n").expect_err("no sample").to_string();
+        assert_eq!(refused, "line 1 is not of `perf script`: neither a sample nor a frame of one");
     }
 
     proptest! {

@@ -62,6 +62,7 @@ pub(super) fn rich() -> Profile {
         refused: vec!["not by cycles: this machine has no counters".to_owned()],
         rate_asked: 999,
         rate_got: 987.2,
+        heap_mean_bytes: 512 << 10,
         samples: 2000,
         lost: 20,
         truncated: 41,

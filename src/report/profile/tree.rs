@@ -58,6 +58,11 @@ pub(crate) struct Tree {
     children: hashbrown::HashMap<(u32, u32), u32>,
 }
 
+/// Share of what functions made at run time took with all below them, from which on they are compiled code: of an
+/// interpreter's they take next to nothing.
+const COMPILED: f64 = 0.1;
+/// Share of the whole that a script took, below which it is not worth a table.
+const SCRIPT_MIN: f64 = 0.05;
 /// No place.
 const NONE: u32 = u32::MAX;
 
@@ -278,6 +283,60 @@ impl Tree {
         shares
     }
 
+    /// What each function of a script took, where an interpreter runs it: itself with all the native code between it and
+    /// the next one that it called, and in all. Nothing where no script was run so. Those that took most themselves first.
+    pub(crate) fn script(&self, names: &Names) -> Vec<Share> {
+        let is_script = |place: &Place| names.all[place.function as usize].origin == Origin::Jit;
+        // Code that a compiler made takes its time itself; what an interpreter runs only calls the interpreter.
+        let own: u64 =
+            self.places.iter().filter(|place| is_script(place)).fold(0, |sum, it| sum.saturating_add(it.own));
+        let mut shares: HashMap<u32, Share> = HashMap::new();
+        // How often each function of the script is on the path, and which they are, the innermost last.
+        let mut open: HashMap<u32, u32> = HashMap::new();
+        let mut path: Vec<u32> = Vec::new();
+        let mut walk: Vec<(u32, Option<u32>)> = vec![(0, None)];
+        while let Some((at, next)) = walk.last_mut() {
+            let place = &self.places[*at as usize];
+            let function = place.function;
+            if next.is_none() {
+                if is_script(place) {
+                    path.push(function);
+                    let times = open.entry(function).or_default();
+                    let share = shares.entry(function).or_insert(Share { function, own: 0, total: 0 });
+                    if *times == 0 {
+                        share.total = share.total.saturating_add(place.total);
+                    }
+                    *times += 1;
+                }
+                if let Some(share) = path.last().and_then(|innermost| shares.get_mut(innermost)) {
+                    share.own = share.own.saturating_add(place.own);
+                }
+            }
+            let called = next.unwrap_or(place.first);
+            match self.places.get(called as usize) {
+                Some(below) => {
+                    *next = Some(below.next);
+                    walk.push((called, None));
+                }
+                None => {
+                    if is_script(place) {
+                        path.pop();
+                        open.entry(function).and_modify(|times| *times -= 1);
+                    }
+                    walk.pop();
+                }
+            }
+        }
+        let mut shares: Vec<Share> = shares.into_values().filter(|share| share.total > 0).collect();
+        let all = shares.iter().fold(0u64, |sum, share| sum.saturating_add(share.own));
+        if own as f64 > all as f64 * COMPILED || (all as f64) < self.total() as f64 * SCRIPT_MIN {
+            return Vec::new();
+        }
+        let name = |share: &Share| &names.all[share.function as usize].name;
+        shares.sort_by(|a, b| (b.own, b.total).cmp(&(a.own, a.total)).then_with(|| name(a).cmp(name(b))));
+        shares
+    }
+
     fn place(&mut self, caller: u32, function: u32, is_inlined: bool) -> u32 {
         let next = self.places.len() as u32;
         let place = *self.children.entry((caller, function)).or_insert(next);
@@ -343,6 +402,37 @@ mod tests {
         let tree = Tree::of(&profile, 0, Roots::Code, &mut names);
         let depths: Vec<u32> = tree.places.iter().map(|place| place.depth).collect();
         assert_eq!(depths, [0, 1, 2, 3]);
+    }
+
+    /// Regression: no function of a Python script was in a table by self time, which all is the interpreter's.
+    #[test]
+    fn functions_of_a_script_take_what_the_interpreter_takes_for_them() {
+        let stack = |text: &str, value| {
+            let mut profile = sample::of(&[(text, value)]);
+            for frame in profile.frames.iter_mut().filter(|frame| frame.name.starts_with("py::")) {
+                frame.origin = crate::model::profile::Origin::Jit;
+            }
+            profile
+        };
+        let whole = [
+            ("main;eval;py::outer;eval;py::inner;eval;add", 60),
+            ("main;eval;py::outer;eval;py::inner;eval;py::inner;eval", 20),
+            ("main;eval;py::outer;eval", 10),
+            ("main;gc", 10),
+        ];
+        let mut names = Names::new();
+        let mut tree = Tree::new();
+        for (text, value) in whole {
+            tree.add(&stack(text, value), 0, Roots::Code, super::Side::Now, &mut names);
+        }
+        let found = named(&names, &tree.script(&names));
+        let expected =
+            [("py::inner", 80, 80), ("py::outer", 10, 90)].map(|(name, own, all)| (name.to_owned(), own, all));
+        assert_eq!(found, expected);
+        // Code of a compiler has its own time.
+        let mut names = Names::new();
+        let tree = Tree::of(&stack("main;py::jitted", 5), 0, Roots::Code, &mut names);
+        assert_eq!(tree.script(&names), []);
     }
 
     #[test]

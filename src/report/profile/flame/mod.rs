@@ -47,13 +47,13 @@ pub(crate) fn write_difference(before: &Profile, after: &Profile, kind: &str, lo
     let gone = gone.filter(|place| tree.places[place.caller as usize].total > 0);
     let gone = gone.fold(0u64, |sum, place| sum.saturating_add(place.before));
     let mut subtitle = format!(
-        "{name}, {} after {}: red grew, blue shrank, grey is within chance",
-        amount::value(tree.total(), unit),
+        "{name}: {} before, {} after; shares: red grew, blue shrank, grey is within chance",
         amount::value(tree.places[0].before, unit),
+        amount::value(tree.total(), unit),
     );
     if gone > 0 {
         let share = amount::percent(amount::share(gone, tree.places[0].before));
-        subtitle.push_str(&format!("; {share} of before is nowhere here"));
+        subtitle.push_str(&format!("; functions with {share} of before are gone"));
     }
     let notes = [("before", before), ("after", after)];
     let notes = notes.iter().map(|(word, profile)| format!("{word}: {}", quality::line(profile)));

@@ -13,7 +13,7 @@ mod read;
 mod write;
 
 pub(crate) use packed::{PprofError, gunzip};
-pub(crate) use read::read;
+pub(crate) use read::{may_be, read};
 
 use crate::model::profile::Profile;
 use crate::report::profile::pprof::packed::gzip;
@@ -62,6 +62,20 @@ mod tests {
         assert!(back.quality.notes.iter().any(|note| note.contains("999 samples a second asked")));
     }
 
+    /// Regression: "File: ld-linux-x86-64.so.2", because the loader's samples came first.
+    #[test]
+    fn the_first_mapping_is_the_program() {
+        let mut profile = sample::rich();
+        profile.modules.reverse();
+        for frame in &mut profile.frames {
+            frame.module = frame.module.map(|module| 2 - module);
+        }
+        let back = read(&write(&profile)).expect("our own file");
+        assert_eq!(back.modules[0].path, "/opt/server");
+        let main = back.frames.iter().find(|frame| frame.name == "main").and_then(|frame| frame.module);
+        assert_eq!((main, back.modules.len()), (Some(0), 3));
+    }
+
     /// Regression: values are signed there, so what was larger was read as less than 0, and as 0 by apm itself.
     #[test]
     fn a_value_that_the_format_does_not_have_is_the_largest_it_has() {
@@ -82,12 +96,27 @@ mod tests {
         assert_eq!(refused, "not a pprof file: it repeats long texts too often");
     }
 
+    /// Regression: values below 0 were read as 0, and a heap that shrank by 5 MiB was one of 3 MiB.
     #[test]
-    fn the_default_type_comes_first() {
-        let mut profile = sample::rich();
-        let total = profile.total(1);
-        super::read::put_first(&mut profile, "alloc_space");
-        assert_eq!((profile.kinds[0].name.as_str(), profile.total(0)), ("alloc_space", total));
+    fn a_difference_of_two_profiles_keeps_what_shrank() {
+        let mut message = super::protobuf::Message::default();
+        let mut of_type = super::protobuf::Message::default();
+        of_type.number(1, 1);
+        of_type.number(2, 2);
+        message.bytes(1, &of_type.0);
+        for value in [3_i64, -8] {
+            let mut sample = super::protobuf::Message::default();
+            sample.packed(2, std::iter::once(value as u64));
+            message.bytes(2, &sample.0);
+        }
+        for text in ["", "inuse_space", "megabytes"] {
+            message.bytes(6, text.as_bytes());
+        }
+        let profile = read(&message.0).expect("a difference");
+        let kinds: Vec<&str> = profile.kinds.iter().map(|kind| kind.name.as_str()).collect();
+        assert_eq!(kinds, ["inuse_space.more", "inuse_space.less"]);
+        // Both are of the same stack.
+        assert_eq!((profile.total(0), profile.total(1)), (0, 5 << 20));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) enum PprofError {
     #[error("more than {UNPACKED_MAX} bytes when unpacked")]
     Large,
     #[error("not a pprof file: {0}")]
-    Message(#[from] FlawOf),
+    Message(FlawOf),
     #[error("not a pprof file: {0}")]
     Meaning(String),
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
+use crate::report::profile::delta;
 use crate::report::profile::pprof::packed::{PprofError, gunzip};
 use crate::report::profile::pprof::protobuf::{Fields, Flaw, Value, numbers};
 use crate::report::profile::pprof::write::LINES_MAX;
@@ -29,6 +30,8 @@ struct Parts<'a> {
     comments: Vec<u64>,
     time_ns: u64,
     duration_ns: u64,
+    period_type: &'a [u8],
+    period: u64,
     default_type: u64,
     /// Bytes of texts that may still be copied.
     texts_left: Cell<usize>,
@@ -64,9 +67,11 @@ impl<'a> Parts<'a> {
                 }
                 (9, Value::Number(number)) => parts.time_ns = number,
                 (10, Value::Number(number)) => parts.duration_ns = number,
+                (11, Value::Bytes(bytes)) => parts.period_type = bytes,
+                (12, Value::Number(number)) => parts.period = number,
                 (13, value) => numbers(field, value, &mut parts.comments)?,
                 (14, Value::Number(number)) => parts.default_type = number,
-                (1..=6 | 9 | 10 | 14, _) => return Err(Flaw::Field(field).into()),
+                (1..=6 | 9..=12 | 14, _) => return Err(Flaw::Field(field).into()),
                 _ => {}
             }
         }
@@ -112,8 +117,13 @@ fn unit_of(word: &str) -> (Unit, u64) {
 /// What was not taken over.
 #[derive(Default)]
 struct Dropped {
-    negative: u64,
     labels: std::collections::BTreeSet<String>,
+}
+
+/// Whether bytes begin as a message of this format: with a field that it has.
+pub(crate) fn may_be(bytes: &[u8]) -> bool {
+    // The key is the number of the field and, in its low three bits, 2 for bytes or 0 for a number.
+    bytes.first().is_some_and(|key| matches!((key >> 3, key & 7), (1..=6 | 11 | 13, 2) | (7..=10 | 12..=14, 0)))
 }
 
 /// A profile of the bytes of a file, packed or not.
@@ -137,13 +147,13 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
     if kinds.is_empty() {
         return Err(PprofError::Meaning("it says not what its values are".to_owned()));
     }
-    let mut builder = Builder::new(kinds);
+    let mut builder = delta::builder(&kinds);
     let modules = read_mappings(&parts, &mut builder)?;
     let functions = read_functions(&parts)?;
     let locations = read_locations(&parts, &modules, &functions, &mut builder)?;
     let mut dropped = Dropped::default();
     read_samples(&parts, &scales, &locations, &mut builder, &mut dropped)?;
-    let mut profile = builder.build();
+    let mut profile = delta::close(builder);
     profile.duration_ns = parts.duration_ns;
     profile.quality.is_foreign = true;
     if let Ok(at) = jiff::Timestamp::from_nanosecond(i128::from(parts.time_ns))
@@ -151,31 +161,25 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
     {
         profile.at = at.to_string();
     }
+    // Go calls it `space`, and so do we with a word before it.
+    let [_, name, unit] = fields(parts.period_type)?;
+    if parts.text(name)?.ends_with("space") && parts.text(unit)? == "bytes" {
+        profile.quality.heap_mean_bytes = parts.period;
+    }
     for comment in &parts.comments {
         profile.quality.notes.push(parts.owned(*comment)?);
-    }
-    if dropped.negative > 0 {
-        profile.quality.notes.push(format!("{} values below 0 were read as 0", dropped.negative));
     }
     if !dropped.labels.is_empty() {
         let labels: Vec<String> = dropped.labels.into_iter().take(5).collect();
         profile.quality.notes.push(format!("labels that were not read: {}", labels.join(", ")));
     }
     // Without a default, `go tool pprof` shows the last.
-    let default = match (parts.default_type, profile.kinds.last()) {
+    let default = match (parts.default_type, kinds.last()) {
         (0, Some(last)) => last.name.clone(),
         (text, _) => parts.text(text)?.to_owned(),
     };
-    put_first(&mut profile, &default);
+    delta::put_first(&mut profile, &default);
     Ok(profile)
-}
-
-/// Makes the kind that the file calls its default the first.
-pub(super) fn put_first(profile: &mut Profile, name: &str) {
-    if let Some(at) = profile.kind(name).filter(|at| *at > 0) {
-        profile.kinds[..=at].rotate_right(1);
-        profile.rows.iter_mut().for_each(|row| row.values[..=at].rotate_right(1));
-    }
 }
 
 fn read_mappings(parts: &Parts<'_>, builder: &mut Builder) -> Result<HashMap<u64, u32>, PprofError> {
@@ -301,11 +305,8 @@ fn read_samples(
             })
         });
         for (kind, (value, scale)) in values.iter().zip(scales).enumerate() {
-            let value = u64::try_from(*value as i64).unwrap_or_else(|_| {
-                dropped.negative += 1;
-                0
-            });
-            builder.add(node, thread, kind, value.saturating_mul(*scale));
+            let value = i128::from(*value as i64) * i128::from(*scale);
+            delta::add(builder, [kind, scales.len()], node, thread, value);
         }
     }
     Ok(())

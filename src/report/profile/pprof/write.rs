@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::model::profile::{Frame, Profile, Row, Unit};
 use crate::report::profile::pprof::protobuf::Message;
 use crate::report::profile::quality;
+use crate::report::profile::tree::file_name;
 
 /// Functions of one location; compilers stop before a hundred. Each function in a chain of inlined ones has a location with
 /// all of those around it.
@@ -24,7 +25,29 @@ struct Writer<'a> {
     table: Vec<Cow<'a, str>>,
     functions: HashMap<(u64, u64), u64>,
     locations: HashMap<Vec<u32>, u64>,
+    /// Of each module.
+    mapping_ids: Vec<u64>,
     out: Message,
+}
+
+/// The order in which modules are written: readers take the first for the program (`go tool pprof`: "File").
+fn order(profile: &Profile) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..profile.modules.len()).collect();
+    if let Some(main) = main_module(profile) {
+        order.retain(|at| *at != main);
+        order.insert(0, main);
+    }
+    order
+}
+
+/// The program: the file of the command's name, else of a function `main`, else the first that is no library.
+fn main_module(profile: &Profile) -> Option<usize> {
+    let named = |name: &str| profile.modules.iter().position(|module| file_name(&module.path) == name);
+    let command = profile.title.split_ascii_whitespace().next().map(file_name);
+    let of_main = || profile.frames.iter().find(|frame| frame.name == "main")?.module.map(|module| module as usize);
+    let is_program = |path: &str| path.starts_with('/') && !file_name(path).contains(".so");
+    let no_library = || profile.modules.iter().position(|module| is_program(&module.path));
+    command.and_then(named).or_else(of_main).or_else(no_library).filter(|at| *at < profile.modules.len())
 }
 
 impl<'a> Writer<'a> {
@@ -44,6 +67,7 @@ impl<'a> Writer<'a> {
             self.out.number(14, name);
             let (period, unit) = match (first.unit, profile.quality.rate_asked) {
                 (Unit::Nanoseconds, rate) if rate > 0 => (1_000_000_000 / rate, Unit::Nanoseconds),
+                (Unit::Bytes, _) => (profile.quality.heap_mean_bytes, Unit::Bytes),
                 _ => (0, first.unit),
             };
             let message = self.value_type(&first.name, unit);
@@ -88,10 +112,13 @@ impl<'a> Writer<'a> {
                 *end = (*end).max(address.saturating_add(1));
             }
         }
-        for ((at, module), end) in profile.modules.iter().enumerate().zip(ends) {
+        self.mapping_ids = vec![0; profile.modules.len()];
+        for (id, at) in (1..).zip(order(profile)) {
+            self.mapping_ids[at] = id;
+            let (module, end) = (&profile.modules[at], ends[at]);
             let (path, build_id) = (self.string(&*module.path), self.string(&*module.build_id));
             let mut message = Message::default();
-            message.number(1, at as u64 + 1);
+            message.number(1, id);
             // Addresses are in the file's own numbering: it begins at 0 and ends at the end of a page.
             message.number(3, end.checked_next_multiple_of(4096).unwrap_or(u64::MAX));
             message.number(5, path);
@@ -134,7 +161,8 @@ impl<'a> Writer<'a> {
         let frames = || lines.iter().filter_map(|frame| profile.frames.get(*frame as usize));
         // Of the function the others were put into.
         if let Some(frame) = frames().next_back() {
-            message.number(2, frame.module.map_or(0, |module| u64::from(module) + 1));
+            let id = frame.module.and_then(|module| self.mapping_ids.get(module as usize));
+            message.number(2, id.copied().unwrap_or(0));
         }
         message.number(3, frames().next().and_then(|frame| frame.address).unwrap_or(0));
         for frame in frames() {

@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use crate::model::profile::{Profile, Unit};
-use crate::report::profile::text::name::named;
+use crate::report::profile::text::name::{named, shorten};
 use crate::report::profile::tree::{Names, Roots, Share, Tree};
-use crate::report::profile::{amount, quality};
+use crate::report::profile::{amount, delta, quality};
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::{number, transcript};
 
@@ -21,6 +21,8 @@ pub(crate) use extent::Extent;
 const MOVED: [&str; 4] = ["read", "written", "received", "sent"];
 /// Columns of a title; a command line may have thousands of words.
 const TITLE_MAX: usize = 160;
+/// Columns of the name of a function in a headline.
+const NAME_MAX: usize = 70;
 /// Columns of the four numbers of a row.
 const NUMBERS: usize = 35;
 
@@ -29,14 +31,16 @@ struct Seen {
     names: Names,
     tree: Tree,
     shares: Vec<Share>,
+    /// Of the functions of a script, where an interpreter ran one.
+    script: Vec<Share>,
 }
 
 impl Seen {
     fn of(profile: &Profile, kind: usize, roots: Roots) -> Self {
         let mut names = Names::new();
         let tree = Tree::of(profile, kind, roots, &mut names);
-        let shares = tree.shares(&names);
-        Self { names, tree, shares }
+        let (shares, script) = (tree.shares(&names), tree.script(&names));
+        Self { names, tree, shares, script }
     }
 }
 
@@ -98,6 +102,11 @@ pub(crate) fn title(profile: &Profile) -> String {
 fn most(profile: &Profile) -> Option<usize> {
     let shown = kinds(profile);
     let first = *shown.first()?;
+    // Of the difference of two profiles what grew or what shrank, whichever is more.
+    if let Some((_, [more, less])) = delta::change(profile, first) {
+        let ending = if less > more { delta::LESS } else { delta::MORE };
+        return shown.into_iter().find(|at| profile.kinds[*at].name.ends_with(ending));
+    }
     // Of bytes read, written, received and sent the most; of time and memory the first, which is the whole of it.
     let is_moved = |at: &usize| profile.kinds.get(*at).is_some_and(|kind| MOVED.contains(&kind.name.as_str()));
     let most = shown.iter().filter(|at| is_moved(at)).max_by_key(|at| (profile.total(**at), std::cmp::Reverse(**at)));
@@ -112,20 +121,32 @@ pub(crate) fn summary(profile: &Profile) -> String {
 }
 
 fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
-    let Some((at, Seen { names, tree, shares })) = seen else { return nothing(profile) };
+    let Some((at, Seen { names, tree, shares, script })) = seen else { return nothing(profile) };
     let kind = &profile.kinds[at];
     let total = tree.total();
-    let whole = format!("{} {}", transcript::line(&kind.name), amount::value(total, kind.unit));
+    let whole = match delta::change(profile, at) {
+        Some((name, [more, less])) => {
+            let sign = if less > more { "-" } else { "+" };
+            let [sum, more, less] = [more.abs_diff(less), more, less].map(|value| amount::value(value, kind.unit));
+            format!("{} {sign}{sum} (+{more}, -{less})", transcript::line(name))
+        }
+        None => format!("{} {}", transcript::line(&kind.name), amount::value(total, kind.unit)),
+    };
     let when = match profile.duration_ns {
         0 => String::new(),
         ns => format!(" in {}", amount::value(ns, Unit::Nanoseconds)),
     };
-    let top = shares.first().map(|share| {
+    // The interpreter's own functions say nothing of the script.
+    let top = script.first().or(shares.first()).map(|share| {
         let name = transcript::line(&names.all[share.function as usize].name);
+        let name = shorten(&name, NAME_MAX, &Layout { unicode: true, ..Layout::PLAIN });
         let percent = amount::percent(amount::share(share.own, total));
         let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
         let points = points.map(|points| format!(" (+-{:.1})", points * 100.0)).unwrap_or_default();
-        format!(", most in {name}: {percent}{points}")
+        match delta::change(profile, at) {
+            Some(_) => format!(", most {} in {name}", if kind.name.ends_with(delta::LESS) { "less" } else { "more" }),
+            None => format!(", most in {name}: {percent}{points}"),
+        }
     });
     format!("{whole}{when}{}", top.unwrap_or_default())
 }
@@ -146,6 +167,8 @@ fn nothing(profile: &Profile) -> String {
         } else {
             format!("it used less CPU time than one sample stands for, {one}")
         }
+    } else if let Some(first) = quality.refused.first() {
+        transcript::line(first)
     } else {
         "the profile has no rows with values".to_owned()
     };
@@ -161,10 +184,19 @@ fn write_kind(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let unit = profile.kinds[kind].unit;
-    let Seen { names, tree, shares } = seen;
+    let Seen { names, tree, shares, script } = seen;
     let total = tree.total();
     let name = transcript::line(&profile.kinds[kind].name);
     writeln!(out, "\n{}", layout.paint(Style::Strong, &format!("{name}: {}", amount::value(total, unit))))?;
+    if !script.is_empty() {
+        let head =
+            format!("{:>7} {:>9} {:>7} {:>9} function of the script, with the interpreter", "self", "", "total", "");
+        writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
+        for share in script.iter().take(extent.top) {
+            write_share(share, names, total, unit, layout, out)?;
+        }
+        writeln!(out)?;
+    }
     let head = format!("{:>7} {:>9} {:>7} {:>9} function", "self", "", "total", "");
     writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
     for share in shares.iter().take(extent.top).filter(|share| share.own > 0) {
@@ -208,7 +240,7 @@ mod tests {
 
     use super::{Extent, verdict, write};
     use crate::model::profile::{Profile, Quality};
-    use crate::report::profile::sample;
+    use crate::report::profile::{detect, sample};
     use crate::text::layout::Layout;
 
     fn written(profile: &Profile, layout: &Layout) -> String {
@@ -289,6 +321,19 @@ mod tests {
         let lost = profile(Quality { lost: 3, rate_asked: 999, ..Quality::default() });
         assert_eq!(verdict(&lost, None), "nothing was measured: all 3 samples were lost");
         assert!(written(&Profile::default(), &Layout::PLAIN).contains("has no rows with values"));
+        let refused = vec!["all bytes are in no stack: `--trace` sees them".to_owned(), "not by cycles".to_owned()];
+        let outside = profile(Quality { refused, ..Quality::default() });
+        assert_eq!(verdict(&outside, None), "nothing was measured: all bytes are in no stack: `--trace` sees them");
+    }
+
+    /// Regression: the headline of a heap that shrank by 5 MiB was "inuse_space 3 MiB, most in leaky".
+    #[test]
+    fn the_headline_of_a_difference_is_the_change() {
+        let profile = detect::read(b"main;leaky -8\nmain;other 3\n").expect("a difference");
+        let said = super::summary(&profile);
+        assert_eq!(said, "weight -5 (+3, -8), most less in leaky");
+        let profile = detect::read(b"main;leaky 8\nmain;other -3\n").expect("a difference");
+        assert_eq!(super::summary(&profile), "weight +5 (+8, -3), most more in leaky");
     }
 
     proptest! {

@@ -68,7 +68,7 @@ fn brief(name: &str) -> String {
             open.push(close);
         } else if open.is_empty() {
             let follows_name = out.ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == '>')
-                || out.ends_with("operator()");
+                || (c == '(' && ends_in_operator(&out));
             out.push(c);
             let is_operator = ["operator<", "operator(", "operator<<"].iter().any(|word| out.ends_with(word));
             if let Some(close) = close.filter(|_| follows_name && !is_operator) {
@@ -77,6 +77,12 @@ fn brief(name: &str) -> String {
         }
     }
     if open.is_empty() { out } else { name.to_owned() }
+}
+
+/// Whether a name ends in an operator, whose parameters come next: `operator<`, `operator()`, `operator[]`.
+fn ends_in_operator(name: &str) -> bool {
+    let sign = name.rsplit_once("operator").map_or("", |(_, sign)| sign);
+    sign == "()" || (!sign.is_empty() && sign.chars().all(|c| "<>=!+-*/%^&|~[],".contains(c)))
 }
 
 #[cfg(test)]
@@ -91,6 +97,8 @@ mod tests {
             ("(anonymous namespace)::f(int (*)(char))", "(anonymous namespace)::f()"),
             ("bool operator< <int>(A<int>, B)", "bool operator< <int>()"),
             ("A::operator()(int) const", "A::operator()() const"),
+            ("ns::Store<int>::operator<(ns::Store<int> const&) const", "ns::Store<>::operator<() const"),
+            ("A::operator[](unsigned long)", "A::operator[]()"),
             ("broken<<<", "broken<<<"),
             ("plain", "plain"),
         ];
