@@ -1,7 +1,9 @@
 //! `apm run qa`: everything there is to check in a repository.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 
@@ -19,6 +21,7 @@ use crate::model::task::{Skip, Task};
 use crate::text::{number, transcript};
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
+use crate::workflow::qa::pinned::Pin;
 use crate::workflow::qa::wanted::Wanted;
 
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
@@ -56,6 +59,9 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     let asked = Asked { dir: named.as_deref(), only: &only, skip: &skip, fix: words.fix, strict };
     let checks = checks(context, &context.environment.cwd, asked)?;
     request.warnings.extend(checks.warnings);
+    if !request.options.dry_run {
+        request.warnings.extend(other_versions(&checks.pins));
+    }
     if checks.tasks.is_empty() {
         let what = if only.names.is_empty() { String::new() } else { format!(" by {}", only.by) };
         return Err(Failure::nothing(format!("nothing to check{what} in `{}`", checks.place.display())).hint(
@@ -119,6 +125,55 @@ fn say_changed(context: &Context, names: &[&str]) {
     context.ui.say(&format!("apm: --fix changed {count}\n{}{more}", shown.concat()));
 }
 
+/// How long a tool may take to tell its version.
+const VERSION_WITHIN: Duration = Duration::from_secs(2);
+
+/// Tools that are here in another version than the project pins: what they find may be nothing that its own CI finds.
+fn other_versions(pins: &[(String, &'static str, Pin)]) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let ask = |(program, name, pin): &(String, &'static str, Pin)| {
+            let version = version(program)?;
+            let Pin { version: pinned, file } = pin;
+            let text = format!("`{name}` is {version} here, `{file}` pins {pinned}: what it finds may differ");
+            (!pin.fits(&version)).then(|| transcript::line(&text))
+        };
+        // One that cannot be had asks nobody: the checks themselves will say why.
+        let started: Vec<_> = pins
+            .iter()
+            .filter_map(|pin| std::thread::Builder::new().spawn_scoped(scope, move || ask(pin)).ok())
+            .collect();
+        started.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+    })
+}
+
+/// What a program prints as its version: the first word with a number, a dot and a number.
+fn version(program: &str) -> Option<String> {
+    let mut command = std::process::Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let end = Instant::now() + VERSION_WITHIN;
+    while child.try_wait().ok()?.is_none() {
+        if Instant::now() > end {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let mut text = Vec::new();
+    child.stdout.take()?.take(4096).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let words =
+        text.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_start_matches(['v', 'V', '(']));
+    let is_version = |word: &&str| {
+        let (major, rest) = word.split_once('.').unwrap_or_default();
+        !major.is_empty()
+            && major.bytes().all(|byte| byte.is_ascii_digit())
+            && rest.starts_with(|c: char| c.is_ascii_digit())
+    };
+    words.into_iter().find(is_version).map(|word| word.trim_end_matches(')').to_owned())
+}
+
 /// What is asked of the checks.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
@@ -137,6 +192,8 @@ pub(crate) struct Checks {
     place: PathBuf,
     pub(crate) tasks: Vec<Task>,
     pub(crate) warnings: Vec<String>,
+    /// Programs of which the project pins a version.
+    pins: Vec<(String, &'static str, Pin)>,
     /// The names of its files.
     names: Vec<String>,
     /// Digest of names, sizes and times of its files.
@@ -202,7 +259,17 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
         warnings.push(text.to_owned());
     }
-    Ok(Checks { root, place: dir, tasks, warnings, names: facts.files, files: facts.digest, newest: facts.newest })
+    let pins = qa::pins(&facts);
+    Ok(Checks {
+        pins,
+        root,
+        place: dir,
+        tasks,
+        warnings,
+        names: facts.files,
+        files: facts.digest,
+        newest: facts.newest,
+    })
 }
 
 fn facts(context: &Context, root: &Path) -> Result<Facts, Failure> {

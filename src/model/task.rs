@@ -261,6 +261,12 @@ pub struct Check {
     /// Files the tool writes its results to (the placeholder `{results}` of its arguments is their folder).
     #[serde(default, skip_serializing_if = "is_false")]
     pub writes_results: bool,
+    /// Regular expressions of files of which findings do not count: those that match one of these,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// and those that do not match each of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// Whether exit code and findings of severity warning fail the check.
     #[serde(default, skip_serializing_if = "is_false")]
     pub strict: bool,
@@ -405,6 +411,8 @@ impl Default for Check {
             parser: String::new(),
             root: String::new(),
             writes_results: false,
+            exclude: Vec::new(),
+            files: Vec::new(),
             strict: false,
         }
     }

@@ -223,9 +223,9 @@ pub(crate) fn environment(project: &Project<'_>, tool: &Tool, wanted: &Wanted) -
     if !matches!(tool.name, "pytest" | "unittest" | "mypy") {
         return env;
     }
-    // Modules that are imported leave `__pycache__` beside them. One place for all projects: what is imported with them
-    // is compiled once.
-    env.insert("PYTHONPYCACHEPREFIX".into(), format!("{}/pycache", wanted.build_dir).into());
+    // Modules that are imported would leave `__pycache__` beside them. What is compiled already is still read: with
+    // `PYTHONPYCACHEPREFIX` all of it would be compiled anew, which takes longer than a small test.
+    env.insert("PYTHONDONTWRITEBYTECODE".into(), "1".into());
     if tool.name == "pytest" {
         env.insert("HYPOTHESIS_STORAGE_DIRECTORY".into(), format!("{}/hypothesis", build_dir(project, wanted)).into());
         // What pytest-cov measures, unless the project says where; its reports are the project's wish.

@@ -441,7 +441,7 @@ fn caches_lie_in_the_tree_only_where_the_project_says_so() {
         let all: Vec<_> = tools.iter().chain(files).copied().collect();
         let tasks = planned(&repository(&all), &Wanted::default());
         let names = tasks.iter().flat_map(|task| task.env.iter()).map(|(name, _)| name.to_text().into_owned());
-        names.filter(|name| name != "PYTHONPYCACHEPREFIX").collect::<Vec<_>>().join(" ")
+        names.filter(|name| name != "PYTHONDONTWRITEBYTECODE").collect::<Vec<_>>().join(" ")
     };
     let mypy = ("mypy.ini", "[mypy]\n");
     assert_eq!(names(&[mypy]), "MYPY_CACHE_DIR COVERAGE_FILE HYPOTHESIS_STORAGE_DIRECTORY");
@@ -643,4 +643,45 @@ fn builds_that_run_tests_themselves_are_called_whole() {
     assert_eq!(ids(&autoconf), "autoconf, autoconf-check");
     let missing = "autoconf-check: `./configure` is not installed; `autoreconf -i` makes it";
     assert_eq!(check(&autoconf[..1]), missing);
+}
+
+#[test]
+fn files_that_a_hook_leaves_out_are_left_out() {
+    let hooks = "exclude: ^docs/\nrepos:\n- repo: https://github.com/astral-sh/ruff-pre-commit\n  rev: v0.4.1\n  hooks:\n  - id: ruff\n    \
+        exclude: ^tests/x\n    files: py$\n";
+    let repository =
+        repository(&[(".pre-commit-config.yaml", hooks), ("pyproject.toml", "[tool.ruff]\n"), ("a.py", "")]);
+    let tasks = planned(&repository, &Wanted::default());
+    let check = |name: &str| tasks.iter().find(|task| task.id.as_str() == name).and_then(|task| task.check.clone());
+    let ruff = check("ruff").expect("a check");
+    assert_eq!((ruff.exclude.join(" "), ruff.files.join(" ")), ("^docs/ ^tests/x".to_owned(), "py$".to_owned()));
+    assert!(check("ruff-format").expect("a check").exclude.is_empty(), "no hook calls it");
+}
+
+#[test]
+fn versions_that_a_project_pins_are_known() {
+    let pinned = |files: &[(&str, &str)]| {
+        let files: Vec<_> =
+            [("pyproject.toml", "[tool.ruff]\n[tool.mypy]\n"), ("a.py", ""), ("bin/ruff", ""), ("bin/mypy", "")]
+                .iter()
+                .chain(files)
+                .copied()
+                .collect();
+        let repository = repository(&files);
+        let facts =
+            Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
+                .expect("facts");
+        let pins: Vec<String> =
+            super::pins(&facts).iter().map(|(_, name, pin)| format!("{name} {} {}", pin.version, pin.file)).collect();
+        pins.join("; ")
+    };
+    assert_eq!(pinned(&[]), "");
+    let hooks =
+        "repos:\n- repo: x\n  rev: v0.4.1\n  hooks:\n  - id: ruff-check\n- repo: local\n  hooks:\n  - id: mypy\n";
+    assert_eq!(pinned(&[(".pre-commit-config.yaml", hooks)]), "ruff 0.4.1 .pre-commit-config.yaml");
+    let lock = "[[package]]\nname = \"mypy\"\nversion = \"1.8.0\"\n";
+    assert_eq!(pinned(&[("uv.lock", lock)]), "mypy 1.8.0 uv.lock");
+    assert_eq!(pinned(&[("requirements-dev.txt", "mypy==1.9.1 # x\nruff>=0.1\n")]), "mypy 1.9.1 requirements-dev.txt");
+    assert_eq!(pinned(&[(".tool-versions", "ruff 0.5.0\n")]), "ruff 0.5.0 .tool-versions");
+    assert_eq!(pinned(&[("mise.toml", "[tools]\nruff = \"0.5.1\"\n")]), "ruff 0.5.1 mise.toml");
 }

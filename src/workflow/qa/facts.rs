@@ -29,7 +29,16 @@ const IGNORING_MAX: u64 = 1 << 20;
 /// Read of a file that is asked for something its name does not tell.
 const HEAD_MAX: u64 = 64 << 10;
 /// Manifests and configurations whose text decides about checks.
-const TEXTS: [&str; 32] = [
+const TEXTS: [&str; 41] = [
+    "uv.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "requirements-dev.txt",
+    "requirements_dev.txt",
+    "dev-requirements.txt",
+    ".tool-versions",
+    "mise.toml",
+    ".mise.toml",
     "noxfile.py",
     "meson.build",
     "Cargo.toml",

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use regex_automata::meta::Regex;
+
 use crate::model::event::Exit;
 use crate::model::finding::{Finding, Results, Severity};
 use crate::model::outcome::{Cause, Outcome};
@@ -92,7 +94,16 @@ pub(crate) fn judge(
         let outcome = Outcome::Skipped { reason: Skip::NothingToDo { detail } };
         return Judgement { outcome, results: Results::default() };
     }
+    let (read, has_left_out) = match read {
+        Ok(mut results) => {
+            let has_left_out = leave_out(check, &mut results);
+            (Ok(results), has_left_out)
+        }
+        Err(why) => (Err(why), false),
+    };
     match read {
+        // All that it found is in files that the project leaves out.
+        Ok(results) if has_left_out && says_found && empty(&results) => Judgement { outcome: Outcome::Passed, results },
         Ok(results) if code != 0 && empty(&results) => Judgement { outcome: gap(check, code, &printed), results },
         Ok(results) => {
             let outcome = verdict(&results, code, says_found, check.strict);
@@ -108,6 +119,20 @@ pub(crate) fn judge(
             Judgement { outcome: Outcome::Broken { error: error.into() }, results: Results::default() }
         }
     }
+}
+
+/// Drops findings in files that the project leaves out; says whether there were any.
+fn leave_out(check: &Check, results: &mut Results) -> bool {
+    // One that needs more than regular expressions have leaves nothing out.
+    let compiled =
+        |patterns: &[String]| -> Vec<Regex> { patterns.iter().filter_map(|text| Regex::new(text).ok()).collect() };
+    let (exclude, files) = (compiled(&check.exclude), compiled(&check.files));
+    let before = results.findings.len();
+    results.findings.retain(|finding| {
+        let file = finding.file.unescaped();
+        file.is_empty() || !exclude.iter().any(|one| one.is_match(file)) && files.iter().all(|one| one.is_match(file))
+    });
+    results.findings.len() < before
 }
 
 /// What cargo says where Cargo.lock does not fit Cargo.toml: no check writes over a file that is committed.
@@ -340,6 +365,36 @@ mod cases {
             assert_eq!(head, "1 finding");
             assert!(finding.starts_with("Error stale-lock-file sub/Cargo.lock:0:0: "), "{finding}");
         }
+    }
+
+    #[test]
+    fn findings_in_files_that_are_left_out_do_not_count() {
+        let row = |file: &str| {
+            format!(r#"{{"code":"F401","filename":"/repo/{file}","location":{{"row":3,"column":8}},"message":"m"}}"#)
+        };
+        let ruff = |files: &[&str], exclude: &str, wanted: &str| {
+            let mut task = Task::new(TaskId::new("ruff").expect("an id"), Run::Argv(Vec::new()));
+            let given = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
+            let (exclude, wanted) = (given(exclude), given(wanted));
+            task.check = Some(
+                Check {
+                    tool: "ruff".to_owned(),
+                    parser: "ruff".to_owned(),
+                    exclude,
+                    files: wanted,
+                    ..Check::default()
+                }
+                .into(),
+            );
+            let rows: Vec<String> = files.iter().map(|file| row(file)).collect();
+            let printed = format!("[{}]", rows.join(","));
+            shown(&judge(&task, Exit::Code(1), printed.as_bytes(), b"", None, Path::new("/repo")))
+        };
+        assert_eq!(ruff(&["docs/a.py", "b.py"], "^docs/", ""), "1 finding\nError F401 b.py:3:8: m");
+        assert_eq!(ruff(&["docs/a.py"], "(?x)^(\n  docs/\n)", ""), "passed");
+        assert_eq!(ruff(&["docs/a.py"], "", "^src/"), "passed");
+        // What is no regular expression here leaves nothing out.
+        assert_eq!(ruff(&["docs/a.py"], "^(?!x)docs", ""), "1 finding\nError F401 docs/a.py:3:8: m");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod judge;
 mod manager;
 mod own;
 pub(crate) mod parse;
+pub(crate) mod pinned;
 mod project;
 mod targets;
 pub(crate) mod tools;
@@ -26,6 +27,7 @@ use facts::Facts;
 use manager::Manager;
 use own::Pytest;
 use parse::Parser;
+use pinned::Pin;
 use project::{Project, Toolchain, TypeScript};
 use tools::{TOOLS, Tool};
 use wanted::Wanted;
@@ -126,6 +128,20 @@ impl<'a> Meant<'a> {
             None => Self::Nothing,
         }
     }
+}
+
+/// Tools of a repository whose version it pins, as they are called, with what is pinned. For whoever can ask them.
+pub(crate) fn pins(facts: &Facts) -> Vec<(String, &'static str, Pin)> {
+    let mut pins: Vec<(String, &'static str, Pin)> = Vec::new();
+    for project in project::all(facts) {
+        for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain && (tool.wants)(&project).is_some())
+        {
+            let pin = pinned::version(&project, tool.name, tool.program);
+            let found = pin.and_then(|pin| Some((facts.program(&project.dir, tool.program)?, tool.program, pin)));
+            pins.extend(found.filter(|found| !pins.contains(found)));
+        }
+    }
+    pins
 }
 
 /// Tools by the folders in which they run, and why.
@@ -255,6 +271,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
         Some(file) => project.has_here(&[file]),
         None => project.facts.program(&project.dir, tool.program),
     };
+    let left_out = pinned::left_out(project.facts, tool.name);
     let own = (tool.name == "pytest").then(|| own::pytest(project));
     let program = if matches!(own, Some(Pytest::Called(_))) { Some(String::new()) } else { program };
     let unprepared = project.toolchain == Toolchain::Node
@@ -295,6 +312,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                     parser: tool.parser.as_str().to_owned(),
                     root: project.dir.clone(),
                     writes_results: tool.args.iter().any(|word| word.contains("{results}")),
+                    exclude: left_out.exclude.clone(),
+                    files: left_out.files.clone(),
                     strict: wanted.strict,
                 }
                 .into(),
@@ -377,6 +396,8 @@ fn of_targets(
                     parser: if is_tests { Parser::Target } else { Parser::Exit }.as_str().to_owned(),
                     root: folder.dir.clone(),
                     writes_results: is_tests,
+                    exclude: Vec::new(),
+                    files: Vec::new(),
                     strict: wanted.strict,
                 }
                 .into(),
