@@ -57,8 +57,7 @@ const MAGIC: &[(&[u8], Format)] = &[
     ),
 ];
 
-const CPROFILE: &str =
-    "`python3 -m pstats FILE` shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks";
+const CPROFILE: &str = "`python3 -m pstats FILE`, then `stats 20`, shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks";
 
 const fn of(what: &'static str, instead: &'static str) -> Format {
     Format { what, instead: Some(instead) }
