@@ -41,7 +41,7 @@ pub(crate) enum ReadError {
 impl ReadError {
     /// Whether the message says what to do.
     pub(crate) fn has_way_out(&self) -> bool {
-        matches!(self, Self::Foreign(_) | Self::Go(GoError::Nameless))
+        matches!(self, Self::Empty | Self::Foreign(_) | Self::Go(GoError::Nameless))
     }
 }
 
