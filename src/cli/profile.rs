@@ -18,6 +18,9 @@ pub enum Profile {
     Show(Show),
     /// Compare two profiles: what grew, what shrank, and what is chance
     ///
+    /// Amounts are compared first (bytes, seconds), and whether a change is more than sampling by chance explains; shares of
+    /// the whole come second. Two runs of one program may differ by more than sampling does.
+    ///
     /// Example: apm profile diff before/ after/
     Diff(Diff),
     /// Sample CPU time, by stack
@@ -61,8 +64,9 @@ pub enum Profile {
     /// to be used for the first time, not what was given back, and nothing of memory that is used again.
     ///
     /// The library sees malloc, calloc, realloc, aligned and C++ allocation, in every thread and child. It does not see
-    /// mmap, and a program with an allocator of its own (jemalloc, tcmalloc, mimalloc, Go) gets its memory past it: where
-    /// such a one is found in the program, that is said.
+    /// mmap, and a program with an allocator of its own (jemalloc, tcmalloc, mimalloc, Go) gets its memory past it: the result
+    /// names such programs, and children that did not load the library (static, setuid, an environment without LD_PRELOAD),
+    /// with the memory that the kernel says they had. --faults sees them all.
     ///
     /// Example: apm profile mem -- git log -p
     Mem(Mem),

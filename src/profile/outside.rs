@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
@@ -50,8 +50,8 @@ pub(crate) struct Announced {
     pub(crate) programs: HashSet<(u32, PathBuf)>,
     /// What processes have become since they were last heard of: the program, and whether its environment names the library.
     pub(crate) executing: HashMap<u32, (PathBuf, bool)>,
-    /// Processes that ended with it.
-    pub(crate) ended: HashSet<u32>,
+    /// Processes that had it.
+    pub(crate) processes: HashSet<u32>,
 }
 
 /// All programs of a recording.
@@ -77,35 +77,45 @@ impl Programs {
     /// Looks at what a process is now. `rss_peak` is of this program: the kernel begins anew at an exec.
     pub(crate) fn look(&mut self, pid: u32, stat: &Stat<'_>, rss_peak: u64) {
         let name = String::from_utf8_lossy(stat.name).into_owned();
-        if stat.state == 'Z' {
-            // Its memory is gone, and its file with it. Of one that was executed since the last look the name is left.
-            let mut known = self.all.range((pid, 0)..=(pid, u64::MAX));
-            if self.all.len() < PROGRAMS_MAX && !known.any(|(_, program)| program.name == name) {
-                let program = Program { pid, name, is_over: true, ..Program::default() };
-                self.all.insert((pid, u64::MAX), program);
-            }
-            return;
-        }
+        let of = |name: &str| text(&format!("/proc/{pid}/{name}"));
         let key = (pid, stat.field::<u64>(25).unwrap_or_default());
-        if !self.all.contains_key(&key) && self.all.len() >= PROGRAMS_MAX {
+        if self.all.get(&key).is_some_and(|program| program.is_inside || program.looks >= LOOKS_MAX) {
+            self.all.entry(key).and_modify(|program| program.rss_peak = program.rss_peak.max(rss_peak));
             return;
         }
+        if self.all.len() >= PROGRAMS_MAX {
+            return;
+        }
+        let file = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            Err(_) => return self.over(pid, name),
+        };
+        let maps = of("maps");
+        if stat.state == 'Z' || (file.is_some() && maps.as_ref().is_some_and(Vec::is_empty)) {
+            return self.over(pid, name);
+        }
+        // apm becomes the program when it is let through its gate, and loads no library itself.
+        let is_apm = file.is_some() && file == self.own;
         let program = self.all.entry(key).or_default();
         program.rss_peak = program.rss_peak.max(rss_peak);
-        program.name = name;
-        if program.is_inside || program.looks >= LOOKS_MAX {
-            return;
-        }
         program.looks += 1;
-        program.pid = pid;
-        program.file = fs::read_link(format!("/proc/{pid}/exe")).ok().or(program.file.take());
-        let of = |name: &str| text(&format!("/proc/{pid}/{name}"));
-        // apm becomes the program when it is let through its gate, and loads no library itself.
-        let is_apm = program.file.is_some() && program.file == self.own;
-        program.is_inside = is_apm || of("maps").is_some_and(|maps| contains(&maps, FOLDER.as_bytes()));
+        (program.pid, program.name) = (pid, name);
+        program.file = file.or(program.file.take());
+        program.is_inside = is_apm || maps.is_some_and(|maps| contains(&maps, FOLDER.as_bytes()));
         if !program.is_inside {
             let is_asked = of("environ").map(|variables| names_library(&variables));
             program.is_asked = is_asked.or(program.is_asked);
+        }
+    }
+
+    /// One that has ended: its memory is gone, and its file with it. Of one that was executed since the last look the name
+    /// is left.
+    fn over(&mut self, pid: u32, name: String) {
+        let mut known = self.all.range((pid, 0)..=(pid, u64::MAX));
+        if !known.any(|(_, program)| program.name == name) {
+            let program = Program { pid, name, is_over: true, ..Program::default() };
+            self.all.insert((pid, u64::MAX), program);
         }
     }
 
@@ -115,7 +125,8 @@ impl Programs {
         let is_outside = |program: &Program| {
             let file = program.file.clone().map(without_mark);
             let is_announced = file.is_some_and(|file| announced.programs.contains(&(program.pid, file)));
-            let has_ended_inside = program.is_over && announced.ended.contains(&program.pid);
+            // Of one that was heard of it is known what it became.
+            let has_ended_inside = program.is_over && announced.processes.contains(&program.pid);
             !(program.is_inside || is_announced || has_ended_inside)
         };
         // Those that ended before a look. Of others more is known.
@@ -272,7 +283,7 @@ mod tests {
         }
         let known = HashSet::from([(1, PathBuf::from("/bin/a")), (2, PathBuf::from("/bin/a"))]);
         let executing = HashMap::from([(5, (PathBuf::from("/bin/fast"), true)), (3, (PathBuf::from("/bin/b"), true))]);
-        let announced = Announced { programs: known, executing, ended: HashSet::from([1, 4]) };
+        let announced = Announced { programs: known, executing, processes: HashSet::from([1, 4]) };
         let outside = programs.outside(&announced);
         let outside: Vec<(u32, &str)> = outside.iter().map(|program| (program.pid, program.name.as_str())).collect();
         assert_eq!(outside, [(3, "a"), (5, "fast")]);

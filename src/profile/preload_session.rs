@@ -149,6 +149,9 @@ impl PreloadSession {
         let Self { samples, truncated, codes, notes, .. } = self;
         from(&mut preload.ring, &mut |event| match event {
             Event::Started { pid, parent, is_new_program, program } => {
+                if announced.processes.len() < ANNOUNCED_MAX {
+                    announced.processes.insert(pid);
+                }
                 if is_new_program {
                     let name = program.file_name().unwrap_or_default();
                     processes.name(pid, pid, name.as_encoded_bytes(), true);
@@ -192,9 +195,6 @@ impl PreloadSession {
             }
             Event::NotExecuted { pid } => _ = announced.executing.remove(&pid),
             Event::Ending { pid } => {
-                if announced.ended.len() < ANNOUNCED_MAX {
-                    announced.ended.insert(pid);
-                }
                 if let Some(heap) = heap {
                     heap.ended(pid);
                 }

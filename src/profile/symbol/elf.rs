@@ -2,32 +2,21 @@
 //! package of debugging data. The file may be made to break its reader, which maps it, believes its sizes, opens what it
 //! links to and descends as deep as it says: so this runs in a worker (`sys::worker`) and not in apm itself.
 
-use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
-use object::{Object as _, ObjectSection as _, ReadCache};
 use serde::{Deserialize, Serialize};
 
 use crate::profile::image;
+use crate::profile::symbol::debugging::{self, Debugging};
 use crate::profile::symbol::function::{FUNCTIONS_MAX, Function, demangled, function};
 use crate::profile::symbol::{function_starts, plt, split, unpack};
 use crate::sys::beneath;
-
-/// Where debugging data lies: for the system, and in the folder of a program.
-const SYSTEM: &str = "/usr/lib/debug";
-const BESIDE: &str = ".debug";
-/// Units of debugging data that are asked whether they are split.
-const UNITS_MAX: usize = 64;
-/// Longest section that links to another file: a path and a check sum.
-const LINK_MAX: u64 = 8192;
 
 /// What is asked of a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,10 +46,10 @@ pub(crate) fn answer(question: &[u8], file: &File) -> Vec<u8> {
 fn names(file: &File, offsets: &[u64], with_lines: bool) -> Answer {
     // By the descriptor: the file of this name may be another one by now, or out of reach.
     let path = path_of(file);
-    let refused = if with_lines { link_to_no_file(file, &path) } else { None };
+    let debugging = if with_lines { debugging::look(file, &path) } else { Debugging::default() };
     let mut notes = Vec::new();
-    let with_lines = with_lines && refused.is_none();
-    let with_lines = with_lines.then(|| lines(file, &path, offsets, &mut notes)).flatten();
+    let with_lines = with_lines && debugging.refused.is_none();
+    let with_lines = with_lines.then(|| lines(file, &path, &debugging, offsets, &mut notes)).flatten();
     // Damaged debugging data must not cost the names that the table of symbols has.
     let mut all = with_lines
         .or_else(|| attempt(&path, Input::FileOffset(offsets), false))
@@ -80,7 +69,7 @@ fn names(file: &File, offsets: &[u64], with_lines: bool) -> Answer {
             functions.extend(starts.get(offset).map(function));
         }
     }
-    Answer { names: all, refused, notes }
+    Answer { names: all, refused: debugging.refused, notes }
 }
 
 fn path_of(file: &File) -> PathBuf {
@@ -88,7 +77,13 @@ fn path_of(file: &File) -> PathBuf {
 }
 
 /// Names with lines and inlined functions, by the file's debugging data, or by that in another file that it names.
-fn lines(file: &File, path: &Path, offsets: &[u64], notes: &mut Vec<String>) -> Option<Vec<Vec<Function>>> {
+fn lines(
+    file: &File,
+    path: &Path,
+    debugging: &Debugging,
+    offsets: &[u64],
+    notes: &mut Vec<String>,
+) -> Option<Vec<Vec<Function>>> {
     let mut copied = |file: &File| {
         let copy = unpack::plain_copy(file);
         copy.unwrap_or_else(|error| {
@@ -100,7 +95,7 @@ fn lines(file: &File, path: &Path, offsets: &[u64], notes: &mut Vec<String>) -> 
         return attempt(&path_of(&copy), Input::FileOffset(offsets), true);
     }
     // The reader opens what the file names itself, but does not unpack it.
-    if let Some(linked) = linked(file, path).and_then(|path| beneath::regular(&path).ok())
+    if let Some(linked) = debugging.linked.as_ref().and_then(|path| beneath::regular(path).ok())
         && let Some(copy) = copied(&linked)
         && let Some(addresses) = addresses(file, offsets)
     {
@@ -108,7 +103,7 @@ fn lines(file: &File, path: &Path, offsets: &[u64], notes: &mut Vec<String>) -> 
     }
     let whole = package_beside(file, path);
     let found = attempt(whole.as_deref().unwrap_or(path), Input::FileOffset(offsets), true);
-    if whole.is_some() || !is_split(file) {
+    if whole.is_some() || !debugging.is_split {
         return found;
     }
     let split = addresses(file, offsets)
@@ -143,85 +138,11 @@ fn package_beside(file: &File, path: &Path) -> Option<PathBuf> {
     (same.is_some() && beneath::regular(Path::new(&package)).is_ok()).then_some(own)
 }
 
-/// Whether units of its debugging data say that the rest of them is in another file (DWARF 5, section 3.1.3).
-fn is_split(file: &File) -> bool {
-    const SKELETON: u8 = 4;
-    let cache = ReadCache::new(file);
-    let Ok(elf) = object::File::parse(&cache) else { return false };
-    let Some(section) = elf.section_by_name(".debug_info") else { return false };
-    let has_addresses = elf.section_by_name(".debug_addr").is_some();
-    let (Some((start, size)), true) = (section.file_range(), elf.is_little_endian()) else { return false };
-    let mut at = start;
-    for _ in 0..UNITS_MAX {
-        let mut head = [0; 7];
-        if at + head.len() as u64 > start.saturating_add(size) || file.read_exact_at(&mut head, at).is_err() {
-            break;
-        }
-        let [a, b, c, d, version, _, kind] = head;
-        // Of version 4 only the attributes say so; such units have a table of addresses.
-        if (version == 5 && kind == SKELETON) || (version == 4 && has_addresses) {
-            return true;
-        }
-        at = at.saturating_add(u64::from(u32::from_le_bytes([a, b, c, d]))).saturating_add(4);
-    }
-    false
-}
-
-/// The debugging data beside a file that it names, where that is there and no regular file: a FIFO would be waited for.
-/// (What is in the system's own folders for debugging data is root's.)
-fn link_to_no_file(file: &File, path: &Path) -> Option<PathBuf> {
-    let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache).ok()?;
-    let folder = folder_of(path);
-    // Before the name: the version and the kind.
-    let links = [(".gnu_debuglink", 0), (".gnu_debugaltlink", 0), (".debug_sup", 3)];
-    links.into_iter().find_map(|(section, before)| {
-        let name = link(&elf, section, before)?;
-        // Without a name it is the folder, which is no regular file either.
-        let places = [folder.join(&name), folder.join(BESIDE).join(&name)];
-        let is_refused =
-            |path: &PathBuf| beneath::regular(path).err().filter(|error| error.kind() != ErrorKind::NotFound);
-        places.into_iter().take(if name.is_empty() { 1 } else { 2 }).find(|path| is_refused(path).is_some())
-    })
-}
-
-/// The folder of the file that a descriptor is of.
-fn folder_of(path: &Path) -> PathBuf {
-    std::fs::read_link(path).ok().and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default()
-}
-
-/// The name that a section links to.
-fn link<'data>(elf: &object::File<'data, &'data ReadCache<&File>>, section: &str, before: usize) -> Option<OsString> {
-    let section = elf.section_by_name(section)?;
-    let bytes = if section.size() <= LINK_MAX { section.data().unwrap_or_default() } else { &[] };
-    let name = bytes.get(before..).and_then(|bytes| CStr::from_bytes_until_nul(bytes).ok()).unwrap_or_default();
-    Some(OsStr::from_bytes(name.to_bytes()).to_owned())
-}
-
-/// The file of debugging data that a file names, where gdb looks for it: beside it, in `.debug`, in the folders of the
-/// system by path and by build id ("Separate Debug Files" of its manual).
-fn linked(file: &File, path: &Path) -> Option<PathBuf> {
-    let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache).ok()?;
-    let folder = folder_of(path);
-    let by_id = elf.build_id().ok().flatten().filter(|id| id.len() >= 8).map(|id| {
-        let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Path::new(SYSTEM).join(".build-id").join(&digits[..2]).join(format!("{}.debug", &digits[2..]))
-    });
-    let name = link(&elf, ".gnu_debuglink", 0).filter(|name| !name.is_empty());
-    let by_name = name.map(|name| {
-        let below_system = Path::new(SYSTEM).join(folder.strip_prefix("/").unwrap_or(&folder));
-        [folder.clone(), folder.join(BESIDE), below_system].map(|folder| folder.join(&name))
-    });
-    let mut places = by_id.into_iter().chain(by_name.into_iter().flatten());
-    places.find(|place| beneath::regular(place).is_ok())
-}
-
 fn attempt(path: &Path, places: Input<&[u64]>, with_lines: bool) -> Option<Vec<Vec<Function>>> {
     let mut elf = Elf::new(path);
     elf.debug_syms = with_lines;
     let ask = || {
-        let folders = [PathBuf::from(SYSTEM), PathBuf::from("/lib/debug"), folder_of(path).join(BESIDE)];
+        let folders = debugging::folders(path);
         let symbolizer = Symbolizer::builder()
             .set_debug_dirs(Some(folders))
             .enable_auto_reload(false)

@@ -1,6 +1,7 @@
 //! Names for the places of stacks: each place once, file by file in parallel, after the recording.
 
 mod ask;
+mod debugging;
 pub(crate) mod elf;
 pub(crate) mod function;
 mod function_starts;

@@ -41,7 +41,7 @@ pub(crate) enum ReadError {
 impl ReadError {
     /// Whether the message says what to do.
     pub(crate) fn has_way_out(&self) -> bool {
-        matches!(self, Self::Foreign(_) | Self::Go(GoError::Nameless))
+        matches!(self, Self::Empty | Self::Foreign(_) | Self::Go(GoError::Nameless))
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
         }
         expect![[r#"
             callgrind-3.19.0.out: it is a profile of callgrind, which has calls between functions and no stacks: `callgrind_annotate --inclusive=yes FILE` or kcachegrind shows it
-            cprofile-3.11.7.prof: it is a profile of cProfile: `python3 -m pstats FILE` shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks
+            cprofile-3.11.7.prof: it is a profile of cProfile: `python3 -m pstats FILE`, then `stats 20`, shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks
             go-1.19.8-block.txt: delay 20ms, most in sync.(*Mutex).Lock: 100.0%
             go-1.19.8-goroutine-debug-2.txt: it is a dump of goroutines: `?debug=1` instead of `?debug=2` makes a profile that apm reads
             go-1.19.8-goroutine.txt: goroutine 4, most in main.worker: 75.0%

@@ -42,6 +42,8 @@ const MAGIC: &[(&[u8], Format)] = &[
         b"Nettrace",
         of("a trace of .NET", "`dotnet-trace convert --format Speedscope FILE` makes one for speedscope.app"),
     ),
+    (b"go 1.", of("an execution trace of Go", "`go tool trace FILE` shows it")),
+    (b"rbspy", of("a recording of rbspy", "`rbspy report -f collapsed -i FILE -o STACKS` makes folded stacks")),
     (b"PK\x03\x04", of("a zip file", "unpack it first")),
     (b"\xfd7zXZ\0", of("packed with xz", "`xz -d FILE` unpacks it")),
     (b"SQLite format 3\0", of("a database of SQLite, as Nsight Systems writes", "`nsys stats FILE` shows it")),
@@ -57,8 +59,7 @@ const MAGIC: &[(&[u8], Format)] = &[
     ),
 ];
 
-const CPROFILE: &str =
-    "`python3 -m pstats FILE` shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks";
+const CPROFILE: &str = "`python3 -m pstats FILE`, then `stats 20`, shows it; `py-spy record -f raw -o STACKS -- python3 ...` makes folded stacks";
 
 const fn of(what: &'static str, instead: &'static str) -> Format {
     Format { what, instead: Some(instead) }
@@ -93,6 +94,13 @@ pub(crate) fn by_text(text: &str) -> Option<Format> {
     }
     if has("desc:") && has("events:") {
         return Some(of("a profile of cachegrind, which has no stacks", "`cg_annotate FILE` shows it"));
+    }
+    if text.starts_with("heap_v2/") {
+        let way = "`jeprof --collapsed PROGRAM FILE > STACKS` makes folded stacks";
+        return Some(of("a heap profile of jemalloc, which has addresses and no names", way));
+    }
+    if has("# Event count (approx.)") {
+        return Some(of("a report of perf", "`perf script > TEXT` makes one that apm reads, of the same recording"));
     }
     let mut words = text.split_ascii_whitespace();
     let is_version =
@@ -157,6 +165,13 @@ mod tests {
         assert_eq!(text("v 10500 3\nX ./mem1\n"), Some("a recording of heaptrack"));
         assert_eq!(text("goroutine 1 [running]:\nmain.f()\n"), Some("a dump of goroutines"));
         assert_eq!(text("v 1;x 3\n"), None);
+        assert_eq!(
+            text("# Samples: 9 of event 'x'\n# Event count (approx.): 9\n#\n# Overhead  Command\n  9.00%  a\n"),
+            Some("a report of perf")
+        );
+        assert!(text("heap_v2/524288\n  t*: 1: 128 [0: 0]\n").is_some_and(|what| what.contains("jemalloc")));
+        assert_eq!(magic(b"go 1.19 trace\0\0\0"), Some("an execution trace of Go"));
+        assert_eq!(magic(b"rbspy02\n"), Some("a recording of rbspy"));
         let json = |text: &str| by_json(text).map(|format| format.what);
         assert_eq!(json("{\"traceEvents\":[]}"), Some("a trace of Chrome"));
         assert_eq!(json("{\"a\":1}"), None);

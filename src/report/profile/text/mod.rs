@@ -139,7 +139,7 @@ fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
     // The interpreter's own functions say nothing of the script.
     let top = script.first().or(shares.first()).map(|share| {
         let name = transcript::line(&names.all[share.function as usize].name);
-        let name = shorten(&name, NAME_MAX, &Layout { unicode: true, ..Layout::PLAIN });
+        let name = shorten(&name, NAME_MAX, &Layout::PLAIN);
         let percent = amount::percent(amount::share(share.own, total));
         let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
         let points = points.map(|points| format!(" (+-{:.1})", points * 100.0)).unwrap_or_default();
