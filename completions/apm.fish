@@ -278,7 +278,7 @@ complete -c apm -n "__fish_apm_using_subcommand doctor" -l probe -d 'Also ask na
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l explain -d 'Explain a rule: what it reads, computes, against which thresholds, and what helps; as text or JSON' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l pid -d 'Say why this process, with its threads and children, is not faster' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l cgroup -d 'The same for the processes of a control group, for instance `/system.slice/nginx.service`' -r
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l every -d 'How often --watch looks' -r
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l every -d 'How often --watch reads stalls, CPU and memory; everything else it reads every 10 s' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l agents -d 'Whether so many agents fit at once' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-memory -d 'Memory of one agent [default: the configuration\'s limit for one, else 1.5GiB]' -r
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-cpu -d 'CPU of one agent in percent of one CPU [default: the configuration\'s limit for one, else 100]' -r
@@ -294,7 +294,7 @@ complete -c apm -n "__fish_apm_using_subcommand doctor" -l set -d 'Set one confi
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l quick -d 'Look for half a second only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l strict -d 'Exit with 3 where a rule could not look'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l list-rules -d 'List the rules with the thresholds in effect, as text or JSON'
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l watch -d 'Say what is wrong, then look again and again and say what changes; as ndjson one event a line. Ctrl-C ends it'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'

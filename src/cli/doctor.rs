@@ -53,10 +53,10 @@ pub struct Doctor {
     /// The same for the processes of a control group, for instance `/system.slice/nginx.service`
     #[arg(long, value_name = "PATH", conflicts_with_all = ["pid", "from", "root"])]
     pub cgroup: Option<String>,
-    /// Look again and again, and say what changes; as ndjson one event a line. Ctrl-C ends it
+    /// Say what is wrong, then look again and again and say what changes; as ndjson one event a line. Ctrl-C ends it
     #[arg(long, conflicts_with_all = ["from", "save", "duration", "quick", "output", "pid", "cgroup"])]
     pub watch: bool,
-    /// How often --watch looks
+    /// How often --watch reads stalls, CPU and memory; everything else it reads every 10 s
     #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch")]
     pub every: String,
     /// Whether so many agents fit at once

@@ -258,7 +258,8 @@ impl History {
         });
         let stall = |at: usize| {
             let (from, to) = (from.stalls[at]?, to.stalls[at]?);
-            Some(to.some.total_us.saturating_sub(from.some.total_us) as f64 / 1e4 / seconds)
+            // A stall that began before is counted whole when it ends.
+            Some((to.some.total_us.saturating_sub(from.some.total_us) as f64 / 1e4 / seconds).min(100.0))
         };
         let stalls = [stall(0), stall(1), stall(2)];
         let values = [used, to.available.map(|left| 100.0 - left), stalls[0], stalls[1], stalls[2]];

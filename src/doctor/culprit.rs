@@ -20,6 +20,8 @@ pub(crate) fn process(process: &Process, what: String) -> Culprit {
 /// A culprit accounts for one part in so many of what is used, or is none: to end it would change nothing. The README
 /// says so.
 const FAIR: u64 = 10;
+/// The same as a share.
+pub(crate) const FAIR_SHARE: f64 = 1.0 / FAIR as f64;
 
 /// The least that a culprit has of what is used.
 pub(crate) fn fair(used: u64) -> u64 {

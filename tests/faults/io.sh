@@ -376,6 +376,7 @@ fault_small_tmp() {
     # shellcheck disable=SC2034 # read by run.sh
     doctor_prefix=(env TMPDIR="$scratch/tmp")
 }
+# shellcheck disable=SC2034,SC2154 # of run.sh
 then_small_tmp() {
     eval "$advice"
     doctor_prefix=()

@@ -35,6 +35,8 @@ pub(crate) struct Crowd {
     pub(crate) members: Vec<i32>,
     /// Who started most of them; absent if that is init.
     pub(crate) starter: Option<(i32, String)>,
+    /// Of what the crowds are ordered by: its share of that of all, 0 to 1.
+    pub(crate) share: f64,
 }
 
 /// Ticks, and those of them in the kernel.
@@ -159,6 +161,9 @@ pub(crate) fn crowds(window: &Window, by: By) -> Vec<Crowd> {
         By::System => (crowd.system, crowd.cpu),
         By::Wanting => (crowd.wanting, crowd.cpu),
     };
+    let sum: f64 = all.iter().map(|crowd| key(crowd).0).sum();
+    let shares: Vec<f64> = all.iter().map(|crowd| if sum > 0.0 { key(crowd).0 / sum } else { 0.0 }).collect();
+    all.iter_mut().zip(shares).for_each(|(crowd, share)| crowd.share = share);
     all.sort_by(|a, b| {
         let (a_key, b_key) = (key(a), key(b));
         b_key.0.total_cmp(&a_key.0).then(b_key.1.total_cmp(&a_key.1)).then_with(|| a.name.cmp(&b.name))
@@ -282,10 +287,11 @@ impl Crowd {
     }
 }
 
-/// The worst crowds as culprits, and who started the worst.
+/// The worst crowds as culprits, those with a fair share, and who started the worst.
 pub(crate) fn culprits(crowds: &[Crowd]) -> Vec<Culprit> {
-    let mut found: Vec<Culprit> = crowds.iter().take(NAMED).map(Crowd::culprit).collect();
-    if let Some(worst) = crowds.first().filter(|worst| worst.size() > 1 || worst.members.is_empty())
+    let fair = |crowd: &&Crowd| crowd.share >= culprit::FAIR_SHARE;
+    let mut found: Vec<Culprit> = crowds.iter().filter(fair).take(NAMED).map(Crowd::culprit).collect();
+    if let Some(worst) = crowds.first().filter(fair).filter(|worst| worst.size() > 1 || worst.members.is_empty())
         && let Some((pid, name)) = &worst.starter
     {
         let what = format!("started {}", worst.name);
@@ -299,7 +305,7 @@ pub(crate) fn culprits(crowds: &[Crowd]) -> Vec<Culprit> {
 pub(crate) fn renice(window: &Window, crowds: &[Crowd]) -> Option<String> {
     // Half a crowd made nice changes nothing.
     const PIDS_MAX: usize = 64;
-    let worst = crowds.first()?;
+    let worst = crowds.first().filter(|worst| worst.share >= culprit::FAIR_SHARE)?;
     let known = |processes: &'_ Field<Vec<Process>>, pid: i32| {
         processes.known().into_iter().flatten().find(|process| process.pid == pid).cloned()
     };
@@ -387,6 +393,16 @@ mod tests {
         window.to.processes = Field::Known(vec![process(1, 0, "init", 5, 360_150)]);
         let found = crowds(&window, By::Use);
         assert_eq!((found[0].name.as_str(), found[0].cpu), ("init", 50.0));
+    }
+
+    #[test]
+    fn a_crowd_with_a_small_share_is_no_culprit() {
+        let mut window = Window::default();
+        window.to.at_us = 1_000_000;
+        let all = [process(7, 40, "rustc", 80, 0), process(8, 40, "cc1", 11, 0), process(9, 40, "bash", 9, 0)];
+        window.to.processes = Field::Known(all.to_vec());
+        let named: Vec<String> = culprits(&crowds(&window, By::Use)).into_iter().map(|culprit| culprit.name).collect();
+        assert_eq!(named, ["rustc", "cc1"]);
     }
 
     #[test]

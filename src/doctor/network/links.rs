@@ -197,6 +197,8 @@ pub(super) fn utilisation(context: &RuleContext<'_>) -> Verdict {
         let share = 100.0 * rate(way) / (speed as f64 * 1e6);
         // Faster than it can be: a virtual one that says any number.
         let Some(severity) = context.judge(share, false).filter(|_| share <= SPEED_REAL) else { continue };
+        // Counters are read a moment apart from the clock: a full link is no more than full.
+        let (share, mbit) = (share.min(100.0), (rate(way) / 1e6).min(speed as f64));
         // A link in full use is what it was paid for, as long as nobody waits.
         let waiting = context.now().net.qdiscs.known().into_iter().flatten();
         let waiting = waiting.filter(|qdisc| qdisc.interface == interface.name).any(|qdisc| qdisc.backlog > 0);
@@ -207,7 +209,7 @@ pub(super) fn utilisation(context: &RuleContext<'_>) -> Verdict {
                 .finding(
                     if suffers { severity } else { Severity::Info },
                     share,
-                    format!("{name} is {share:.0}% full ({word}, {:.0} of {speed} Mbit/s)", rate(way) / 1e6),
+                    format!("{name} is {share:.0}% full ({word}, {mbit:.0} of {speed} Mbit/s)"),
                 )
                 .counted("/proc/net/dev", &format!("{name} {word} bytes"), way.before.bytes, way.now.bytes, "B")
                 .read(&format!("/sys/class/net/{name}/speed"), "speed", speed as f64, "Mbit/s")
@@ -300,6 +302,8 @@ mod tests {
             (severities(&found), found[0].title.as_str()),
             (vec![Info], "eth0 is 91% full (rx, 912 of 1000 Mbit/s)")
         );
+        fixture.changing("proc/net/dev", &dev([0; 4], [0; 4]), &dev([252_000_000, 200_000, 0, 0], [0; 4]));
+        assert_eq!(fixture.ask("net.if_util")[0].title, "eth0 is 100% full (rx, 1000 of 1000 Mbit/s)");
         window.to.net.qdiscs = qdiscs(0, 60_000);
         assert_eq!(severities(&ask(&window, "net.if_util")), [Warn]);
         // Virtual ones say any number, or none.
