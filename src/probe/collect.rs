@@ -16,6 +16,9 @@ const COUNTS: u32 = 4;
 /// vm.overcommit_memory where no memory is promised twice.
 const NEVER_TWICE: u64 = 2;
 
+/// Shared memory is much from one part in so many of all on; who has as large a part of it is asked how much.
+const SHARED_MUCH: u64 = 10;
+
 /// Who looks: left out of what is found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own {
@@ -44,6 +47,11 @@ pub(crate) fn snapshot(roots: &Roots, own: Own, options: &Options, origin: Insta
     if let Field::Known(processes) = &mut snapshot.processes {
         snapshot.system.user_tasks = tasks::limits_of_users(roots, processes);
         tasks::mark_parents_of_zombies(roots, processes);
+        let of =
+            |name: &str| snapshot.memory.meminfo.known().and_then(|info| info.get(name)).copied().unwrap_or_default();
+        if of("Shmem") > of("MemTotal") / SHARED_MUCH {
+            tasks::read_shared(roots, processes, of("Shmem") / SHARED_MUCH);
+        }
         if snapshot.memory.overcommit.known() == Some(&NEVER_TWICE) {
             tasks::read_promised(roots, processes);
         }

@@ -81,6 +81,22 @@ fn handles_sigchld(status: &str) -> Option<bool> {
     Some(u64::from_str_radix(mask.trim(), 16).ok()? & (1 << (libc::SIGCHLD - 1)) != 0)
 }
 
+/// How much shared memory the processes have that are at least so large.
+pub(crate) fn read_shared(roots: &Roots, processes: &mut [Process], least: u64) {
+    let mut text = Vec::new();
+    for process in processes.iter_mut().filter(|process| process.resident >= least).take(DETAILED_MAX) {
+        if read_into(&roots.proc.join(process.pid.to_string()).join("status"), &mut text).is_ok() {
+            process.shared = shared(&String::from_utf8_lossy(&text));
+        }
+    }
+}
+
+/// `RssShmem: 7340064 kB`
+fn shared(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// How much memory each process was promised.
 pub(crate) fn read_promised(roots: &Roots, processes: &mut [Process]) {
     let mut text = Vec::new();
@@ -194,7 +210,7 @@ pub(crate) fn parse(text: &[u8]) -> Option<Process> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{files_max, handles_sigchld, parse};
+    use super::{files_max, handles_sigchld, parse, shared};
 
     /// As Linux 6.18 wrote them, the name made hostile.
     const STAT: &str = "3045 (a) R 1 (b\u{1b}) S 1 3045 3045 0 -1 4194560 2911 71009 0 13 40 10 700 90 20 0 3 0 1493034 30459904 25594 18446744073709551615 1 1 0 0 0 0 0 16781312 134433283 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
@@ -210,6 +226,7 @@ mod tests {
         assert_eq!((process.cpu_ticks, process.system_ticks, process.children_ticks), (50, 10, 790));
         assert_eq!((process.threads, process.processor, process.nice), (3, 1, 0));
         assert_eq!((process.session, process.has_terminal), (3045, false));
+        assert_eq!((shared("VmRSS:\t 9 kB\nRssShmem:\t     7 kB\n"), shared("VmRSS: 9 kB\n")), (Some(7168), None));
         let status = |caught: &str| handles_sigchld(&format!("SigIgn:\t0000000000001000\nSigCgt:\t{caught}\n"));
         assert_eq!(
             (status("0000000000010002"), status("0000000000000002"), status("x")),

@@ -8,6 +8,7 @@ use crate::doctor::rule::{RuleContext, Verdict};
 use crate::model::diagnosis::{Culprit, Finding, Severity};
 use crate::model::snapshot::cgroup::Group;
 use crate::model::snapshot::memory::Segment;
+use crate::model::snapshot::process::Process;
 use crate::model::unit::Bytes;
 
 /// Share in use from which on it is said, the specification's trigger.
@@ -282,8 +283,10 @@ pub(super) fn shm_tmpfs(context: &RuleContext<'_>) -> Verdict {
     let by: Vec<Culprit> = by.collect();
     let command = by.first().and_then(|one| one.pid).map(|pid| format!("ls -l /proc/{pid}/fd | grep memfd"));
     Ok(vec![if by.is_empty() {
-        let holders = culprit::by_memory(context.window, shared).into_iter().map(|(_, culprit)| culprit);
-        finding.by(holders).fix(
+        // Several may share the same: each is held against all of it.
+        let of = |process: &Process| process.shared.unwrap_or_default();
+        let say = |bytes: u64| format!("{} of shared memory", Bytes(bytes));
+        finding.by(culprit::most(context.window, culprit::fair(shared), of, say)).fix(
             "see who shares it: mappings without a file",
             Some("grep -H RssShmem /proc/[0-9]*/status | sort -k2 -n | tail -3".to_owned()),
         )
@@ -448,6 +451,16 @@ mod tests {
             fixture.file("proc/meminfo", &meminfo(8_000_000, "Shmem:            8872 kB\n")).ask("mem.shm_tmpfs"),
             []
         );
+        // Nobody's file: a compiler with as much memory of its own has no part in it.
+        fixture
+            .file("proc/71/stat", &stat(71, "shm", 0, 720_000))
+            .file("proc/71/status", "Name:\tshm\nRssShmem:\t 2800000 kB\n")
+            .file("proc/72/stat", &stat(72, "rustc", 0, 720_000))
+            .file("proc/72/status", "Name:\trustc\nRssShmem:\t 0 kB\n");
+        let found =
+            fixture.file("proc/meminfo", &meminfo(5_000_000, "Shmem:         3000000 kB\n")).ask("mem.shm_tmpfs");
+        let named: Vec<&str> = found[0].culprits.iter().map(|culprit| culprit.name.as_str()).collect();
+        assert_eq!(named, ["shm"]);
         let mut window = fixture.file("proc/meminfo", &meminfo(5_000_000, "Shmem:         3000000 kB\n")).window();
         let mount = |point: &str, used: u64| Mount {
             point: point.to_owned(),

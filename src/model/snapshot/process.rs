@@ -68,6 +68,10 @@ pub struct Process {
     /// It has a handler for SIGCHLD (/proc/PID/status SigCgt). Read only for parents of zombies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handles_sigchld: Option<bool>,
+    /// Of `resident`: shared memory and files on tmpfs, bytes (/proc/PID/status RssShmem). Read only of large processes,
+    /// where there is much of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<u64>,
     /// Private memory that it may write, touched or not, bytes (/proc/PID/statm). Read only where the kernel promises no
     /// memory twice.
     #[serde(skip_serializing_if = "Option::is_none")]
