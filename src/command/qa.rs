@@ -259,7 +259,9 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
         warnings.push(text.to_owned());
     }
-    let pins = qa::pins(&facts);
+    let mut pins = qa::pins(&facts);
+    let runs = |program: &str| tasks.iter().any(|task| task.skip.is_none() && qa::program(task) == Some(program));
+    pins.retain(|(_, program, _)| runs(program));
     Ok(Checks {
         pins,
         root,

@@ -416,6 +416,7 @@ fn manifests_of_tests_samples_and_demos_make_no_projects() {
         ("tests/requirements.txt", ""),
         ("demo-app/Cargo.toml", ""),
         ("samples/go.mod", ""),
+        ("fuzz/Cargo.toml", "[package.metadata]\ncargo-fuzz = true\n"),
     ];
     assert_eq!(ids(&files), "prettier");
 }
@@ -580,6 +581,8 @@ fn the_projects_own_way_runs_its_python_tests() {
     assert_eq!(check(&[TOX, MAKE, tool("bin/tox"), tool("bin/make")]), "make test: make test");
     let ci = (".github/workflows/ci.yml", "jobs: {t: {steps: [{run: tox}]}}\n");
     assert_eq!(check(&[TOX, MAKE, ci, tool("bin/tox"), tool("bin/make")]), "tox: tox -q");
+    let versions = ("tox.ini", "[tox]\nenvlist = docs, py{310,311}\n");
+    assert_eq!(check(&[versions, tool("bin/tox")]), "tox: tox -q -e py");
     // As a module of Python it has the folder of the project in its path.
     let module = (".github/workflows/ci.yml", "jobs: {t: {steps: [{run: python -m pytest}]}}\n");
     assert_eq!(check(&[module, tool("bin/python3")]), "pytest: python3 -m pytest");
@@ -633,6 +636,7 @@ fn builds_that_run_tests_themselves_are_called_whole() {
     let gradle = [("build.gradle.kts", ""), ("gradlew", ""), ("app/build.gradle.kts", "")];
     assert_eq!(check(&gradle), "gradle check: ./gradlew --console=plain check");
     assert_eq!(check(&gradle[..1]), "gradle check: `gradle` is not installed; `apt install gradle` installs it");
+    assert_eq!(check(&[("CMakeLists.txt", ""), ("support/build.gradle", ""), ("bin/gradle", "")]), "");
     let maven = [("pom.xml", ""), ("core/pom.xml", ""), ("bin/mvn", "")];
     assert_eq!(check(&maven), "maven verify: mvn -B -ntp verify");
     assert_eq!(check(&[("MODULE.bazel", ""), ("bin/bazel", "")]), "bazel test: bazel test --noshow_progress //...");
@@ -684,4 +688,32 @@ fn versions_that_a_project_pins_are_known() {
     assert_eq!(pinned(&[("requirements-dev.txt", "mypy==1.9.1 # x\nruff>=0.1\n")]), "mypy 1.9.1 requirements-dev.txt");
     assert_eq!(pinned(&[(".tool-versions", "ruff 0.5.0\n")]), "ruff 0.5.0 .tool-versions");
     assert_eq!(pinned(&[("mise.toml", "[tools]\nruff = \"0.5.1\"\n")]), "ruff 0.5.1 mise.toml");
+}
+
+/// A configuration that is a link to a file of the repository did not count.
+#[test]
+fn configurations_may_be_links_inside_the_repository() {
+    let repository = repository(&[
+        ("cfg/ruff.toml", "[format]\n"),
+        ("cfg/Makefile", "lint:\n"),
+        ("real.sh", ""),
+        ("a.py", ""),
+        ("bin/ruff", ""),
+        ("bin/make", ""),
+        ("bin/shellcheck", ""),
+    ]);
+    let work = repository.root.join("work");
+    let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, work.join(name)).expect("a link");
+    link("cfg/ruff.toml", "ruff.toml");
+    link("cfg/Makefile", "Makefile");
+    link("real.sh", "again.sh");
+    // Out of the repository, and to nowhere.
+    link("/etc/hostname", ".flake8");
+    link("nothing", "tox.ini");
+    let tasks = planned(&repository, &Wanted::default());
+    let ids: Vec<&str> = tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["ruff-format", "ruff", "shellcheck", "make lint"]);
+    let Run::Argv(words) = &tasks[2].run else { panic!("{tasks:?}") };
+    let last = words.last().map(|word| word.to_text().into_owned());
+    assert_eq!(last.as_deref(), Some("real.sh"), "a script is checked once");
 }

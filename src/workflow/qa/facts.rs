@@ -78,6 +78,8 @@ pub(crate) struct Facts {
     pub(crate) root: PathBuf,
     /// Relative to the root, sorted, as [`ByteString::encode`] makes text of names; what git ignores is not among them.
     pub(crate) files: Vec<String>,
+    /// Links to files among them.
+    links: BTreeSet<String>,
     /// Texts of manifests, by file.
     texts: BTreeMap<String, String>,
     /// First lines that start with `#!`, of shell scripts and of files without an extension.
@@ -112,6 +114,7 @@ impl Facts {
         let mut facts = Self {
             root: root.to_owned(),
             files: Vec::new(),
+            links: BTreeSet::new(),
             texts: BTreeMap::new(),
             interpreters: BTreeMap::new(),
             path,
@@ -145,11 +148,16 @@ impl Facts {
             }
             let place = root.join(path);
             // Git also tracks what was deleted without its knowledge.
-            let Some(meta) = std::fs::symlink_metadata(&place).ok().filter(std::fs::Metadata::is_file) else {
-                continue;
-            };
+            let Ok(meta) = std::fs::symlink_metadata(&place) else { continue };
             let file = ByteString::from(path.clone()).encode();
             let file = file.as_str();
+            if meta.is_symlink() {
+                facts.add_link(file, &place);
+                continue;
+            }
+            if !meta.is_file() {
+                continue;
+            }
             let numbers = [meta.len().cast_signed(), i64::from(meta.mode()), meta.mtime(), meta.mtime_nsec()];
             digest.update(path.as_os_str().as_bytes()).update(b"\0");
             numbers.iter().for_each(|number| {
@@ -171,6 +179,19 @@ impl Facts {
         facts.files.sort_unstable();
         facts.digest = digest.finalize().to_hex().to_string();
         Ok(facts)
+    }
+
+    /// A link to a file of the repository: a manifest or a configuration may be one. What it leads to is checked where it is.
+    fn add_link(&mut self, file: &str, place: &Path) {
+        let Some(target) = place.canonicalize().ok().filter(|target| target.starts_with(&self.root)) else { return };
+        if !std::fs::symlink_metadata(&target).is_ok_and(|meta| meta.is_file()) {
+            return;
+        }
+        let name = file.rsplit('/').next().unwrap_or(file);
+        if TEXTS.contains(&name) || is_workflow(file) {
+            self.texts.extend(text(&target).map(|text| (file.to_owned(), text)));
+        }
+        self.links.insert(file.to_owned());
     }
 
     /// The root of the repository around the folder. What somebody else's would ignore is not ignored.
@@ -201,7 +222,7 @@ impl Facts {
 
     /// Whether a file is there.
     pub(crate) fn has(&self, file: &str) -> bool {
-        self.files.binary_search_by(|one| one.as_str().cmp(file)).is_ok()
+        self.files.binary_search_by(|one| one.as_str().cmp(file)).is_ok() || self.links.contains(file)
     }
 
     /// How a program is called from a folder: the project's own copy first, then the one of the system.
@@ -223,6 +244,12 @@ impl Facts {
             folders.find(|folder| is_program(&folder.join(name))).is_some_and(|folder| is_environment(&folder))
         };
         self.own_program(dir, name).or_else(|| is_active().then(|| name.to_owned()))
+    }
+
+    /// Whether a program lies in a folder, whatever git makes of it.
+    pub(crate) fn has_program_in(&self, dir: &str, name: &str) -> bool {
+        let path = self.root.join(dir).join(name);
+        is_program(&path) && self.owners.judge_below(&self.root, &path).is_ok()
     }
 
     /// The copy of a program that the project has in its own folders.
@@ -342,7 +369,7 @@ fn walk(root: &Path, top: &Path, tracked: &Tracked, everywhere: Option<&Path>) -
     // A folder that cannot be read holds nothing that could be checked. One more than the limit, so that it shows.
     let files = walk
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
+        .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file() || kind.is_symlink()))
         .filter_map(|entry| entry.path().strip_prefix(root).ok().map(Path::to_owned))
         .take(FILES_MAX + 1)
         .collect();

@@ -27,6 +27,7 @@ const STAT: usize = 40;
 const FLAGS: usize = 2;
 const MODE_KIND: u32 = 0o170_000;
 const MODE_FILE: u32 = 0o100_000;
+const MODE_LINK: u32 = 0o120_000;
 const MODE_MODULE: u32 = 0o160_000;
 
 /// What is tracked below a folder, relative to it.
@@ -59,7 +60,7 @@ pub(crate) fn tracked(root: &Path, top: &Path) -> Tracked {
         let path = top.join(name);
         let Ok(inside) = path.strip_prefix(root) else { continue };
         match mode & MODE_KIND {
-            MODE_FILE => tracked.files.push(inside.to_owned()),
+            MODE_FILE | MODE_LINK => tracked.files.push(inside.to_owned()),
             MODE_MODULE => tracked.modules.push(inside.to_owned()),
             _ => {}
         }
@@ -331,7 +332,7 @@ mod tests {
             std::fs::write(root.join("new"), "").expect("written");
             assert!(git(&root, &["rm", "-q", "gone"]) && git(&root, &["rm", "-q", "many1*"]));
             assert!(git(&root, &["add", "a", "new"]));
-            let expected: Vec<&str> = ["in/x"].into_iter().chain(many[100..].iter().map(String::as_str)).collect();
+            let expected: Vec<&str> = ["a", "in/x"].into_iter().chain(many[100..].iter().map(String::as_str)).collect();
             assert_eq!(names(&root), [&expected[..], &["out/y", "z", "new"]].concat(), "{format}");
             let is_shared = |path: &Path| path.display().to_string().contains("/sharedindex.");
             let inside = std::fs::read_dir(root.join(".git")).expect("a folder");

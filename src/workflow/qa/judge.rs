@@ -60,12 +60,15 @@ pub(crate) fn judge(
         }
         Parser::Target => {
             let results = parser.read(&printed).unwrap_or_default();
-            let failed = results.counts().tests_failed;
+            let counts = results.counts();
             let outcome = match opaque(check, exit, &printed) {
                 // How many failed says more than the code.
-                Outcome::Failed { .. } if failed > 0 => {
-                    Outcome::Failed { cause: Cause::Results { tests_failed: failed, findings: 0 } }
+                Outcome::Failed { .. } | Outcome::Skipped { .. } if counts.tests_failed > 0 => {
+                    let cause = Cause::Results { tests_failed: counts.tests_failed, findings: 0 };
+                    Outcome::Failed { cause }
                 }
+                // Tests that ran have their own reasons to speak of the network.
+                Outcome::Skipped { .. } if counts.tests() > 0 => exit.outcome(),
                 outcome => outcome,
             };
             return Judgement { outcome, results };
@@ -226,7 +229,12 @@ fn from_fetcher(line: &str) -> bool {
         "e: ",
         "[6] could not resolve host",
     ];
-    FETCHERS.iter().any(|start| line.starts_with(start)) || line.contains("dial tcp") && line.contains(": get \"http")
+    // Maven; Gradle.
+    let says = ["could not transfer artifact", "could not get resource", "could not resolve all"];
+    let fetches = says.iter().any(|text| line.contains(text));
+    fetches
+        || FETCHERS.iter().any(|start| line.starts_with(start))
+        || line.contains("dial tcp") && line.contains(": get \"http")
 }
 
 /// Whether a line, in lower case, is the result of tests.
@@ -351,6 +359,22 @@ mod cases {
         assert_eq!(check("ruff", Parser::Ruff, 2, "", "crash"), "exit code 2: crash");
         assert_eq!(check("ruff", Parser::Ruff, 0, "not json", "").split(':').next(), Some("its output cannot be read"));
         assert_eq!(check("ruff", Parser::Ruff, 0, "[]", ""), "passed");
+    }
+
+    #[test]
+    fn builds_that_could_not_fetch_what_they_need_say_nothing_of_the_tests() {
+        let maven = "[ERROR] Non-resolvable parent POM for a:b:1: Could not transfer artifact c:d:pom:104 from/to central \
+            (https://repo.maven.apache.org/maven2): Unknown host repo.maven.apache.org: Name or service not known -> [Help 2]\n";
+        let mut task = Task::new(TaskId::new("maven verify").expect("an id"), Run::Argv(Vec::new()));
+        let parser = Parser::Target.as_str().to_owned();
+        let check = Check { tool: "maven".to_owned(), category: Category::Tests, parser, ..Check::default() };
+        task.check = Some(check.into());
+        let judged =
+            |stdout: &str| shown(&judge(&task, Exit::Code(1), stdout.as_bytes(), b"", None, Path::new("/repo")));
+        assert!(judged(maven).starts_with("no network: in the last 30 lines: "), "{}", judged(maven));
+        // Tests that ran have their own reasons.
+        let ran = format!("Tests run: 3, Failures: 1, Errors: 0, Skipped: 0\n{maven}");
+        assert_eq!(judged(&ran), "1 failed test");
     }
 
     #[test]

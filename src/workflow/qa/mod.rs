@@ -130,6 +130,11 @@ impl<'a> Meant<'a> {
     }
 }
 
+/// The program of the tool that a task calls.
+pub(crate) fn program(task: &Task) -> Option<&'static str> {
+    Some(tools::find(&task.check.as_ref()?.tool)?.program)
+}
+
 /// Tools of a repository whose version it pins, as they are called, with what is pinned. For whoever can ask them.
 pub(crate) fn pins(facts: &Facts) -> Vec<(String, &'static str, Pin)> {
     let mut pins: Vec<(String, &'static str, Pin)> = Vec::new();
@@ -268,7 +273,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
     let calls: Vec<&[&str]> = if takes_files { call::chunks(tool, &files) } else { vec![&[]] };
     let several = calls.len() > 1;
     let program = match tool.program.strip_prefix("./") {
-        Some(file) => project.has_here(&[file]),
+        Some(file) => project.facts.has_program_in(&project.dir, file).then(String::new),
         None => project.facts.program(&project.dir, tool.program),
     };
     let left_out = pinned::left_out(project.facts, tool.name);
@@ -323,7 +328,11 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 task.needs = vec![id(build, &project.dir, None)];
             }
             if program.is_none() {
-                let install = if unprepared { Manager::of(project).install(project) } else { tool.install };
+                let install = match tool.program {
+                    _ if unprepared => Manager::of(project).install(project),
+                    "./configure" if project.has_here(&["autogen.sh"]).is_some() => "`./autogen.sh` makes it",
+                    _ => tool.install,
+                };
                 task.skip = Some(Skip::ToolMissing { tool: tool.program.into(), install: install.into() }.into());
             }
             if let Some(Pytest::Target(target)) = &own

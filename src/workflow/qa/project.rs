@@ -167,6 +167,8 @@ pub(crate) fn all(facts: &Facts) -> Vec<Project<'_>> {
         let (dir, name) = file.rsplit_once('/').unwrap_or(("", file));
         if let Some((manifest, toolchain)) = MANIFESTS.iter().find(|(manifest, _)| *manifest == name)
             && !dir.split('/').any(is_material)
+            // Targets of cargo-fuzz build only with its own flags.
+            && !(*toolchain == Toolchain::Rust && facts.text(file).contains("cargo-fuzz = true"))
             // The names of folders of projects are those of checks.
             && ByteString::decode(file).as_path() == Path::new(file)
         {

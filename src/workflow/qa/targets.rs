@@ -41,7 +41,7 @@ impl Target {
     pub(crate) fn is_callable(&self, folder: &Project<'_>) -> bool {
         let program = self.words.first().map_or("", String::as_str);
         match program.strip_prefix("./") {
-            Some(file) => folder.facts.has(&folder.path(file)),
+            Some(file) => folder.facts.has_program_in(&folder.dir, file),
             None => folder.facts.program(&folder.dir, program).is_some(),
         }
     }
@@ -68,7 +68,7 @@ pub(crate) const RUNNERS: [&str; 13] =
     ["make", "just", "task", "npm", "pnpm", "yarn", "bun", "tox", "nox", "gradle", "maven", "bazel", "pre-commit"];
 
 /// Names of targets and what they are about.
-const NAMES: [(&str, Category); 21] = [
+const NAMES: [(&str, Category); 26] = [
     ("fmt-check", Category::Format),
     ("format-check", Category::Format),
     ("format:check", Category::Format),
@@ -82,6 +82,11 @@ const NAMES: [(&str, Category); 21] = [
     ("typecheck", Category::Types),
     ("type-check", Category::Types),
     ("typing", Category::Types),
+    ("test:types", Category::Types),
+    ("check:types", Category::Types),
+    ("check-types", Category::Types),
+    ("lint:check", Category::Lint),
+    ("test:unit", Category::Tests),
     ("build", Category::Build),
     ("test", Category::Tests),
     ("tests", Category::Tests),
@@ -137,7 +142,9 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
         }
     }
     if folder.text("tox.ini").contains("[tox]") || folder.text("tox.ini").contains("[testenv") {
-        add("tox", "tox.ini", "test", &["tox", "-q"]);
+        // One environment for each version of Python: that of the Python that is here, not those that are not, nor documents.
+        let by_version = ["py3", "py{3", "py{2"].iter().any(|factor| folder.text("tox.ini").contains(factor));
+        add("tox", "tox.ini", "test", if by_version { &["tox", "-q", "-e", "py"] } else { &["tox", "-q"] });
     }
     for name in nox_sessions(folder.text("noxfile.py")) {
         add("nox", "noxfile.py", &name, &["nox", "-s", &name]);
@@ -151,7 +158,10 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
         let reason = format!("`{}` is here", folder.path(file));
         targets.push(Target { runner, category: Category::Tests, words, reason, changes_files: false });
     };
-    if let Some(file) = has(&["settings.gradle", "settings.gradle.kts", "build.gradle", "build.gradle.kts"]) {
+    // One file of Gradle somewhere in a project of something else is a part of another build.
+    let is_build = folder.dir.is_empty() || has(&["gradlew", "settings.gradle", "settings.gradle.kts"]).is_some();
+    let gradle = ["settings.gradle", "settings.gradle.kts", "build.gradle", "build.gradle.kts"];
+    if let Some(file) = has(&gradle).filter(|_| is_build) {
         let program = if has(&["gradlew"]).is_some() { "./gradlew" } else { "gradle" };
         whole("gradle", file, &[program, "--console=plain", "check"]);
     } else if let Some(file) = has(&["pom.xml"]) {
