@@ -50,7 +50,8 @@
 //! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::scheduler::sample`
 //! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::has_marker`
 //! 6. a new tool for `apm run qa`: a row in `workflow::qa::tools`, a reader in `workflow::qa::parse`;
-//!    its words: `workflow::qa::call`; whether the project runs its tests otherwise: `workflow::qa::own`; why a check failed or is broken: `workflow::qa::judge`
+//!    its words: `workflow::qa::call`; whether the project runs its tests otherwise: `workflow::qa::own`; why a check failed
+//!    or is broken: `workflow::qa::judge`
 //! 7. a new key of the configuration: a row in `config::keys`, a field in `config::settings`, a test in `tests/it/config.rs`
 //! 8. a new format of reports: a leaf in `report`, a line in `command::output`
 //! 9. what a resume runs again: `journal::resume`; what it reads again: `command::resume`

@@ -1,9 +1,7 @@
 //! `apm run qa`: everything there is to check in a repository.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 
@@ -18,6 +16,7 @@ use crate::engine::plan::Source;
 use crate::model::bytestring::ByteString;
 use crate::model::request::{ChecksAsked, PlanSource, Selection};
 use crate::model::task::{Skip, Task};
+use crate::sys::ask;
 use crate::text::{number, transcript};
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
@@ -148,21 +147,8 @@ fn other_versions(pins: &[(String, &'static str, Pin)]) -> Vec<String> {
 
 /// What a program prints as its version: the first word with a number, a dot and a number.
 fn version(program: &str) -> Option<String> {
-    let mut command = std::process::Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
-    let end = Instant::now() + VERSION_WITHIN;
-    while child.try_wait().ok()?.is_none() {
-        if Instant::now() > end {
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let mut text = Vec::new();
-    child.stdout.take()?.take(4096).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
+    let output = ask::output(program, "--version", VERSION_WITHIN)?;
+    let text = String::from_utf8_lossy(&output);
     let words =
         text.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_start_matches(['v', 'V', '(']));
     let is_version = |word: &&str| {

@@ -19,6 +19,7 @@
 //! One library opens files by names that it finds in other files: that of debugging data. It reads them only, and in another
 //! process, whose memory and time are bounded (`worker`): what it meets there costs no more than their lines.
 
+pub(crate) mod ask;
 pub(crate) mod beneath;
 pub(crate) mod cgroup;
 pub(crate) mod file_system;
