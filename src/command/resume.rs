@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
+use jiff::Timestamp;
 
 use crate::cli::run::{Format, Options, What};
 use crate::cli::{Cli, Command};
@@ -79,7 +80,10 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
     };
     let mut request = request::read_overrides(context, overrides)?;
     let now = match left.plan.take() {
-        Some(plan) => replan(context, &mut request, &cwd, plan)?,
+        Some(plan) => {
+            let began = recorded.envelopes.first().map(|envelope| envelope.at);
+            replan(context, &mut request, &cwd, plan, began)?
+        }
         None => None,
     };
     let plan = match now {
@@ -97,6 +101,7 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
         }
     };
     let Outstanding { mut tasks, done, closed, invalidated, edits, added, edited, recorded: known, .. } = left;
+    let undeclared = tasks.iter().zip(&done).filter(|(task, (_, end))| end.is_some() && task.inputs.is_empty()).count();
     if folder.is_none() {
         let mut ends = done.iter().map(|(_, end)| end.is_none());
         tasks.retain(|_| ends.next().unwrap_or(true));
@@ -127,7 +132,6 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
     if invalidated.len() > REASONS_MAX {
         request.warnings.push(format!("{} more run again although they passed", invalidated.len() - REASONS_MAX));
     }
-    let undeclared = tasks.iter().zip(&done).filter(|(task, (_, end))| end.is_some() && task.inputs.is_empty()).count();
     if undeclared > 0 && plan.as_ref().is_some_and(|plan| plan.file.is_some()) {
         let passes = if undeclared == 1 { "1 pass".to_owned() } else { format!("{undeclared} passes") };
         context.ui.say(&format!(
@@ -221,6 +225,7 @@ fn replan(
     request: &mut Request,
     cwd: &Path,
     source: PlanSource,
+    began: Option<Timestamp>,
 ) -> Result<Option<Replanned>, Failure> {
     if let Some(path) = source.file {
         let shown = transcript::line(&path.to_text());
@@ -240,7 +245,9 @@ fn replan(
     let asked = Asked { dir: dir.as_ref().map(ByteString::as_path), only, skip, fix: *fix, strict };
     let now = qa::checks(context, cwd, asked)?;
     let stale = (now.files != checks.files).then(|| {
-        let newest = now.newest.map(|(file, _)| format!(" (the newest: `{}`)", transcript::line(&file)));
+        // One that is gone has no time.
+        let newest = now.newest.filter(|(_, at)| Timestamp::try_from(*at).ok() > began);
+        let newest = newest.map(|(file, _)| format!(" (the newest: `{}`)", transcript::line(&file)));
         format!("files of the repository changed since it ran{}", newest.unwrap_or_default())
     });
     request.warnings.extend(now.warnings);

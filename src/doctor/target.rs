@@ -53,7 +53,6 @@ const NEEDED: &[&str] = &[
     "ntpd",
     "pipewire",
     "polkitd",
-    "process_api",
     "pulseaudio",
     "qemu-ga",
     "rngd",

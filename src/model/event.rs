@@ -60,7 +60,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         terms: Option<Box<Terms>>,
     },
-    /// Tasks of the plan are run with other limits or retries from now on: a resume was given them.
+    /// Tasks are other ones from now on: a resume was given other limits or retries, or the plan was edited before it.
     TasksChanged {
         /// They, as they are now.
         tasks: Vec<Arc<Task>>,

@@ -240,7 +240,7 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
     findings(&found.findings, FINDINGS_MAX, out)?;
     if tests.is_empty() && found.findings.is_empty() {
         for output in [&finished.stdout, &finished.stderr] {
-            output_tail(output.stored.as_ref(), read, out)?;
+            output_tail(output.stored.as_ref(), read, layout, out)?;
         }
     }
     writeln!(out)
@@ -311,15 +311,21 @@ fn more(all: usize, shown: usize, noun: &str, out: &mut dyn Write) -> io::Result
 
 /// The last lines of a kept output, and whether there are more before them.
 pub(crate) fn tail(stored: Option<&Stored>, read: ReadStored<'_>, lines: usize) -> (String, bool) {
+    tail_as(stored, read, lines, false)
+}
+
+fn tail_as(stored: Option<&Stored>, read: ReadStored<'_>, lines: usize, in_colour: bool) -> (String, bool) {
     let Some(stored) = stored else { return Default::default() };
     let skipped = stored.len.saturating_sub(TAIL_BYTES);
     let end = Stored { offset: stored.offset + skipped, len: stored.len - skipped, ..stored.clone() };
-    let (text, dropped) = transcript::tail(&read(&end, TAIL_BYTES as usize), lines);
+    let bytes = read(&end, TAIL_BYTES as usize);
+    let (text, dropped) =
+        if in_colour { transcript::coloured_tail(&bytes, lines) } else { transcript::tail(&bytes, lines) };
     (text, dropped > 0 || skipped > 0)
 }
 
-fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let (text, cut) = tail(stored, read, TAIL_LINES);
+fn output_tail(stored: Option<&Stored>, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let (text, cut) = tail_as(stored, read, TAIL_LINES, layout.colour);
     if cut {
         writeln!(out, "  ...")?;
     }

@@ -11,9 +11,14 @@ use crate::model::raw::is_hidden;
 /// Longest line kept; the rest of it is dropped. A line of a report is not a data dump.
 const LINE_MAX: usize = 4096;
 
+/// What ends a colour.
+const RESET: &str = "\u{1b}[0m";
+/// Changes of colour kept of a line.
+const COLOURS_MAX: usize = 256;
+
 /// Makes bytes safe to show.
 pub(crate) fn clean(bytes: &(impl AsRef<[u8]> + ?Sized)) -> String {
-    cleaned(&String::from_utf8_lossy(bytes.as_ref()), LINE_MAX)
+    cleaned(&String::from_utf8_lossy(bytes.as_ref()), LINE_MAX, false)
 }
 
 /// Lines of any length made safe, for those who escape them further.
@@ -21,7 +26,7 @@ pub(super) fn whole(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| matches!(byte, b'\n' | 0x20..0x7f)) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(cleaned(text, usize::MAX))
+    Cow::Owned(cleaned(text, usize::MAX, false))
 }
 
 /// Nearly all names are of printable ASCII, and profiles have many.
@@ -29,30 +34,37 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
-fn cleaned(text: &str, line_max: usize) -> String {
+fn cleaned(text: &str, line_max: usize, keeps_colours: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut line: Vec<char> = Vec::new();
+    let mut colours: Vec<(usize, &str)> = Vec::new();
     let mut column = 0;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
         match c {
             '\n' => {
-                out.extend(line.drain(..));
+                flush(&mut out, &mut line, &mut colours);
                 out.push('\n');
                 column = 0;
             }
             '\r' => column = 0,
             '\u{8}' => column = usize::saturating_sub(column, 1),
+            '\u{1b}' if keeps_colours && colours.len() < COLOURS_MAX && colour(&text[at..]).is_some() => {
+                let length = colour(&text[at..]).unwrap_or_default();
+                while chars.next_if(|(next, _)| *next < at + length).is_some() {}
+                colours.push((column, &text[at..at + length]));
+            }
             // No sequence goes on behind a line break: one without an end must not swallow the rest of the output.
-            '\u{1b}' => match chars.next_if(|c| *c != '\n') {
+            '\u{1b}' => match chars.next_if(|(_, c)| *c != '\n').map(|(_, c)| c) {
                 // CSI: parameters, then one final character.
                 Some('[') => {
-                    while chars.next_if(|c| *c != '\n').is_some_and(|c| !('\u{40}'..='\u{7e}').contains(&c)) {}
+                    let is_parameter = |(_, c): (usize, char)| !('\u{40}'..='\u{7e}').contains(&c);
+                    while chars.next_if(|(_, c)| *c != '\n').is_some_and(is_parameter) {}
                 }
                 // OSC, DCS and their like: up to BEL or ST.
                 Some(']' | 'P' | 'X' | '^' | '_') => {
-                    while let Some(c) = chars.next_if(|c| *c != '\n') {
-                        if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
+                    while let Some((_, c)) = chars.next_if(|(_, c)| *c != '\n') {
+                        if c == '\u{7}' || (c == '\u{1b}' && chars.next_if(|(_, c)| *c == '\\').is_some()) {
                             break;
                         }
                     }
@@ -68,8 +80,27 @@ fn cleaned(text: &str, line_max: usize) -> String {
             c => put(&mut line, &mut column, c, line_max),
         }
     }
-    out.extend(line);
+    flush(&mut out, &mut line, &mut colours);
     out
+}
+
+/// Ends a line. Its colours end with it: the next one may be apm's own.
+fn flush(out: &mut String, line: &mut Vec<char>, colours: &mut Vec<(usize, &str)>) {
+    if colours.is_empty() {
+        out.extend(line.drain(..));
+        return;
+    }
+    // What was overwritten may have been coloured in another order than it stands.
+    colours.sort_by_key(|(column, _)| *column);
+    let mut left = colours.drain(..).peekable();
+    for (column, c) in line.drain(..).enumerate() {
+        while let Some((_, code)) = left.next_if(|(at, _)| *at <= column) {
+            out.push_str(code);
+        }
+        out.push(c);
+    }
+    drop(left);
+    out.push_str(RESET);
 }
 
 fn put(line: &mut Vec<char>, column: &mut usize, c: char, max: usize) {
@@ -89,12 +120,20 @@ pub(crate) fn line(text: &(impl AsRef<str> + ?Sized)) -> String {
     if text.len() <= LINE_MAX && is_plain(text) {
         return text.to_owned();
     }
-    cleaned(text, LINE_MAX).replace('\n', " ")
+    cleaned(text, LINE_MAX, false).replace('\n', " ")
 }
 
 /// The last `lines` lines of an output, made safe.
 pub(crate) fn tail(bytes: &(impl AsRef<[u8]> + ?Sized), lines: usize) -> (String, usize) {
     let text = clean(bytes);
+    let all: Vec<&str> = text.trim_end().lines().collect();
+    let from = all.len().saturating_sub(lines);
+    (all[from..].join("\n"), from)
+}
+
+/// The same with its colours, for a place that shows them.
+pub(crate) fn coloured_tail(bytes: &[u8], lines: usize) -> (String, usize) {
+    let text = cleaned(&String::from_utf8_lossy(bytes), LINE_MAX, true);
     let all: Vec<&str> = text.trim_end().lines().collect();
     let from = all.len().saturating_sub(lines);
     (all[from..].join("\n"), from)
@@ -179,6 +218,15 @@ mod tests {
 
     use super::{clean, line, print, printed, tail};
     use crate::model::raw::is_hidden;
+
+    #[test]
+    fn a_tail_keeps_colours_and_nothing_else_of_what_commands_a_terminal() {
+        let tail = |text: &str| super::coloured_tail(text.as_bytes(), 2).0;
+        assert_eq!(tail("a\n\u{1b}[31mred\u{1b}[0m plain\nlast"), "\u{1b}[31mred\u{1b}[0m plain\u{1b}[0m\nlast");
+        assert_eq!(tail("\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[1;32mok\u{1b}[5A"), "\u{1b}[1;32mok\u{1b}[0m");
+        assert_eq!(tail("\u{1b}[31m50%\r\u{1b}[32m99%"), "\u{1b}[31m\u{1b}[32m99%\u{1b}[0m");
+        assert_eq!(tail("no colour"), "no colour");
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_gone() {
