@@ -284,6 +284,34 @@ fn memory_of_programs_without_the_library_is_said() {
     }
 }
 
+/// Regression: memory that a program maps itself was missing without a word, and 4 MiB looked like all that it has.
+#[test]
+fn memory_that_a_program_maps_itself_is_said() {
+    let sandbox = Sandbox::new("profilemapped");
+    let source = r#"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    size_t mapped = argc > 1 ? 96 << 20 : 4096;
+    void *p = malloc(4 << 20), *q = mmap(0, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(p, 1, 4 << 20);
+    memset(q, 1, mapped);
+    usleep(400000);
+    return p == q;
+}
+"#;
+    if !compiled(&sandbox, "mapper", source, &[]) {
+        return;
+    }
+    for (words, is_said) in [("./mapper much", true), ("./mapper", false)] {
+        sandbox.apm(format!("profile mem -q -o out -- {words}").split(' ')).good();
+        let quality = Profile::read(&sandbox).quality();
+        assert_eq!(quality.contains("4 MiB by malloc: memory that a program maps itself"), is_said, "{quality}");
+    }
+}
+
 /// Programs that end before they can be looked at are told by those that executed them.
 #[test]
 fn short_programs_without_the_library_are_said_too() {

@@ -95,6 +95,14 @@ pub(crate) fn by_text(text: &str) -> Option<Format> {
     if has("desc:") && has("events:") {
         return Some(of("a profile of cachegrind, which has no stacks", "`cg_annotate FILE` shows it"));
     }
+    if has("PeriodType:") && has("Samples:") {
+        let way = "apm reads the profile itself, or what `go tool pprof -proto FILE` makes of it";
+        return Some(of("the text of `pprof -raw`", way));
+    }
+    let is_table = |line: &str| line.split_ascii_whitespace().eq(["flat", "flat%", "sum%", "cum", "cum%"]);
+    if lines().any(is_table) {
+        return Some(of("a table of `pprof -top`", "apm reads the profile itself (`.pb.gz`)"));
+    }
     if text.starts_with("heap_v2/") {
         let way = "`jeprof --collapsed PROGRAM FILE > STACKS` makes folded stacks";
         return Some(of("a heap profile of jemalloc, which has addresses and no names", way));
@@ -168,6 +176,11 @@ mod tests {
         assert_eq!(
             text("# Samples: 9 of event 'x'\n# Event count (approx.): 9\n#\n# Overhead  Command\n  9.00%  a\n"),
             Some("a report of perf")
+        );
+        assert_eq!(text("PeriodType: cpu nanoseconds\nPeriod: 1\nSamples:\n"), Some("the text of `pprof -raw`"));
+        assert_eq!(
+            text("File: x\nType: cpu\n      flat  flat%   sum%        cum   cum%\n"),
+            Some("a table of `pprof -top`")
         );
         assert!(text("heap_v2/524288\n  t*: 1: 128 [0: 0]\n").is_some_and(|what| what.contains("jemalloc")));
         assert_eq!(magic(b"go 1.19 trace\0\0\0"), Some("an execution trace of Go"));
