@@ -312,6 +312,26 @@ int main(int argc, char **argv) {
     }
 }
 
+/// Regression: a script whose interpreter is missing was called a file that does not exist.
+#[test]
+fn a_script_that_cannot_start_is_told_why() {
+    let sandbox = Sandbox::new("profilescript");
+    for (text, why) in [("#!/nowhere/interpreter\n", "its interpreter"), ("true\n", "starts with `#!`")] {
+        sandbox.file("script", text);
+        let path = sandbox.work().join("script");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+        let said = sandbox.apm("profile cpu -q -o out -- ./script".split(' ')).fails(2);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_profile_is_read_from_standard_input() {
+    let sandbox = Sandbox::new("profilestdin");
+    let shown = sandbox.apm_with("profile show -".split(' '), b"main;work 3\n").good();
+    assert!(shown.contains("most in work: 100.0%"), "{shown}");
+}
+
 /// Programs that end before they can be looked at are told by those that executed them.
 #[test]
 fn short_programs_without_the_library_are_said_too() {
