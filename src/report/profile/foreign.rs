@@ -14,6 +14,7 @@ const MAGIC: &[(&[u8], Format)] = &[
     (b"PERFILE2", of("a recording of perf", "`perf script -i FILE > TEXT` makes one that apm reads")),
     (b"2ELIFREP", of("a recording of perf", "`perf script -i FILE > TEXT` makes one that apm reads")),
     (b"\x7fELF", none("a program")),
+    (b"#!", none("a script")),
     (b"\x1f\x8b", none("packed with gzip twice")),
     (
         b"\x28\xb5\x2f\xfd",
@@ -160,6 +161,7 @@ mod tests {
         assert_eq!(magic(b"PERFILE2..."), Some("a recording of perf"));
         assert_eq!(magic(b"memray\x0c\0\0\0"), Some("a recording of memray"));
         assert_eq!(magic(b"{\xa9\x03\xda\x01~"), Some("a profile of cProfile"));
+        assert_eq!(magic(b"#!/usr/bin/perl -w\n"), Some("a script"));
         assert_eq!(magic(b"{\"schema\""), None);
         assert_eq!(magic(b"{closure};main 5"), None);
         let text = |text: &str| by_text(text).map(|format| format.what);
