@@ -248,7 +248,7 @@ pub enum Form {
 /// Show a recorded profile
 #[derive(Args, Debug)]
 pub struct Show {
-    /// A file, or a folder of `apm profile`
+    /// A file, `-` for standard input, or a folder of `apm profile`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// What to make of it

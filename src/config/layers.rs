@@ -271,7 +271,7 @@ fn read_strategy(item: &Node, path: &str, file: &Path, values: &mut Values) -> R
 /// Variables by which apm talks to itself and to its tests.
 fn is_own(name: &str) -> bool {
     // Whole names: `APM_RUN_` as a beginning would hide each typo in a key of the section `run`.
-    const OWN: [&str; 11] = [
+    const OWN: [&str; 12] = [
         "APM_RUN",
         "APM_RUN_SLOTS",
         "APM_TASK",
@@ -282,6 +282,7 @@ fn is_own(name: &str) -> bool {
         "APM_TRY",
         "APM_DEPTH",
         "APM_STATE_DIR",
+        "APM_TUNE_ENV",
         "APM_CRASH_ROUNDS",
         "APM_RELEASE_BIN",
     ];

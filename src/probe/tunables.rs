@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::model::snapshot::Field;
 use crate::model::snapshot::tunables::{Limits, Line, Tunables, Value};
 use crate::probe::{Roots, open, read_bytes, read_dir, read_text, say};
+use crate::sys::file_system::{can_be_written, is_of_kernel};
 
 /// Folders of sysctl.d below the root, the first wins.
 const SYSCTL_D: &[&str] =
@@ -59,6 +60,16 @@ pub(crate) fn read(roots: &Roots, sysctls: &[&str]) -> Tunables {
         neighbours: neighbours.lines().skip(1).count() as u64,
         has_systemd: ["usr/lib/systemd/systemd", "lib/systemd/systemd"].iter().any(|path| root.join(path).exists()),
     }
+}
+
+/// Reads one setting of /proc/sys whose key comes from a file of others: no key leads out of that folder.
+pub(crate) fn look_up(roots: &Roots, key: &str) -> Option<Value> {
+    let is_path = key.contains('.') && sysctl(key).split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !is_path || ["sys.", "pam.", "env.", "run.", "systemd."].iter().any(|start| key.starts_with(start)) {
+        return None;
+    }
+    let root = roots.proc.parent().unwrap_or(&roots.proc).to_owned();
+    Some(value(&root, &roots.proc.join("sys").join(sysctl(key))))
 }
 
 /// The file of a setting, as the machine itself names it. One value for all CPUs has the file of the first.
@@ -114,20 +125,22 @@ fn shown(root: &Path, path: &Path) -> String {
 fn value(root: &Path, path: &Path) -> Value {
     let read = open(path).and_then(|file| {
         let (mode, mut text) = (file.metadata()?.permissions().mode(), Vec::new());
+        // Only what is a file of the kernel: a copy of one, below the folder of another machine, is written elsewhere.
+        let is_refused = is_of_kernel(&file) && !can_be_written(path);
         file.take(TEXT_MAX as u64 + 1).read_to_end(&mut text)?;
-        Ok((mode, text))
+        Ok((mode & 0o222 != 0 && !is_refused, text))
     });
-    let (mode, text) = match read {
-        Ok((mode, text)) if text.len() <= TEXT_MAX => {
-            (mode, Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))))
+    let (is_writable, text) = match read {
+        Ok((is_writable, text)) if text.len() <= TEXT_MAX => {
+            (is_writable, Field::Known(chosen(&one_line(&String::from_utf8_lossy(&text)))))
         }
-        Ok((mode, _)) => (mode, Field::unavailable(path.display().to_string(), "not understood")),
+        Ok((is_writable, _)) => (is_writable, Field::unavailable(path.display().to_string(), "not understood")),
         Err(error) => {
             let mode = std::fs::metadata(path).map_or(0, |data| data.permissions().mode());
-            (mode, Field::unavailable(path.display().to_string(), say(&error)))
+            (mode & 0o222 != 0, Field::unavailable(path.display().to_string(), say(&error)))
         }
     };
-    Value { path: path.display().to_string(), shown: shown(root, path), text, is_writable: mode & 0o222 != 0 }
+    Value { path: path.display().to_string(), shown: shown(root, path), text, is_writable }
 }
 
 /// What is chosen among `a [b] c`; everything where nothing is.

@@ -446,16 +446,27 @@ fn time(recorded: &Recorded, about: &About) -> (f64, Option<String>) {
     let weight: u64 = recorded.stacks.values.values().map(|value| value.weight).fold(0, u64::saturating_add);
     let sampled = weight as f64 * scale(recorded) / 1e9;
     let used = about.cpu.map(|cpu| cpu.as_secs_f64()).filter(|cpu| *cpu >= UNSEEN_FROM);
-    let unseen = used.map_or(0.0, |used| 1.0 - sampled / used);
-    let note = (unseen > UNSEEN_MANY && has_kernel).then(|| {
-        format!(
-            "{:.0} % of the CPU time is in no sample: a process has its first after {:.1} ms, many end before",
-            unseen * 100.0,
-            1e3 / frequency.max(1) as f64
-        )
-    });
+    let note = used.and_then(|used| unsampled(1.0 - sampled / used, has_kernel, frequency));
     // A program that nobody has waited for is not in it: then the samples know better.
     (cpu.max(sampled), note)
+}
+
+/// Why a share of the CPU time is in no sample, if it is much.
+fn unsampled(share: f64, has_kernel: bool, frequency: u64) -> Option<String> {
+    (share > UNSEEN_MANY).then(|| {
+        let why = match has_kernel {
+            true => {
+                let period = 1e3 / frequency.max(1) as f64;
+                format!("a process has its first after {period:.1} ms, many end before")
+            }
+            false => {
+                "only what runs outside of the kernel was sampled, `kernel.perf_event_paranoid` of 1 lets users sample \
+                      the kernel too"
+                    .to_owned()
+            }
+        };
+        format!("{:.0} % of the CPU time is in no sample: {why}", share * 100.0)
+    })
 }
 
 /// The preloaded library, which nobody can bring names for.
@@ -485,10 +496,21 @@ fn nameless(without: HashMap<ModuleId, u64>, recorded: &Recorded) -> Vec<Nameles
 mod tests {
     use std::collections::HashMap;
 
-    use super::{ended_early, nameless_made, nameless_python, out_of_kernel, python};
+    use super::{ended_early, nameless_made, nameless_python, out_of_kernel, python, unsampled};
     use crate::profile::stacks::{Code, Stacks};
     use crate::profile::symbol::Names;
     use crate::profile::symbol::function::Function;
+
+    /// Regression: where the kernel was not sampled, the time in it was missing without a word.
+    #[test]
+    fn time_without_samples_is_said_with_its_reason() {
+        assert_eq!(unsampled(0.1, false, 999), None);
+        assert!(
+            unsampled(0.964, false, 999)
+                .is_some_and(|said| said.starts_with("96 % of the CPU time is in no sample: only"))
+        );
+        assert!(unsampled(0.5, true, 1000).is_some_and(|said| said.contains("its first after 1.0 ms")));
+    }
 
     #[test]
     fn functions_of_python_without_their_names_are_counted() {

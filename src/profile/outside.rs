@@ -119,6 +119,11 @@ impl Programs {
         }
     }
 
+    /// The one with the library that had the most memory in RAM.
+    pub(crate) fn largest(&self) -> Option<&Program> {
+        self.all.values().filter(|program| program.is_inside).max_by_key(|program| program.rss_peak)
+    }
+
     /// Those without the library. One that was looked at while it was loaded had nothing in its memory yet, but has
     /// announced itself since.
     pub(crate) fn outside(self, announced: &Announced) -> Vec<Program> {

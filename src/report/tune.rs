@@ -8,6 +8,7 @@ use crate::model::setting::{Place, Reason, Setting, Verdict, Workload};
 use crate::model::unit::Bytes;
 use crate::text::escape::Json;
 use crate::text::layout::{Layout, Style, pad, wrap};
+use crate::text::number::count;
 use crate::text::transcript;
 
 /// Columns of keys.
@@ -48,15 +49,13 @@ fn reason(reason: Reason) -> &'static str {
     }
 }
 
-/// For people: what is to change with why, risk and the way back; then what stays, a line each.
+/// For people: what is to change with why, risk and the way back; then how many stay as they are, or with -v each of them.
 pub(crate) fn text(plan: &Plan<'_>, is_verbose: bool, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
-    let count = |verdict: Verdict| plan.settings.iter().filter(|setting| setting.verdict == verdict).count();
-    let changes = count(Verdict::Raise) + count(Verdict::Set);
+    let changes = plan.settings.iter().filter(|setting| setting.is_change()).count();
     let place = plan.container.as_deref().map(|kind| format!(", in a container ({kind})")).unwrap_or_default();
     let head = format!(
-        "{changes} to change, {} as they should be, {} left alone: for {} ({} at once) on {} CPUs with {}, Linux {}{place}",
-        count(Verdict::Keep),
-        count(Verdict::Skip),
+        "{} to change for {} ({} at once) on {} CPUs with {}, Linux {}{place}",
+        count(changes as u64, "setting"),
         plan.workload.word(),
         plan.agents,
         plan.cpus,
@@ -69,35 +68,48 @@ pub(crate) fn text(plan: &Plan<'_>, is_verbose: bool, layout: &Layout, out: &mut
     for setting in plan.settings.iter().filter(|setting| setting.is_change()) {
         change(setting, layout, out)?;
     }
+    writeln!(out)?;
+    if is_verbose {
+        left(plan, layout, out)?;
+    } else {
+        let line = format!("{} (`apm tune -v` lists them with their values and reasons)", counts_left(plan));
+        wrap(&line, layout.width).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    let next = "next: `apm tune explain KEY`, `apm tune diff`, `sudo apm tune apply`";
+    wrap(next, layout.width).iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// How many settings stay as they are, and why.
+fn counts_left(plan: &Plan<'_>) -> String {
+    let kept = plan.settings.iter().filter(|setting| setting.verdict == Verdict::Keep).count();
+    let mut reasons: Vec<Reason> = plan.settings.iter().filter_map(|setting| setting.reason).collect();
+    let all = kept + reasons.len();
+    reasons.sort();
+    let counts = reasons.chunk_by(|one, other| one == other).map(|same| format!("{} {}", same.len(), reason(same[0])));
+    let counts: Vec<String> = std::iter::once(format!("{kept} right already")).chain(counts).collect();
+    format!("{} left as they are: {}", count(all as u64, "setting"), counts.join(", "))
+}
+
+/// Each setting that stays as it is, with its value and the reason.
+fn left(plan: &Plan<'_>, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     for verdict in [Verdict::Keep, Verdict::Skip] {
         let mut settings: Vec<&Setting> = plan.settings.iter().filter(|it| it.verdict == verdict).collect();
         settings.sort_by_key(|setting| setting.reason);
+        for setting in &settings {
+            let word = if verdict == Verdict::Keep { "keep" } else { "skip" };
+            let why = setting.reason.map(|it| format!("{}: ", reason(it))).unwrap_or_default();
+            let now = transcript::line(setting.current.as_deref().unwrap_or("-"));
+            writeln!(out, "{word:<5} {} {now}", pad(&setting.key, KEY))?;
+            let why = transcript::line(&format!("{why}{}", setting.why));
+            for line in wrap(&why, layout.width.saturating_sub(MARGIN)) {
+                writeln!(out, "{}{}", " ".repeat(MARGIN), layout.paint(Style::Dim, &line))?;
+            }
+        }
         if !settings.is_empty() {
             writeln!(out)?;
         }
-        for setting in settings {
-            let word = if verdict == Verdict::Keep { "keep" } else { "skip" };
-            let why = setting.reason.map(|it| format!("{}: ", reason(it))).unwrap_or_default();
-            let now = setting.current.as_deref().unwrap_or("-");
-            let line = format!("{word:<5} {} {}  ", pad(&setting.key, KEY), transcript::line(now));
-            let why = transcript::line(&format!("{why}{}", setting.why));
-            if is_verbose {
-                writeln!(out, "{}", line.trim_end())?;
-                for line in wrap(&why, layout.width.saturating_sub(MARGIN)) {
-                    writeln!(out, "{}{}", " ".repeat(MARGIN), layout.paint(Style::Dim, &line))?;
-                }
-            } else if layout.width < KEY + 20 {
-                // Narrow: the value below its key, and no reason.
-                writeln!(out, "{word:<5} {}\n{}{}", setting.key, " ".repeat(MARGIN), transcript::line(now))?;
-            } else {
-                writeln!(out, "{}", layout.cut(&format!("{line}{why}"), layout.width))?;
-            }
-        }
     }
-    writeln!(out)?;
-    let more = if is_verbose { "" } else { "-v says why of all; " };
-    let next = format!("{more}`apm tune explain KEY` more of one; `apm tune diff`, then `sudo apm tune apply`");
-    wrap(&next, layout.width).iter().try_for_each(|line| writeln!(out, "{line}"))
+    Ok(())
 }
 
 fn change(setting: &Setting, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {

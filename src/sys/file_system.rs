@@ -38,6 +38,15 @@ pub(crate) fn space(path: &Path) -> io::Result<Space> {
     })
 }
 
+/// Whether root may write a file, whatever its mode says. Containers get /proc/sys and /sys as read-only mounts with the
+/// modes of the host, and root of a user namespace is not the root that these files belong to.
+pub(crate) fn can_be_written(path: &Path) -> bool {
+    use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+    let is_read_only = statvfs(path).is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let is_refused = rustix::process::getuid().is_root() && access(path, Access::WRITE_OK).is_err();
+    !is_read_only && !is_refused
+}
+
 /// Whether a file is in /proc or /sys of a running kernel, where only the kernel makes files and links.
 pub(crate) fn is_of_kernel(file: impl AsFd) -> bool {
     const SYSFS_MAGIC: i64 = 0x6265_6572;

@@ -7,7 +7,7 @@ use crate::model::unit::Bytes;
 use crate::tune::catalogue::{COUNTERPARTS, rows};
 use crate::tune::facts::Facts;
 use crate::tune::row::Law;
-use crate::tune::value::{is_same, lowers, number};
+use crate::tune::value::{is_same, lowers, number, sets_nothing};
 
 /// The list of the specification: "system tuning", the variables for runtimes, the priorities of a run.
 pub(crate) const SPEC: &[(&str, &str)] = &[
@@ -85,20 +85,31 @@ pub(crate) struct Judged {
 pub(crate) struct Foreign {
     pub(crate) key: String,
     pub(crate) value: String,
-    /// At least so much: what is higher stays.
-    pub(crate) is_least: bool,
+    pub(crate) bound: Bound,
+}
+
+/// How a value binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    Exactly,
+    /// What is higher stays.
+    AtLeast,
+    /// What is lower stays.
+    AtMost,
 }
 
 /// Judges a list.
 pub(crate) fn judge(list: &[Foreign], settings: &[Setting], facts: &Facts<'_>) -> Vec<Judged> {
-    list.iter().map(|one| judge_one(one, settings.iter().find(|setting| setting.key == one.key), facts)).collect()
+    list.iter().map(|one| judge_one(one, settings.iter().find(|it| it.key == one.key), list, facts)).collect()
 }
 
-fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Judged {
+fn judge_one(one: &Foreign, setting: Option<&Setting>, list: &[Foreign], facts: &Facts<'_>) -> Judged {
+    let seen = facts.tunables.values.get(&one.key);
+    let current = setting.map_or_else(|| seen?.text.known().cloned(), |setting| setting.current.clone());
     let judged = |worth: Worth, why: String| Judged {
         key: one.key.clone(),
         value: one.value.clone(),
-        current: setting.map_or_else(|| facts.tunables.text(&one.key).map(str::to_owned), |it| it.current.clone()),
+        current: current.clone(),
         proposed: setting.filter(|setting| setting.is_change()).and_then(|setting| setting.proposed.clone()),
         worth,
         why,
@@ -106,46 +117,35 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
     if let Some((worth, why)) = of_a_run(one, facts) {
         return judged(worth, why);
     }
-    if let Some((_, now)) = counterpart(one, facts).filter(|_| setting.is_none()) {
-        let all = facts.memory();
-        let bytes = |percent: &str| percent.parse::<u64>().map_or(0, |percent| all / 100 * percent);
-        let why = format!(
-            "of {}: {} may wait to be written instead of {}; apm bounds it in bytes where that is too much",
-            Bytes(all),
-            Bytes(bytes(&one.value)),
-            Bytes(bytes(now))
-        );
-        let worth = if is_same(now, &one.value) { Worth::AsItIs } else { Worth::Unproven };
+    let Some(now) = current.as_deref() else {
+        let refused = seen.and_then(|value| value.text.get().err()).filter(|error| error.why != "not there");
+        return match (setting, refused) {
+            (Some(setting), _) if !setting.why.is_empty() => judged(Worth::NotHere, setting.why.clone()),
+            (None, Some(error)) => judged(Worth::Unproven, format!("its value cannot be read: {}", error.why)),
+            _ => judged(Worth::NotHere, "this machine has none".to_owned()),
+        };
+    };
+    if let Some(why) = is_so_already(one, now) {
+        return judged(Worth::AsItIs, why);
+    }
+    if setting.and_then(|setting| setting.proposed.as_deref()).is_some_and(|wanted| is_same(wanted, &one.value)) {
+        return judged(Worth::Right, setting.map(|setting| setting.why.clone()).unwrap_or_default());
+    }
+    if let Some((worth, why)) = write_back(one, list, facts) {
         return judged(worth, why);
     }
     let Some(setting) = setting else {
-        if facts.tunables.text(&one.key).is_some_and(|now| is_same(now, &one.value)) {
-            return judged(Worth::AsItIs, "it is already".to_owned());
-        }
         return judged(Worth::Unproven, "not in apm's catalogue: nothing is known that it helps".to_owned());
     };
-    let Some(current) = setting.current.as_deref() else {
-        let why = if setting.why.is_empty() { "this machine has none".to_owned() } else { setting.why.clone() };
-        return judged(Worth::NotHere, why);
-    };
-    if one.is_least && number(&one.value).zip(number(current)).is_some_and(|(least, now)| now >= least) {
-        return judged(Worth::AsItIs, format!("{current} is at least that"));
-    }
-    if is_same(current, &one.value) {
-        return judged(Worth::AsItIs, format!("{current} already"));
-    }
-    if setting.proposed.as_deref().is_some_and(|proposed| is_same(proposed, &one.value)) {
-        return judged(Worth::Right, setting.why.clone());
-    }
     if setting.reason == Some(Reason::Security) {
         return judged(Worth::Security, setting.why.clone());
     }
-    if let Some((worth, why)) = known(one, current, facts) {
+    if let Some((worth, why)) = known(one, now, facts) {
         return judged(worth, why);
     }
     let row = rows().find(|row| row.key == one.key);
-    if row.is_some_and(|row| row.law == Law::Limit) && lowers(current, &one.value) {
-        return judged(Worth::Lowers, format!("{current} is higher: a limit is never lowered"));
+    if row.is_some_and(|row| row.law == Law::Limit) && lowers(now, &one.value) {
+        return judged(Worth::Lowers, format!("{now} is higher: a limit is never lowered"));
     }
     match (setting.verdict, setting.reason) {
         (Verdict::Skip, Some(Reason::NoEffect)) => judged(Worth::NoEffect, setting.why.clone()),
@@ -154,14 +154,52 @@ fn judge_one(one: &Foreign, setting: Option<&Setting>, facts: &Facts<'_>) -> Jud
             let proposed = setting.proposed.as_deref().unwrap_or_default();
             judged(Worth::Unproven, format!("apm proposes {proposed}: {}", setting.why))
         }
-        _ => judged(Worth::Unproven, format!("{current} now: {}", setting.why)),
+        _ => judged(Worth::Unproven, format!("{now} now: {}", setting.why)),
     }
 }
 
-/// The percent beside a setting in bytes, and what it is now.
-fn counterpart<'a>(one: &Foreign, facts: &Facts<'a>) -> Option<(&'static str, &'a str)> {
-    let (_, other) = COUNTERPARTS.iter().find(|(_, other)| *other == one.key)?;
-    Some((*other, facts.tunables.text(other)?))
+/// Why nothing would change, where the machine has the value, or one within the bound.
+fn is_so_already(one: &Foreign, now: &str) -> Option<String> {
+    let numbers = number(now).zip(number(&one.value));
+    match one.bound {
+        Bound::AtLeast if numbers.is_some_and(|(now, least)| now > least) => {
+            Some(format!("{now} now, at least {} is asked for", one.value))
+        }
+        Bound::AtMost if numbers.is_some_and(|(now, most)| now < most) => {
+            Some(format!("{now} now, at most {} is asked for", one.value))
+        }
+        _ => sets_nothing(now, &one.value).then(|| format!("{now} now")),
+    }
+}
+
+/// Of vm.dirty_bytes and vm.dirty_ratio, and of the two for the background, the kernel keeps the one that was written last
+/// and shows 0 for the other. A 0 in a list is no share of memory then: the other one counts.
+fn write_back(one: &Foreign, list: &[Foreign], facts: &Facts<'_>) -> Option<(Worth, String)> {
+    let (bytes, ratio) = *COUNTERPARTS.iter().find(|(bytes, ratio)| *bytes == one.key || *ratio == one.key)?;
+    let (is_bytes, other) = if bytes == one.key { (true, ratio) } else { (false, bytes) };
+    let value: u64 = one.value.parse().ok()?;
+    let place = |key: &str| list.iter().position(|it| it.key == key);
+    if let Some(at) = place(other).filter(|at| list[*at].value.parse().is_ok_and(|value: u64| value > 0)) {
+        if value == 0 {
+            return Some((Worth::NoEffect, format!("0 means that {other} counts, which the list sets too")));
+        }
+        if place(&one.key) < Some(at) {
+            return Some((Worth::NoEffect, format!("{other}, which the list sets after it, makes it 0")));
+        }
+    }
+    if is_bytes && value == 0 {
+        return Some((Worth::NoEffect, format!("the kernel takes no 0 here: writing {ratio} is what turns it off")));
+    }
+    let of_memory = |percent: u64| (facts.memory() / 100).saturating_mul(percent);
+    let now = facts.tunables.number(bytes).filter(|bytes| *bytes > 0);
+    let now = now.or_else(|| facts.tunables.number(ratio).map(of_memory))?;
+    let (wanted, now) = (Bytes(if is_bytes { value } else { of_memory(value) }), Bytes(now));
+    let why = if bytes == "vm.dirty_bytes" {
+        format!("programs that write have to wait from {wanted} of unwritten data on, instead of {now}")
+    } else {
+        format!("the kernel begins to write at {wanted} of unwritten data, instead of {now}")
+    };
+    Some((Worth::Unproven, format!("{why}; nothing shows that it helps here")))
 }
 
 /// Share of CPU time at a nice level, against 1024 at 0: `sched_prio_to_weight` in kernel/sched/core.c.
@@ -272,103 +310,5 @@ fn known(one: &Foreign, current: &str, facts: &Facts<'_>) -> Option<(Worth, Stri
             (most < most_now).then(|| (Worth::Lowers, format!("{most_now} is higher: a limit is never lowered")))
         }
         _ => None,
-    }
-}
-
-/// What is in a profile of tuned.
-#[derive(Debug, Default)]
-pub(crate) struct Profile {
-    pub(crate) found: Vec<Foreign>,
-    /// The profile it adds to.
-    pub(crate) include: Option<String>,
-    /// Lines that apm sets nothing like, or does not understand.
-    pub(crate) unknown: Vec<String>,
-    pub(crate) sections: usize,
-}
-
-/// `${f:virt_check:ONE:OTHER}` is the one in a virtual machine.
-fn expanded(value: &str, is_virtual: bool) -> Option<String> {
-    let Some((before, rest)) = value.split_once("${") else { return Some(value.to_owned()) };
-    let (inside, after) = rest.split_once('}')?;
-    let (one, other) = inside.strip_prefix("f:virt_check:")?.split_once(':')?;
-    Some(format!("{before}{}{after}", if is_virtual { one } else { other })).filter(|value| !value.contains("${"))
-}
-
-/// Reads a profile of tuned. Sections with a condition are of other machines.
-pub(crate) fn tuned(text: &str, is_virtual: bool) -> Profile {
-    let mut sections: Vec<(String, Vec<(String, String)>)> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            sections.push((name.to_owned(), Vec::new()));
-        } else if !line.is_empty() && !line.starts_with(['#', ';']) {
-            let Some((key, value)) = line.split_once('=') else { continue };
-            if let Some((_, lines)) = sections.last_mut() {
-                lines.push((key.trim().to_owned(), value.trim().trim_matches('"').to_owned()));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    let mut include = None;
-    let mut unknown = Vec::new();
-    for (section, lines) in &sections {
-        let is_conditional = lines.iter().any(|(key, _)| key.ends_with("_regex"));
-        let kind = lines.iter().find(|(key, _)| key == "type").map_or(section.as_str(), |(_, kind)| kind.as_str());
-        for (key, value) in lines {
-            let key = match (kind, key.as_str()) {
-                _ if is_conditional => continue,
-                ("main", "include") => {
-                    include = expanded(value, is_virtual);
-                    if include.is_none() {
-                        unknown.push(format!("[main] include={value}"));
-                    }
-                    continue;
-                }
-                ("main" | "variables", _) | (_, "type" | "replace" | "enabled") => continue,
-                ("sysctl", key) => key.replace('/', "."),
-                ("vm", "transparent_hugepages" | "transparent_hugepage") => "sys.thp.enabled".to_owned(),
-                ("cpu", "governor") => "sys.cpu.governor".to_owned(),
-                (kind, key) => {
-                    unknown.push(format!("[{kind}] {key}={value}"));
-                    continue;
-                }
-            };
-            let Some(value) = expanded(value, is_virtual) else {
-                unknown.push(format!("{key}={value}"));
-                continue;
-            };
-            let least = value.strip_prefix('>');
-            let value = least.unwrap_or(&value).trim().split('|').next().unwrap_or_default().to_owned();
-            found.push(Foreign { key, value, is_least: least.is_some() });
-        }
-    }
-    Profile { found, include, unknown, sections: sections.len() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Foreign, Profile, tuned};
-
-    #[test]
-    fn a_profile_of_tuned_is_read() {
-        let text = "[main]\ninclude=throughput-performance\n[cpu]\ngovernor=schedutil|ondemand\nmin_perf_pct=100\n\
-            [sysctl]\nnet.core.somaxconn=>2048\nnet.ipv4.tcp_rmem=\"4096 87380 16777216\"\nvm.x=${y}\n\
-            [sysctl.thunderx]\ntype=sysctl\nuname_regex=aarch64\nkernel.numa_balancing=0\n";
-        let Profile { found, include, unknown, sections } = tuned(text, true);
-        assert_eq!(sections, 4);
-        let include_of = |text: &str, is_virtual| tuned(text, is_virtual).include;
-        let virt = "[main]\ninclude=${f:virt_check:virtual-guest:throughput-performance}\n";
-        assert_eq!(include_of(virt, true).as_deref(), Some("virtual-guest"));
-        assert_eq!(include_of(virt, false).as_deref(), Some("throughput-performance"));
-        assert_eq!(include_of("[main]\ninclude=${f:exec:x}\n", true), None);
-        let foreign =
-            |key: &str, value: &str, is_least| Foreign { key: key.to_owned(), value: value.to_owned(), is_least };
-        let expected = [
-            foreign("sys.cpu.governor", "schedutil", false),
-            foreign("net.core.somaxconn", "2048", true),
-            foreign("net.ipv4.tcp_rmem", "4096 87380 16777216", false),
-        ];
-        assert_eq!(found, expected);
-        assert_eq!(include.as_deref(), Some("throughput-performance"));
-        assert_eq!(unknown, ["[cpu] min_perf_pct=100", "vm.x=${y}"]);
     }
 }

@@ -16,4 +16,5 @@ mod network;
 pub(crate) mod record;
 pub(crate) mod root;
 pub(crate) mod row;
+pub(crate) mod tuned;
 pub(crate) mod value;

@@ -54,7 +54,8 @@ use crate::sys::perf::REGISTERS;
 use crate::text::layout::Layout;
 use crate::text::{self as texts, yaml};
 use crate::tune::record::Record;
-use crate::tune::{catalogue, dropin, judge as tuning};
+use crate::tune::tuned;
+use crate::tune::{catalogue, dropin};
 use crate::workflow::each::template::Template;
 use crate::workflow::each::values::{self, Cut, Values};
 use crate::workflow::planfile;
@@ -138,8 +139,10 @@ fn tune_files(bytes: &[u8]) {
     }
     dropin::is_own(&text);
     for is_virtual in [false, true] {
-        let profile = tuning::tuned(&text, is_virtual);
-        assert!(profile.found.len() + profile.unknown.len() + profile.sections <= text.lines().count());
+        let profile = tuned::Profile::read(&text);
+        let (found, unknown) = profile.settings(is_virtual);
+        assert!(found.len() + unknown.len() + profile.sections.len() <= text.lines().count());
+        let _ = profile.includes(is_virtual);
     }
 }
 

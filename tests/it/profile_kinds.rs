@@ -284,6 +284,54 @@ fn memory_of_programs_without_the_library_is_said() {
     }
 }
 
+/// Regression: memory that a program maps itself was missing without a word, and 4 MiB looked like all that it has.
+#[test]
+fn memory_that_a_program_maps_itself_is_said() {
+    let sandbox = Sandbox::new("profilemapped");
+    let source = r#"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    size_t mapped = argc > 1 ? 96 << 20 : 4096;
+    void *p = malloc(4 << 20), *q = mmap(0, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(p, 1, 4 << 20);
+    memset(q, 1, mapped);
+    usleep(400000);
+    return p == q;
+}
+"#;
+    if !compiled(&sandbox, "mapper", source, &[]) {
+        return;
+    }
+    for (words, is_said) in [("./mapper much", true), ("./mapper", false)] {
+        sandbox.apm(format!("profile mem -q -o out -- {words}").split(' ')).good();
+        let quality = Profile::read(&sandbox).quality();
+        assert_eq!(quality.contains("4 MiB by malloc: memory that a program maps itself"), is_said, "{quality}");
+    }
+}
+
+/// Regression: a script whose interpreter is missing was called a file that does not exist.
+#[test]
+fn a_script_that_cannot_start_is_told_why() {
+    let sandbox = Sandbox::new("profilescript");
+    for (text, why) in [("#!/nowhere/interpreter\n", "its interpreter"), ("true\n", "starts with `#!`")] {
+        sandbox.file("script", text);
+        let path = sandbox.work().join("script");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+        let said = sandbox.apm("profile cpu -q -o out -- ./script".split(' ')).fails(2);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn a_profile_is_read_from_standard_input() {
+    let sandbox = Sandbox::new("profilestdin");
+    let shown = sandbox.apm_with("profile show -".split(' '), b"main;work 3\n").good();
+    assert!(shown.contains("most in work: 100.0%"), "{shown}");
+}
+
 /// Programs that end before they can be looked at are told by those that executed them.
 #[test]
 fn short_programs_without_the_library_are_said_too() {

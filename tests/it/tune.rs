@@ -55,7 +55,7 @@ fn each_machine_gets_exactly_its_plan() {
         let sandbox = Sandbox::new(&name);
         let words = lay_out(&sandbox, &machine, "host");
         let run = |format: &str| {
-            let own = ["tune", "--root", "host", "--format", format];
+            let own = ["tune", "-v", "--root", "host", "--format", format];
             sandbox.apm(own.into_iter().map(str::to_owned).chain(words.clone())).good()
         };
         let changes: Vec<String> = settings(&run("json"))
@@ -335,7 +335,7 @@ fn the_list_of_the_specification_is_judged_with_numbers() {
     assert!(here.contains("pam.*.soft.nofile") && here.contains("select() fails above 1023"), "{here}");
     sandbox.file("profile/tuned.conf", "[sysctl]\nvm.max_map_count=262144\nfs.file-max=>100\nvm.none=1\n");
     let compared = sandbox.apm("tune --compare tuned:profile/tuned.conf --root host".split(' ')).good();
-    for words in ["right     vm.max_map_count", "as it is  fs.file-max", "unproven  vm.none"] {
+    for words in ["right     vm.max_map_count", "as it is  fs.file-max", "not here  vm.none"] {
         assert!(compared.contains(words), "{words}\n{compared}");
     }
 }
@@ -389,4 +389,98 @@ fn settings_are_explained_and_runtimes_get_their_share() {
     assert!(serde_json::from_str::<Value>(&json).expect("JSON")["GOMAXPROCS"].is_string());
     let small = sandbox.apm("tune env --agents 1 --agent-memory 512MiB --agent-cpu 100".split(' ')).good();
     assert!(small.contains("export MAVEN_OPTS='-Xmx384m -XX:+UseSerialGC -XX:ActiveProcessorCount=1'"), "{small}");
+}
+
+#[test]
+fn a_list_is_held_against_the_values_of_this_machine() {
+    let sandbox = small_vm("tunejudge");
+    sandbox.file("host/proc/sys/kernel/sem", "32000\t1024000000\t500\t32000\n");
+    sandbox.file("host/proc/sys/kernel/nmi_watchdog", "1\n");
+    sandbox.file(
+        "p/base/tuned.conf",
+        "[sysctl]\nvm.dirty_ratio = 40\nvm.dirty_background_ratio = 10\nnet.core.somaxconn=>128\n",
+    );
+    sandbox.file(
+        "p/postgresql/tuned.conf",
+        "[main]\ninclude=base\n[sysctl]\nvm.dirty_background_ratio = 0\nvm.dirty_ratio = 0\n\
+         vm.dirty_background_bytes = 67108864\nvm.dirty_bytes = 536870912\nkernel.sem = 32000 1024000000 500 32000\n\
+         kernel.nmi_watchdog=0\nkernel.none=1\n..etc.passwd=1\n",
+    );
+    let compare = |format: &str| {
+        let words = format!("tune --compare tuned:p/postgresql --root host --format {format}");
+        sandbox.apm(words.split(' ')).good()
+    };
+    let judged: Value = serde_json::from_str(&compare("json")).expect("JSON");
+    let judged = judged["judged"].as_array().expect("a list");
+    let of = |key: &str| {
+        let one = judged.iter().find(|one| one["key"] == key).expect("the key");
+        let text = |name: &str| one[name].as_str().unwrap_or("-");
+        format!("{} {} {}", text("worth"), text("current"), text("why"))
+    };
+    for (key, expected) in [
+        ("vm.dirty_ratio", "no_effect 20 0 means that vm.dirty_bytes counts, which the list sets too"),
+        (
+            "vm.dirty_background_ratio",
+            "no_effect 10 0 means that vm.dirty_background_bytes counts, which the list sets too",
+        ),
+        ("kernel.sem", "as_it_is 32000 1024000000 500 32000 32000 1024000000 500 32000 now"),
+        ("kernel.nmi_watchdog", "unproven 1 not in apm's catalogue: nothing is known that it helps"),
+        ("kernel.none", "not_here - this machine has none"),
+        // Regression: two dots became an absolute path, and the file would have been read and shown.
+        ("..etc.passwd", "not_here - this machine has none"),
+    ] {
+        assert_eq!(of(key), expected);
+    }
+    let bytes = of("vm.dirty_bytes");
+    assert!(
+        bytes.starts_with("unproven 0 programs that write have to wait from 512 MiB of unwritten data on"),
+        "{bytes}"
+    );
+    let text = compare("text");
+    assert!(text.contains("net.core.somaxconn\n      4096 now, at least 128 is asked for\n"), "{text}");
+    assert!(!text.contains("4096 ->") && !text.contains("32000 ->"), "{text}");
+}
+
+#[test]
+fn the_plan_shows_proposals_and_counts_what_stays() {
+    let sandbox = small_vm("tunebrief");
+    let brief = sandbox.apm("tune --root host".split(' ')).good();
+    let whole = sandbox.apm("tune -v --root host".split(' ')).good();
+    let left = |text: &str| text.lines().filter(|line| line.starts_with("keep ") || line.starts_with("skip ")).count();
+    assert_eq!(left(&brief), 0, "{brief}");
+    let said = format!("{} settings left as they are: ", left(&whole));
+    assert!(left(&whole) > 50 && brief.contains(&said), "{brief}");
+    assert!(brief.contains("raise vm.max_map_count"), "{brief}");
+    // Into a pipe nothing is cut.
+    assert!(!brief.contains("...") && !whole.contains("..."), "{whole}");
+}
+
+#[test]
+fn what_cannot_be_set_here_is_not_proposed() {
+    let sandbox = Sandbox::new("tunereadonly");
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys || exit 99\nexec \"$0\" tune --duration 0.1s --format json";
+    let apm = env!("CARGO_BIN_EXE_apm");
+    let ran = Ran::of(sandbox.program("unshare", ["-m", "sh", "-c", script, apm]));
+    if ran.code == Some(99) || ran.stderr.contains("unshare") {
+        return skip("mounting is not allowed here");
+    }
+    let settings = settings(&ran.good());
+    let proposed = settings
+        .iter()
+        .filter(|one| one["place"] == "sysctl" && matches!(one["verdict"].as_str(), Some("raise" | "set")));
+    assert_eq!(proposed.collect::<Vec<_>>(), Vec::<&Value>::new());
+    assert!(settings.iter().any(|one| one["place"] == "sysctl" && one["verdict"] == "keep"));
+}
+
+#[test]
+fn variables_of_a_second_env_replace_those_of_the_first_and_none_of_the_user() {
+    let sandbox = Sandbox::new("tuneenv");
+    let script = "eval \"$($0 tune env --agents 4 --agent-memory 1GiB)\"; export OMP_NUM_THREADS=7\n\
+                  eval \"$($0 tune env --agents 2 --agent-memory 2GiB)\"; echo \"$GOMEMLIMIT $NODE_OPTIONS $OMP_NUM_THREADS $MAKEFLAGS\"\n\
+                  eval \"$($0 tune env --agents 1 --agent-memory 512MiB)\"; echo \"$GOMEMLIMIT $OMP_NUM_THREADS $MAKEFLAGS\"";
+    let mut command = sandbox.program("sh", ["-c", script, env!("CARGO_BIN_EXE_apm")]);
+    command.env("MAKEFLAGS", "-k");
+    let ran = Ran::of(command);
+    assert_eq!(ran.stdout, "1843MiB --max-old-space-size=1536 7 -k\n460MiB 7 -k\n");
+    assert!(ran.stderr.contains("left as it is: OMP_NUM_THREADS, MAKEFLAGS"), "{}", ran.stderr);
 }

@@ -23,7 +23,7 @@ use crate::model::unit::parse_duration;
 use crate::profile::calls;
 use crate::profile::devices::Devices;
 use crate::profile::outcome::{self, About};
-use crate::profile::outside;
+use crate::profile::outside::{self, Program};
 use crate::profile::owners::Owners;
 use crate::profile::preload_session::PreloadSession;
 use crate::profile::ptrace_sampler::{FREQUENCY_MAX, Wanted};
@@ -214,6 +214,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
             .filter_map(|name| profile.kind(name))
             .fold(0, |sum: u64, kind| sum.saturating_add(profile.total(kind)))
     });
+    let allocated = profile.kind("peak_space").map(|kind| profile.total(kind));
     if !plan.kept.is_empty() {
         profile.keep(plan.kept);
     }
@@ -228,6 +229,7 @@ pub(super) fn main(context: &Context, words: &Recording, plan: &Plan) -> Result<
         notes.extend(seen.notes);
         missing.extend(is_counted.then(|| beside_the_library(&profile, moved)).into_iter().flatten());
         if let Some(announced) = announced {
+            missing.extend(seen.programs.largest().zip(allocated).and_then(|(it, seen)| beside_the_heap(it, seen)));
             let moved = |pid| {
                 let own = seen.accounts.own(pid);
                 seen.accounts.is_known(pid).then_some([own.read, own.written])
@@ -269,6 +271,26 @@ fn duration(words: &Recording) -> Result<Option<Duration>, Failure> {
         return Err(Failure::usage(anyhow!("--duration: {text} is out of range")).hint("up to 7 days"));
     }
     Ok(Some(duration))
+}
+
+/// Memory in RAM of a program beside its heap that is not worth a word: code, libraries, stacks.
+const BESIDE_HEAP_MIN: u64 = 32 << 20;
+
+/// What the largest program had in RAM beyond what the library saw of all programs, if that is much more than what
+/// fragmentation explains.
+fn beside_the_heap(program: &Program, allocated: u64) -> Option<String> {
+    let amount = |bytes| crate::report::profile::amount::value(bytes, Unit::Bytes);
+    let is_much = program.rss_peak > allocated.saturating_add(allocated / 2).saturating_add(BESIDE_HEAP_MIN);
+    is_much.then(|| {
+        format!(
+            "{}[{}] had up to {} in RAM, and all programs {} by malloc: memory that a program maps itself (mmap, a runtime \
+             with its own heap) is not in this profile; `apm profile mem --faults` samples where memory is first touched",
+            program.name,
+            program.pid,
+            amount(program.rss_peak),
+            amount(allocated),
+        )
+    })
 }
 
 /// What processes moved and the preloaded library did not see, if that is much.

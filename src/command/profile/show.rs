@@ -116,6 +116,7 @@ fn kind_of(profile: &Profile, name: &str) -> Result<usize, Failure> {
 
 #[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]
 fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
+    let named = if named == Path::new("-") { Path::new("/dev/stdin") } else { named };
     let path = context.environment.cwd.join(named);
     let path: PathBuf = if path.is_dir() { path.join(FILE) } else { path };
     let shown = named.display();

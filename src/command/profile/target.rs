@@ -276,7 +276,19 @@ impl Target {
             spawn::wait(started.pid as i32).context("wait for the command").map_err(Failure::machine)?;
         if let Some(error) = started.stage.take().and_then(Stage::failure) {
             let name = started.words.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            return Err(Failure::usage(anyhow::Error::new(error).context(format!("start `{name}`"))));
+            // It was found before it was executed.
+            let why = match error.raw_os_error() {
+                Some(libc::ENOENT) => Some("its interpreter (the `#!` line or the loader) does not exist"),
+                Some(libc::ENOEXEC) => {
+                    Some("it is neither a binary of this machine nor a script that starts with `#!`")
+                }
+                _ => None,
+            };
+            let failure = Failure::usage(anyhow::Error::new(error).context(format!("start `{name}`")));
+            return Err(match why {
+                Some(why) => failure.hint(why),
+                None => failure,
+            });
         }
         let exit = match exit {
             event::Exit::Code(0) => Exit::Good,

@@ -12,14 +12,15 @@ use crate::command::failure::{Exit, Failure};
 use crate::probe::read_text;
 use crate::text::layout::{Layout, Style, pad, wrap};
 use crate::text::{escape, transcript};
-use crate::tune::judge::{self, Foreign, Judged, SPEC, Worth};
+use crate::tune::judge::{self, Bound, Foreign, Judged, SPEC, Worth};
+use crate::tune::tuned::Profile;
 
 /// Where profiles of tuned are, the first wins.
 const PROFILES: &[&str] = &["etc/tuned", "etc/tuned/profiles", "usr/lib/tuned", "usr/lib/tuned/profiles"];
-/// Profiles that a profile may include, one after the other.
-const INCLUDES_MAX: usize = 8;
+/// Profiles that are read for one: those it includes, and theirs.
+const PROFILES_MAX: usize = 16;
 
-pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<Exit, Failure> {
+pub(super) fn main(context: &Context, words: &Plan, looked: &mut Looked) -> Result<Exit, Failure> {
     let (name, list, unknown) = match &words.compare {
         None => ("spec".to_owned(), SPEC.iter().map(|(key, value)| foreign(key, value)).collect(), Vec::new()),
         Some(profile) => {
@@ -31,6 +32,7 @@ pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<E
             (profile.clone(), list, unknown)
         }
     };
+    looked.look_up(list.iter().map(|one: &Foreign| one.key.as_str()));
     let judged = judge::judge(&list, &looked.settings, &looked.facts());
     let text = match words.format {
         TuneFormat::Json => {
@@ -43,49 +45,78 @@ pub(super) fn main(context: &Context, words: &Plan, looked: &Looked) -> Result<E
 }
 
 fn foreign(key: &str, value: &str) -> Foreign {
-    Foreign { key: key.to_owned(), value: value.to_owned(), is_least: false }
+    Foreign { key: key.to_owned(), value: value.to_owned(), bound: Bound::Exactly }
 }
 
-/// The values of a profile with those it includes, which it overrides.
+/// What a profile sets, with those it includes, which it overrides; and its lines that are not judged.
 fn profile_of(looked: &Looked, cwd: &Path, name: &str) -> Result<(Vec<Foreign>, Vec<String>), Failure> {
     let is_virtual = looked.window.to.system.is_virtual == Some(true);
-    let mut found: Vec<Foreign> = Vec::new();
-    let mut unknown = Vec::new();
-    let mut next = Some(path_of(&looked.machine, cwd, name, None));
-    let mut wanted = name.to_owned();
-    let mut above = None;
-    for _ in 0..INCLUDES_MAX {
-        let Some(path) = next.take() else { break };
-        let text = path.as_ref().filter(|path| path.is_file()).and_then(|path| read_text(path).ok());
-        let Some(text) = text else {
-            let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(&wanted)));
+    let (mut profile, mut unknown) = (Profile::default(), Vec::new());
+    let path = path_of(&looked.machine, cwd, name, None);
+    let loader = Loader { machine: &looked.machine, cwd, is_virtual };
+    loader.load(name, path, &mut profile, &mut Vec::new(), &mut unknown)?;
+    let (found, more) = profile.settings(is_virtual);
+    unknown.extend(more);
+    // One of all disks is one of each.
+    let each = |one: Foreign| match one.key.split_once('*') {
+        Some((start, end)) => {
+            let keys = looked.settings.iter().map(|setting| &setting.key);
+            let keys = keys.filter(|key| key.starts_with(start) && key.ends_with(end));
+            keys.map(|key| Foreign { key: key.clone(), ..one.clone() }).collect()
+        }
+        None => vec![one],
+    };
+    Ok((found.into_iter().flat_map(each).collect(), unknown))
+}
+
+/// Reads profiles as tuned does: those that one includes before itself, each once.
+struct Loader<'a> {
+    machine: &'a Path,
+    cwd: &'a Path,
+    is_virtual: bool,
+}
+
+impl Loader<'_> {
+    fn load(
+        &self,
+        name: &str,
+        path: Option<PathBuf>,
+        into: &mut Profile,
+        done: &mut Vec<PathBuf>,
+        unknown: &mut Vec<String>,
+    ) -> Result<(), Failure> {
+        let path = path.filter(|path| path.is_file());
+        let Some((path, text)) = path.and_then(|path| read_text(&path).ok().map(|text| (path, text))) else {
+            let failure = Failure::usage(anyhow!("there is no profile `{}` of tuned", transcript::line(name)));
             return Err(
                 failure.hint("`apt install tuned` brings them to /usr/lib/tuned; or give a path: `tuned:./tuned.conf`")
             );
         };
-        let read = judge::tuned(&text, is_virtual);
-        if read.sections == 0 {
-            return Err(Failure::usage(anyhow!("`{}` is no profile of tuned", transcript::line(&wanted)))
+        if done.contains(&path) || done.len() >= PROFILES_MAX {
+            return Ok(());
+        }
+        let profile = Profile::read(&text);
+        if profile.sections.is_empty() {
+            return Err(Failure::usage(anyhow!("`{}` is no profile of tuned", transcript::line(name)))
                 .hint("it has sections: [main], [sysctl]"));
         }
-        for value in read.found {
-            if !found.iter().any(|one| one.key == value.key) {
-                found.push(value);
-            }
-        }
-        unknown.extend(read.unknown);
         // Those of a folder of profiles lie beside each other.
-        above = path.as_deref().and_then(Path::parent).and_then(Path::parent).map(Path::to_owned).or(above);
-        next = read.include.map(|name| {
-            wanted = name;
-            // Profiles include others by their names; a path would lead anywhere.
-            if wanted.contains('/') {
-                return None;
+        let beside = path.parent().and_then(Path::parent).map(Path::to_owned);
+        done.push(path);
+        match profile.includes(self.is_virtual) {
+            Ok(names) => {
+                for name in names {
+                    // Profiles include others by their names; a path would lead anywhere.
+                    let is_name = !name.contains('/');
+                    let path = is_name.then(|| path_of(self.machine, self.cwd, &name, beside.as_deref())).flatten();
+                    self.load(&name, path, into, done, unknown)?;
+                }
             }
-            path_of(&looked.machine, cwd, &wanted, above.as_deref())
-        });
+            Err(line) => unknown.push(line),
+        }
+        into.merge(profile);
+        Ok(())
     }
-    Ok((found, unknown))
 }
 
 /// The file of a profile; one that another includes is looked for beside it too.
@@ -117,12 +148,11 @@ fn render(name: &str, judged: &[Judged], unknown: &[String], layout: &Layout) ->
             _ => Style::Warn,
         };
         let now = transcript::line(one.current.as_deref().unwrap_or("-"));
-        text += &format!(
-            "\n{} {}\n      {now} -> {}\n",
-            layout.paint(style, &pad(one.worth.words(), 9)),
-            transcript::line(&one.key),
-            transcript::line(&one.value),
-        );
+        text += &format!("\n{} {}\n", layout.paint(style, &pad(one.worth.words(), 9)), transcript::line(&one.key));
+        // What is as it is already, is no change.
+        if one.worth != Worth::AsItIs {
+            text += &format!("      {now} -> {}\n", transcript::line(&one.value));
+        }
         for line in wrap(&transcript::line(&one.why), layout.width.saturating_sub(6)) {
             text += &format!("      {}\n", layout.paint(Style::Dim, &line));
         }

@@ -67,6 +67,16 @@ impl Looked {
         }
     }
 
+    /// Reads the values of settings in /proc/sys that are not in the catalogue too.
+    pub(super) fn look_up<'a>(&mut self, keys: impl Iterator<Item = &'a str>) {
+        let roots = if self.machine == Path::new("/") { Roots::default() } else { Roots::below(&self.machine) };
+        for key in keys.filter(|key| !self.settings.iter().any(|setting| setting.key == *key)) {
+            if let Some(value) = tunables::look_up(&roots, key) {
+                self.tunables.values.insert(key.to_owned(), value);
+            }
+        }
+    }
+
     pub(super) fn plan(&self) -> report::Plan<'_> {
         let facts = self.facts();
         report::Plan {

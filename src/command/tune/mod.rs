@@ -38,6 +38,10 @@ const SHARED: u64 = 85;
 /// Less does not start a JVM or Node.
 const AGENT_MIN: Bytes = Bytes::mib(64);
 
+/// What `apm tune env` has set, `NAME=VALUE` separated by semicolons: the next one replaces these, and leaves what the user
+/// has set or changed since.
+const OWN_VARIABLES: &str = "APM_TUNE_ENV";
+
 /// `apm tune ...`
 pub(crate) fn main(context: &Context, words: Tune) -> Result<Exit, Failure> {
     context.has_no_configuration("tune")?;
@@ -56,9 +60,9 @@ pub(crate) fn main(context: &Context, words: Tune) -> Result<Exit, Failure> {
 }
 
 fn plan(context: &Context, words: &Plan) -> Result<Exit, Failure> {
-    let looked = planned(context, &words.sources, None)?;
+    let mut looked = planned(context, &words.sources, None)?;
     if words.preset.is_some() || words.compare.is_some() {
-        return judge::main(context, words, &looked);
+        return judge::main(context, words, &mut looked);
     }
     show(context, &looked, words.format)
 }
@@ -266,8 +270,14 @@ fn env(context: &Context, words: &Env) -> Result<Exit, Failure> {
         // The `java` command itself reads only this one, and says so in a line of its own: a run leaves it out.
         variables.push(("JDK_JAVA_OPTIONS", options));
     }
-    let (set, variables): (Vec<_>, Vec<_>) =
-        variables.into_iter().partition(|(name, _)| context.environment.get(name).is_some_and(|it| !it.is_empty()));
+    let own = context.environment.get(OWN_VARIABLES).unwrap_or_default().to_string_lossy();
+    let is_of_user = |name: &str| {
+        let value = context.environment.get(name).map(|value| value.to_string_lossy());
+        value.is_some_and(|value| !own.split(';').any(|one| one.split_once('=') == Some((name, &value))))
+    };
+    let (set, mut variables): (Vec<_>, Vec<_>) = variables.into_iter().partition(|(name, _)| is_of_user(name));
+    let own: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    variables.push((OWN_VARIABLES, own.join(";")));
     let text = match words.format {
         EnvFormat::Json => {
             let all: serde_json::Map<String, serde_json::Value> =

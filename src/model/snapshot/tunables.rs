@@ -49,7 +49,7 @@ pub struct Value {
     pub shown: String,
     /// What is in it.
     pub text: Field<String>,
-    /// Its mode lets somebody write it. Values of the host are read-only in namespaces.
+    /// Its mode and its mount let somebody write it. Values of the host are read-only in namespaces.
     pub is_writable: bool,
 }
 

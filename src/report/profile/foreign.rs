@@ -14,6 +14,7 @@ const MAGIC: &[(&[u8], Format)] = &[
     (b"PERFILE2", of("a recording of perf", "`perf script -i FILE > TEXT` makes one that apm reads")),
     (b"2ELIFREP", of("a recording of perf", "`perf script -i FILE > TEXT` makes one that apm reads")),
     (b"\x7fELF", none("a program")),
+    (b"#!", none("a script")),
     (b"\x1f\x8b", none("packed with gzip twice")),
     (
         b"\x28\xb5\x2f\xfd",
@@ -95,6 +96,14 @@ pub(crate) fn by_text(text: &str) -> Option<Format> {
     if has("desc:") && has("events:") {
         return Some(of("a profile of cachegrind, which has no stacks", "`cg_annotate FILE` shows it"));
     }
+    if has("PeriodType:") && has("Samples:") {
+        let way = "apm reads the profile itself, or what `go tool pprof -proto FILE` makes of it";
+        return Some(of("the text of `pprof -raw`", way));
+    }
+    let is_table = |line: &str| line.split_ascii_whitespace().eq(["flat", "flat%", "sum%", "cum", "cum%"]);
+    if lines().any(is_table) {
+        return Some(of("a table of `pprof -top`", "apm reads the profile itself (`.pb.gz`)"));
+    }
     if text.starts_with("heap_v2/") {
         let way = "`jeprof --collapsed PROGRAM FILE > STACKS` makes folded stacks";
         return Some(of("a heap profile of jemalloc, which has addresses and no names", way));
@@ -152,6 +161,7 @@ mod tests {
         assert_eq!(magic(b"PERFILE2..."), Some("a recording of perf"));
         assert_eq!(magic(b"memray\x0c\0\0\0"), Some("a recording of memray"));
         assert_eq!(magic(b"{\xa9\x03\xda\x01~"), Some("a profile of cProfile"));
+        assert_eq!(magic(b"#!/usr/bin/perl -w\n"), Some("a script"));
         assert_eq!(magic(b"{\"schema\""), None);
         assert_eq!(magic(b"{closure};main 5"), None);
         let text = |text: &str| by_text(text).map(|format| format.what);
@@ -168,6 +178,11 @@ mod tests {
         assert_eq!(
             text("# Samples: 9 of event 'x'\n# Event count (approx.): 9\n#\n# Overhead  Command\n  9.00%  a\n"),
             Some("a report of perf")
+        );
+        assert_eq!(text("PeriodType: cpu nanoseconds\nPeriod: 1\nSamples:\n"), Some("the text of `pprof -raw`"));
+        assert_eq!(
+            text("File: x\nType: cpu\n      flat  flat%   sum%        cum   cum%\n"),
+            Some("a table of `pprof -top`")
         );
         assert!(text("heap_v2/524288\n  t*: 1: 128 [0: 0]\n").is_some_and(|what| what.contains("jemalloc")));
         assert_eq!(magic(b"go 1.19 trace\0\0\0"), Some("an execution trace of Go"));

@@ -51,6 +51,12 @@ struct Sample<'a> {
     frames: Vec<Frame>,
 }
 
+impl Sample<'_> {
+    fn has_period(&self, event: usize) -> bool {
+        self.event == Some(event) && self.head.as_ref().is_some_and(|head| head.period.is_some())
+    }
+}
+
 /// What is not a sample.
 #[derive(Default)]
 struct Beside {
@@ -123,7 +129,7 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
                 }
             } else if let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) {
                 (last.file, last.line) = (Some(file.to_owned()), Some(line));
-            } else {
+            } else if !is_unknown_source(line) {
                 beside.is_odd(at);
             }
             continue;
@@ -171,7 +177,9 @@ impl Beside {
 fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
     let mut kinds: Vec<Kind> = events
         .iter()
-        .map(|event| match is_clock(event) {
+        .enumerate()
+        // Without a period nothing tells how much time a sample stands for.
+        .map(|(at, event)| match is_clock(event) && samples.iter().any(|sample| sample.has_period(at)) {
             true => Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds },
             false => Kind { name: (*event).to_owned(), unit: Unit::Count },
         })
@@ -349,7 +357,7 @@ fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
     let file = file_name(path);
     let is_kernel = file.starts_with("[kernel") || file.starts_with("[guest.kernel") || file.ends_with(".ko");
     let is_kernel_module = path.starts_with('[') && !["[vdso]", "[heap]", "[stack]", "[unknown]"].contains(&path);
-    let is_jit = file.starts_with("perf-") && file.ends_with(".map") || path.starts_with("[JIT]") || path == "//anon";
+    let is_jit = file.starts_with("perf-") && file.ends_with(".map") || path.starts_with("[JIT") || path == "//anon";
     let name = match strip_offset(symbol) {
         "" | "[unknown]" if !has_module => "[unknown]".to_owned(),
         "" | "[unknown]" if file.starts_with('[') => file.to_owned(),
@@ -380,6 +388,13 @@ fn source(text: &str) -> Option<(&str, u32)> {
     let (file, line) = text.rsplit_once(':')?;
     let line = line.parse().ok().filter(|line| *line > 0)?;
     (!file.is_empty()).then_some((file, line))
+}
+
+/// What `-F +srcline` prints where no source is known: `libc.so.6[9c11]`, `??:0`, `:0`.
+fn is_unknown_source(text: &str) -> bool {
+    let text = text.trim();
+    let address = text.strip_suffix(']').and_then(|text| text.rsplit_once('['));
+    text.ends_with(":0") || address.is_some_and(|(_, address)| u64::from_str_radix(address, 16).is_ok())
 }
 
 /// Without `+0x7a`.
@@ -436,6 +451,13 @@ mod tests {
         assert_eq!(read("6 only_a_symbol"), found("only_a_symbol", Origin::Native, false));
         assert_eq!(read("not a frame"), None);
         assert_eq!(modules.all[1].path, "/tmp/a (deleted)");
+    }
+
+    #[test]
+    fn code_compiled_at_run_time_is_no_kernel() {
+        let origin = |text: &str| frame(text, &mut Modules::default()).expect("a frame").origin;
+        assert_eq!(origin("9c51fd34 java.lang.String.hashCode ([JIT app cache])"), Origin::Jit);
+        assert_eq!(origin("9c51fd34 nf_hook ([nf_tables])"), Origin::Kernel);
     }
 
     #[test]
@@ -498,6 +520,31 @@ mod tests {
             ["loop/1234/1234: hot samples=1", "loop/1234/1234: main;x samples=1"]
         );
         assert!(!is_it("main;f 3\nmain;g 4\n"));
+    }
+
+    #[test]
+    fn source_lines_that_are_not_known_cost_nothing() {
+        // Regression: a file of `perf script -F +srcline` was refused where most frames have no source.
+        let text = "ls 11634 [002] 15.123456:     250000 cycles:u: \n\t    7f9c11 _dl_map_object+0x21 (/usr/lib/ld-2.29.so)\n  \
+                    ld-2.29.so[11634]\n\t    7f9c22 dl_main+0x5 (/usr/lib/ld-2.29.so)\n  rtld.c:1234\n\t    7f9c33 _start+0x5 \
+                    (/usr/lib/ld-2.29.so)\n  :0\n";
+        let profile = read(text).expect("a profile");
+        assert_eq!(profile.quality.notes, Vec::<String>::new());
+        let lines: Vec<(&str, Option<u32>)> =
+            profile.frames.iter().map(|frame| (frame.name.as_str(), frame.line)).collect();
+        assert_eq!(lines, [("_start", None), ("dl_main", Some(1234)), ("_dl_map_object", None)]);
+    }
+
+    #[test]
+    fn samples_of_a_clock_without_a_period_are_counted() {
+        // Regression: each stood for one nanosecond, as old versions of perf print no period.
+        let kind = |text: &str| {
+            let profile = read(text).expect("a profile");
+            (profile.kinds[0].name.clone(), profile.kinds[0].unit, profile.total(0))
+        };
+        let frame = "\t 8877 f (/a)\n";
+        assert_eq!(kind(&format!("t 9 1.5: cpu-clock: \n{frame}")), ("cpu-clock".to_owned(), Unit::Count, 1));
+        assert_eq!(kind(&format!("t 9 1.5: 70 cpu-clock: \n{frame}")), ("cpu".to_owned(), Unit::Nanoseconds, 70));
     }
 
     #[test]
