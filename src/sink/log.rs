@@ -262,7 +262,7 @@ mod tests {
         take(10, Event::AttemptStarted { task: id("c"), attempt: 1, slot: Some(1) });
         let (_, at) = heartbeat.last.expect("an event");
         let line = heartbeat.line(at + Duration::from_secs(120)).expect("a line");
-        assert_eq!(line.trim(), "2m 10s  running    b (2m 9s), c (2m); 1 of 3 tasks ended");
+        assert_eq!(line.trim(), "2m 10s  running    b (2m 9s), c (2m 0s); 1 of 3 tasks ended");
         assert_eq!(Heartbeat::default().line(Instant::now()), None);
     }
 }
