@@ -598,12 +598,12 @@ fn resources_of_the_configuration_may_be_used_by_a_plan() {
     }
 }
 
-/// Every key that claims to work is named in a test of this file or of qa.rs.
+/// Every key that claims to work is named in a test of this file, of qa.rs or of resume.rs.
 #[test]
 fn every_key_that_works_is_shown_to() {
     let sandbox = Sandbox::new("keys");
     let keys: Value = serde_json::from_str(&sandbox.apm(["config", "keys", "--format", "json"]).good()).expect("JSON");
-    let tests = concat!(include_str!("config.rs"), include_str!("qa.rs"));
+    let tests = concat!(include_str!("config.rs"), include_str!("qa.rs"), include_str!("resume.rs"));
     for key in keys.as_array().expect("keys").iter().filter(|key| key["works"] == true) {
         let name = key["key"].as_str().expect("a name");
         assert!(
