@@ -900,7 +900,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run)
-            opts="-j -o -q -v -h --resume --replay --relay --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
+            opts="-j -o -q -v -h --resume --replay --relay --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -915,6 +915,10 @@ _apm() {
                     return 0
                     ;;
                 --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1038,7 +1042,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__each)
-            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1073,6 +1077,10 @@ _apm() {
                     return 0
                     ;;
                 --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1204,7 +1212,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__qa)
-            opts="-j -o -q -v -h --only --skip --fix --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-j -o -q -v -h --only --skip --fix --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1219,6 +1227,10 @@ _apm() {
                     return 0
                     ;;
                 --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1282,13 +1294,21 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__set)
-            opts="-q -v -h --agents --priority --memory --resource --format --color --quiet --verbose --config --set --help"
+            opts="-j -q -v -h --jobs --agents --priority --memory --resource --format --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --agents)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -j)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

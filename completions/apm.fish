@@ -41,11 +41,11 @@ complete -c apm -n "__fish_apm_needs_command" -f -a "config" -d 'Show, check, ex
 complete -c apm -n "__fish_apm_needs_command" -f -a "help" -d 'Explain a command or a topic: `apm help run qa`, `apm help exit-codes`'
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l resume -d 'Go on with the last run of this folder, of FILE, or with a named one: what passed is not run again' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l replay -d 'Render the report of a recorded run again, in any format' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s j -l agents -l jobs -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
@@ -56,7 +56,7 @@ markdown\t'Markdown'
 html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
@@ -83,11 +83,11 @@ complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -a "add" -d 'Add the tasks of a plan file to a run that goes on'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l only -d 'Only these categories (format, lint, types, build, tests, audit, docs), tools or task ids' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l skip -d 'Leave these categories, tools or task ids out' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s j -l agents -l jobs -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
@@ -98,7 +98,7 @@ markdown\t'Markdown'
 html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
@@ -112,16 +112,16 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l colsep -d 'Split each value into columns {1} {2} ... at this text; \\t is a tab' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l colsep -d 'Split each value into columns {1} {2} ... at this text, no regular expression; \\t is a tab' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s n -l max-args -d 'Pass up to N values to each command, as many as fit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s a -l arg-file -d 'Read values from this file, not from standard input' -r -F
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l halt -d 'When to stop: never, or now|soon,fail|success|done=N or N%' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l joblog -d 'Write a table of what ran, as GNU parallel does' -r -F
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s j -l agents -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s j -l agents -l jobs -d 'Run at most N tasks at once [default: the usable CPUs, or the configuration]' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l cpu -d 'CPU ceiling of the whole run, in percent of the machine' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l timeout -d 'Stop an attempt that runs longer, for instance 10m' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l deadline -d 'Stop the whole run after this time; exit code 5' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
@@ -132,7 +132,7 @@ markdown\t'Markdown'
 html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s o -l output -d 'Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
@@ -233,7 +233,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l agents -d 'Tasks at once' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -s j -l agents -l jobs -d 'Tasks at once' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l priority -d 'Priority of a task; repeatable' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l memory -d 'Memory ceiling of the whole run, for instance 4GiB' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l resource -d 'Capacity of a named resource; repeatable' -r

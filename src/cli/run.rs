@@ -22,7 +22,11 @@ pub struct Run {
     #[command(subcommand)]
     pub what: Option<What>,
     /// Plan file: YAML, JSON or JSON lines; `-` is standard input, whose JSON lines are run as they come
-    #[arg(value_name = "FILE", required_unless_present_any = ["resume", "replay"])]
+    ///
+    /// Its tasks run in the folder that apm is started in. A command with characters that a shell acts on goes to `/bin/sh -ec`:
+    /// of a pipe only the last command counts, unless `shell: [bash, -euo, pipefail, -c]` says otherwise. `${matrix.x}` is
+    /// replaced by the text as it is: where it may hold quotes, blanks or `$`, use `env: {X: '${matrix.x}'}` and "$X".
+    #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Go on with the last run of this folder, of FILE, or with a named one: what passed is not run again
     ///
@@ -78,7 +82,7 @@ pub enum What {
 #[derive(Args, Debug, Clone, Default)]
 pub struct Options {
     /// Run at most N tasks at once [default: the usable CPUs, or the configuration]
-    #[arg(short = 'j', long, value_name = "N", help_heading = "Limits")]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", help_heading = "Limits")]
     pub agents: Option<u32>,
     /// Memory ceiling of the whole run, for instance 4GiB
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
@@ -86,10 +90,10 @@ pub struct Options {
     /// CPU ceiling of the whole run, in percent of the machine
     #[arg(long, value_name = "PERCENT", help_heading = "Limits")]
     pub cpu: Option<f64>,
-    /// Stop an attempt that runs longer, for instance 10m
+    /// Stop an attempt that runs longer, for instance 10m; 0 means no limit
     #[arg(long, value_name = "DURATION", help_heading = "Limits")]
     pub timeout: Option<String>,
-    /// Stop the whole run after this time; exit code 5
+    /// Stop the whole run after this time; exit code 5; 0 means no limit
     #[arg(long, value_name = "DURATION", help_heading = "Limits")]
     pub deadline: Option<String>,
     /// Repeat a failed task up to N times, with growing delays
@@ -113,7 +117,7 @@ pub struct Options {
     /// What goes to standard output
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<Format>,
-    /// Write a report to a file as well; repeatable, for instance -o junit=report.xml -o html=report.html
+    /// Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html
     #[arg(short, long, value_name = "FORMAT=FILE", help_heading = "Output")]
     pub output: Vec<OsString>,
 }
@@ -197,7 +201,7 @@ pub struct Each {
     /// Values are separated by NUL characters, not line breaks
     #[arg(short = '0', long)]
     pub null: bool,
-    /// Split each value into columns {1} {2} ... at this text; \t is a tab
+    /// Split each value into columns {1} {2} ... at this text, no regular expression; \t is a tab
     #[arg(long, value_name = "TEXT")]
     pub colsep: Option<String>,
     /// Pass up to N values to each command, as many as fit
@@ -338,7 +342,7 @@ pub struct Set {
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
     /// Tasks at once
-    #[arg(long, value_name = "N", required_unless_present_any = ["priority", "memory", "resource"])]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", required_unless_present_any = ["priority", "memory", "resource"])]
     pub agents: Option<u32>,
     /// Priority of a task; repeatable
     #[arg(long, value_name = "TASK=N")]

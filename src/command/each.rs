@@ -24,6 +24,7 @@ use crate::report::dry_run;
 use crate::sink::Sink;
 use crate::sink::joblog::Joblog;
 use crate::sink::sinks::FailurePolicy;
+use crate::sys::output;
 use crate::workflow::each::template::{self, Group, Template};
 use crate::workflow::each::values::{self, Cut, Values};
 
@@ -43,6 +44,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     })?;
     let template = template.tagged(words.tag);
     let halt = halt(&words.halt)?;
+    words.colsep.as_deref().map_or(Ok(()), check_separator)?;
     let cut = Cut {
         null: words.null,
         colsep: words.colsep.as_deref().map(separator),
@@ -142,7 +144,9 @@ fn dry(context: &Context, request: &Request, mut tasks: Tasks) -> Result<Exit, F
 
 /// The sink of `--joblog`. Fails now if the file cannot be created.
 pub(crate) fn joblog(path: &Path) -> Result<(FailurePolicy, Box<dyn Sink>), Failure> {
-    let joblog = Joblog::create(path).with_context(|| format!("create the job log `{}`", path.display()));
+    let joblog = output::make_folder_of(path)
+        .and_then(|()| Joblog::create(path))
+        .with_context(|| format!("create the job log `{}`", path.display()));
     Ok((FailurePolicy::Requested, Box::new(joblog.map_err(Failure::usage)?)))
 }
 
@@ -276,6 +280,22 @@ fn source_of(context: &Context, words: &Each, groups: &[(Group, &[OsString])], c
     Ok(Values::product(lists, cut))
 }
 
+/// GNU parallel takes a regular expression: where one is given the columns would be wrong without a word.
+fn check_separator(text: &str) -> Result<(), Failure> {
+    let escapes = text.split('\\').skip(1).filter_map(|rest| rest.chars().next());
+    let has_class = escapes.clone().any(|c| "sSdDwWbhv|.+*".contains(c));
+    let has_set = text.split_once('[').is_some_and(|(_, rest)| rest.contains(']'));
+    let mut last = text.chars().rev();
+    let repeats = matches!((last.next(), last.next()), (Some('+' | '*'), Some(before)) if !matches!(before, '+' | '*'));
+    if !(has_class || has_set || repeats) {
+        return Ok(());
+    }
+    let error = anyhow!("--colsep {text}: it is the text between columns as it stands, not a regular expression");
+    let hint =
+        "`--colsep ,` or `--colsep '\\t'`; for runs of blanks: `tr -s ' ' < FILE | apm run each --colsep ' ' -- ...`";
+    Err(Failure::usage(error).hint(hint))
+}
+
 /// The text between columns: `\t` and `\n` are written as in C.
 fn separator(text: &str) -> Vec<u8> {
     text.replace("\\t", "\t").replace("\\n", "\n").into_bytes()
@@ -319,9 +339,19 @@ pub(crate) fn halt(text: &str) -> Result<Option<Halt>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::halt;
+    use super::{check_separator, halt};
     use crate::model::request::{Halt, HaltCount, HaltOn};
     use crate::model::unit::Percent;
+
+    #[test]
+    fn a_separator_that_is_a_regular_expression_is_refused() {
+        for text in [",", "\\t", "::", " - ", "|", "++", "+", "\\", "C:\\x", "]["] {
+            assert!(check_separator(text).is_ok(), "{text}");
+        }
+        for text in [r"\s+", " +", "[, ]", r"\|", r"\t+", ",*"] {
+            assert!(check_separator(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn halt_is_read_as_gnu_parallel_reads_it() {

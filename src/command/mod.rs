@@ -36,6 +36,7 @@ mod run;
 mod steer;
 mod tune;
 mod watch;
+mod words;
 
 /// Runs the command line.
 pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
@@ -87,8 +88,9 @@ fn parse_and_run(argv: Vec<OsString>) -> Exit {
     }
     let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
             if error.use_stderr() {
+                words::mend(&mut error, &argv);
                 // Arguments are quoted, and may be names of files that others have given.
                 let environment = Environment::capture().ok();
                 let has = |name: &str| environment.as_ref().and_then(|environment| environment.get(name));

@@ -130,6 +130,7 @@ pub(crate) fn file(wanted: &Wanted, journal: &Path) -> Result<Box<dyn Sink>, Fai
     if wanted.path == Path::new("-") {
         return stdout(wanted.format, Layout::PLAIN, journal);
     }
+    output::make_folder_of(&wanted.path).map_err(fail)?;
     if wanted.format == Format::Ndjson {
         let file = output::open(&wanted.path, Before::Nothing).map_err(fail)?;
         return Ok(Box::new(JsonLines::new(name, Box::new(file))));
@@ -153,7 +154,8 @@ pub(crate) fn save(
     wanted: &Wanted,
     write: impl FnOnce(&Layout, &mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    let whole = Whole::create(&wanted.path).map_err(|error| cannot_create(wanted, error))?;
+    let whole = output::make_folder_of(&wanted.path).and_then(|()| Whole::create(&wanted.path));
+    let whole = whole.map_err(|error| cannot_create(wanted, error))?;
     let written = whole.write(|out| write(&FILE_LAYOUT, out));
     written.with_context(|| format!("write the file of `-o {}`", wanted.name())).map_err(Failure::machine)
 }

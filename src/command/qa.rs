@@ -198,7 +198,12 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
     }
     let (mut root, mut facts) = match repository::repository(&context.environment, &dir) {
         Repository::At(root) => (root.clone(), facts(context, &root)?),
-        Repository::None => (dir.clone(), facts(context, &dir)?),
+        Repository::None => {
+            if asked.dir.is_none() {
+                check_is_project(context, &dir)?;
+            }
+            (dir.clone(), facts(context, &dir)?)
+        }
         // One that was named is believed as it is.
         Repository::Foreign(..) if asked.dir.is_some() => (dir.clone(), facts(context, &dir)?),
         Repository::Foreign(root, distrust) => {
@@ -258,6 +263,27 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         files: facts.digest,
         newest: facts.newest,
     })
+}
+
+/// Entries looked at to find repositories.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Refuses a folder that nobody means as a project when it is not named: hundreds of checks of other people's code would
+/// start in the home directory, in `/`, and in a folder of clones.
+fn check_is_project(context: &Context, dir: &Path) -> Result<(), Failure> {
+    let is_repository = |entry: &std::fs::DirEntry| entry.path().join(".git").symlink_metadata().is_ok();
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().take(ENTRIES_MAX);
+    let repositories = entries.filter(is_repository).count();
+    let is_home = context.environment.get("HOME").is_some_and(|home| Path::new(home) == dir);
+    let shown = dir.display();
+    let why = match repositories {
+        _ if dir.parent().is_none() => "the root directory".to_owned(),
+        _ if is_home => "the home directory".to_owned(),
+        0 | 1 => return Ok(()),
+        count => format!("a folder of {count} repositories"),
+    };
+    Err(Failure::usage(anyhow!("`{shown}` is {why}, not a project"))
+        .hint(format!("`apm run qa DIR` checks one; `apm run qa {shown}` checks everything in it")))
 }
 
 fn facts(context: &Context, root: &Path) -> Result<Facts, Failure> {

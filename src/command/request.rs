@@ -53,6 +53,9 @@ pub(crate) struct Overrides {
     has_new_memory: bool,
 }
 
+/// Most tasks at once, as the configuration has it.
+const AGENTS_MAX: u32 = 10_000;
+
 /// Bounds of the pool, which a number of agents makes void where they come from below it.
 const POOL: [&str; 2] = ["sub_agents.pool_configuration.initial_size", "sub_agents.pool_configuration.max_size"];
 
@@ -67,6 +70,10 @@ impl Overrides {
         let size =
             options.memory.as_deref().map(Bytes::parse).transpose().context("--memory").map_err(Failure::usage)?;
         let gib = size.map(|bytes| (bytes.0 as f64 / 1_073_741_824.0).to_string());
+        if let Some(n) = options.agents.filter(|n| !(1..=AGENTS_MAX).contains(n)) {
+            let error = anyhow::anyhow!("-j {n}: from 1 to {AGENTS_MAX} tasks run at once");
+            return Err(Failure::usage(error).hint("without -j as many run as there are usable CPUs"));
+        }
         let agents = options.agents.map(|n| n.to_string());
         let (has_new_agents, has_new_memory) = (options.agents.is_some(), options.memory.is_some());
         flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
@@ -154,7 +161,7 @@ pub(crate) fn read_overrides(context: &Context, overrides: Overrides) -> Result<
     }
     Ok(Request {
         timeout: duration("--timeout", &options.timeout)?.or(settings.agent_timeout),
-        deadline: duration("--deadline", &options.deadline)?,
+        deadline: duration("--deadline", &options.deadline)?.filter(|deadline| !deadline.is_zero()),
         outputs: output::parse(&options.output)?,
         settings,
         warnings: merged.warnings,

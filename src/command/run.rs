@@ -3,7 +3,7 @@
 use crate::cli::run::{Run, What};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
-use crate::command::{each, follow, plan, qa, recorded, resume, steer};
+use crate::command::{each, follow, plan, qa, recorded, resume, steer, words};
 
 /// `apm run ...`
 pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
@@ -27,7 +27,11 @@ pub(crate) fn main(context: &Context, run: Run) -> Result<Exit, Failure> {
         (None, None) => match (run.resume, run.replay) {
             (Some(name), _) => resume::resume(context, &name, None, run.options),
             (None, Some(name)) => recorded::replay(context, &name, &run.options),
-            (None, None) => Err(Failure::usage(anyhow::anyhow!("nothing to run")).hint("`apm help run`")),
+            (None, None) => {
+                let hints = words::nothing_named(|name| context.environment.cwd.join(name).is_file());
+                let failure = Failure::usage(anyhow::anyhow!("nothing to run is named"));
+                Err(hints.into_iter().fold(failure, Failure::hint))
+            }
         },
     }
 }

@@ -185,7 +185,7 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         SECONDS,
         "",
         "s",
-        "time of one attempt",
+        "time of one attempt; 0 means no limit",
         Works("outcome `timed out`"),
     ),
     key(

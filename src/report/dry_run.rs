@@ -1,6 +1,7 @@
 //! A plan before it runs: what each task executes, after what, within which limits, and why it is there.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -82,12 +83,13 @@ fn details(task: &Task, out: &mut dyn Write) -> io::Result<()> {
 fn limits(task: &Task) -> Vec<String> {
     let limits = &task.limits;
     let mut parts = Vec::new();
+    let is_limit = |time: &Duration| !time.is_zero();
     parts.extend(limits.memory.map(|bytes| format!("memory {bytes}")));
     parts.extend(limits.cpu.map(|percent| format!("CPU {percent} of one")));
-    parts.extend(limits.cpu_time.map(|time| format!("CPU time {}", number::duration(time))));
+    parts.extend(limits.cpu_time.filter(is_limit).map(|time| format!("CPU time {}", number::duration(time))));
     parts.extend(limits.processes.map(|count| number::count(count, "process").replace("processs", "processes")));
-    parts.extend(limits.timeout.map(|time| format!("time {}", number::duration(time))));
-    parts.extend(limits.idle_timeout.map(|time| format!("silence {}", number::duration(time))));
+    parts.extend(limits.timeout.filter(is_limit).map(|time| format!("time {}", number::duration(time))));
+    parts.extend(limits.idle_timeout.filter(is_limit).map(|time| format!("silence {}", number::duration(time))));
     parts.extend(limits.nice.map(|level| format!("nice {level}")));
     parts.extend(task.deadline.map(|time| format!("wanted by {}", number::duration(time))));
     if task.retry.max > 0 {

@@ -40,6 +40,18 @@ pub(crate) fn folder(path: &Path) -> io::Result<Folder> {
     Ok(folder)
 }
 
+/// Makes the folder of a file for results where it alone is missing, as test runners do: `reports/junit.xml`. Where more of
+/// the path is missing it is more likely a slip, and creating the file says so.
+pub(crate) fn make_folder_of(file: &Path) -> io::Result<()> {
+    let path = target(file)?;
+    let folder = folder_of(&path);
+    let Some(name) = folder.file_name().filter(|_| folder.symlink_metadata().is_err()) else { return Ok(()) };
+    if folder_of(folder).is_dir() {
+        unlinked(folder_of(folder))?.folder_by_umask(Path::new(name))?;
+    }
+    Ok(())
+}
+
 /// Opens a folder that was named.
 pub(crate) fn named_folder(path: &Path) -> io::Result<Folder> {
     Ok(unlinked(&target(path)?)?.shown_as(path))

@@ -8,8 +8,9 @@ use std::io::{self, Write};
 
 use crate::model::raw::is_hidden;
 
-/// Longest line kept; the rest of it is dropped. A line of a report is not a data dump.
+/// Longest line kept; of a longer one the end is dropped and `...` says so. A line of a report is not a data dump.
 const LINE_MAX: usize = 4096;
+const CUT: &str = "...";
 
 /// What ends a colour.
 const RESET: &str = "\u{1b}[0m";
@@ -109,6 +110,8 @@ fn put(line: &mut Vec<char>, column: &mut usize, c: char, max: usize) {
     } else if line.len() < max {
         line.push(c);
     } else {
+        let start = line.len().saturating_sub(CUT.len());
+        line.splice(start.., CUT.chars());
         return;
     }
     *column += 1;

@@ -22,6 +22,7 @@ mod imports;
 mod install;
 mod journals;
 mod limits;
+mod newcomer;
 mod notices;
 mod plan;
 mod profile;

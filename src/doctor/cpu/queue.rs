@@ -3,7 +3,7 @@
 use crate::doctor::cpu::crowd::{self, By, crowds};
 use crate::doctor::cpu::limit;
 use crate::doctor::cpu::ticks::{online, percent, spent, stats};
-use crate::doctor::culprit::{self, Earlier};
+use crate::doctor::culprit::{self, Earlier, KERNEL};
 use crate::doctor::host::cpus_effective;
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
@@ -204,10 +204,21 @@ pub(super) fn load_of_sleepers(context: &RuleContext<'_>) -> Verdict {
     if one <= LOAD * queue.cpus || is_load_of_cpu || !explains {
         return Ok(Vec::new());
     }
-    let hanging: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(context, task)).collect();
+    // Threads of drivers and of ZFS sleep so while they idle, for ever: their number says nothing. Where they do hang, the
+    // kernel's log tells.
+    let processes = context.now().processes.known();
+    let is_of_kernel = |task: &Task| {
+        let process = processes.and_then(|all| all.iter().find(|process| process.pid == task.pid));
+        process.is_some_and(|process| process.parent == KERNEL || process.pid == KERNEL)
+    };
+    let sleeping: Vec<&Task> = activity.tasks.iter().filter(|task| hangs(context, task)).collect();
+    let (threads, hanging): (Vec<&Task>, Vec<&Task>) = sleeping.into_iter().partition(|task| is_of_kernel(task));
     let lasts = five > LOAD * queue.cpus;
     let (severity, what) = match context.judge(hanging.len() as f64, lasts) {
         Some(severity) => (severity, format!("{} of it are tasks that hang", hanging.len())),
+        None if threads.len() as f64 >= asleep / 2.0 => {
+            (Severity::Info, format!("{} of it are threads of the kernel, which may idle so", threads.len()))
+        }
         // Those that read and write are a matter of the disks, not of anything stuck.
         None => (Severity::Info, format!("{asleep:.0} of it are tasks that wait for disks")),
     };
@@ -454,6 +465,15 @@ mod tests {
             snapshot.processes = crate::model::snapshot::Field::Known((100..108).map(process).collect());
         }
         assert_eq!(severities(&ask(&busy, "cpu.load_d")), [Info]);
+        // Drivers whose threads idle in uninterruptible sleep: the load is high for ever, and nothing is wrong.
+        let mut idle = sleepers("d7", "9.10 9.30 9.20 1/100 999\n", 9, 0);
+        let thread = |pid| Process { pid, parent: 2, turns: Some(3), ..Process::default() };
+        for snapshot in [&mut idle.from, &mut idle.to] {
+            snapshot.processes = crate::model::snapshot::Field::Known((100..109).map(thread).collect());
+        }
+        let found = ask(&idle, "cpu.load_d");
+        assert_eq!(severities(&found), [Info]);
+        assert_eq!(found[0].title, "load 9.1 on 2 CPUs, but 9 of it are threads of the kernel, which may idle so");
         // A load of the CPUs; the rest of a load that is over; a low load.
         assert_eq!(ask(&sleepers("d3", "9.00 9.00 1.00 1/100 999\n", 1, 9), "cpu.load_d"), []);
         assert_eq!(ask(&sleepers("d4", "9.00 9.00 1.00 1/100 999\n", 1, 0), "cpu.load_d"), []);

@@ -7,7 +7,7 @@ use crate::model::snapshot::cpu::{Stat, Ticks};
 pub(super) fn stats<'a>(context: &RuleContext<'a>) -> Result<(&'a Stat, &'a Stat), Skip> {
     let (before, after) = (context.before().cpu.stat.get()?, context.now().cpu.stat.get()?);
     if after.all.sum() <= before.all.sum() {
-        return Err(Skip("/proc/stat: no time passed between the two readings".to_owned()));
+        return Err(Skip("/proc/stat: its counters stood still or went back between the two readings".to_owned()));
     }
     Ok((before, after))
 }

@@ -62,7 +62,26 @@ fn volumes(snapshot: &Snapshot) -> Result<Vec<(&Mount, Space)>, Skip> {
         }
         is_new
     });
-    Ok(usable)
+    Ok(pools(usable))
+}
+
+/// Datasets of a ZFS pool share its room, unless a quota bounds one: a pool is one volume, as large as what all of them hold
+/// and what is left. A full pool of a hundred datasets is one finding.
+fn pools(usable: Vec<(&Mount, Space)>) -> Vec<(&Mount, Space)> {
+    let pool = |mount: &Mount| mount.source.split('/').next().unwrap_or_default().to_owned();
+    let mut volumes: Vec<(&Mount, Space)> = Vec::new();
+    for (mount, space) in usable {
+        let is_same = |(other, shared): &&mut (&Mount, Space)| {
+            // They are asked one after the other, and others write meanwhile.
+            let moved = shared.available.abs_diff(space.available) > shared.available / 100 + (16 << 20);
+            mount.kind == "zfs" && other.kind == "zfs" && pool(mount) == pool(other) && !moved
+        };
+        match volumes.iter_mut().find(is_same) {
+            Some((_, shared)) => shared.bytes += space.bytes.saturating_sub(space.available),
+            None => volumes.push((mount, space)),
+        }
+    }
+    volumes
 }
 
 /// Findings are worth saying even if not all could be seen; that all is well is not.
@@ -306,6 +325,34 @@ mod tests {
         let mut whole = mount("/cd", "ext4", "8:2", 50 * GIB, 0);
         (whole.options, whole.super_options) = (read_only(), read_only());
         assert_eq!(full(vec![mount("/snap/x/1", "squashfs", "7:1", GIB, 0), bound, whole]), []);
+    }
+
+    /// Regression: each dataset has a device and a size of its own, so a full pool was one critical finding for each.
+    #[test]
+    fn datasets_of_a_pool_are_one_volume_and_one_with_a_quota_another() {
+        let dataset = |source: &str, device: &str, used: u64, available: u64| Mount {
+            source: source.to_owned(),
+            ..mount(&format!("/{source}"), "zfs", device, (used * GIB) + available, available)
+        };
+        let full = vec![
+            dataset("tank", "0:50", 1, GIB / 2),
+            dataset("tank/home", "0:51", 300, GIB / 2),
+            dataset("tank/vm", "0:52", 700, GIB / 2 - (1 << 20)),
+            // Its quota is used up, another pool has room, and a third is as full by chance.
+            dataset("tank/ann", "0:53", 9, 0),
+            dataset("fast/db", "0:54", 100, 400 * GIB),
+            dataset("cold", "0:55", 600, GIB / 2),
+        ];
+        let found = ask(&window(full), "fs.full");
+        let said: Vec<&str> = found.iter().map(|finding| finding.title.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "0 B of 9 GiB left (0.0%) on /tank/ann",
+                "512 MiB of 600 GiB left (0.1%) on /cold",
+                "512 MiB of 1002 GiB left (0.0%) on /tank",
+            ]
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::doctor::memory::limit::{raise, squeezed};
 use crate::doctor::memory::pressure::{PRESSURE, group_stalls, memory_stalls, stalled};
 use crate::doctor::rule::{RuleContext, Skip, Verdict};
 use crate::model::diagnosis::{Finding, Severity};
-use crate::model::snapshot::Pressure;
 use crate::model::snapshot::cgroup::Group;
+use crate::model::snapshot::{Pressure, Snapshot};
 use crate::model::unit::Bytes;
 
 /// Share of the last minute, percent, that confirms what the window shows.
@@ -99,10 +99,26 @@ pub(super) fn swapin(context: &RuleContext<'_>) -> Verdict {
     }
     let hurts = memory_stalls(context).is_ok_and(|stalls| stalls.now.some.avg60 > MINUTE);
     let Some(severity) = context.judge(pages_in.rate, hurts) else { return Ok(Vec::new()) };
-    let title = format!("{:.0} pages/s swapped in and {:.0} out", pages_in.rate, pages_out.rate);
+    // Compressing costs little time: as long as tasks do not wait, zram does what it is there for.
+    let is_cheap = is_on_zram(context, &pages_in) && memory_stalls(context).is_ok_and(|stalls| stalls.some < HURTS);
+    let severity = if is_cheap && !hurts { Severity::Info } else { severity };
+    let to = if is_cheap { ", all of it in zram" } else { "" };
+    let title = format!("{:.0} pages/s swapped in and {:.0} out{to}", pages_in.rate, pages_out.rate);
     let finding = context.finding(severity, pages_in.rate, title).agreed(2 + u32::from(hurts));
     let finding = read(read(finding, "pswpin", pages_in), "pswpout", pages_out);
     Ok(vec![by_faults(context, finding)])
+}
+
+/// Whether the pages came from compressed memory: zram devices read as much as was swapped in.
+fn is_on_zram(context: &RuleContext<'_>, pages: &Growth) -> bool {
+    const SECTORS_A_PAGE: u64 = 8;
+    let sectors = |snapshot: &Snapshot| -> u64 {
+        let devices = snapshot.disk.devices.known().into_iter().flatten();
+        devices.filter(|device| device.name.starts_with("zram")).map(|device| device.read_sectors).sum()
+    };
+    let read = sectors(context.now()).saturating_sub(sectors(context.before())) / SECTORS_A_PAGE;
+    // Between the readings of the two files a little more may come.
+    read > 0 && read >= pages.now.saturating_sub(pages.before) / 10 * 9
 }
 
 fn read(finding: Finding, name: &str, growth: Growth) -> Finding {
@@ -356,6 +372,13 @@ mod tests {
             );
             assert_eq!(severities(&fixture.ask("mem.swapin")), expected, "{pages_in} {pages_out}");
         }
+        let zram = |sectors: u64| format!("253 0 zram0 {sectors} 0 {sectors} 9 5 0 40 9 0 9 9\n");
+        for (read, avg60, expected) in [(8 * 15_900, 0.0, Info), (8 * 15_900, 20.0, Crit), (8 * 900, 0.0, Warn)] {
+            waited(&fixture, 0, 0, avg60);
+            fixture.changing("proc/diskstats", &zram(8), &zram(8 + read));
+            assert_eq!(severities(&fixture.ask("mem.swapin")), [expected], "{read} {avg60}");
+        }
+        waited(&fixture, 0, 0, 20.0);
         let found = fixture.ask("mem.swapin");
         assert_eq!(found[0].culprits.len(), 1);
         assert_eq!(

@@ -165,6 +165,14 @@ pub(super) fn drops(context: &RuleContext<'_>) -> Verdict {
             finding = finding
                 .by([named("interface", name, format!("{dropped} dropped, {damaged} damaged ({word})"))])
                 .fix("see which counter of the card grows", plain(name).map(|name| format!("ethtool -S {name}")));
+            // The kernel counts both as dropped: `rx_dropped` since Linux 2.6.37.
+            if word == "rx" && dropped > 0 {
+                finding = finding.fix(
+                    "where none of them grows, these are frames that nobody here listens to: another VLAN, LLDP, an unknown \
+                     protocol",
+                    plain(name).map(|name| format!("tcpdump -c 20 -e -n -i {name} not ip and not ip6 and not arp")),
+                );
+            }
         }
         findings.push(
             finding

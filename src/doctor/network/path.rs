@@ -114,7 +114,14 @@ pub(super) fn resets(context: &RuleContext<'_>) -> Verdict {
         .counted(file_of(name), &name.replace('.', " "), before, now, "")
         .read("/proc/uptime", "mean since boot", before as f64 / uptime.max(1.0), "/s");
     let attempts = grown(context, "Tcp.AttemptFails");
-    let (what, filter) = if attempts as f64 >= context.rate(before, now) {
+    // The kernel counts under one name what fails here and what others begin and cut before it is open.
+    let is_from_outside = grown(context, "Tcp.ActiveOpens") < attempts / 2;
+    let (what, filter) = if name == "Tcp.AttemptFails" && is_from_outside {
+        (
+            "others begin connections to ports here and cut them before they are open: a port scan or a health check",
+            "tcpdump -c 20 -n -i any 'tcp[tcpflags] & tcp-rst != 0'",
+        )
+    } else if attempts as f64 >= context.rate(before, now) {
         finding = finding.by(connectors(context));
         ("something here connects to a port where nobody listens", "ss -tno state syn-sent")
     } else if name == "Tcp.OutRsts" {
@@ -299,6 +306,12 @@ mod tests {
         assert_eq!(severities(&found), [Warn]);
         assert_eq!(found[0].title, "200 connections a second fail to open");
         assert_eq!(found[0].culprits.iter().map(|who| who.pid).collect::<Vec<_>>(), [Some(9)]);
+        // Nobody here connects: half-open connections of others fail under the same name.
+        window.to.net.counters =
+            tcp("resets-scan", &from, &[("AttemptFails", 900), ("OutRsts", 500)], &[]).window().to.net.counters;
+        let found = ask(&window, "net.rst");
+        assert_eq!(found[0].culprits, []);
+        assert!(found[0].remedies[0].text.contains("a port scan or a health check"), "{:?}", found[0].remedies);
         // The same on a machine where it is always so.
         fixture.file("proc/uptime", "10.00 19.00\n");
         assert_eq!(severities(&fixture.ask("net.rst")), []);

@@ -213,7 +213,7 @@ impl Scheduler {
             running.slot = self.pool.take();
             running.more_slots = (1..node.demand.slots).filter_map(|_| self.pool.take()).collect();
         }
-        if let Some(timeout) = node.task.limits.timeout {
+        if let Some(timeout) = node.task.limits.timeout.filter(|timeout| !timeout.is_zero()) {
             running.wall = Some(now + timeout);
             self.timers.push(Reverse((now + timeout, Timer::Wall(ix, attempt))));
         }

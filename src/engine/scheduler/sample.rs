@@ -172,11 +172,13 @@ fn over_limit(task: &Task, running: &Running, polled: Polled, watched: Duration,
     if let Some(limit) = limits.processes.filter(|limit| polled.processes && u64::from(tree.threads) > *limit) {
         return Some(Verdict::Over(ResourceLimit::Processes { limit, peak: u64::from(tree.threads) }));
     }
-    if let Some(limit) = limits.cpu_time.filter(|limit| tree.cpu_time > *limit) {
+    if let Some(limit) = limits.cpu_time.filter(|limit| !limit.is_zero() && tree.cpu_time > *limit) {
         return Some(Verdict::Over(ResourceLimit::CpuTime { limit, used: tree.cpu_time }));
     }
     let is_stopped = is_paused || running.throttled;
-    if let Some(limit) = limits.idle_timeout.filter(|limit| tree.silent.min(watched) > *limit && !is_stopped) {
+    if let Some(limit) =
+        limits.idle_timeout.filter(|limit| !limit.is_zero() && tree.silent.min(watched) > *limit && !is_stopped)
+    {
         return Some(Verdict::TimedOut(TimeLimit::Idle { limit }));
     }
     None

@@ -98,7 +98,7 @@ pub(crate) fn severity(severity: Severity) -> (&'static str, Style) {
 pub(crate) fn value(value: f64, unit: &str) -> String {
     match unit {
         "B" => format!("{}{}", if value < 0.0 { "-" } else { "" }, Bytes(value.abs() as u64)),
-        "B/s" => format!("{}/s", Bytes(value.max(0.0) as u64)),
+        "B/s" => format!("{}{}/s", if value < 0.0 { "-" } else { "" }, Bytes(value.abs() as u64)),
         "%" => format!("{}%", decimal(value)),
         "1/s" | "/s" => format!("{}/s", decimal(value)),
         "cpu-us" => format!("{} us", decimal(value)),
@@ -264,6 +264,8 @@ mod tests {
         assert_eq!(of("pswpin", Some(1000.0), 17112.0, ""), "/proc/vmstat pswpin 1,000 -> 17,112 (8,056/s)");
         assert_eq!(of("total", Some(0.0), 500_000.0, "us"), "/proc/vmstat total 0 us -> 500,000 us (25% of the time)");
         assert_eq!(of("read", Some(0.0), 4_194_304.0, "B"), "/proc/vmstat read 0 B -> 4 MiB (2 MiB/s)");
+        // Room that is used up was said to shrink by 0 B/s.
+        assert_eq!(of("room", Some(4_194_304.0), 0.0, "B"), "/proc/vmstat room 4 MiB -> 0 B (-2 MiB/s)");
         // Regression: `129% of the time`. A wait of before the window, and times of several requests at once.
         let more = of("waited", Some(0.0), 2_580_000_000.0, "ns");
         assert_eq!(more, "/proc/vmstat waited 0 ns -> 2,580,000,000 ns (100% of the time)");

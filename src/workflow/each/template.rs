@@ -45,6 +45,11 @@ enum Part {
 /// Why a template does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TemplateError {
+    #[error(
+        "`{{{0}}}` is a placeholder of GNU parallel, and apm has none like it: it has {{}} {{.}} {{/}} {{//}} {{/.}} {{#}} {{%}} and \
+         columns {{1}} {{2}}, counted from the first"
+    )]
+    Foreign(String),
     #[error("there is no command before the values")]
     Empty,
     #[error("value {sequence} contains a NUL byte, which no argument can carry; `-0` separates values at NUL")]
@@ -64,6 +69,9 @@ impl Template {
     pub(crate) fn new(words: &[OsString], shell: bool) -> Result<Self, TemplateError> {
         if words.is_empty() {
             return Err(TemplateError::Empty);
+        }
+        if let Some(inside) = words.iter().find_map(|word| foreign(word.as_bytes())) {
+            return Err(TemplateError::Foreign(inside));
         }
         let mut pieces: Vec<Vec<Piece>> = words.iter().map(|word| split(word.as_bytes())).collect();
         let takes_value = |piece: &Piece| matches!(piece, Piece::Value { .. });
@@ -222,6 +230,27 @@ fn placeholder(inside: &[u8]) -> Option<Piece> {
     Some(Piece::Value { column, part })
 }
 
+/// What stands in the first placeholder of GNU parallel that is none here: it would be passed on as it is.
+fn foreign(word: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(word);
+    let mut inside = text.match_indices('{').filter_map(|(at, _)| {
+        let rest = &text[at + 1..];
+        // An expression of Perl, which may hold braces.
+        let perl = rest.strip_prefix('=').and_then(|perl| perl.find("=}")).map(|end| &rest[..end + 2]);
+        perl.or_else(|| rest.split_once('}').map(|(inside, _)| inside))
+    });
+    let is_foreign = |inside: &&str| {
+        let from_the_end = inside.strip_prefix('-').and_then(|rest| placeholder(rest.as_bytes()));
+        let is_column = |piece| matches!(piece, Piece::Value { column: Some(_), .. });
+        let part = inside.trim_start_matches(|c: char| c.is_ascii_digit());
+        from_the_end.is_some_and(is_column)
+            || inside.starts_with('=') && inside.ends_with('=') && inside.len() > 2
+            || ["+/", "+.", "+..", "##", "0#", "0%"].contains(inside)
+            || ["..", "...", "/..", "/..."].contains(&part)
+    };
+    inside.find(is_foreign).map(str::to_owned)
+}
+
 fn view(value: &[u8], part: Part) -> &[u8] {
     let slash = value.iter().rposition(|b| *b == b'/');
     let base = slash.map_or(value, |at| &value[at + 1..]);
@@ -356,6 +385,13 @@ mod tests {
         assert!(run(&["x"], false, &["a\0b"]).expect_err("refused").contains("NUL"));
         assert!(run(&["x", "{%}"], false, &["a"]).expect_err("refused").contains("--shell"));
         assert!(run(&[], false, &["a"]).is_err());
+        for foreign in ["{-1}", "{-2/.}", "{..}", "{2/...}", "{+/}", "{##}", "{0%}", "a{= s/{x}/y/ =}b"] {
+            let error = run(&["x", foreign], false, &["a"]).expect_err(foreign);
+            assert!(error.contains("GNU parallel") && error.contains("{//}"), "{foreign}: {error}");
+        }
+        for literal in ["{print}", "{-x}", "{1..3}", "{=}", "{a,b}", "{-}", r#"{"a": -1}"#, "{ .. }"] {
+            assert!(ok(&["x", literal], &["v"]).ends_with(" v"), "{literal}");
+        }
     }
 
     #[test]

@@ -43,7 +43,15 @@ impl Combination {
     /// Puts the values in their places.
     pub(super) fn fill<'t>(&self, text: &'t str, at: Position) -> Result<Cow<'t, str>, Fault> {
         if !text.contains(OPEN) {
-            return Ok(text.into());
+            return match text.split_once("${{").filter(|(_, name)| name.trim_start().starts_with("matrix.")) {
+                Some((_, name)) => {
+                    let name = name.trim_start().trim_start_matches("matrix.");
+                    let name = name.split([' ', '}']).next().unwrap_or_default();
+                    Err(Fault::at(at, "`${{ ... }}` is of GitHub's workflows and means nothing here")
+                        .hint(Some(format!("a plan has `{OPEN}{name}}}`"))))
+                }
+                None => Ok(text.into()),
+            };
         }
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
