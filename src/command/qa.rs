@@ -1,5 +1,6 @@
 //! `apm run qa`: everything there is to check in a repository.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use crate::model::bytestring::ByteString;
 use crate::model::request::{ChecksAsked, PlanSource, Selection};
 use crate::model::task::{Skip, Task};
 use crate::sys::ask;
+use crate::sys::spawn::Environment;
 use crate::text::{number, transcript};
 use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
@@ -59,7 +61,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     let checks = checks(context, &context.environment.cwd, asked)?;
     request.warnings.extend(checks.warnings);
     if !request.options.dry_run {
-        request.warnings.extend(other_versions(&checks.pins));
+        request.warnings.extend(other_versions(context, &checks.pins));
     }
     if checks.tasks.is_empty() {
         let what = if only.names.is_empty() { String::new() } else { format!(" by {}", only.by) };
@@ -128,10 +130,12 @@ fn say_changed(context: &Context, names: &[&str]) {
 const VERSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Tools that are here in another version than the project pins: what they find may be nothing that its own CI finds.
-fn other_versions(pins: &[(String, &'static str, Pin)]) -> Vec<String> {
+fn other_versions(context: &Context, pins: &[(String, &'static str, Pin)]) -> Vec<String> {
+    let env = Environment::new(context.environment.variables.iter().cloned());
+    let folders = context.environment.path();
     std::thread::scope(|scope| {
         let ask = |(program, name, pin): &(String, &'static str, Pin)| {
-            let version = version(program)?;
+            let version = version(&found(program, &folders)?, &env)?;
             let Pin { version: pinned, file } = pin;
             let text = format!("`{name}` is {version} here, `{file}` pins {pinned}: what it finds may differ");
             (!pin.fits(&version)).then(|| transcript::line(&text))
@@ -145,9 +149,17 @@ fn other_versions(pins: &[(String, &'static str, Pin)]) -> Vec<String> {
     })
 }
 
+/// The path of a program: it is one, or a name in these folders.
+fn found(program: &str, folders: &OsStr) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program));
+    }
+    std::env::split_paths(folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
 /// What a program prints as its version: the first word with a number, a dot and a number.
-fn version(program: &str) -> Option<String> {
-    let output = ask::output(program, "--version", VERSION_WITHIN)?;
+fn version(program: &Path, env: &Environment) -> Option<String> {
+    let output = ask::output(program, "--version", env, VERSION_WITHIN)?;
     let text = String::from_utf8_lossy(&output);
     let words =
         text.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_start_matches(['v', 'V', '(']));
