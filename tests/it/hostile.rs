@@ -485,7 +485,9 @@ fn a_run_that_is_resumed_elsewhere_works_where_it_was() {
     sandbox.apm(["run", "p.yaml"]).fails(1);
     std::fs::remove_file(sandbox.work().join("made")).expect("removed");
     sandbox.file("good", "");
-    let mut command = sandbox.command(["run", "--resume"]);
+    // `last` would be the last run of the folder.
+    let report = sandbox.report();
+    let mut command = sandbox.command(["run", "--resume", report["run"].as_str().expect("its name")]);
     command.current_dir(sandbox.work().join("other"));
     Ran::of(command).good();
     assert!(sandbox.has("made") && !sandbox.has("other/made"));

@@ -233,6 +233,10 @@ fn own_targets_stand_back_for_tools_that_look_at_the_same() {
     assert!(!sandbox.has("installed"));
     if has_program("pytest") && has_program("ruff") {
         sandbox.file("pyproject.toml", "").file("test_a.py", "def test_a():\n    pass\n");
+        // The environment of the project goes before its targets, and those before any other pytest.
+        sandbox.file(".venv/pyvenv.cfg", "").file(".venv/bin/pytest", "#!/bin/sh\nexec pytest \"$@\"\n");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(sandbox.work().join(".venv/bin/pytest"), mode).expect("a mode");
         sandbox.apm(["run", "qa"]).good();
         let states = outcome(&sandbox.report()).0;
         assert!(
