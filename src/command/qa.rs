@@ -20,17 +20,15 @@ use crate::model::task::{Skip, Task};
 use crate::sys::ask;
 use crate::sys::spawn::Environment;
 use crate::text::{number, transcript};
-use crate::workflow::qa;
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
 use crate::workflow::qa::pinned::Pin;
 use crate::workflow::qa::wanted::Wanted;
+use crate::workflow::qa::{self, PinnedTool};
 
 /// Tools that the plan for a folder would skip because they are missing: name, how to get it.
 pub(crate) fn missing_tools(context: &Context, root: &Path) -> Result<Vec<(String, String)>, String> {
-    let owners = repository::owners(&context.environment, Some(root));
-    let facts = Facts::read(root, context.environment.path(), owners, git::ignoring(&context.environment))
-        .map_err(|error| error.to_string())?;
-    let tasks = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
+    let facts = read_facts(context, root)?;
+    let qa::Plan { tasks, .. } = qa::plan(&facts, &Wanted::default()).map_err(|error| error.to_string())?;
     let mut missing: Vec<(String, String)> = tasks
         .into_iter()
         .filter_map(|task| match task.skip.map(|skip| *skip) {
@@ -130,11 +128,11 @@ fn say_changed(context: &Context, names: &[&str]) {
 const VERSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Tools that are here in another version than the project pins: what they find may be nothing that its own CI finds.
-fn other_versions(context: &Context, pins: &[(String, &'static str, Pin)]) -> Vec<String> {
+fn other_versions(context: &Context, pins: &[PinnedTool]) -> Vec<String> {
     let env = Environment::new(context.environment.variables.iter().cloned());
     let folders = context.environment.path();
     std::thread::scope(|scope| {
-        let ask = |(program, name, pin): &(String, &'static str, Pin)| {
+        let ask = |(program, name, pin): &PinnedTool| {
             let version = version(&found(program, &folders)?, &env)?;
             let Pin { version: pinned, file } = pin;
             let text = format!("`{name}` is {version} here, `{file}` pins {pinned}: what it finds may differ");
@@ -191,7 +189,7 @@ pub(crate) struct Checks {
     pub(crate) tasks: Vec<Task>,
     pub(crate) warnings: Vec<String>,
     /// Programs of which the project pins a version.
-    pins: Vec<(String, &'static str, Pin)>,
+    pins: Vec<PinnedTool>,
     /// The names of its files.
     names: Vec<String>,
     /// Digest of names, sizes and times of its files.
@@ -252,7 +250,7 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
             .to_owned(),
         build_dir: cache.join("build").display().to_string(),
     };
-    let tasks = qa::plan(&facts, &wanted)
+    let qa::Plan { tasks, pins } = qa::plan(&facts, &wanted)
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
     let mut warnings = facts.not_believed();
     if facts.cut_off {
@@ -262,9 +260,6 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
         let text = "the index of git cannot be read: files that are tracked and yet ignored were not looked at";
         warnings.push(text.to_owned());
     }
-    let mut pins = qa::pins(&facts);
-    let runs = |program: &str| tasks.iter().any(|task| task.skip.is_none() && qa::program(task) == Some(program));
-    pins.retain(|(_, program, _)| runs(program));
     Ok(Checks {
         pins,
         root,
@@ -299,7 +294,10 @@ fn check_is_project(context: &Context, dir: &Path) -> Result<(), Failure> {
 }
 
 fn facts(context: &Context, root: &Path) -> Result<Facts, Failure> {
+    read_facts(context, root).map_err(|error| Failure::machine(anyhow!(error)))
+}
+
+fn read_facts(context: &Context, root: &Path) -> Result<Facts, String> {
     let owners = repository::owners(&context.environment, Some(root));
     Facts::read(root, context.environment.path(), owners, git::ignoring(&context.environment))
-        .map_err(|error| Failure::machine(anyhow!(error)))
 }

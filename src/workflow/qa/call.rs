@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use crate::model::bytestring::ByteString;
 use crate::model::task::{Category, Run, quote};
-use crate::workflow::qa::own::{self, Pytest};
 use crate::workflow::qa::project::{
     Project, REMEMBERS_WITHOUT_OUTPUT, Toolchain, TypeScript, is_python_test, with_slash,
 };
@@ -79,16 +78,26 @@ pub(crate) fn chunks<'a, 'b>(tool: &Tool, files: &'b [&'a str]) -> Vec<&'b [&'a 
     chunks
 }
 
+/// Where in a project a tool looks, and how it is called there.
+pub(crate) struct Place<'a> {
+    /// Folders that it leaves out.
+    pub(crate) below: &'a [&'a str],
+    /// The one folder that is meant; empty for all of the project.
+    pub(crate) within: &'a str,
+    /// What is called in place of the program, if the project has a way of its own.
+    pub(crate) called: &'a [String],
+}
+
 /// The words of a call.
 pub(crate) fn words(
     project: &Project<'_>,
     tool: &Tool,
     args: &[&str],
     files: &[&str],
-    below: &[&str],
-    within: &str,
+    place: &Place<'_>,
     wanted: &Wanted,
 ) -> Run {
+    let Place { below, within, .. } = *place;
     let folder = || ByteString::decode(&format!("./{within}"));
     let is_locked = project.has_here(&["Cargo.lock"]).is_some();
     let mut words: Vec<ByteString> = Vec::new();
@@ -164,13 +173,11 @@ pub(crate) fn words(
                 });
                 words.extend(folder.into_iter().flat_map(|folder| ["discover".into(), "-s".into(), folder.into()]));
             }
-            word if at == 0 => match (tool.name, own::pytest(project)) {
-                ("pytest", Pytest::Called(call)) => words.extend(call.into_iter().map(Into::into)),
-                _ => {
-                    let called = project.facts.program(&project.dir, word);
-                    words.push(called.unwrap_or_else(|| word.to_owned()).into());
-                }
-            },
+            _ if at == 0 && !place.called.is_empty() => words.extend(place.called.iter().cloned().map(Into::into)),
+            word if at == 0 => {
+                let called = project.facts.program(&project.dir, word);
+                words.push(called.unwrap_or_else(|| word.to_owned()).into());
+            }
             word => {
                 let locked = if is_locked { "--locked" } else { "" };
                 words.push(word.replace("{build}", &build_dir(project, wanted)).replace("{locked}", locked).into());

@@ -39,7 +39,7 @@ fn repository(files: &[(&str, &str)]) -> Repository {
 fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
     let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
         .expect("facts");
-    plan(&facts, wanted).expect("a plan")
+    plan(&facts, wanted).expect("a plan").tasks
 }
 
 /// What is planned for these files: id, and the words that are called or why nothing is.
@@ -275,10 +275,7 @@ fn own_targets_stand_back_only_for_tools_of_their_kind_that_run() {
     };
     assert_eq!(open(&[], &Wanted::default()), "yamllint, make lint, make test, npm test");
     let python = [("pyproject.toml", ""), ("a.py", ""), ("test_a.py", ""), ("bin/pytest", "")];
-    assert_eq!(open(&python, &Wanted::default()), "ruff, yamllint, make test, npm test");
-    // The environment of the project has what its tests need.
-    let own: Vec<_> = python[..3].iter().chain(&[(".venv/bin/pytest", "")]).copied().collect();
-    assert_eq!(open(&own, &Wanted::default()), "ruff, yamllint, pytest, npm test");
+    assert_eq!(open(&python, &Wanted::default()), "ruff, yamllint, pytest, npm test");
     let skip = Wanted { skip: vec!["ruff".to_owned(), "pytest".to_owned()], ..Wanted::default() };
     assert_eq!(open(&python, &skip), "yamllint, make lint, make test, npm test");
     let fix = Wanted { fix: true, ..Wanted::default() };
@@ -675,8 +672,12 @@ fn versions_that_a_project_pins_are_known() {
         let facts =
             Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
                 .expect("facts");
-        let pins: Vec<String> =
-            super::pins(&facts).iter().map(|(_, name, pin)| format!("{name} {} {}", pin.version, pin.file)).collect();
+        let pins: Vec<String> = plan(&facts, &Wanted::default())
+            .expect("a plan")
+            .pins
+            .iter()
+            .map(|(_, name, pin)| format!("{name} {} {}", pin.version, pin.file))
+            .collect();
         pins.join("; ")
     };
     assert_eq!(pinned(&[]), "");
@@ -716,4 +717,36 @@ fn configurations_may_be_links_inside_the_repository() {
     let Run::Argv(words) = &tasks[2].run else { panic!("{tasks:?}") };
     let last = words.last().map(|word| word.to_text().into_owned());
     assert_eq!(last.as_deref(), Some("real.sh"), "a script is checked once");
+}
+
+/// pytest stood back for a target that did not run: no test of Python did, and the run passed.
+#[test]
+fn pytest_stands_back_only_for_a_target_that_runs_its_tests() {
+    const BASE: [(&str, &str); 4] =
+        [("pyproject.toml", ""), ("tests/test_a.py", ""), ("bin/pytest", ""), ("bin/make", "")];
+    const MAKE: (&str, &str) = ("Makefile", "test:\n\tpython -m unittest\n");
+    let open = |more: &[(&str, &str)], wanted: &Wanted| {
+        let files: Vec<_> = BASE.iter().chain(more).copied().collect();
+        let tasks = planned(&repository(&files), wanted);
+        let open = tasks.iter().filter(|task| task.skip.is_none() && task.id.as_str() != "ruff");
+        open.map(|task| task.id.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+    };
+    let wanted = |only: &[&str], skip: &[&str], within: &str| Wanted {
+        only: only.iter().map(|word| (*word).to_owned()).collect(),
+        skip: skip.iter().map(|word| (*word).to_owned()).collect(),
+        within: within.to_owned(),
+        ..Wanted::default()
+    };
+    assert_eq!(open(&[MAKE], &Wanted::default()), "make test");
+    assert_eq!(open(&[MAKE], &wanted(&[], &["make"], "")), "pytest");
+    assert_eq!(open(&[MAKE], &wanted(&[], &["make test"], "")), "pytest");
+    assert_eq!(open(&[MAKE], &wanted(&["python"], &[], "")), "pytest");
+    assert_eq!(open(&[MAKE], &wanted(&["tests"], &[], "")), "make test");
+    assert_eq!(open(&[MAKE], &wanted(&[], &[], "tests")), "pytest");
+    // A target that runs nothing of Python, and a build of another language.
+    assert_eq!(open(&[("Makefile", "test:\n\t./check.sh\n")], &Wanted::default()), "pytest");
+    assert_eq!(open(&[("pom.xml", ""), ("bin/mvn", "")], &Wanted::default()), "pytest, maven verify");
+    // The tests of another language do not do the work of this target.
+    let rust = [MAKE, ("Cargo.toml", ""), ("bin/cargo", "")];
+    assert_eq!(open(&rust, &wanted(&["tests"], &[], "")), "cargo-test, make test");
 }

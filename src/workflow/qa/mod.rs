@@ -29,6 +29,7 @@ use own::Pytest;
 use parse::Parser;
 use pinned::Pin;
 use project::{Project, Toolchain, TypeScript};
+use targets::Target;
 use tools::{TOOLS, Tool};
 use wanted::Wanted;
 
@@ -46,7 +47,7 @@ pub(crate) struct UnknownName {
 }
 
 /// Plans the checks of a repository.
-pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownName> {
+pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Plan, UnknownName> {
     let mut projects = project::all(facts);
     // Folders come after those above them.
     let mut runs = Runs::new();
@@ -75,7 +76,9 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
         .filter(|one| one.task.skip.is_none() && one.is_selected(wanted))
         .filter_map(|one| Some((one.dir.clone(), one.category, one.toolchain?)))
         .collect();
-    planned.extend(of_targets(facts, &projects, &covered, wanted));
+    let own_ways: BTreeSet<(String, String)> =
+        planned.iter().filter_map(|one| Some((one.dir.clone(), one.own_way.clone()?))).collect();
+    planned.extend(of_targets(facts, &projects, &covered, &own_ways, wanted));
     check_names(&planned, &wanted.only, &wanted.only_by)?;
     check_names(&planned, &wanted.skip, &wanted.skip_by)?;
     let needed = if wanted.only.is_empty() { BTreeMap::new() } else { needed(&planned, wanted) };
@@ -94,10 +97,16 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Vec<Task>, UnknownN
     }
     // What was named and taken away again leaves nothing to check.
     if !wanted.only.is_empty() && tasks.iter().all(|one| one.is_named(&wanted.skip)) {
-        return Ok(Vec::new());
+        return Ok(Plan::default());
     }
     tasks.sort_by_key(|one| one.category);
-    Ok(with_fixes(tasks))
+    let mut pins: Vec<PinnedTool> = Vec::new();
+    for pin in tasks.iter().filter(|one| one.task.skip.is_none()).filter_map(|one| one.pin.as_ref()) {
+        if !pins.contains(pin) {
+            pins.push(pin.clone());
+        }
+    }
+    Ok(Plan { tasks: with_fixes(tasks), pins })
 }
 
 /// Whether a folder of the repository, relative to it, has files that the checks of the repository look at. Not so for
@@ -130,23 +139,26 @@ impl<'a> Meant<'a> {
     }
 }
 
-/// The program of the tool that a task calls.
-pub(crate) fn program(task: &Task) -> Option<&'static str> {
-    Some(tools::find(&task.check.as_ref()?.tool)?.program)
+/// A tool of which the project pins the version: how it is called, its name, and the pin.
+pub(crate) type PinnedTool = (String, &'static str, Pin);
+
+/// The checks of a repository.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) tasks: Vec<Task>,
+    /// Tools of which the project pins the version, of those that run.
+    pub(crate) pins: Vec<PinnedTool>,
 }
 
-/// Tools of a repository whose version it pins, as they are called, with what is pinned. For whoever can ask them.
-pub(crate) fn pins(facts: &Facts) -> Vec<(String, &'static str, Pin)> {
-    let mut pins: Vec<(String, &'static str, Pin)> = Vec::new();
-    for project in project::all(facts) {
-        for tool in TOOLS.iter().filter(|tool| tool.toolchain == project.toolchain && (tool.wants)(&project).is_some())
-        {
-            let pin = pinned::version(&project, tool.name, tool.program);
-            let found = pin.and_then(|pin| Some((facts.program(&project.dir, tool.program)?, tool.program, pin)));
-            pins.extend(found.filter(|found| !pins.contains(found)));
-        }
-    }
-    pins
+/// Whether a target may run: it is selected, its program is there, and all of its folder is meant.
+fn may_run(target: &Target, folder: &Project<'_>, wanted: &Wanted) -> bool {
+    let id = id(&target.name(), &folder.dir, None);
+    let names = [target.category.as_str(), target.runner, id.as_str()];
+    let is_named = |words: &[String]| words.iter().any(|word| names.contains(&word.as_str()));
+    (wanted.only.is_empty() || is_named(&wanted.only))
+        && !is_named(&wanted.skip)
+        && matches!(Meant::of(folder, &wanted.within), Meant::All)
+        && target.is_callable(folder)
 }
 
 /// Tools by the folders in which they run, and why.
@@ -180,6 +192,9 @@ struct Planned {
     category: Category,
     toolchain: Option<Toolchain>,
     tool: &'static str,
+    pin: Option<PinnedTool>,
+    /// The target that does its work, since that is the project's own way.
+    own_way: Option<String>,
 }
 
 impl Planned {
@@ -272,16 +287,26 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
     }
     let calls: Vec<&[&str]> = if takes_files { call::chunks(tool, &files) } else { vec![&[]] };
     let several = calls.len() > 1;
-    let program = match tool.program.strip_prefix("./") {
-        Some(file) => project.facts.has_program_in(&project.dir, file).then(String::new),
-        None => project.facts.program(&project.dir, tool.program),
+    let (mut called, mut own_way) = (Vec::new(), None);
+    let mut is_there = match tool.program.strip_prefix("./") {
+        Some(file) => project.facts.has_program_in(&project.dir, file),
+        None => project.facts.program(&project.dir, tool.program).is_some(),
     };
+    if tool.name == "pytest" {
+        let is_named = wanted.only.iter().any(|word| word == tool.name);
+        match own::pytest(project, &|target| !is_named && may_run(target, project, wanted)) {
+            Pytest::Called(words) => (called, is_there) = (words, true),
+            Pytest::Target(name) => own_way = Some(name),
+            Pytest::Missing => {}
+        }
+    }
+    let place = call::Place { below, within, called: &called };
     let left_out = pinned::left_out(project.facts, tool.name);
-    let own = (tool.name == "pytest").then(|| own::pytest(project));
-    let program = if matches!(own, Some(Pytest::Called(_))) { Some(String::new()) } else { program };
+    let pin = pinned::version(project, tool.name, tool.program)
+        .and_then(|pin| Some((project.facts.program(&project.dir, tool.program)?, tool.program, pin)));
     let unprepared = project.toolchain == Toolchain::Node
         && tool.program != "npm"
-        && program.is_none()
+        && !is_there
         && !project.facts.has_node_modules(&project.dir);
     calls
         .iter()
@@ -289,10 +314,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
         .map(|(at, files)| {
             let part = several.then_some(at + 1);
             let make = |args: &[&str], name: &str| {
-                let mut task = Task::new(
-                    id(name, &project.dir, part),
-                    call::words(project, tool, args, files, below, within, wanted),
-                );
+                let mut task =
+                    Task::new(id(name, &project.dir, part), call::words(project, tool, args, files, &place, wanted));
                 task.reason = match within.is_empty() || call::takes_folder(tool) {
                     true => reason.into(),
                     false => format!("{reason}; it looks at the whole project").into(),
@@ -327,7 +350,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
             if let Some((_, build)) = built_by.iter().find(|(name, _)| *name == tool.name) {
                 task.needs = vec![id(build, &project.dir, None)];
             }
-            if program.is_none() {
+            if !is_there {
                 let install = match tool.program {
                     _ if unprepared => Manager::of(project).install(project),
                     "./configure" if project.has_here(&["autogen.sh"]).is_some() => "`./autogen.sh` makes it",
@@ -335,9 +358,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 };
                 task.skip = Some(Skip::ToolMissing { tool: tool.program.into(), install: install.into() }.into());
             }
-            if let Some(Pytest::Target(target)) = &own
-                && !wanted.only.iter().any(|word| word == tool.name)
-            {
+            if let Some(target) = &own_way {
                 let by = format!("`{target}`, by which the project runs its tests; `--only pytest` runs it");
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
             }
@@ -352,7 +373,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 fix
             });
             let (dir, category, toolchain) = (project.dir.clone(), tool.category, Some(tool.toolchain));
-            Planned { task, fix, dir, category, toolchain, tool: tool.name }
+            let (pin, own_way) = (pin.clone(), own_way.clone());
+            Planned { task, fix, dir, category, toolchain, tool: tool.name, pin, own_way }
         })
         .collect()
 }
@@ -367,6 +389,7 @@ fn of_targets(
     facts: &Facts,
     projects: &[Project<'_>],
     covered: &BTreeSet<(String, Category, Toolchain)>,
+    own_ways: &BTreeSet<(String, String)>,
     wanted: &Wanted,
 ) -> Vec<Planned> {
     let root = Project {
@@ -381,7 +404,7 @@ fn of_targets(
     let mut planned = Vec::new();
     let folders = projects.iter().filter(|project| project.toolchain.is_language()).chain([&root]);
     for folder in folders {
-        let first = own::target(folder);
+        let first = own::tests(folder, &|target| may_run(target, folder, wanted));
         for target in targets::of(folder) {
             let name = target.name();
             let id = id(&name, &folder.dir, None);
@@ -390,12 +413,15 @@ fn of_targets(
             }
             let mut task = Task::new(id.clone(), Run::Argv(target.words.iter().cloned().map(Into::into).collect()));
             let is_tests = target.category == Category::Tests;
-            if is_tests {
+            if is_tests && target.is_about_python {
                 task.env = call::pytest_environment(&wanted.pytest_addopts).into();
             }
-            let is_covered = covered.iter().any(|(dir, category, toolchain)| {
-                *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
-            });
+            // The tests of Python depend on it, whatever else looks at the same.
+            let is_own_way = own_ways.contains(&(folder.dir.clone(), name.clone()));
+            let is_covered = !is_own_way
+                && covered.iter().any(|(dir, category, toolchain)| {
+                    *dir == folder.dir && *category == target.category && target.is_covered_by(*toolchain)
+                });
             task.cwd = Some(facts.root.join(&folder.dir).into());
             task.history_key = Some(format!("qa:{}:{name}:{id}", facts.root.display()));
             task.check = Some(
@@ -430,6 +456,7 @@ fn of_targets(
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
             } else if let Some(first) =
                 first.as_ref().filter(|first| is_tests && **first != target && target.is_about_any_language() && !asked)
+                && !is_own_way
             {
                 let by = format!("`{}`, which runs the tests; `--only '{id}'` runs it", first.name());
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
@@ -437,11 +464,7 @@ fn of_targets(
                 let tool = target.words.first().map_or("", String::as_str).to_owned();
                 let install = install(target.runner).to_owned();
                 task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
-            } else if !target.is_about_any_language()
-                && target.runner != "pre-commit"
-                && folder.has_node_packages()
-                && !facts.has_node_modules(&folder.dir)
-            {
+            } else if target.is_of_node() && folder.has_node_packages() && !facts.has_node_modules(&folder.dir) {
                 let tool = "node_modules".to_owned();
                 let install = Manager::of(folder).install(folder).to_owned();
                 task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
@@ -463,6 +486,8 @@ fn of_targets(
                 category: target.category,
                 toolchain: None,
                 tool: target.runner,
+                pin: None,
+                own_way: None,
             });
         }
     }

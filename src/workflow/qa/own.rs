@@ -24,8 +24,8 @@ const RUNNERS: [(&str, &[&str]); 4] = [
 ];
 
 /// How the tests of a Python project are run: by the environment that lies in it or is active, by the manager whose lock file
-/// it has, by its own target, and by the pytest of the machine where there is none of these.
-pub(crate) fn pytest(project: &Project<'_>) -> Pytest {
+/// it has, by its own target if that may run, and by the pytest of the machine where there is none of these.
+pub(crate) fn pytest(project: &Project<'_>, may_run: MayRun<'_>) -> Pytest {
     let facts = project.facts;
     // `python -m pytest` has the folder of the project in its path, `pytest` has not.
     let by_module = mentions_module(project);
@@ -46,7 +46,7 @@ pub(crate) fn pytest(project: &Project<'_>) -> Pytest {
             return called(words, Some("pytest".to_owned()), Some("python".to_owned()));
         }
     }
-    if let Some(target) = target(project) {
+    if let Some(target) = tests(project, &|target| target.is_about_python && may_run(target)) {
         return Pytest::Target(target.name());
     }
     match facts.program(&project.dir, "pytest") {
@@ -64,13 +64,15 @@ fn mentions_module(project: &Project<'_>) -> bool {
         || project.facts.workflows().any(is_said)
 }
 
-/// The target of a folder that runs its tests, whatever their language, and whose program is there. What the workflows of
-/// CI call goes before the others.
-pub(crate) fn target(folder: &Project<'_>) -> Option<Target> {
+/// Whether a target may run: it is there, selected, and about what is meant.
+pub(crate) type MayRun<'a> = &'a dyn Fn(&Target) -> bool;
+
+/// The target of a folder that runs its tests, whatever their language. What the workflows of CI call goes before the
+/// others.
+pub(crate) fn tests(folder: &Project<'_>, may_run: MayRun<'_>) -> Option<Target> {
     let mut found: Vec<Target> = targets::of(folder)
         .into_iter()
-        .filter(|target| target.category == Category::Tests && target.is_about_any_language())
-        .filter(|target| target.is_callable(folder))
+        .filter(|target| target.category == Category::Tests && target.is_about_any_language() && may_run(target))
         .collect();
     found.sort_by_key(|target| !folder.facts.workflows().any(|text| target.is_called_in(text)));
     found.into_iter().next()
@@ -78,10 +80,14 @@ pub(crate) fn target(folder: &Project<'_>) -> Option<Target> {
 
 /// Why the tests are run by `unittest`: they are written for it, and nothing is known to run them otherwise.
 pub(crate) fn unittest(project: &Project<'_>) -> Option<String> {
-    let file = project.python_test_files().next()?;
-    let texts = || project.python_test_files().take(TESTS_READ).map(|file| project.facts.head(&project.path(file)));
-    let is_for_it = texts().any(|text| text.contains("unittest")) && !texts().any(|text| text.contains("pytest"));
-    (is_for_it && pytest(project) == Pytest::Missing).then(|| format!("tests such as `{}`", project.path(file)))
+    let first = project.python_test_files().next()?;
+    if pytest(project, &|target| target.is_callable(project)) != Pytest::Missing {
+        return None;
+    }
+    let files = project.python_test_files().take(TESTS_READ);
+    let texts: Vec<String> = files.map(|file| project.facts.head(&project.path(file))).collect();
+    let has = |word: &str| texts.iter().any(|text| text.contains(word));
+    (has("unittest") && !has("pytest")).then(|| format!("tests such as `{}`", project.path(first)))
 }
 
 /// Files of tests that are read for what they are written for.

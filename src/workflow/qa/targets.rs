@@ -16,6 +16,8 @@ pub(crate) struct Target {
     pub(crate) reason: String,
     /// It is no check alone: the hooks of pre-commit are mostly fixers.
     pub(crate) changes_files: bool,
+    /// As far as its file tells it runs something of Python.
+    pub(crate) is_about_python: bool,
 }
 
 impl Target {
@@ -46,16 +48,22 @@ impl Target {
         }
     }
 
-    /// Whether it may be about any language: not a script of npm, not hooks.
+    /// Whether it is one of those that a project writes for its tests, whatever their language: one of them is enough.
     pub(crate) fn is_about_any_language(&self) -> bool {
-        !matches!(self.runner, "npm" | "pnpm" | "yarn" | "bun" | "pre-commit")
+        matches!(self.runner, "make" | "just" | "task" | "tox" | "nox")
+    }
+
+    /// Whether it is a script of a package of Node.
+    pub(crate) fn is_of_node(&self) -> bool {
+        matches!(self.runner, "npm" | "pnpm" | "yarn" | "bun")
     }
 
     /// Whether it looks at the same as a tool of this toolchain in its folder and category. A script of npm is about
     /// Node, a Makefile about any language; pre-commit runs only when asked for and is then meant.
     pub(crate) fn is_covered_by(&self, toolchain: Toolchain) -> bool {
         match self.runner {
-            "pre-commit" => false,
+            // Builds of languages for which no tool of the table runs tests.
+            "pre-commit" | "gradle" | "maven" | "bazel" => false,
             "npm" | "pnpm" | "yarn" | "bun" => toolchain == Toolchain::Node,
             "tox" | "nox" => toolchain == Toolchain::Python,
             _ => toolchain.is_language(),
@@ -101,6 +109,11 @@ fn category(name: &str) -> Option<Category> {
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, category)| *category)
 }
 
+/// Whether a file of targets calls anything of Python.
+fn mentions_python(text: &str) -> bool {
+    ["python", "pytest", "unittest", "tox", "nox", "uv run", "poetry", "hatch"].iter().any(|word| text.contains(word))
+}
+
 /// The targets in the folder of a project, or at the root of the repository.
 pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
     let mut targets = Vec::new();
@@ -108,7 +121,8 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
         if let Some(category) = category(name) {
             let words = words.iter().map(|word| (*word).to_owned()).collect();
             let (reason, changes_files) = (format!("`{file}` has `{name}`"), runner == "pre-commit");
-            targets.push(Target { runner, category, words, reason, changes_files });
+            let is_about_python = matches!(runner, "tox" | "nox") || mentions_python(folder.text(file));
+            targets.push(Target { runner, category, words, reason, changes_files, is_about_python });
         }
     };
     for file in ["GNUmakefile", "makefile", "Makefile"] {
@@ -156,7 +170,8 @@ pub(crate) fn of(folder: &Project<'_>) -> Vec<Target> {
     let mut whole = |runner: &'static str, file: &str, words: &[&str]| {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         let reason = format!("`{}` is here", folder.path(file));
-        targets.push(Target { runner, category: Category::Tests, words, reason, changes_files: false });
+        let category = Category::Tests;
+        targets.push(Target { runner, category, words, reason, changes_files: false, is_about_python: false });
     };
     // One file of Gradle somewhere in a project of something else is a part of another build.
     let is_build = folder.dir.is_empty() || has(&["gradlew", "settings.gradle", "settings.gradle.kts"]).is_some();
