@@ -212,7 +212,10 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
             if asked.dir.is_none() {
                 check_is_project(context, &dir)?;
             }
-            (dir.clone(), facts(context, &dir)?)
+            // Without a repository the project that apm was started in is what a folder of it belongs to.
+            let is_part = dir.starts_with(cwd) && qa::is_project(cwd) && !qa::is_project(&dir);
+            let root = if is_part { cwd.to_owned() } else { dir.clone() };
+            (root.clone(), facts(context, &root)?)
         }
         // One that was named is believed as it is.
         Repository::Foreign(..) if asked.dir.is_some() => (dir.clone(), facts(context, &dir)?),

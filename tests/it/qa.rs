@@ -477,3 +477,21 @@ fn nothing_to_check_is_said() {
     let error = sandbox.apm(["run", "qa", "nowhere"]).fails(2);
     assert!(error.contains("open the folder `nowhere`"), "{error}");
 }
+
+/// Without a repository the folder stood for itself: what is configured above it was lost.
+#[test]
+fn a_folder_of_a_project_is_checked_as_a_part_of_it() {
+    let sandbox = Sandbox::new("part");
+    sandbox.file("pyproject.toml", "[tool.ruff.format]\n").file("tests/test_a.py", "x = 1\n");
+    let planned = |dir: &str| sandbox.apm(["run", "qa", dir, "--dry-run", "--only", "format,lint"]).good();
+    for git in [false, true] {
+        if git {
+            sandbox.file(".git/HEAD", "ref: refs/heads/main\n");
+        }
+        let tests = planned("tests");
+        assert!(
+            tests.contains("ruff-format") && tests.contains("`pyproject.toml` mentions `[tool.ruff.format]`"),
+            "{tests}"
+        );
+    }
+}

@@ -120,6 +120,11 @@ pub(crate) fn has_checks_within(facts: &Facts, within: &str) -> bool {
     !project::is_material_project(facts, within) && project::all(facts).iter().any(is_inside)
 }
 
+/// Whether a folder has the manifest or the configuration of a project.
+pub(crate) fn is_project(folder: &Path) -> bool {
+    project::manifests().any(|name| folder.join(name).is_file())
+}
+
 /// What of a project is meant where one folder of the repository is.
 enum Meant<'a> {
     All,

@@ -152,6 +152,11 @@ fn is_foreign(file: &str) -> bool {
     folders.split('/').any(|folder| FOREIGN.contains(&folder))
 }
 
+/// The names of what makes a folder a project.
+pub(crate) fn manifests() -> impl Iterator<Item = &'static str> {
+    MANIFESTS.iter().map(|(name, _)| *name).chain(PYTHON)
+}
+
 /// Whether a folder has a manifest that makes no project since it is material of tests.
 pub(crate) fn is_material_project(facts: &Facts, dir: &str) -> bool {
     let has_manifest = MANIFESTS.iter().any(|(manifest, _)| facts.has(&format!("{}{manifest}", with_slash(dir))));
