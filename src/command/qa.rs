@@ -192,8 +192,8 @@ pub(crate) struct Checks {
     pins: Vec<PinnedTool>,
     /// The names of its files.
     names: Vec<String>,
-    /// Digest of names, sizes and times of its files.
-    pub(crate) files: String,
+    /// Digest of names, sizes and times of its files; absent where there were too many.
+    pub(crate) files: Option<String>,
     /// The file that was changed last, and when.
     pub(crate) newest: Option<(String, SystemTime)>,
 }

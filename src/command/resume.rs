@@ -79,27 +79,15 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
         None => now,
     };
     let mut request = request::read_overrides(context, overrides)?;
-    let now = match left.plan.take() {
-        Some(plan) => {
-            let began = recorded.envelopes.first().map(|envelope| envelope.at);
-            replan(context, &mut request, &cwd, plan, began)?
-        }
-        None => None,
-    };
-    let plan = match now {
-        Some(now) => {
-            request.warnings.extend(left.replan(now.tasks, &now.name, folder.is_some()));
-            if let Some(resources) = now.resources {
-                started.resources = resources;
-            }
-            left.judge(|task, digest| now.stale.clone().or_else(|| changed(task, digest, &cwd)));
-            Some(now.source)
-        }
-        None => {
-            left.judge(|task, digest| changed(task, digest, &cwd));
-            None
-        }
-    };
+    let began = recorded.envelopes.first().map(|envelope| envelope.at);
+    let now = left.plan.take().map(|plan| replan(context, &mut request, &cwd, plan, began)).transpose()?.flatten();
+    let (mut plan, mut stale) = (None, None);
+    if let Some(now) = now {
+        request.warnings.extend(left.replan(now.tasks, &now.name, folder.is_some()));
+        started.resources = now.resources.unwrap_or(started.resources);
+        (plan, stale) = (Some(now.source), now.stale);
+    }
+    left.judge(|task, digest| stale.clone().or_else(|| changed(task, digest, &cwd)));
     let Outstanding { mut tasks, done, closed, invalidated, edits, added, edited, recorded: known, .. } = left;
     let undeclared = tasks.iter().zip(&done).filter(|(task, (_, end))| end.is_some() && task.inputs.is_empty()).count();
     if folder.is_none() {
@@ -123,11 +111,9 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
     let elapsed = recorded.envelopes.iter().map(|envelope| envelope.t).max().unwrap_or_default();
     request.deadline = request.deadline.map(|deadline| deadline.saturating_add(elapsed));
     request.warnings.extend(notes.into_iter().map(|(_, text): (NoteLevel, String)| text));
-    let repeated = invalidated.iter().filter(|Invalidated { task, .. }| tasks.iter().any(|one| one.id == *task));
+    let reasons = invalidated.iter().take(REASONS_MAX);
     request.warnings.extend(
-        repeated
-            .take(REASONS_MAX)
-            .map(|Invalidated { task, reason }| format!("`{task}` runs again although it passed: {reason}")),
+        reasons.map(|Invalidated { task, reason }| format!("`{task}` runs again although it passed: {reason}")),
     );
     if invalidated.len() > REASONS_MAX {
         request.warnings.push(format!("{} more run again although they passed", invalidated.len() - REASONS_MAX));
@@ -244,7 +230,10 @@ fn replan(
     let ChecksAsked { dir, only, skip, fix, .. } = &*checks;
     let asked = Asked { dir: dir.as_ref().map(ByteString::as_path), only, skip, fix: *fix, strict };
     let now = qa::checks(context, cwd, asked)?;
-    let stale = (now.files != checks.files).then(|| {
+    let stale = (now.files.is_none() || now.files != checks.files).then(|| {
+        if now.files.is_none() {
+            return "the repository has more files than are looked at".to_owned();
+        }
         // One that is gone has no time.
         let newest = now.newest.filter(|(_, at)| Timestamp::try_from(*at).ok() > began);
         let newest = newest.map(|(file, _)| format!(" (the newest: `{}`)", transcript::line(&file)));
@@ -252,7 +241,7 @@ fn replan(
     });
     request.warnings.extend(now.warnings);
     checks.files = now.files;
-    let (name, source) = ("the repository".to_owned(), PlanSource { file: None, checks: Some(checks) });
+    let (name, source) = ("the list of checks".to_owned(), PlanSource { file: None, checks: Some(checks) });
     Ok(Some(Replanned { tasks: now.tasks, name, resources: None, stale, source }))
 }
 

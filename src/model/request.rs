@@ -76,8 +76,9 @@ pub struct ChecksAsked {
     #[serde(default)]
     pub fix: bool,
     /// Digest of the names, sizes and times of the repository's files when the run began: what every check may depend on.
-    #[serde(default)]
-    pub files: String,
+    /// Absent where there were too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
 }
 
 /// Names of checks, and the flag or key of the configuration that named them.

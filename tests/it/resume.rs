@@ -83,6 +83,47 @@ fn a_pass_of_a_check_counts_while_no_file_of_the_repository_changed() {
     assert!(text.stderr.contains("nothing left to do"), "{}", text.stderr);
 }
 
+/// Neither was among the files that are looked at: a pass counted though a build depends on them.
+#[test]
+fn links_and_submodules_are_a_part_of_what_a_check_depends_on() {
+    let sandbox = Sandbox::new("links");
+    let git = |args: &[&str]| {
+        let ran = Ran::of(sandbox.program("git", args));
+        assert_eq!(ran.code, Some(0), "git {args:?}: {}", ran.stderr);
+    };
+    sandbox.file("other/a.txt", "1").file("repo/Makefile", "lint:\n\techo x >> ../linted\ntest:\n\tfalse\n");
+    sandbox.file("repo/one", "").file("repo/two", "");
+    let link = |target: &str| {
+        let path = sandbox.work().join("repo/link");
+        let _ = std::fs::remove_file(&path);
+        std::os::unix::fs::symlink(target, path).expect("a link");
+    };
+    link("one");
+    let as_me = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always", "-C"];
+    for (folder, args) in [
+        ("other", &["init", "-q"][..]),
+        ("other", &["add", "."]),
+        ("other", &["commit", "-qm", "x"]),
+        ("repo", &["init", "-q"]),
+        ("repo", &["submodule", "add", "-q", "../other", "sub"]),
+        ("repo", &["add", "."]),
+        ("repo", &["commit", "-qm", "x"]),
+    ] {
+        git(&as_me.iter().copied().chain([folder]).chain(args.iter().copied()).collect::<Vec<_>>());
+    }
+    let run = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        command.current_dir(sandbox.work().join("repo"));
+        Ran::of(command).fails(1);
+        sandbox.read("linted").lines().count()
+    };
+    assert_eq!((run(&["run", "qa"]), run(&["run", "--resume"])), (1, 1), "nothing has changed");
+    link("two");
+    assert_eq!(run(&["run", "--resume"]), 2);
+    sandbox.file("repo/sub/a.txt", "22");
+    assert_eq!((run(&["run", "--resume"]), run(&["run", "--resume"])), (3, 3));
+}
+
 /// They were cancelled with the rest: a machine that a task had started was left on.
 #[test]
 fn what_cleans_up_runs_after_a_signal_and_the_deadline() {

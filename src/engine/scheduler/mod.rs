@@ -297,7 +297,8 @@ impl Scheduler {
             node.open = self.graph.needs(ix).len() as u32;
             for need in &task.needs {
                 if let Some(ended) = self.ended.get(need) {
-                    node.need_ended(need, *ended);
+                    // Of those that are gone only how they ended is known.
+                    node.need_ended(need, *ended, matches!(ended, Ended::Good | Ended::Failed));
                 }
             }
             self.nodes.insert(ix, node);
@@ -566,8 +567,7 @@ impl Scheduler {
         for dependent in self.graph.end(ix, &node.task.id) {
             if let Some(waiting) = self.nodes.get_mut(&dependent) {
                 waiting.open -= 1;
-                waiting.need_ended(&node.task.id, ended);
-                waiting.started_need |= node.attempts > 0;
+                waiting.need_ended(&node.task.id, ended, node.attempts > 0);
                 if matches!(waiting.state(), State::Waiting) {
                     self.fresh.push_back(dependent);
                 }

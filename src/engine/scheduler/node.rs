@@ -261,7 +261,8 @@ impl Node {
     }
 
     /// One of its needs has ended, or had ended before it was added.
-    pub(crate) fn need_ended(&mut self, need: &TaskId, ended: Ended) {
+    pub(crate) fn need_ended(&mut self, need: &TaskId, ended: Ended, has_started: bool) {
+        self.started_need |= has_started;
         if let Some(awaited) = &mut self.awaited {
             if ended != Ended::Good {
                 awaited.bad += 1;
@@ -333,7 +334,7 @@ mod tests {
         let judge = |when, ended, open| {
             let mut node = node(when);
             node.open = open;
-            node.need_ended(&need, ended);
+            node.need_ended(&need, ended, true);
             node.readiness()
         };
         let skipped = Readiness::Skipped(Skip::Need { task: need.clone() });

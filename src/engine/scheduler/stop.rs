@@ -68,14 +68,21 @@ impl Scheduler {
                 if stop != Stop::Failure {
                     self.timers.push(Reverse((now + self.setup.cleanup_time, Timer::CleanedUp)));
                 }
+                self.cancel_waiting(out);
             }
-            Some(_) => self.is_cleaned_up |= stop != Stop::Failure,
+            Some(_) if stop != Stop::Failure => {
+                self.is_cleaned_up = true;
+                self.cancel_waiting(out);
+            }
+            Some(_) => {}
         }
-        self.end_others(now, end_running, out);
+        if end_running {
+            self.end_running(now, out);
+        }
     }
 
-    /// Ends what may not go on after a stop.
-    fn end_others(&mut self, now: Duration, end_running: bool, out: &mut Step) {
+    /// Cancels what waits and may not start after the stop.
+    fn cancel_waiting(&mut self, out: &mut Step) {
         let Some(stop) = self.stop.clone() else { return };
         let waiting: Vec<Ix> =
             self.nodes.iter().filter(|(_, node)| node.running().is_none()).map(|(ix, _)| ix).collect();
@@ -84,11 +91,14 @@ impl Scheduler {
                 self.end(ix, Outcome::Cancelled { by: stop.clone() }, out);
             }
         }
-        if end_running {
-            for ix in self.alive.clone() {
-                if !self.may_start(ix) {
-                    self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
-                }
+    }
+
+    /// Ends what runs and may not go on after the stop.
+    fn end_running(&mut self, now: Duration, out: &mut Step) {
+        let Some(stop) = self.stop.clone() else { return };
+        for ix in self.alive.clone() {
+            if !self.may_start(ix) {
+                self.end_attempt(now, ix, Verdict::Cancelled(stop.clone()), true, out);
             }
         }
     }
@@ -165,7 +175,8 @@ impl Scheduler {
                 Timer::Deadline => {}
                 Timer::CleanedUp => {
                     self.is_cleaned_up = true;
-                    self.end_others(now, true, out);
+                    self.cancel_waiting(out);
+                    self.end_running(now, out);
                 }
             }
         }

@@ -93,8 +93,9 @@ pub(crate) struct Facts {
     /// Repositories inside this one, submodules and other worktrees among them: somebody else's files, which a tool that is
     /// given a folder is told to leave out.
     pub(crate) inner: Vec<String>,
-    /// Digest of the names, sizes, modes and times of the files.
-    pub(crate) digest: String,
+    /// Digest of the names, sizes, modes and times of the files, those of submodules too; absent where not all were looked
+    /// at.
+    pub(crate) digest: Option<String>,
     /// The file that was changed last, and when.
     pub(crate) newest: Option<(String, SystemTime)>,
     /// The tree was larger than what is looked at.
@@ -121,7 +122,7 @@ impl Facts {
             owners,
             not_believed: RefCell::default(),
             inner: Vec::new(),
-            digest: String::new(),
+            digest: None,
             newest: None,
             cut_off: false,
             is_index_unread: false,
@@ -129,6 +130,7 @@ impl Facts {
         let top = facts.top();
         let tracked = top.as_deref().map(|top| index::tracked(root, top)).unwrap_or_default();
         facts.is_index_unread = tracked.is_unread;
+        let modules = tracked.modules.clone();
         let (paths, inner) = listed(root, top.as_deref().unwrap_or(root), tracked, everywhere.as_deref())?;
         facts.inner = inner;
         let environments: BTreeSet<&Path> = paths
@@ -151,18 +153,14 @@ impl Facts {
             let Ok(meta) = std::fs::symlink_metadata(&place) else { continue };
             let file = ByteString::from(path.clone()).encode();
             let file = file.as_str();
+            if !meta.is_symlink() && !meta.is_file() {
+                continue;
+            }
+            add_stamp(&mut digest, path, &meta);
             if meta.is_symlink() {
                 facts.add_link(file, &place);
                 continue;
             }
-            if !meta.is_file() {
-                continue;
-            }
-            let numbers = [meta.len().cast_signed(), i64::from(meta.mode()), meta.mtime(), meta.mtime_nsec()];
-            digest.update(path.as_os_str().as_bytes()).update(b"\0");
-            numbers.iter().for_each(|number| {
-                digest.update(&number.to_le_bytes());
-            });
             if let Ok(changed) = meta.modified()
                 && facts.newest.as_ref().is_none_or(|(_, newest)| changed > *newest)
             {
@@ -177,7 +175,9 @@ impl Facts {
             facts.files.push(file.to_owned());
         }
         facts.files.sort_unstable();
-        facts.digest = digest.finalize().to_hex().to_string();
+        add_modules(&mut digest, root, &modules, everywhere.as_deref());
+        // Of what was not looked at nothing is known.
+        facts.digest = (!facts.cut_off).then(|| digest.finalize().to_hex().to_string());
         Ok(facts)
     }
 
@@ -293,6 +293,31 @@ impl Facts {
         let folder = self.root.join(dir);
         let above = |folder: &PathBuf| (*folder != self.root).then(|| folder.parent().map(Path::to_owned)).flatten();
         std::iter::successors(Some(folder), above)
+    }
+}
+
+/// Adds what tells whether a file was changed. A link counts by its own time: to lead elsewhere it is made anew.
+fn add_stamp(digest: &mut blake3::Hasher, path: &Path, meta: &std::fs::Metadata) {
+    digest.update(path.as_os_str().as_bytes()).update(b"\0");
+    for number in [meta.len().cast_signed(), i64::from(meta.mode()), meta.mtime(), meta.mtime_nsec()] {
+        digest.update(&number.to_le_bytes());
+    }
+}
+
+/// Adds the files of submodules, which checks do not look at and builds depend on.
+fn add_modules(digest: &mut blake3::Hasher, root: &Path, modules: &[PathBuf], everywhere: Option<&Path>) {
+    let mut open: Vec<PathBuf> = modules.to_vec();
+    while let Some(module) = open.pop() {
+        let place = root.join(&module);
+        let tracked = index::tracked(&place, &place);
+        open.extend(tracked.modules.iter().map(|inner| module.join(inner)));
+        // One that cannot be listed counts by itself.
+        let (files, _) = listed(&place, &place, tracked, everywhere).unwrap_or_default();
+        for file in [PathBuf::new()].iter().chain(&files) {
+            if let Ok(meta) = std::fs::symlink_metadata(place.join(file)) {
+                add_stamp(digest, &module.join(file), &meta);
+            }
+        }
     }
 }
 
