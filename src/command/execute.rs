@@ -411,7 +411,7 @@ fn recorded_request(request: &Request, work: &Work) -> RunRequest {
 }
 
 /// Reads a plan file for a task that adds its tasks.
-fn read_plan(request: &Request, resources: BTreeMap<String, u64>) -> crate::executor::step::ReadPlan {
+pub(crate) fn read_plan(request: &Request, resources: BTreeMap<String, u64>) -> crate::executor::step::ReadPlan {
     let request = request.clone();
     let rules = Rules { open_needs: true, resources, ..request.rules() };
     Box::new(move |path: &Path| {

@@ -27,7 +27,7 @@ use crate::model::event::{Invalidated, NoteLevel, RunStarted};
 use crate::model::id::RunId;
 use crate::model::outcome::Outcome;
 use crate::model::request::{ChecksAsked, Halt, PlanSource, Relay, RelayOrder};
-use crate::model::task::Task;
+use crate::model::task::{Run, Step, Task};
 use crate::text::transcript;
 
 /// `apm run --resume`, of the last run of a plan file where one is named
@@ -87,6 +87,8 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
         started.resources = now.resources.unwrap_or(started.resources);
         (plan, stale) = (Some(now.source), now.stale);
     }
+    let said = replan_steps(&request, &mut left, &cwd, &started.resources, folder.is_some());
+    request.warnings.extend(said);
     left.judge(|task, digest| stale.clone().or_else(|| changed(task, digest, &cwd)));
     let Outstanding { mut tasks, done, closed, invalidated, edits, added, edited, recorded: known, .. } = left;
     let undeclared = tasks.iter().zip(&done).filter(|(task, (_, end))| end.is_some() && task.inputs.is_empty()).count();
@@ -243,6 +245,33 @@ fn replan(
     checks.files = now.files;
     let (name, source) = ("the list of checks".to_owned(), PlanSource { file: None, checks: Some(checks) });
     Ok(Some(Replanned { tasks: now.tasks, name, resources: None, stale, source }))
+}
+
+/// Reads the plan files of steps again, as far as they are there, and says what was edited in them.
+fn replan_steps(
+    request: &Request,
+    left: &mut Outstanding,
+    cwd: &Path,
+    resources: &BTreeMap<String, u64>,
+    has_environments: bool,
+) -> Vec<String> {
+    let read = execute::read_plan(request, resources.clone());
+    let mut said = Vec::new();
+    for (step, added) in left.added.clone() {
+        let Some(task) = left.tasks.iter().find(|task| task.id == step) else { continue };
+        let Run::Step(Step::Plan { file }) = &task.run else { continue };
+        let folder = task.cwd.as_ref().map_or_else(|| cwd.to_owned(), |folder| cwd.join(folder.as_path()));
+        let path = folder.join(file.as_path());
+        let source = format!("`{}`", transcript::line(&file.to_text()));
+        if !path.is_file() {
+            continue;
+        }
+        match read(&path) {
+            Ok(now) => said.extend(left.replan_step(&added, now, &source, has_environments)),
+            Err(error) => said.push(format!("the tasks of `{step}` are run as they are recorded: {error}")),
+        }
+    }
+    said
 }
 
 /// A run that was paused goes on standing still: without a word it would look as if it hung.

@@ -121,15 +121,43 @@ impl Outstanding {
     /// ones are added, those that it does not have any more do not run. Says what differs, if anything does. Values of
     /// environments are compared only where both sides have them.
     pub(crate) fn replan(&mut self, now: Vec<Task>, source: &str, has_environments: bool) -> Option<String> {
+        let is_part = self.is_of_plan.clone();
+        let (mut changes, new) = self.compare(now, &is_part, source, has_environments);
+        changes.new = new.iter().map(|task| task.id.clone()).collect();
+        new.into_iter().for_each(|task| self.push(task, true));
+        changes.said(source)
+    }
+
+    /// The same for the tasks that a step has added from a file. A step adds once: new tasks in the file are only said.
+    pub(crate) fn replan_step(
+        &mut self,
+        added: &[TaskId],
+        now: Vec<Task>,
+        source: &str,
+        has_environments: bool,
+    ) -> Option<String> {
+        let is_part: Vec<bool> = self.tasks.iter().map(|task| added.contains(&task.id)).collect();
+        let (mut changes, new) = self.compare(now, &is_part, source, has_environments);
+        changes.not_added = new.into_iter().map(|task| task.id).collect();
+        changes.said(source)
+    }
+
+    /// Compares the recorded tasks of one source with what it has now; those that it has besides are given back.
+    fn compare(
+        &mut self,
+        now: Vec<Task>,
+        is_part: &[bool],
+        source: &str,
+        has_environments: bool,
+    ) -> (Changes, Vec<Task>) {
         let mut now: BTreeMap<TaskId, (usize, Task)> =
             now.into_iter().enumerate().map(|(at, task)| (task.id.clone(), (at, task))).collect();
-        let (mut edited, mut gone) = (Vec::new(), Vec::new());
-        for at in 0..self.recorded {
+        let mut changes = Changes::default();
+        for at in (0..self.recorded).filter(|at| is_part[*at]) {
             let Some((_, task)) = now.remove(&self.tasks[at].id) else {
                 let was = &mut self.tasks[at];
-                let is_left_out = matches!(was.skip.as_deref(), Some(Skip::Deselected { .. }));
-                if self.is_of_plan[at] && !is_left_out {
-                    gone.push(was.id.clone());
+                if !matches!(was.skip.as_deref(), Some(Skip::Deselected { .. })) {
+                    changes.gone.push(was.id.clone());
                     // One that has passed stays as it is.
                     if self.done[at].1.is_none() {
                         let by = format!("{source}, which does not have it any more");
@@ -143,7 +171,7 @@ impl Outstanding {
             if definition(&task, has_environments) == definition(&self.tasks[at], has_environments) {
                 continue;
             }
-            edited.push(task.id.clone());
+            changes.edited.push(task.id.clone());
             if self.done[at].1.take().is_some() {
                 let reason = format!("{source} describes it differently now");
                 self.invalidated.push(Invalidated { task: task.id.clone(), reason });
@@ -153,12 +181,7 @@ impl Outstanding {
         }
         let mut new: Vec<(usize, Task)> = now.into_values().collect();
         new.sort_by_key(|(at, _)| *at);
-        let added: Vec<TaskId> = new.iter().map(|(_, task)| task.id.clone()).collect();
-        new.into_iter().for_each(|(_, task)| self.push(task, true));
-        let kinds = [(edited, "edited"), (added, "new"), (gone, "not in it any more")];
-        let said: Vec<String> =
-            kinds.iter().filter(|(ids, _)| !ids.is_empty()).map(|(ids, what)| listed(ids, what)).collect();
-        (!said.is_empty()).then(|| format!("{source} was changed since the run began: {}", said.join(", ")))
+        (changes, new.into_iter().map(|(_, task)| task).collect())
     }
 
     /// Looks at each recorded pass: it counts unless `changed` gives a reason against it, or a task that it needs runs
@@ -180,6 +203,13 @@ impl Outstanding {
                 dependents.entry(*need).or_default().push(at);
             }
         }
+        // A step waits for the tasks that it has added.
+        for (step, added) in &self.added {
+            let Some(step) = index.get(step) else { continue };
+            for task in added.iter().filter_map(|task| index.get(task)) {
+                dependents.entry(*task).or_default().push(*step);
+            }
+        }
         let mut spread: Vec<usize> = (0..again.len()).filter(|at| again[*at]).collect();
         while let Some(need) = spread.pop() {
             for &at in dependents.get(&need).map_or(&[][..], Vec::as_slice) {
@@ -195,6 +225,29 @@ impl Outstanding {
                 self.done[at].1 = None;
             }
         }
+    }
+}
+
+/// How a plan differs from its record.
+#[derive(Default)]
+struct Changes {
+    edited: Vec<TaskId>,
+    new: Vec<TaskId>,
+    not_added: Vec<TaskId>,
+    gone: Vec<TaskId>,
+}
+
+impl Changes {
+    fn said(&self, source: &str) -> Option<String> {
+        let kinds = [
+            (&self.edited, "edited"),
+            (&self.new, "new"),
+            (&self.not_added, "new, which a resume does not add"),
+            (&self.gone, "not in it any more"),
+        ];
+        let said: Vec<String> =
+            kinds.iter().filter(|(ids, _)| !ids.is_empty()).map(|(ids, what)| listed(ids, what)).collect();
+        (!said.is_empty()).then(|| format!("{source} was changed since the run began: {}", said.join(", ")))
     }
 }
 

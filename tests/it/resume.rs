@@ -66,6 +66,30 @@ fn an_edited_plan_file_counts_for_a_resume() {
     assert!(none.contains("no run of `other.yaml` in this folder is recorded"), "{none}");
 }
 
+/// A step that adds the tasks of a file is a plan too: what was edited there ran as recorded.
+#[test]
+fn the_plan_file_of_a_step_is_read_again() {
+    let sandbox = Sandbox::new("steps");
+    let plan = "version: 1\ntasks:\n- {id: more, plan: inner.yaml}\n- {id: end, run: echo x >> end, needs: [more]}\n";
+    sandbox.file("p.yaml", plan);
+    let inner = |one: &str, two: &str, rest: &str| {
+        let text =
+            format!("version: 1\ntasks:\n- {{id: one, run: 'echo {one} >> one'}}\n- {{id: two, run: '{two}'}}\n{rest}");
+        sandbox.file("inner.yaml", text);
+    };
+    inner("a", "exit 1", "");
+    sandbox.apm(["run", "p.yaml"]).fails(1);
+    inner("b", "exit 0", "- {id: three, run: echo x > three}\n");
+    let text = sandbox.apm(["run", "--resume"]).good();
+    let said = "`inner.yaml` was changed since the run began: 2 edited (`one`, `two`), 1 new, which a resume does not add (`three`)";
+    assert!(text.contains(said), "{text}");
+    assert_eq!((sandbox.read("one").as_str(), sandbox.read("end").as_str()), ("a\nb\n", "x\n"));
+    // Also after the step has passed: it waits for its tasks again, and what needs it runs after them.
+    inner("c", "exit 0", "");
+    sandbox.apm(["run", "--resume"]).good();
+    assert_eq!((sandbox.read("one").as_str(), sandbox.read("end").as_str()), ("a\nb\nc\n", "x\nx\n"));
+}
+
 #[test]
 fn a_pass_of_a_check_counts_while_no_file_of_the_repository_changed() {
     let sandbox = Sandbox::new("checks");
