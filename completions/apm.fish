@@ -24,7 +24,7 @@ function __fish_apm_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c apm -n "__fish_apm_needs_command" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_needs_command" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_needs_command" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -57,7 +57,7 @@ html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -99,7 +99,7 @@ html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -133,7 +133,7 @@ html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -s o -l output -d 'Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -154,7 +154,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -s n -l limit -d 'How many' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from list" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -165,7 +165,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -s n -l limit -d 'How many' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from ls" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -183,7 +183,7 @@ html\t'One self-contained page'
 trace\t'Trace events for Perfetto'
 github\t'Annotations of GitHub workflows'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -s o -l output -d 'Write a report to a file as well; repeatable' -r
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -195,7 +195,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l output -d 'Follow the output of this task; ends with it, with exit code 1 if it does not pass' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l format -d 'What goes to standard output' -r -f -a "text\t'Progress on standard error, the summary at the end'
 ndjson\t'The events, one a line, from the first on'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -205,7 +205,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -215,7 +215,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -225,7 +225,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from unpause" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -239,7 +239,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l resource -d 'Capacity of a named resource; repeatable' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -249,7 +249,7 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from add" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -286,7 +286,7 @@ complete -c apm -n "__fish_apm_using_subcommand doctor" -l agent-disk -d 'Disk s
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l save -d 'Save what was seen, to be looked at elsewhere with --from; it holds no command lines and no environments' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l from -d 'Look at what was saved instead of this machine' -r -F
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l root -d 'Read the kernel\'s files below this folder; given twice, the second is the machine at the end of the window' -r -F
-complete -c apm -n "__fish_apm_using_subcommand doctor" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand doctor" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand doctor" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -316,7 +316,7 @@ json\t'The whole plan, schema apm.tune/1'
 sysctl\t'Lines for sysctl.d'
 ansible\t'Tasks of an Ansible playbook'
 shell\t'Commands that set the values live'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and not __fish_seen_subcommand_from plan write check diff apply rollback history explain env" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -351,7 +351,7 @@ json\t'The whole plan, schema apm.tune/1'
 sysctl\t'Lines for sysctl.d'
 ansible\t'Tasks of an Ansible playbook'
 shell\t'Commands that set the values live'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from plan" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -376,7 +376,7 @@ json\t'The whole plan, schema apm.tune/1'
 sysctl\t'Lines for sysctl.d'
 ansible\t'Tasks of an Ansible playbook'
 shell\t'Commands that set the values live'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from write" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -399,7 +399,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l dir -d 'The folder in place of /etc' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from check" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -421,7 +421,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l dir -d 'The folder in place of /etc' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from diff" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -440,7 +440,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l except -d 'All but settings whose key begins so' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l duration -d 'How long the doctor looks for evidence' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -451,7 +451,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from apply" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l root -d 'The machine below this folder, which belongs to this user or root' -r -F
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from rollback" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -465,7 +465,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l root -d 'The machine below this folder' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from history" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -484,7 +484,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l except -d 'All but settings whose key begins so' -r
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l root -d 'The machine below this folder: its `proc`, `sys`, `etc`; what is written goes there too, if the folder belongs to this user or root' -r -F
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l duration -d 'How long the doctor looks for evidence' -r
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from explain" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -498,7 +498,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l format -d 'What goes to standard output' -r -f -a "shell\t'`export NAME=VALUE`'
 dotenv\t'`NAME=VALUE`, for --env-file and systemd'
 json\t'An object'"
-complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -506,7 +506,7 @@ complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand tune; and __fish_seen_subcommand_from env" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and not __fish_seen_subcommand_from show diff cpu mem io net all self" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -537,7 +537,7 @@ process\t'Processes'
 thread\t'Processes, and threads in them'
 task\t'Tasks of an apm run'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -s o -l output -d 'Write here [default: standard output]' -r -F
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -551,7 +551,7 @@ json\t'One document'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -l kind -d 'Of which values [default: the first that both have]' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -l top -d 'Functions in the table' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -s o -l output -d 'Write here [default: standard output]' -r -F
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from diff" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -566,7 +566,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from cpu" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -586,7 +586,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from mem" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -602,7 +602,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from io" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -618,7 +618,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from net" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -636,7 +636,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l run -d 'Look at an apm run that goes on, the newest or this one, until it ends; stacks stand apart by task' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from all" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -654,7 +654,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s F -l frequency -d 'Samples a second of CPU time, up to 250: the timer runs by the kernel\'s tick' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s o -l output -d 'The folder for the results; files of an earlier one in it are replaced [default: apm-profile/TIME]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l top -d 'Functions in the table on the terminal' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -662,7 +662,7 @@ complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from self" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -676,7 +676,7 @@ complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subc
 complete -c apm -n "__fish_apm_using_subcommand config; and not __fish_seen_subcommand_from show check init keys" -f -a "keys" -d 'List every key with its unit, meaning and effect'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -685,7 +685,7 @@ complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcomma
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -693,7 +693,7 @@ complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcomma
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -705,7 +705,7 @@ complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcomma
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'"
-complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -l config -d 'Read this configuration file too, above the project\'s' -r -F
@@ -713,7 +713,7 @@ complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcomma
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s q -l quiet -d 'Print results and errors only'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s v -l verbose -d 'Say more about what is decided and why'
 complete -c apm -n "__fish_apm_using_subcommand config; and __fish_seen_subcommand_from keys" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c apm -n "__fish_apm_using_subcommand help" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR' -r -f -a "auto\t'As the situation suggests'
+complete -c apm -n "__fish_apm_using_subcommand help" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'
 never\t'No'"
 complete -c apm -n "__fish_apm_using_subcommand help" -l config -d 'Read this configuration file too, above the project\'s' -r -F

@@ -35,7 +35,7 @@ pub struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Colour: `auto` follows the terminal and NO_COLOR
+    /// Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it
     #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: When,
     /// Print results and errors only

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::cli::When;
 use crate::cli::run::Format;
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
@@ -214,9 +215,10 @@ pub(crate) fn execute(
     scheduler.first_reading(machine::read(&roots, &meter));
     // Plan and command decide themselves what they make of the variables of a hook; a test that calls git must not hit the
     // repository that is being committed to.
-    let without_hook =
-        work.plan.as_ref().is_some_and(|plan| plan.checks.is_some()) && !request.settings.qa_hook_variables;
-    let commands = commands(context, &request, &id, depth, shape, cgroups, (work.cwd.clone(), without_hook));
+    let of_checks = work.plan.as_ref().is_some_and(|plan| plan.checks.is_some());
+    let without_hook = of_checks && !request.settings.qa_hook_variables;
+    let colours = colours(context, of_checks);
+    let commands = commands(context, &request, &id, depth, shape, cgroups, (work.cwd.clone(), without_hook, colours));
     if request.settings.preload {
         warm_up(&commands, &tasks, &mut notes);
     }
@@ -476,6 +478,17 @@ fn setup(
     }
 }
 
+/// What asks tasks for colours with `--color always`: their output goes through pipes, so by themselves they have none.
+/// What checks print is read by apm, and what the user has said of colours stands.
+fn colours(context: &Context, of_checks: bool) -> &'static [(&'static str, &'static str)] {
+    let has = |name: &str| context.environment.get(name).is_some();
+    let is_said = ["NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE"].into_iter().any(has);
+    match context.global.color {
+        When::Always if !of_checks && !is_said => &[("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1")],
+        _ => &[],
+    }
+}
+
 fn commands(
     context: &Context,
     request: &Request,
@@ -483,7 +496,7 @@ fn commands(
     depth: u32,
     shape: PoolShape,
     cgroups: Cgroups,
-    (cwd, without_hook): (PathBuf, bool),
+    (cwd, without_hook, colours): (PathBuf, bool, &[(&str, &str)]),
 ) -> CommandContext {
     let own = [
         (RUN.into(), id.as_str().into()),
@@ -493,7 +506,8 @@ fn commands(
     ];
     let is_kept = |(name, _): &&(OsString, OsString)| !(without_hook && git::is_of_hook(name));
     let inherited = context.environment.variables.iter().filter(is_kept).cloned();
-    let env = spawn::Environment::new(inherited.chain(own));
+    let colours = colours.iter().map(|(name, value)| (name.into(), value.into()));
+    let env = spawn::Environment::new(inherited.chain(own).chain(colours));
     let elsewhere = cwd != context.environment.cwd;
     CommandContext::new(env, context.environment.path(), (cwd, elsewhere), request.settings.buffer, cgroups)
 }

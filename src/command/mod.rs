@@ -35,6 +35,7 @@ mod resume;
 mod run;
 mod steer;
 mod tune;
+mod versions;
 mod watch;
 mod words;
 

@@ -1,8 +1,7 @@
 //! `apm run qa`: everything there is to check in a repository.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 
@@ -10,18 +9,15 @@ use crate::cli::run::Qa;
 use crate::command::context::Context;
 use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
-use crate::command::request;
+use crate::command::{request, versions};
 use crate::config::git;
 use crate::config::repository::{self, Repository};
 use crate::engine::plan::Source;
 use crate::model::bytestring::ByteString;
 use crate::model::request::{ChecksAsked, PlanSource, Selection};
 use crate::model::task::{Skip, Task};
-use crate::sys::ask;
-use crate::sys::spawn::Environment;
 use crate::text::{number, transcript};
 use crate::workflow::qa::facts::{FILES_MAX, Facts};
-use crate::workflow::qa::pinned::Pin;
 use crate::workflow::qa::wanted::Wanted;
 use crate::workflow::qa::{self, PinnedTool};
 
@@ -59,7 +55,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
     let checks = checks(context, &context.environment.cwd, asked)?;
     request.warnings.extend(checks.warnings);
     if !request.options.dry_run {
-        request.warnings.extend(other_versions(context, &checks.pins));
+        request.warnings.extend(versions::other_than_pinned(context, &checks.pins));
     }
     if checks.tasks.is_empty() {
         let what = if only.names.is_empty() { String::new() } else { format!(" by {}", only.by) };
@@ -122,52 +118,6 @@ fn say_changed(context: &Context, names: &[&str]) {
         count => number::count(count as u64, "file"),
     };
     context.ui.say(&format!("apm: --fix changed {count}\n{}{more}", shown.concat()));
-}
-
-/// How long a tool may take to tell its version.
-const VERSION_WITHIN: Duration = Duration::from_secs(2);
-
-/// Tools that are here in another version than the project pins: what they find may be nothing that its own CI finds.
-fn other_versions(context: &Context, pins: &[PinnedTool]) -> Vec<String> {
-    let env = Environment::new(context.environment.variables.iter().cloned());
-    let folders = context.environment.path();
-    std::thread::scope(|scope| {
-        let ask = |(program, name, pin): &PinnedTool| {
-            let version = version(&found(program, &folders)?, &env)?;
-            let Pin { version: pinned, file } = pin;
-            let text = format!("`{name}` is {version} here, `{file}` pins {pinned}: what it finds may differ");
-            (!pin.fits(&version)).then(|| transcript::line(&text))
-        };
-        // One that cannot be had asks nobody: the checks themselves will say why.
-        let started: Vec<_> = pins
-            .iter()
-            .filter_map(|pin| std::thread::Builder::new().spawn_scoped(scope, move || ask(pin)).ok())
-            .collect();
-        started.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
-    })
-}
-
-/// The path of a program: it is one, or a name in these folders.
-fn found(program: &str, folders: &OsStr) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(PathBuf::from(program));
-    }
-    std::env::split_paths(folders).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
-/// What a program prints as its version: the first word with a number, a dot and a number.
-fn version(program: &Path, env: &Environment) -> Option<String> {
-    let output = ask::output(program, "--version", env, VERSION_WITHIN)?;
-    let text = String::from_utf8_lossy(&output);
-    let words =
-        text.split(|c: char| c.is_whitespace() || c == ',').map(|word| word.trim_start_matches(['v', 'V', '(']));
-    let is_version = |word: &&str| {
-        let (major, rest) = word.split_once('.').unwrap_or_default();
-        !major.is_empty()
-            && major.bytes().all(|byte| byte.is_ascii_digit())
-            && rest.starts_with(|c: char| c.is_ascii_digit())
-    };
-    words.into_iter().find(is_version).map(|word| word.trim_end_matches(')').to_owned())
 }
 
 /// What is asked of the checks.
@@ -253,9 +203,10 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
             .to_owned(),
         build_dir: cache.join("build").display().to_string(),
     };
-    let qa::Plan { tasks, pins } = qa::plan(&facts, &wanted)
+    let qa::Plan { tasks, pins, warnings: unread } = qa::plan(&facts, &wanted)
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;
     let mut warnings = facts.not_believed();
+    warnings.extend(unread);
     if facts.cut_off {
         warnings.push(format!("more than {FILES_MAX} files: those beyond were not looked at"));
     }

@@ -365,3 +365,19 @@ fn what_fixers_changed_is_said() {
     std::fs::write(sandbox.work().join("bin/shfmt"), "#!/bin/sh\n").expect("written");
     assert!(run().contains("apm: --fix changed no file\n"));
 }
+
+/// The output of tasks goes through pipes, so that by themselves they print no colours.
+#[test]
+fn tasks_are_asked_for_colours_where_they_are_asked_of_apm() {
+    let sandbox = Sandbox::new("colours");
+    sandbox.file("p.yaml", "version: 1\ntasks:\n- {id: a, run: 'echo \"<$FORCE_COLOR-$CLICOLOR_FORCE>\"'}\n");
+    let asked = |environment: &[(&str, &str)], words: &[&str]| {
+        let mut command = sandbox.command(["run", "p.yaml", "--relay"]);
+        command.args(words).env_remove("FORCE_COLOR").env_remove("CLICOLOR_FORCE").envs(environment.iter().copied());
+        Ran::of(command).good()
+    };
+    assert!(asked(&[], &["--color", "always"]).contains("<1-1>"));
+    assert!(asked(&[], &[]).contains("<->"));
+    assert!(asked(&[("NO_COLOR", "1")], &["--color", "always"]).contains("<->"));
+    assert!(asked(&[("FORCE_COLOR", "3")], &["--color", "always"]).contains("<3->"));
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::sandbox::{Ran, Sandbox, has_program};
+use crate::sandbox::{Ran, Sandbox, has_program, skip};
 
 /// Checks by id with their state, and the findings as `file:line rule`.
 fn outcome(report: &Value) -> (Vec<String>, Vec<String>) {
@@ -494,4 +494,20 @@ fn a_folder_of_a_project_is_checked_as_a_part_of_it() {
             "{tests}"
         );
     }
+}
+
+/// A test file that cannot be loaded: node's JUnit says `test failed`, the reason is only on its standard output.
+#[test]
+fn a_file_of_node_tests_that_cannot_be_loaded_shows_why() {
+    if !has_program("node") {
+        return skip("`node` is not installed");
+    }
+    let sandbox = Sandbox::new("node-load");
+    sandbox.file("package.json", r#"{"name":"x","scripts":{"test":"node --test"}}"#);
+    sandbox.file("test/a.test.js", "require('node:test')('a', () => {});\n");
+    sandbox.file("test/b.test.js", "require('./missing.js');\n");
+    let Ran { code, stdout, .. } = sandbox.apm(["run", "qa", "--only", "node-test"]);
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("Error: Cannot find module './missing.js'"), "{stdout}");
+    assert!(stdout.contains("1 of 2 tests passed"), "{stdout}");
 }

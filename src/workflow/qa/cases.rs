@@ -37,9 +37,12 @@ fn repository(files: &[(&str, &str)]) -> Repository {
 }
 
 fn planned(repository: &Repository, wanted: &Wanted) -> Vec<Task> {
-    let facts = Facts::read(&repository.root.join("work"), repository.root.join("bin").into(), Owners::these([]), None)
-        .expect("facts");
-    plan(&facts, wanted).expect("a plan").tasks
+    plan(&facts(repository), wanted).expect("a plan").tasks
+}
+
+fn facts(repository: &Repository) -> Facts {
+    let programs = repository.root.join("bin").into();
+    Facts::read(&repository.root.join("work"), programs, Owners::these([]), None).expect("facts")
 }
 
 /// What is planned for these files: id, and the words that are called or why nothing is.
@@ -657,6 +660,16 @@ fn files_that_a_hook_leaves_out_are_left_out() {
     let ruff = check("ruff").expect("a check");
     assert_eq!((ruff.exclude.join(" "), ruff.files.join(" ")), ("^docs/ ^tests/x".to_owned(), "py$".to_owned()));
     assert!(check("ruff-format").expect("a check").exclude.is_empty(), "no hook calls it");
+    // Look-ahead, which Python has: it left nothing out, and nobody was told.
+    let ahead = hooks.replace("^tests/x", "^(?!src/)");
+    let of = |hooks: &str| {
+        self::repository(&[(".pre-commit-config.yaml", hooks), ("pyproject.toml", "[tool.ruff]\n"), ("a.py", "")])
+    };
+    let warned = |hooks: &str| plan(&facts(&of(hooks)), &Wanted::default()).expect("known words").warnings;
+    assert!(warned(hooks).is_empty());
+    let expected =
+        "`.pre-commit-config.yaml`: the pattern `^(?!src/)` for ruff is none that apm can read: it leaves no file out";
+    assert_eq!(warned(&ahead), [expected]);
 }
 
 #[test]

@@ -106,7 +106,8 @@ pub(crate) fn plan(facts: &Facts, wanted: &Wanted) -> Result<Plan, UnknownName> 
             pins.push(pin.clone());
         }
     }
-    Ok(Plan { tasks: with_fixes(tasks), pins })
+    let warnings: BTreeSet<String> = tasks.iter().flat_map(|one| one.warnings.iter().cloned()).collect();
+    Ok(Plan { tasks: with_fixes(tasks), pins, warnings: warnings.into_iter().collect() })
 }
 
 /// Whether a folder of the repository, relative to it, has files that the checks of the repository look at. Not so for
@@ -153,6 +154,7 @@ pub(crate) struct Plan {
     pub(crate) tasks: Vec<Task>,
     /// Tools of which the project pins the version, of those that run.
     pub(crate) pins: Vec<PinnedTool>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Whether a target may run: it is selected, its program is there, and all of its folder is meant.
@@ -200,6 +202,8 @@ struct Planned {
     pin: Option<PinnedTool>,
     /// The target that does its work, since that is the project's own way.
     own_way: Option<String>,
+    /// What of the project's configuration has no effect on it.
+    warnings: Vec<String>,
 }
 
 impl Planned {
@@ -306,7 +310,7 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
         }
     }
     let place = call::Place { below, within, called: &called };
-    let left_out = pinned::left_out(project.facts, tool.name);
+    let (left_out, warnings) = pinned::left_out(project.facts, tool.name);
     let pin = pinned::version(project, tool.name, tool.program)
         .and_then(|pin| Some((project.facts.program(&project.dir, tool.program)?, tool.program, pin)));
     let unprepared = project.toolchain == Toolchain::Node
@@ -378,8 +382,8 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 fix
             });
             let (dir, category, toolchain) = (project.dir.clone(), tool.category, Some(tool.toolchain));
-            let (pin, own_way) = (pin.clone(), own_way.clone());
-            Planned { task, fix, dir, category, toolchain, tool: tool.name, pin, own_way }
+            let (pin, own_way, warnings) = (pin.clone(), own_way.clone(), warnings.clone());
+            Planned { task, fix, dir, category, toolchain, tool: tool.name, pin, own_way, warnings }
         })
         .collect()
 }
@@ -493,6 +497,7 @@ fn of_targets(
                 tool: target.runner,
                 pin: None,
                 own_way: None,
+                warnings: Vec::new(),
             });
         }
     }

@@ -90,10 +90,16 @@ pub(crate) struct LeftOut {
     pub(crate) files: Vec<String>,
 }
 
-/// What the hooks leave out of a tool.
-pub(crate) fn left_out(facts: &Facts, tool: &str) -> LeftOut {
-    let Some(hook) = hook(facts, tool) else { return LeftOut::default() };
-    LeftOut { exclude: hook.exclude, files: hook.files }
+/// What the hooks leave out of a tool, and a warning for each pattern that is none here: those of pre-commit are Python's,
+/// with look-ahead and references back.
+pub(crate) fn left_out(facts: &Facts, tool: &str) -> (LeftOut, Vec<String>) {
+    let Some(Hook { exclude, files, .. }) = hook(facts, tool) else { return Default::default() };
+    let is_unread = |text: &&String| regex_automata::meta::Regex::new(text).is_err();
+    let warning = |text: &String| {
+        format!("`{HOOKS}`: the pattern `{text}` for {tool} is none that apm can read: it leaves no file out")
+    };
+    let warnings = exclude.iter().chain(&files).filter(is_unread).map(warning).collect();
+    (LeftOut { exclude, files }, warnings)
 }
 
 /// A hook of pre-commit.

@@ -446,6 +446,8 @@ pub(crate) const TOOLS: &[Tool] = &[
             "--test",
             "--test-reporter=junit",
             "--test-reporter-destination={results}/junit.xml",
+            "--test-reporter=spec",
+            "--test-reporter-destination=stdout",
             "{script}",
         ],
         parser: Parser::Junit,

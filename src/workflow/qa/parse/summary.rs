@@ -131,25 +131,15 @@ fn line_of(line: &str, words: &[&str], found: &mut Found) -> bool {
             }
             true
         }
-        // Gradle, which is silent where all passed.
-        [all, "tests" | "test", "completed,", ..] => {
-            let of = |wanted: &str| {
-                pairs().find(|(_, word)| word.trim_end_matches(',') == wanted).map_or(0, |(number, _)| number)
-            };
-            number(all).is_some_and(|all| {
-                found.add(all, of("failed"), of("skipped"));
-                true
-            })
-        }
-        // RSpec, minitest.
-        [all, "examples," | "example," | "runs,", ..] => {
+        // Gradle, which is silent where all passed; RSpec; minitest.
+        [all, "tests" | "test", "completed,", ..] | [all, "examples," | "example," | "runs,", ..] => {
             let of = |wanted: &[&str]| {
                 let is_it = |word: &str| wanted.contains(&word.trim_end_matches(','));
                 pairs().filter(|(_, word)| is_it(word)).map(|(number, _)| number).fold(0, u64::saturating_add)
             };
             number(all).is_some_and(|all| {
-                let failed = of(&["failure", "failures", "error", "errors"]);
-                found.add(all, failed, of(&["pending", "skips"]));
+                let failed = of(&["failed", "failure", "failures", "error", "errors"]);
+                found.add(all, failed, of(&["skipped", "pending", "skips"]));
                 true
             })
         }

@@ -37,7 +37,29 @@ const CTEST_FAILED: i32 = 8;
 /// JUnit XML, written to `junit.xml` or a folder of such files.
 pub(super) fn junit(printed: &Printed<'_>) -> Read {
     let bytes = read_file(printed.written, "junit.xml")?;
-    parse_junit(&text(&bytes), printed.code)
+    let mut results = parse_junit(&text(&bytes), printed.code)?;
+    let is_file = |test: &&mut Test| {
+        let message = test.message.unescaped();
+        message.contains("ERR_TEST_FAILURE") && message.contains("exitCode: ")
+    };
+    for test in results.tests.iter_mut().filter(is_file) {
+        if let Some(why) = printed_by_node(&text(printed.stdout), test.name.unescaped()) {
+            test.message = bounded(why);
+        }
+    }
+    Ok(results)
+}
+
+/// What the process of a test file printed before node's `spec` reporter says that the file failed as a whole: its JUnit
+/// reporter says nothing else than that.
+fn printed_by_node(stdout: &str, file: &str) -> Option<String> {
+    let lines: Vec<&str> = stdout.lines().collect();
+    let is_end = |line: &&str| line.strip_prefix("\u{2716} ").is_some_and(|rest| rest.starts_with(file));
+    let end = lines.iter().position(is_end)?;
+    let is_of_another = |line: &&str| line.starts_with(['\u{2714}', '\u{2716}', '\u{25b6}', '\u{2139}']);
+    let start = lines[..end].iter().rposition(is_of_another).map_or(0, |at| at + 1);
+    let own = lines[start..end].join("\n").trim().to_owned();
+    (!own.is_empty()).then_some(own)
 }
 
 /// Tests that a target of the project runs: JUnit XML where its runner could be told to write it, else the summary that the
