@@ -169,6 +169,16 @@ fn a_solution_of_typescript_projects_is_built_without_output() {
     for config in ["{}", "{\"references\": []}", "{\n  // \"references\": [{}],\n}"] {
         assert_eq!(check(config, "5.9.3"), one, "{config}");
     }
+    // Both were built without output, which fails by TS6310 in each version.
+    let chained = "tsc: left out by default: its projects refer to each other, which tsc checks only where it may write \
+                   output (TS6310); the project's own build does";
+    assert_eq!(check(own_files, "5.9.3"), chained);
+    let leaf = ("web/tsconfig.json", "{}");
+    let node = ("node/tsconfig.json", r#"{"references":[{"path":"../web"}]}"#);
+    let root = ("tsconfig.json", r#"{"files":[],"references":[{"path":"web"},{"path":"node/tsconfig.json"}]}"#);
+    assert_eq!(lines(&[PACKAGE, TSC, root, leaf, node], &only("tsc"))[0], chained);
+    let apart = ("node/tsconfig.json", "{}");
+    assert_eq!(lines(&[PACKAGE, TSC, root, leaf, apart], &only("tsc"))[0], "tsc: tsc -b --noEmit --pretty false");
     // A folder without its own configuration would check nothing but the empty list of the one above.
     let below = [PACKAGE, TSC, ("tsconfig.json", solution), ("web/package.json", PACKAGE.1)];
     assert_eq!(lines(&below, &only("tsc")), ["tsc: tsc -b --noEmit --pretty false"]);

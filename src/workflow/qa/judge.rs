@@ -173,6 +173,13 @@ fn opaque(check: &Check, exit: Exit, printed: &Printed<'_>) -> Outcome {
         {
             Outcome::Broken { error: format!("a program is missing: {line}").into() }
         }
+        // The test script of a package ends with 1 there, also where the shell says 127.
+        Exit::Code(1)
+            if check.tool == "pnpm"
+                && let Some(line) = last_words(printed, 4).iter().find(|line| from_shell(line)) =>
+        {
+            Outcome::Broken { error: format!("a program is missing: {}", short(line)).into() }
+        }
         exit => target_offline(check, printed).unwrap_or_else(|| exit.outcome()),
     }
 }
@@ -188,6 +195,13 @@ fn last_words(printed: &Printed<'_>, count: usize) -> Vec<String> {
         lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect::<Vec<_>>()
     };
     [printed.stdout, printed.stderr].into_iter().flat_map(last).collect()
+}
+
+/// Whether a shell says that it finds a program nowhere.
+fn from_shell(line: &str) -> bool {
+    let is_shell =
+        line.split(": ").next().is_some_and(|shell| matches!(shell, "sh" | "/bin/sh" | "bash" | "/bin/bash"));
+    is_shell && (line.ends_with(": not found") || line.ends_with(": command not found"))
 }
 
 /// What make says where a recipe calls what is not there: its own exit code is 2 as for a recipe that failed.
@@ -233,7 +247,13 @@ fn from_fetcher(line: &str) -> bool {
         "[6] could not resolve host",
     ];
     // Maven; Gradle.
-    let says = ["could not transfer artifact", "could not get resource", "could not resolve all"];
+    let says = [
+        "could not transfer artifact",
+        "in offline mode and the artifact",
+        "could not get resource",
+        "could not resolve all",
+        "available for offline mode",
+    ];
     let fetches = says.iter().any(|text| line.contains(text));
     fetches
         || FETCHERS.iter().any(|start| line.starts_with(start))
@@ -510,6 +530,9 @@ mod cases {
         assert!(
             target("tox", Category::Tests, 1, pip).starts_with("no network: in the last 30 lines: warning: retrying")
         );
+        // Maven with `-o`: a dependency that is not there is no fault of the project.
+        let maven = "[ERROR] Cannot access central (https://repo.maven.apache.org/maven2) in offline mode and the artifact a:b:pom:52 has not been downloaded from it before.\n";
+        assert!(target("maven", Category::Tests, 1, maven).starts_with("no network: "));
         let own = "Error: connect ECONNREFUSED 127.0.0.1:1\n";
         assert_eq!(target("npm", Category::Tests, 1, own), "exit code 1");
         for result in ["2 failed, 3 passed in 1s", "--- FAIL: TestX", "test result: FAILED.", "FAILED (errors=1)"] {
@@ -521,6 +544,10 @@ mod cases {
 
     #[test]
     fn a_recipe_that_calls_what_is_missing_is_broken() {
+        let pnpm = |text: &str| target("pnpm", Category::Tests, 1, text);
+        let missing = "sh: 1: jest: not found\n\u{2009}ELIFECYCLE\u{2009} Test failed. See above for more details.\n";
+        assert_eq!(pnpm(missing), "a program is missing: sh: 1: jest: not found");
+        assert_eq!(pnpm("user: not found\n"), "exit code 1");
         let make = |text: &str| target("make", Category::Docs, 2, text);
         assert_eq!(
             make("make: pandoc: No such file or directory\nmake: *** [Makefile:2: docs] Error 127\n"),

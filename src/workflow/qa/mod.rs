@@ -371,9 +371,20 @@ fn of_tool(project: &Project<'_>, tool: &'static Tool, reason: &str, below: &[&s
                 let by = format!("`{target}`, by which the project runs its tests; `--only pytest` runs it");
                 task.skip = Some(Skip::Deselected { by: by.into() }.into());
             }
-            if tool.name == "tsc" && task.skip.is_none() && project.typescript() == TypeScript::TooOld {
-                let (tool, install) = ("TypeScript 5.6", "older ones check no `references` without writing output");
-                task.skip = Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into());
+            if tool.name == "tsc" && task.skip.is_none() {
+                task.skip = match project.typescript() {
+                    TypeScript::Project | TypeScript::References => None,
+                    TypeScript::TooOld => {
+                        let (tool, install) =
+                            ("TypeScript 5.6", "older ones check no `references` without writing output");
+                        Some(Skip::ToolMissing { tool: tool.into(), install: install.into() }.into())
+                    }
+                    TypeScript::Chained => {
+                        let by = "default: its projects refer to each other, which tsc checks only where it may write \
+                                  output (TS6310); the project's own build does";
+                        Some(Skip::Deselected { by: by.into() }.into())
+                    }
+                };
             }
             let fixes = wanted.fix && !tool.fix.is_empty() && task.skip.is_none();
             let fix = fixes.then(|| {

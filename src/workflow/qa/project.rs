@@ -321,6 +321,8 @@ pub(crate) enum TypeScript {
     References,
     /// A solution without files of its own, and a tsc that builds it only with output.
     TooOld,
+    /// Projects that have files and refer to others: tsc builds them only with output, whatever its version (TS6310).
+    Chained,
 }
 
 /// The first TypeScript that takes `--build` and `--noEmit` together; before it says TS5094.
@@ -339,6 +341,47 @@ fn json_key(text: &str, key: &str) -> Option<String> {
 /// Whether a tsconfig.json refers to others.
 fn refers(config: &str) -> bool {
     json_key(config, "references").is_some_and(|value| value.starts_with('[') && !value.starts_with("[]"))
+}
+
+/// Whether a tsconfig.json has files of its own: all below it, unless it says that it has none.
+fn has_files(config: &str) -> bool {
+    let is_some = |key: &str| json_key(config, key).map(|value| !value.starts_with("[]"));
+    is_some("include").unwrap_or(false) || is_some("files").unwrap_or(true)
+}
+
+/// Files of one solution that are read.
+const REFERENCES_MAX: usize = 1000;
+
+/// Whether a tsconfig.json, or one that it leads to, has files and refers to others.
+fn is_chained(facts: &Facts, file: &str, seen: &mut BTreeSet<String>) -> bool {
+    if seen.len() >= REFERENCES_MAX || !seen.insert(file.to_owned()) {
+        return false;
+    }
+    let config = facts.head(file);
+    if !refers(&config) {
+        return false;
+    }
+    let dir = file.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let list = json_key(&config, "references").unwrap_or_default();
+    let paths = list.split(']').next().unwrap_or_default().split("\"path\":\"").skip(1);
+    let mut named = paths.filter_map(|path| referred(dir, path.split('"').next()?));
+    has_files(&config) || named.any(|path| is_chained(facts, &path, seen))
+}
+
+/// The tsconfig.json that a path in another one, in a folder of the repository, leads to; nothing outside the repository.
+fn referred(dir: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = dir.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    if !path.ends_with(".json") {
+        parts.push("tsconfig.json");
+    }
+    Some(parts.join("/"))
 }
 
 /// Questions that the table of tools asks.
@@ -484,10 +527,9 @@ impl Project<'_> {
             return TypeScript::Project;
         }
         match self.facts.typescript_version(&self.dir) {
-            Some(version) if version < BUILDS_WITHOUT_OUTPUT => {
-                let has_files = json_key(config, "files").is_none_or(|value| !value.starts_with("[]"));
-                if has_files { TypeScript::Project } else { TypeScript::TooOld }
-            }
+            Some(version) if version < BUILDS_WITHOUT_OUTPUT && has_files(config) => TypeScript::Project,
+            Some(version) if version < BUILDS_WITHOUT_OUTPUT => TypeScript::TooOld,
+            _ if is_chained(self.facts, &self.path("tsconfig.json"), &mut BTreeSet::new()) => TypeScript::Chained,
             _ => TypeScript::References,
         }
     }

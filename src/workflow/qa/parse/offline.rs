@@ -1,7 +1,7 @@
 //! Whether a tool failed because it could not reach the network.
 
 /// Texts by which tools say that they could not reach the network.
-const OFFLINE: [&str; 14] = [
+const OFFLINE: [&str; 16] = [
     "could not resolve host",
     "temporary failure in name resolution",
     "name or service not known",
@@ -16,6 +16,9 @@ const OFFLINE: [&str; 14] = [
     "failed to establish a new connection",
     "could not connect to",
     "dial tcp",
+    // Maven and Gradle, told to stay off the network.
+    "in offline mode and the artifact",
+    "available for offline mode",
 ];
 
 /// Whether a line, in lower case, says that the network could not be reached.
