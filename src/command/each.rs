@@ -7,6 +7,7 @@ use std::io::{self, BufReader, IsTerminal, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use crate::command::execute::{self, Work};
 use crate::command::failure::{Exit, Failure};
 use crate::command::request::{self, Request};
 use crate::engine::plan::{Arrival, Source};
-use crate::model::request::{Halt, HaltCount, HaltOn, Relay, RelayOrder};
+use crate::model::request::{Halt, HaltCount, HaltOn, PlanSource, Relay, RelayOrder, ValueFile};
 use crate::model::task::Task;
 use crate::model::unit::Percent;
 use crate::report::dry_run;
@@ -71,6 +72,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
     let request = request::read(context, words.options.clone())?;
     let title = format!("each {}", template::shown(command));
     let from_command_line = !groups.is_empty();
+    let files = value_files(&words, &groups);
     let mut tasks = Tasks { values: source_of(context, &words, &groups, cut)?, template, sequence: 0, fault: None };
     if words.options.dry_run && words.options.format.is_none_or(|format| format == Format::Text) {
         return dry(context, &request, tasks);
@@ -101,7 +103,7 @@ pub(crate) fn main(context: &Context, words: Each) -> Result<Exit, Failure> {
         tasks: first,
         resources: std::collections::BTreeMap::new(),
         independent: !source.is_fixed(),
-        plan: None,
+        plan: (!files.is_empty()).then(|| PlanSource { values: files, ..PlanSource::default() }),
         source,
         halt,
         relay: Some(relay(&words)),
@@ -236,6 +238,21 @@ fn stream(first: Vec<Task>, mut tasks: Tasks, request: Request) -> Result<(Sourc
     let started = std::thread::Builder::new().spawn(reader);
     started.context("start a thread (`ulimit -u` bounds them)").map_err(Failure::machine)?;
     Ok((Source::Stream { arrivals: receiver, queue_max }, fault))
+}
+
+/// The files from which values come, as they are now.
+fn value_files(words: &Each, groups: &[(Group, &[OsString])]) -> Vec<ValueFile> {
+    let of_groups = groups.iter().filter(|(group, _)| group.from_files).flat_map(|(_, files)| *files).map(Path::new);
+    let named = of_groups.chain(words.arg_file.as_deref()).filter(|path| *path != Path::new("-"));
+    named.filter_map(|path| value_file(path, path)).collect()
+}
+
+/// A regular file, found at `place` and named `path`; what else values come from cannot be read twice.
+pub(crate) fn value_file(place: &Path, path: &Path) -> Option<ValueFile> {
+    let meta = std::fs::metadata(place).ok().filter(std::fs::Metadata::is_file)?;
+    let modified = meta.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let modified_ns = u64::try_from(modified.as_nanos()).ok()?;
+    Some(ValueFile { path: path.to_owned().into(), len: meta.len(), modified_ns })
 }
 
 #[expect(clippy::disallowed_methods, reason = "named: a file on the command line")]

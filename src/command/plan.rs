@@ -38,7 +38,7 @@ pub(crate) fn main(context: &Context, file: &Path, relay: bool, options: Options
     let plan = read_checked(&context.environment.cwd, file, read_before, &request)?;
     // What cannot be read twice, such as `<(...)` of a shell, is not read again by a resume.
     let is_file = file != Path::new("-") && context.environment.cwd.join(file).is_file();
-    let from = is_file.then(|| PlanSource { file: Some(file.to_owned().into()), checks: None });
+    let from = is_file.then(|| PlanSource { file: Some(file.to_owned().into()), ..PlanSource::default() });
     let work = work(context, name, relay, plan, Source::Fixed, from);
     execute::execute(context, request, work, None)
 }

@@ -64,7 +64,7 @@ pub(crate) fn main(context: &Context, words: Qa) -> Result<Exit, Failure> {
         ));
     }
     let asked = ChecksAsked { dir: named.map(Into::into), only, skip, fix: words.fix, files: checks.files };
-    let plan = PlanSource { file: None, checks: Some(asked.into()) };
+    let plan = PlanSource { checks: Some(asked.into()), ..PlanSource::default() };
     let work = Work {
         title: "qa".to_owned(),
         cwd: context.environment.cwd.clone(),

@@ -26,7 +26,7 @@ use crate::model::edit::Edit;
 use crate::model::event::{Invalidated, NoteLevel, RunStarted};
 use crate::model::id::RunId;
 use crate::model::outcome::Outcome;
-use crate::model::request::{ChecksAsked, Halt, PlanSource, Relay, RelayOrder};
+use crate::model::request::{ChecksAsked, Halt, PlanSource, Relay, RelayOrder, ValueFile};
 use crate::model::task::{Run, Step, Task};
 use crate::text::transcript;
 
@@ -80,8 +80,12 @@ pub(crate) fn resume(context: &Context, name: &str, file: Option<&Path>, options
     };
     let mut request = request::read_overrides(context, overrides)?;
     let began = recorded.envelopes.first().map(|envelope| envelope.at);
-    let now = left.plan.take().map(|plan| replan(context, &mut request, &cwd, plan, began)).transpose()?.flatten();
-    let (mut plan, mut stale) = (None, None);
+    let source = left.plan.take();
+    let values = source.as_ref().map_or(&[][..], |source| &source.values);
+    request.warnings.extend(values.iter().filter_map(|file| edited_values(file, &cwd)));
+    let mut plan = source.clone().filter(|source| !source.values.is_empty());
+    let now = source.map(|source| replan(context, &mut request, &cwd, source, began)).transpose()?.flatten();
+    let mut stale = None;
     if let Some(now) = now {
         request.warnings.extend(left.replan(now.tasks, &now.name, folder.is_some()));
         started.resources = now.resources.unwrap_or(started.resources);
@@ -178,6 +182,19 @@ fn changed(task: &Task, digest: &str, cwd: &Path) -> Option<String> {
     files::missing(&task.outputs, &base).map(|output| format!("its output `{output}` is gone"))
 }
 
+/// A warning where a file of values is another than when the run began: which of its values are new cannot be told from
+/// their places.
+fn edited_values(file: &ValueFile, cwd: &Path) -> Option<String> {
+    let is_same = each::value_file(&cwd.join(file.path.as_path()), file.path.as_path()).as_ref() == Some(file);
+    let shown = transcript::line(&file.path.to_text());
+    let warning = || {
+        format!(
+            "`{shown}` was changed since the run began: its values are run as they are recorded; start `apm run each` again for those of now"
+        )
+    };
+    (!is_same).then(warning)
+}
+
 /// The last run of a plan file in this folder.
 fn last_of(context: &Context, state: &State, file: &Path) -> Result<RunId, Failure> {
     let ids = state.list().with_context(|| format!("list `{}`", state.root().display())).map_err(Failure::machine)?;
@@ -223,7 +240,7 @@ fn replan(
         }
         let plan = crate::command::plan::read_checked(cwd, path.as_path(), Vec::new(), request)
             .map_err(|failure| failure.hint("the plan is read again, so that edits of it count"))?;
-        let source = PlanSource { file: Some(path), checks: None };
+        let source = PlanSource { file: Some(path), ..PlanSource::default() };
         let (name, resources) = (format!("`{shown}`"), Some(plan.resources));
         return Ok(Some(Replanned { tasks: plan.tasks, name, resources, stale: None, source }));
     }
@@ -243,7 +260,8 @@ fn replan(
     });
     request.warnings.extend(now.warnings);
     checks.files = now.files;
-    let (name, source) = ("the list of checks".to_owned(), PlanSource { file: None, checks: Some(checks) });
+    let (name, source) =
+        ("the list of checks".to_owned(), PlanSource { checks: Some(checks), ..PlanSource::default() });
     Ok(Some(Replanned { tasks: now.tasks, name, resources: None, stale, source }))
 }
 

@@ -49,7 +49,8 @@ pub struct RunRequest {
     pub plan: Option<PlanSource>,
 }
 
-/// Where the tasks of a run came from. A resume reads it again and sees what was edited. One of them is there.
+/// Where the tasks of a run came from. A resume reads a plan or the checks again and sees what was edited; files of values
+/// are only compared. One of the three is there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanSource {
     /// A plan file, as it was named, relative to the folder of the run.
@@ -58,6 +59,20 @@ pub struct PlanSource {
     /// The checks of a repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Box<ChecksAsked>>,
+    /// Files of values for `apm run each`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ValueFile>,
+}
+
+/// A file of values as it was when the run began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueFile {
+    /// As it was named, relative to the folder of the run.
+    pub path: ByteString,
+    /// Its size.
+    pub len: u64,
+    /// When it was changed, in nanoseconds since 1970.
+    pub modified_ns: u64,
 }
 
 /// Which checks of which repository were asked for.

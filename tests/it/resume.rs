@@ -90,6 +90,20 @@ fn the_plan_file_of_a_step_is_read_again() {
     assert_eq!((sandbox.read("one").as_str(), sandbox.read("end").as_str()), ("a\nb\nc\n", "x\nx\n"));
 }
 
+/// Values have no names of their own: what was edited cannot be matched with what was run.
+#[test]
+fn an_edited_file_of_values_is_named() {
+    let sandbox = Sandbox::new("values");
+    sandbox.file("list", "a\nb\n");
+    sandbox.apm(["run", "each", "--shell", "--", "test {} != b", "::::", "list"]).fails(1);
+    let said = "`list` was changed since the run began: its values are run as they are recorded";
+    assert!(!sandbox.apm(["run", "--resume"]).fails(1).contains(said));
+    sandbox.file("list", "a\nx\nb\n");
+    for _ in 0..2 {
+        assert!(sandbox.apm(["run", "--resume"]).fails(1).contains(said));
+    }
+}
+
 #[test]
 fn a_pass_of_a_check_counts_while_no_file_of_the_repository_changed() {
     let sandbox = Sandbox::new("checks");
