@@ -105,15 +105,12 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
                 .get(node.caller as usize)
                 .is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
         // All of a kernel without names is one frame.
-        let frames = if is_same_kernel { Vec::new() } else { places.frames(node.code, &mut builder.profile.modules) };
         if node.caller == ROOT && recorded.by_frame_pointers && !is_outermost(node.code, &names) {
-            let name = "[truncated]".to_owned();
-            let frame = builder.frame(Frame { name, origin: Origin::Label, ..Frame::default() });
+            let frame = builder.frame(Frame { name: "[truncated]", origin: Origin::Label, ..Frame::default() });
             at = Some(builder.node(None, frame));
         }
-        for frame in frames {
-            let frame = builder.frame(frame);
-            at = Some(builder.node(at, frame));
+        if !is_same_kernel {
+            at = places.add(node.code, at, &mut builder);
         }
         nodes.push(at.unwrap_or(0));
     }
@@ -247,12 +244,13 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The frames of a place, the outermost first.
-    fn frames(&mut self, code: Code, modules: &mut Vec<Module>) -> Vec<Frame> {
+    /// Adds the frames of a place below its caller; the innermost node.
+    fn add(&mut self, code: Code, caller: Option<u32>, builder: &mut Builder) -> Option<u32> {
         let (module, address, origin) = match code {
             Code::File { module, offset } => {
                 let address = self.modules.get(module).and_then(|module| module.image()?.address(offset));
-                (Some(self.module(module, modules)), Some(address.unwrap_or(offset)), Origin::Native)
+                let module = self.module(module, &mut builder.profile.modules);
+                (Some(module), Some(address.unwrap_or(offset)), Origin::Native)
             }
             Code::Kernel(address) => (None, Some(address).filter(|_| !self.names.kernel_is_hidden), Origin::Kernel),
             Code::Made { address, .. } => (None, Some(address), Origin::Jit),
@@ -261,25 +259,28 @@ impl Places<'_> {
         };
         let frame = Frame { module, address, origin, ..Frame::default() };
         let Some(functions) = self.names.of.get(&code) else {
+            let short;
             let (name, origin) = match code {
-                Code::File { module, .. } => (self.short(module), Origin::Native),
-                Code::Kernel(_) => (KERNEL.to_owned(), Origin::Kernel),
-                Code::Made { .. } => ("[made at run time]".to_owned(), Origin::Unknown),
-                Code::Waits(name) => (self.waits.get(usize::from(name)).cloned().unwrap_or_default(), Origin::Kernel),
-                Code::Nowhere => ("[unknown]".to_owned(), Origin::Unknown),
-                Code::Truncated => ("[truncated]".to_owned(), Origin::Label),
-                Code::Cut => ("[no room]".to_owned(), Origin::Label),
+                Code::File { module, .. } => {
+                    short = self.short(module);
+                    (short.as_str(), Origin::Native)
+                }
+                Code::Kernel(_) => (KERNEL, Origin::Kernel),
+                Code::Made { .. } => ("[made at run time]", Origin::Unknown),
+                Code::Waits(name) => (self.waits.get(usize::from(name)).map_or("", String::as_str), Origin::Kernel),
+                Code::Nowhere => ("[unknown]", Origin::Unknown),
+                Code::Truncated => ("[truncated]", Origin::Label),
+                Code::Cut => ("[no room]", Origin::Label),
             };
-            return vec![Frame { name, origin, ..frame }];
+            let frame = builder.frame(Frame { name, origin, ..frame });
+            return Some(builder.node(caller, frame));
         };
-        let each = |(depth, function): (usize, &symbol::function::Function)| Frame {
-            name: function.name.clone(),
-            file: function.file.clone(),
-            line: function.line,
-            is_inlined: depth > 0,
-            ..frame.clone()
-        };
-        functions.iter().enumerate().map(each).collect()
+        // The outermost first.
+        functions.iter().enumerate().fold(caller, |caller, (depth, function)| {
+            let (name, file, line) = (function.name.as_str(), function.file.as_deref(), function.line);
+            let frame = builder.frame(Frame { name, file, line, is_inlined: depth > 0, ..frame });
+            Some(builder.node(caller, frame))
+        })
     }
 
     fn module(&mut self, id: ModuleId, modules: &mut Vec<Module>) -> u32 {

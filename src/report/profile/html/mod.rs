@@ -105,7 +105,7 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
          <th class=\"n\">total</th><th></th><th>function</th><th>module</th></tr>"
     )?;
     for share in tree.shares(&names).iter().take(FUNCTIONS_MAX).filter(|share| share.own > 0) {
-        let function = &names.all[share.function as usize];
+        let function = names.get(share.function);
         let cells = |value: u64| {
             let percent = xml(&amount::percent(amount::share(value, total)));
             format!("<td class=\"n\">{percent}</td><td class=\"n dim\">{}</td>", amount::value(value, unit))
@@ -115,8 +115,8 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
             "<tr>{}{}<td class=\"name\">{}</td><td>{}</td></tr>",
             cells(share.own),
             cells(share.total),
-            xml(&transcript::line(&function.name)),
-            xml(&transcript::line(&function.module))
+            xml(&transcript::line(function.name)),
+            xml(&transcript::line(function.module))
         )?;
     }
     writeln!(out, "</table></details>")

@@ -27,16 +27,16 @@ const NAME_MAX: usize = 70;
 const NUMBERS: usize = 35;
 
 /// One kind as it is shown.
-struct Seen {
-    names: Names,
+struct Seen<'a> {
+    names: Names<'a>,
     tree: Tree,
     shares: Vec<Share>,
     /// Of the functions of a script, where an interpreter ran one.
     script: Vec<Share>,
 }
 
-impl Seen {
-    fn of(profile: &Profile, kind: usize, roots: Roots) -> Self {
+impl<'a> Seen<'a> {
+    fn of(profile: &'a Profile, kind: usize, roots: Roots) -> Self {
         let mut names = Names::new();
         let tree = Tree::of(profile, kind, roots, &mut names);
         let (shares, script) = (tree.shares(&names), tree.script(&names));
@@ -86,7 +86,7 @@ pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
 }
 
 /// What was profiled, and [`summary`].
-fn verdict(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
+fn verdict(profile: &Profile, seen: Option<(usize, &Seen<'_>)>) -> String {
     match title(profile) {
         title if title.is_empty() => summary_of(profile, seen),
         title => format!("{title}: {}", summary_of(profile, seen)),
@@ -120,7 +120,7 @@ pub(crate) fn summary(profile: &Profile) -> String {
     summary_of(profile, first.zip(seen.as_ref()))
 }
 
-fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
+fn summary_of(profile: &Profile, seen: Option<(usize, &Seen<'_>)>) -> String {
     let Some((at, Seen { names, tree, shares, script })) = seen else { return nothing(profile) };
     let kind = &profile.kinds[at];
     let total = tree.total();
@@ -138,7 +138,7 @@ fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
     };
     // The interpreter's own functions say nothing of the script.
     let top = script.first().or(shares.first()).map(|share| {
-        let name = transcript::line(&names.all[share.function as usize].name);
+        let name = transcript::line(names.get(share.function).name);
         let name = shorten(&name, NAME_MAX, &Layout::PLAIN);
         let percent = amount::percent(amount::share(share.own, total));
         let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
@@ -178,7 +178,7 @@ fn nothing(profile: &Profile) -> String {
 fn write_kind(
     profile: &Profile,
     kind: usize,
-    seen: &Seen,
+    seen: &Seen<'_>,
     extent: &Extent,
     layout: &Layout,
     out: &mut dyn Write,
@@ -219,7 +219,7 @@ fn write_kind(
 
 fn write_share(
     share: &Share,
-    names: &Names,
+    names: &Names<'_>,
     total: u64,
     unit: Unit,
     layout: &Layout,
@@ -227,7 +227,7 @@ fn write_share(
 ) -> io::Result<()> {
     let side = |value: u64| (amount::percent(amount::share(value, total)), amount::value(value, unit));
     let ((own, own_value), (all, all_value)) = (side(share.own), side(share.total));
-    let function = &names.all[share.function as usize];
+    let function = names.get(share.function);
     let name = named(function, layout.width.saturating_sub(NUMBERS + 1), layout);
     writeln!(out, "{own:>7} {own_value:>9} {all:>7} {all_value:>9} {name}")
 }
@@ -329,10 +329,10 @@ mod tests {
     /// Regression: the headline of a heap that shrank by 5 MiB was "inuse_space 3 MiB, most in leaky".
     #[test]
     fn the_headline_of_a_difference_is_the_change() {
-        let profile = detect::read(b"main;leaky -8\nmain;other 3\n").expect("a difference");
+        let profile = detect::read(b"main;leaky -8\nmain;other 3\n".to_vec()).expect("a difference");
         let said = super::summary(&profile);
         assert_eq!(said, "weight -5 (+3, -8), most less in leaky");
-        let profile = detect::read(b"main;leaky 8\nmain;other -3\n").expect("a difference");
+        let profile = detect::read(b"main;leaky 8\nmain;other -3\n".to_vec()).expect("a difference");
         assert_eq!(super::summary(&profile), "weight +5 (+8, -3), most more in leaky");
     }
 
