@@ -24,11 +24,16 @@ const LINE_MAX: usize = 16 << 20;
 const FILE: &str = "profile.json";
 /// Bytes by which it is seen whether a file has lines.
 const HEAD: u64 = 4096;
+/// Processes that are named where another was asked for.
+const PROCESSES_MAX: usize = 10;
 /// Lines of the paths.
 const LINES: usize = 60;
 
 pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
     let mut profile = read(context, &words.file)?;
+    if let Some(pid) = words.pid {
+        only(&mut profile, pid)?;
+    }
     let kind = match &words.kind {
         Some(name) => kind_of(&profile, name)?,
         None => text::kinds(&profile).first().copied().unwrap_or(0),
@@ -57,6 +62,26 @@ pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
         Form::Speedscope => speedscope::write(&profile, out),
         Form::Json => json::write(&profile, out),
     })
+}
+
+/// Leaves out what was measured in other processes.
+fn only(profile: &mut Profile, pid: u32) -> Result<(), Failure> {
+    if profile.threads.iter().any(|thread| thread.pid == pid) {
+        profile.keep_process(pid);
+        return Ok(());
+    }
+    let failure = Failure::usage(anyhow!("the profile has no process {pid}"));
+    let mut known: Vec<(u32, String)> =
+        profile.threads.iter().map(|thread| (thread.pid, transcript::line(&thread.process))).collect();
+    known.sort();
+    known.dedup_by_key(|(pid, _)| *pid);
+    let more = known.len().saturating_sub(PROCESSES_MAX);
+    let named: Vec<String> = known.iter().take(PROCESSES_MAX).map(|(pid, name)| format!("{name} ({pid})")).collect();
+    Err(failure.hint(match (named.is_empty(), more) {
+        (true, _) => "it does not say which process anything was measured in".to_owned(),
+        (false, 0) => format!("it has {}", named.join(", ")),
+        (false, more) => format!("it has {} and {more} more", named.join(", ")),
+    }))
 }
 
 pub(super) fn compare(context: &Context, words: &Diff) -> Result<Exit, Failure> {

@@ -321,7 +321,17 @@ impl Profile {
         let kept: Vec<usize> =
             (0..self.kinds.len()).filter(|kind| names.contains(&self.kinds[*kind].name.as_str())).collect();
         self.choose(&kept);
-        self.rows.drop_empty();
+        self.rows.retain(|row| row.values.iter().any(|value| *value > 0));
+    }
+
+    /// Leaves out what was measured in other processes than this one.
+    pub fn keep_process(&mut self, pid: u32) {
+        let threads = &self.threads;
+        let is_of =
+            |thread: Option<u32>| thread.and_then(|at| threads.get(at as usize)).is_some_and(|it| it.pid == pid);
+        self.rows.retain(|row| is_of(row.thread));
+        let others = "samples and what is told of their quality are of all processes";
+        self.quality.notes.push(format!("of process {pid} only; {others}"));
     }
 
     /// Keeps these kinds, in this order.

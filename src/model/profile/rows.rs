@@ -94,10 +94,10 @@ impl Rows {
         }
     }
 
-    /// Leaves out rows that have only zeros.
-    pub fn drop_empty(&mut self) {
+    /// Leaves out other rows.
+    pub fn retain(&mut self, is_kept: impl Fn(&Row<'_>) -> bool) {
         let mut kept = Self::new(self.width);
-        for row in self.iter().filter(|row| row.values.iter().any(|value| *value > 0)) {
+        for row in self.iter().filter(is_kept) {
             kept.spots.push((row.node, row.thread.unwrap_or(NONE)));
             kept.values.extend_from_slice(row.values);
         }

@@ -131,7 +131,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, CpuProfileError> {
         samples += count as u64;
     }
     let mut profile = builder.build();
-    profile.rows.drop_empty();
+    profile.rows.retain(|row| row.values.iter().any(|value| *value > 0));
     profile.duration_ns = (duration * 1e3) as u64;
     profile.quality.is_foreign = true;
     profile.quality.sampler = "V8".to_owned();
