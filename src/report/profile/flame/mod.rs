@@ -6,7 +6,7 @@ use crate::model::profile::{Profile, Unit};
 use crate::report::profile::flame::colour::{Change, Hues};
 use crate::report::profile::flame::draw::Graph;
 use crate::report::profile::tree::{Names, Side, Tree};
-use crate::report::profile::{amount, diff, quality};
+use crate::report::profile::{amount, diff, quality, text};
 use crate::text::transcript;
 
 mod colour;
@@ -83,14 +83,14 @@ fn kind_of(profile: &Profile, kind: usize) -> (String, Unit) {
 }
 
 fn when(profile: &Profile) -> String {
-    let mut text = String::new();
+    let mut said = String::new();
     if profile.duration_ns > 0 {
-        text.push_str(&format!(" in {}", amount::value(profile.duration_ns, Unit::Nanoseconds)));
+        said.push_str(&format!(" in {}", amount::value(profile.duration_ns, Unit::Nanoseconds)));
     }
     if !profile.at.is_empty() {
-        text.push_str(&format!(", {}", transcript::line(&profile.at)));
+        said.push_str(&format!(", {}", text::began(profile)));
     }
-    text
+    said
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
             0 => String::new(),
             ns => format!(", {}", amount::value(ns, Unit::Nanoseconds)),
         };
-        writeln!(out, "<p class=\"dim\">{}{lasted}</p>", xml(&transcript::line(&profile.at)))?;
+        writeln!(out, "<p class=\"dim\">{}{lasted}</p>", xml(&text::began(profile)))?;
     }
     writeln!(out, "<ul class=\"data\">")?;
     for sentence in quality::sentences(profile) {
@@ -51,7 +51,8 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
     for kind in text::kinds(profile) {
         write_kind(profile, kind, roots, out)?;
     }
-    profile.tables.lists.iter().try_for_each(|list| write_list(list, out))?;
+    let lists = profile.tables.lists.iter().filter(|list| !list.rows.is_empty());
+    lists.into_iter().try_for_each(|list| write_list(list, out))?;
     writeln!(out, "<script>\n{}</script>\n</body>\n</html>", flame::SCRIPT)
 }
 
@@ -169,6 +170,9 @@ mod tests {
             assert!(page.contains(part), "{part}");
         }
         assert_eq!(page.matches("<svg xmlns").count(), 2);
+        let mut nothing = sample::rich();
+        nothing.tables.lists[0].rows.clear();
+        assert!(page.contains("<h2>files</h2>") && !written(&nothing).contains("<h2>files</h2>"));
         let loads = ["src=", "href=", "@import", "url(", "<link"];
         assert!(loads.iter().all(|word| !page.contains(word)));
         assert_eq!(page.matches("http").count(), page.matches("http://www.w3.org/2000/svg").count());

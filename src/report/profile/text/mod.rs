@@ -63,8 +63,9 @@ fn write_all(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn 
         write_kind(profile, kind, &seen, extent, layout, out)?;
     }
     beside::timelines(profile, layout, out)?;
+    let of_io = profile.kinds.iter().any(|kind| MOVED.contains(&kind.name.as_str()));
     for list in &profile.tables.lists {
-        beside::list(list, extent.top, layout, out)?;
+        beside::list(list, of_io, extent.top, layout, out)?;
     }
     writeln!(out)?;
     for sentence in quality::sentences(profile) {
@@ -96,6 +97,14 @@ fn verdict(profile: &Profile, seen: Option<(usize, &Seen<'_>)>) -> String {
 /// What was profiled, in one line that is not too long.
 pub(crate) fn title(profile: &Profile) -> String {
     Layout::PLAIN.cut(&transcript::line(&profile.title), TITLE_MAX)
+}
+
+/// When it began, to the second.
+pub(crate) fn began(profile: &Profile) -> String {
+    match profile.at.parse::<jiff::Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => transcript::line(&profile.at),
+    }
 }
 
 /// The kind that a summary is about.
@@ -280,9 +289,9 @@ mod tests {
             rss        ____________.........::::::-----====++++****## 0 B to 91.6 MiB
 
             files
-               read path
-            1.5 MiB /var/log/<all>.log
-              512 B /etc/passwd
+               read  path
+            1.5 MiB  /var/log/<all>.log
+              512 B  /etc/passwd
 
             data  cpu-clock, user and kernel: 999 samples a second asked, 987 got
             data  2,000 samples, 20 (1.0%) lost, 41 (2.1%) truncated, 12 (0.6%) unknown, a
