@@ -11,7 +11,7 @@ use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Stacks, Value};
 use crate::profile::symbol::{self, KERNEL, Listener, Names, missing};
 use crate::profile::track::Track;
 
-/// Files without names that are told of, those with the most samples first.
+/// Files without names that are listed, those with the most samples first.
 const NAMELESS_MAX: usize = 8;
 /// Share of the samples below which a file without names is not worth a word.
 const NAMELESS_MIN: f64 = 0.005;
@@ -19,11 +19,11 @@ const NAMELESS_MIN: f64 = 0.005;
 const KERNEL_MIN: f64 = 0.01;
 /// Bytes of a stack that are about the most that the kernel copies: it counts the size of a sample in 16 bits.
 const STACK_MOST: u32 = 63 << 10;
-/// Share of truncated stacks from which on it is said what helps.
+/// Share of truncated stacks from which on a note says what helps.
 const TRUNCATED_MANY: f64 = 0.05;
-/// Share of samples in made code without names from which on it is said what brings them.
+/// Share of samples in unnamed code made at run time from which on a note says what brings names.
 const MADE_MANY: f64 = 0.05;
-/// Share of CPU time without samples from which on it is said.
+/// Share of CPU time without samples from which on a note says so.
 const UNSEEN_MANY: f64 = 0.15;
 /// CPU time from which on that share means something.
 const UNSEEN_FROM: f64 = 0.1;

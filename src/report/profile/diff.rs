@@ -34,7 +34,7 @@ const SAMPLES_MIN: f64 = 10.0;
 const Z_MAX: f64 = 1e6;
 /// Columns of the numbers of a row of text.
 const NUMBERS: usize = 48;
-/// From so many times as much on, a change is told by that and not in percent.
+/// A ratio from which on a change is written as a factor and not in percent.
 const TIMES: f64 = 2.0;
 
 /// What changed in one kind.

@@ -17,7 +17,7 @@ use crate::text::number;
 const NO_NAME: &str = "[no name]";
 /// Frames of a sample that are read.
 const DEPTH_MAX: usize = 10_000;
-/// Events that are told apart; a table of values has a column for each.
+/// Events of one file; a table of values has a column for each.
 const EVENTS_MAX: usize = 32;
 
 /// What is not as perf prints it.
