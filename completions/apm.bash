@@ -850,7 +850,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__profile__subcmd__show)
-            opts="-o -q -v -h --format --kind --top --by --output --color --quiet --verbose --config --set --help"
+            opts="-p -o -q -v -h --format --kind --top --by --pid --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -870,6 +870,14 @@ _apm() {
                     ;;
                 --by)
                     COMPREPLY=($(compgen -W "code process thread task" -- "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --output)

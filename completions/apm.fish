@@ -532,10 +532,11 @@ speedscope\t'For speedscope.app'
 json\t'One document, everything that is known'"
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l kind -d 'Of which values: cpu, samples, alloc_space and so on [default: the first]' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l top -d 'Functions in the table' -r
-complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l by -d 'Stacks stand apart by this' -r -f -a "code\t'Nothing: all threads are one'
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l by -d 'What each stack begins with; pprof and JSON name process, thread and task of each anyway' -r -f -a "code\t'Nothing: all threads are one'
 process\t'Processes'
 thread\t'Processes, and threads in them'
 task\t'Tasks of an apm run'"
+complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -s p -l pid -d 'Only of this process; `--by process` shows which there are' -r
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -s o -l output -d 'Write here [default: standard output]' -r -F
 complete -c apm -n "__fish_apm_using_subcommand profile; and __fish_seen_subcommand_from show" -l color -d 'Colour: `auto` follows the terminal and NO_COLOR; `always` also asks the tasks of a run for it' -r -f -a "auto\t'As the situation suggests'
 always\t'Yes'

@@ -260,15 +260,18 @@ pub struct Show {
     /// Functions in the table
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub top: usize,
-    /// Stacks stand apart by this
+    /// What each stack begins with; pprof and JSON name process, thread and task of each anyway
     #[arg(long, value_name = "WHAT", default_value = "code")]
     pub by: By,
+    /// Only of this process; `--by process` shows which there are
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<u32>,
     /// Write here [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
-/// What stands outside of stacks
+/// What a stack begins with
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// Nothing: all threads are one

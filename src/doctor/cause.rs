@@ -103,7 +103,7 @@ pub(crate) fn gather(mut findings: Vec<Finding>) -> Vec<Finding> {
 fn fits(link: Link, cause: &Finding, symptom: &Finding) -> bool {
     match link {
         Shared => cause.culprits.iter().any(|one| symptom.culprits.iter().any(|other| is_same(one, other))),
-        // One that tells only explains no alarm.
+        // A finding that is only information does not explain a warning.
         Machine => cause.severity > Severity::Info && cause.severity >= symptom.severity,
     }
 }

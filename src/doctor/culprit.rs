@@ -288,8 +288,8 @@ pub(crate) fn is_of_run(text: &str) -> bool {
     text.split(['/', ' ', ',']).any(made)
 }
 
-/// Tells to end the largest of the culprits that has a fair share of what is used by itself, and that nobody needs; where
-/// there is none, only what else helps.
+/// Advises to end the largest culprit that holds a fair share of what is used and that may be interrupted; where there is
+/// none, advises only what else helps.
 pub(crate) fn end_largest(window: &Window, finding: Finding, used: u64, fewer: &str) -> Finding {
     let has_enough = |pid: &i32| {
         let mut processes = window.to.processes.known().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Gives equal things one number, and keeps each once: beside the list itself there are only numbers.
+//! Gives equal things one number. A list beside it keeps each thing once; here are only numbers, four bytes each.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -9,28 +9,22 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 pub(crate) struct Interner {
     /// Seeded at random, and three times as fast as that of the standard library for keys as short as these.
     hasher: DefaultHashBuilder,
-    /// Half of the hash, so that growing hashes nothing again, and the number.
-    table: HashTable<(u32, u32)>,
+    table: HashTable<u32>,
 }
 
 impl Interner {
-    /// The number of a thing, which is added where it is new.
-    pub(crate) fn index<T: Hash + Eq>(&mut self, all: &mut Vec<T>, thing: T) -> u32 {
-        let hash = self.hasher.hash_one(&thing) as u32;
-        let is_it = |(known, at): &(u32, u32)| *known == hash && all[*at as usize] == thing;
-        if let Some((_, at)) = self.table.find(spread(hash), is_it) {
+    /// The number of a thing; `next`, the length of the list, where it is new, and then the caller adds it to the list.
+    /// `known` looks into the list.
+    pub(crate) fn index<T: Hash + Eq>(&mut self, thing: T, next: usize, known: impl Fn(u32) -> T) -> u32 {
+        let Self { hasher, table } = self;
+        let hash = hasher.hash_one(&thing);
+        if let Some(at) = table.find(hash, |at| known(*at) == thing) {
             return *at;
         }
-        all.push(thing);
-        let at = all.len() as u32 - 1;
-        self.table.insert_unique(spread(hash), (hash, at), |(hash, _)| spread(*hash));
-        at
+        let next = next as u32;
+        table.insert_unique(hash, next, |at| hasher.hash_one(known(*at)));
+        next
     }
-}
-
-/// The table looks at the lowest and at the highest bits.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }
 
 #[cfg(test)]
@@ -40,7 +34,14 @@ mod tests {
     #[test]
     fn equal_things_have_one_number() {
         let (mut interner, mut all) = (Interner::default(), Vec::new());
-        let numbers: Vec<u32> = (0..3000).map(|at| interner.index(&mut all, format!("{}", at % 1000))).collect();
+        let mut index = |thing: u32| {
+            let at = interner.index(thing, all.len(), |at| all[at as usize]);
+            if at as usize == all.len() {
+                all.push(thing);
+            }
+            at
+        };
+        let numbers: Vec<u32> = (0..3000).map(|at| index(at % 1000 + 7)).collect();
         assert_eq!((numbers[999], numbers[1999], numbers[2000], all.len()), (999, 999, 0, 1000));
     }
 }

@@ -117,7 +117,7 @@ fn profile(samples: &Samples, about: About) -> Profile {
         for place in stack.frames.iter().rev() {
             // The function first, then what was put into it.
             for (depth, symbol) in place.iter().rev().enumerate() {
-                let frame = builder.frame(frame(symbol, depth > 0));
+                let frame = frame(symbol, depth > 0, &mut builder);
                 at = Some(builder.node(at, frame));
             }
         }
@@ -125,7 +125,7 @@ fn profile(samples: &Samples, about: About) -> Profile {
         let innermost = stack.frames.first().and_then(|place| place.first());
         unknown += if innermost.is_some_and(|symbol| symbol.name.is_some()) { 0 } else { count };
         let node = at.unwrap_or_else(|| {
-            let nothing = Frame { name: "[unknown]".to_owned(), origin: Origin::Unknown, ..Frame::default() };
+            let nothing = Frame { name: "[unknown]", origin: Origin::Unknown, ..Frame::default() };
             let frame = builder.frame(nothing);
             builder.node(None, frame)
         });
@@ -151,21 +151,21 @@ fn profile(samples: &Samples, about: About) -> Profile {
     builder.build()
 }
 
-fn frame(symbol: &Symbol, is_inlined: bool) -> Frame {
+fn frame(symbol: &Symbol, is_inlined: bool, builder: &mut Builder) -> u32 {
     let file = symbol.filename.as_ref().map(|path| path.display().to_string());
     let (name, origin) = match &symbol.name {
         Some(_) => (symbol.name(), Origin::Native),
         None => ("[apm]".to_owned(), Origin::Unknown),
     };
-    Frame {
-        name,
+    builder.frame(Frame {
+        name: &name,
         module: Some(0),
-        file,
+        file: file.as_deref(),
         line: symbol.lineno.filter(|line| *line > 0),
         is_inlined,
         origin,
         ..Frame::default()
-    }
+    })
 }
 
 #[cfg(test)]
@@ -207,14 +207,14 @@ mod tests {
             .rows
             .iter()
             .map(|row| {
-                let names: Vec<&str> = profile.stack(row.node).map(|frame| frame.name.as_str()).collect();
+                let names: Vec<&str> = profile.stack(row.node).map(|frame| frame.name).collect();
                 let thread = &profile.threads[row.thread.expect("a thread") as usize].name;
-                (thread.as_str(), names, row.values.clone())
+                (thread.as_str(), names, row.values.to_vec())
             })
             .collect();
         let main = ("main", vec!["inner", "apm::work", "main"], vec![30_000_000, 3]);
         assert_eq!(rows, [main, ("task", vec!["[apm]"], vec![10_000_000, 1])]);
-        let inlined: Vec<bool> = profile.stack(profile.rows[0].node).map(|frame| frame.is_inlined).collect();
+        let inlined: Vec<bool> = profile.stack(profile.rows.at(0).node).map(|frame| frame.is_inlined).collect();
         assert_eq!(inlined, [true, false, false]);
         let quality = &profile.quality;
         assert_eq!((quality.samples, quality.unknown, quality.rate_got.round()), (4, 1, 80.0));

@@ -11,7 +11,7 @@ use crate::profile::stacks::{ANY_THREAD, Code, ROOT, Stacks, Value};
 use crate::profile::symbol::{self, KERNEL, Listener, Names, missing};
 use crate::profile::track::Track;
 
-/// Files without names that are told of, those with the most samples first.
+/// Files without names that are listed, those with the most samples first.
 const NAMELESS_MAX: usize = 8;
 /// Share of the samples below which a file without names is not worth a word.
 const NAMELESS_MIN: f64 = 0.005;
@@ -19,11 +19,11 @@ const NAMELESS_MIN: f64 = 0.005;
 const KERNEL_MIN: f64 = 0.01;
 /// Bytes of a stack that are about the most that the kernel copies: it counts the size of a sample in 16 bits.
 const STACK_MOST: u32 = 63 << 10;
-/// Share of truncated stacks from which on it is said what helps.
+/// Share of truncated stacks from which on a note says what helps.
 const TRUNCATED_MANY: f64 = 0.05;
-/// Share of samples in made code without names from which on it is said what brings them.
+/// Share of samples in unnamed code made at run time from which on a note says what brings names.
 const MADE_MANY: f64 = 0.05;
-/// Share of CPU time without samples from which on it is said.
+/// Share of CPU time without samples from which on a note says so.
 const UNSEEN_MANY: f64 = 0.15;
 /// CPU time from which on that share means something.
 const UNSEEN_FROM: f64 = 0.1;
@@ -105,15 +105,12 @@ pub(crate) fn profile(mut recorded: Recorded, about: About, listener: Listener<'
                 .get(node.caller as usize)
                 .is_some_and(|caller| matches!(caller.code, Code::Kernel(_)));
         // All of a kernel without names is one frame.
-        let frames = if is_same_kernel { Vec::new() } else { places.frames(node.code, &mut builder.profile.modules) };
         if node.caller == ROOT && recorded.by_frame_pointers && !is_outermost(node.code, &names) {
-            let name = "[truncated]".to_owned();
-            let frame = builder.frame(Frame { name, origin: Origin::Label, ..Frame::default() });
+            let frame = builder.frame(Frame { name: "[truncated]", origin: Origin::Label, ..Frame::default() });
             at = Some(builder.node(None, frame));
         }
-        for frame in frames {
-            let frame = builder.frame(frame);
-            at = Some(builder.node(at, frame));
+        if !is_same_kernel {
+            at = places.add(node.code, at, &mut builder);
         }
         nodes.push(at.unwrap_or(0));
     }
@@ -247,12 +244,13 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The frames of a place, the outermost first.
-    fn frames(&mut self, code: Code, modules: &mut Vec<Module>) -> Vec<Frame> {
+    /// Adds the frames of a place below its caller; the innermost node.
+    fn add(&mut self, code: Code, caller: Option<u32>, builder: &mut Builder) -> Option<u32> {
         let (module, address, origin) = match code {
             Code::File { module, offset } => {
                 let address = self.modules.get(module).and_then(|module| module.image()?.address(offset));
-                (Some(self.module(module, modules)), Some(address.unwrap_or(offset)), Origin::Native)
+                let module = self.module(module, &mut builder.profile.modules);
+                (Some(module), Some(address.unwrap_or(offset)), Origin::Native)
             }
             Code::Kernel(address) => (None, Some(address).filter(|_| !self.names.kernel_is_hidden), Origin::Kernel),
             Code::Made { address, .. } => (None, Some(address), Origin::Jit),
@@ -261,25 +259,28 @@ impl Places<'_> {
         };
         let frame = Frame { module, address, origin, ..Frame::default() };
         let Some(functions) = self.names.of.get(&code) else {
+            let short;
             let (name, origin) = match code {
-                Code::File { module, .. } => (self.short(module), Origin::Native),
-                Code::Kernel(_) => (KERNEL.to_owned(), Origin::Kernel),
-                Code::Made { .. } => ("[made at run time]".to_owned(), Origin::Unknown),
-                Code::Waits(name) => (self.waits.get(usize::from(name)).cloned().unwrap_or_default(), Origin::Kernel),
-                Code::Nowhere => ("[unknown]".to_owned(), Origin::Unknown),
-                Code::Truncated => ("[truncated]".to_owned(), Origin::Label),
-                Code::Cut => ("[no room]".to_owned(), Origin::Label),
+                Code::File { module, .. } => {
+                    short = self.short(module);
+                    (short.as_str(), Origin::Native)
+                }
+                Code::Kernel(_) => (KERNEL, Origin::Kernel),
+                Code::Made { .. } => ("[made at run time]", Origin::Unknown),
+                Code::Waits(name) => (self.waits.get(usize::from(name)).map_or("", String::as_str), Origin::Kernel),
+                Code::Nowhere => ("[unknown]", Origin::Unknown),
+                Code::Truncated => ("[truncated]", Origin::Label),
+                Code::Cut => ("[no room]", Origin::Label),
             };
-            return vec![Frame { name, origin, ..frame }];
+            let frame = builder.frame(Frame { name, origin, ..frame });
+            return Some(builder.node(caller, frame));
         };
-        let each = |(depth, function): (usize, &symbol::function::Function)| Frame {
-            name: function.name.clone(),
-            file: function.file.clone(),
-            line: function.line,
-            is_inlined: depth > 0,
-            ..frame.clone()
-        };
-        functions.iter().enumerate().map(each).collect()
+        // The outermost first.
+        functions.iter().enumerate().fold(caller, |caller, (depth, function)| {
+            let (name, file, line) = (function.name.as_str(), function.file.as_deref(), function.line);
+            let frame = builder.frame(Frame { name, file, line, is_inlined: depth > 0, ..frame });
+            Some(builder.node(caller, frame))
+        })
     }
 
     fn module(&mut self, id: ModuleId, modules: &mut Vec<Module>) -> u32 {

@@ -24,7 +24,7 @@ use crate::sys::{limits, process};
 
 /// Looks at the memory of a process in which nothing new is found, until it is not looked at again.
 const LOOKS_MAX: u32 = 32;
-/// Standard error of all that was allocated, percent, from which on it is said what helps.
+/// Standard error of all that was allocated, percent, from which on a note says what helps.
 const ERROR_MANY: f64 = 10.0;
 /// Programs that are asked for their allocator.
 const PROGRAMS_MAX: usize = 32;
@@ -165,7 +165,7 @@ impl PreloadSession {
                     }
                     announced.executing.remove(&pid);
                     if programs.len() < PROGRAMS_MAX && programs.insert(program.to_owned()) {
-                        // Of the first one it is said already.
+                        // For the first program the note is there already.
                         notes.extend(past_the_library(program, heap.is_some()).filter(|_| programs.len() > 1));
                     }
                     let task = process::task_of(pid, None).filter(|task| own_task.as_ref() != Some(task));

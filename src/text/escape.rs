@@ -1,7 +1,9 @@
 //! What comes from outside, made fit for the place it goes to: a function for each, complete in itself. They take away what
 //! commands a terminal, hides or reorders text, and then escape what is markup there. `transcript` has those for terminals.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+
+use serde::Serialize;
 
 use crate::model::raw::is_hidden;
 use crate::text::transcript;
@@ -152,6 +154,22 @@ impl<W: Write> Write for Json<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// Writes a whole JSON document and a line break, as it is made.
+pub(crate) fn write_json(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let mut json = BufWriter::with_capacity(1 << 16, Json::new(out));
+    serde_json::to_writer(&mut json, document)?;
+    json.write_all(b"\n")?;
+    json.flush()
+}
+
+/// The same for people, on many lines.
+pub(crate) fn write_json_pretty(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let mut json = BufWriter::with_capacity(1 << 16, Json::new(out));
+    serde_json::to_writer_pretty(&mut json, document)?;
+    json.write_all(b"\n")?;
+    json.flush()
 }
 
 /// A whole JSON document, as `Json` writes it.

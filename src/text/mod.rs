@@ -4,6 +4,7 @@
 pub(crate) mod escape;
 pub(crate) mod json;
 pub(crate) mod layout;
+pub(crate) mod lines;
 pub(crate) mod number;
 pub(crate) mod reason;
 pub(crate) mod snippet;

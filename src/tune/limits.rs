@@ -151,8 +151,8 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// systemd is what other than a container's own first process is told by its files. In the files of a machine that does
-/// not run there is no first process.
+/// systemd is recognised by its files, not by process 1, which in a container is another. In the files of a machine that
+/// does not run there is no process 1.
 fn installed(facts: &Facts<'_>) -> Option<Advice> {
     if !facts.tunables.has_systemd {
         return Some(Advice::Skip(Reason::NotHere, "systemd is not installed".to_owned()));

@@ -52,6 +52,7 @@ use crate::report::{RunView, doctor, github, html, json, junit, markdown, text, 
 use crate::simulate::{self, Intervention, Scenario, ScriptedTask, figures};
 use crate::sys::perf::REGISTERS;
 use crate::text::layout::Layout;
+use crate::text::lines::Lines;
 use crate::text::{self as texts, yaml};
 use crate::tune::record::Record;
 use crate::tune::tuned;
@@ -512,20 +513,20 @@ fn pprof(bytes: &[u8]) {
     if let Ok(profile) = profiles::pprof::read(bytes) {
         all_of(&profile);
     }
-    let _ = profiles::detect::read(bytes);
+    let _ = profiles::detect::read(bytes.to_vec());
 }
 
 fn folded(bytes: &[u8]) {
-    if let Ok(profile) = profiles::folded::read(&String::from_utf8_lossy(bytes)) {
+    if let Ok(profile) = profiles::folded::read(Lines::of(&String::from_utf8_lossy(bytes))) {
         all_of(&profile);
     }
-    let _ = profiles::detect::read(bytes);
+    let _ = profiles::detect::read(bytes.to_vec());
 }
 
 fn perf_script(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    profiles::perf_script::is_it(&text);
-    if let Ok(profile) = profiles::perf_script::read(&text) {
+    profiles::perf_script::is_it(text.lines());
+    if let Ok(profile) = profiles::perf_script::read(Lines::of(&text)) {
         all_of(&profile);
     }
 }
@@ -534,7 +535,7 @@ fn profile_json(bytes: &[u8]) {
     if let Ok(profile) = profiles::json::read(bytes) {
         all_of(&profile);
     }
-    let _ = profiles::detect::read(bytes);
+    let _ = profiles::detect::read(bytes.to_vec());
 }
 
 /// Writes a profile in every format, and reads back what can be read.
@@ -544,14 +545,14 @@ fn all_of(profile: &Profile) {
 
     assert_eq!(profile.flaw(), None);
     // The format has signed values.
-    let value = |row: &Row, kind: usize| row.values[kind].min(i64::MAX as u64);
+    let value = |row: Row<'_>, kind: usize| row.values[kind].min(i64::MAX as u64);
     let total =
         |profile: &Profile, kind| profile.rows.iter().fold(0, |sum: u64, row| sum.saturating_add(value(row, kind)));
     let totals = |profile: &Profile| (0..profile.kinds.len()).map(|kind| total(profile, kind)).collect::<Vec<u64>>();
     let written = rendered(|out| json::write(profile, out));
     let again = json::read(&written).expect("our own document");
     assert_eq!(rendered(|out| json::write(&again, out)), written);
-    let again = pprof::read(&pprof::write(profile)).expect("our own file");
+    let again = pprof::read(&rendered(|out| pprof::write(profile, out))).expect("our own file");
     // The first of the same name is the default, and comes first.
     let (mut before, mut after) = (totals(profile), totals(&again));
     before.sort_unstable();
@@ -566,7 +567,7 @@ fn all_of(profile: &Profile) {
         for kind in text::kinds(profile).into_iter().take(4) {
             flame::write(profile, kind, flame::Look { is_icicle: kind % 2 == 0, roots, ..flame::Look::default() });
             let stacks = rendered(|out| folded::write(profile, kind, folded::Form { roots, is_marked: true }, out));
-            folded::read(&String::from_utf8_lossy(&stacks)).expect("our own stacks");
+            folded::read(Lines::of(&String::from_utf8_lossy(&stacks))).expect("our own stacks");
         }
     }
     rendered(|out| html::write(profile, Roots::Thread, out));

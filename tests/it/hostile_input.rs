@@ -1,10 +1,11 @@
 //! Files and programs that are made to cost their reader all time or all memory, or to end it.
 
+use std::io::Read;
 use std::process::Stdio;
 
 use object::{Object, ObjectSegment};
 
-use crate::sandbox::{Ran, Sandbox, has_program, skip};
+use crate::sandbox::{Ended, Ran, Sandbox, has_program, skip};
 
 /// A program with a hot function in a library, `liba.so`, which has debugging data.
 fn library(sandbox: &Sandbox) -> bool {
@@ -97,11 +98,10 @@ fn files_of_a_process_that_change_while_it_is_profiled_do_no_harm() {
     sandbox.file("secret", "0 7fffffffffffffff secret_of_root\n");
     let swap = "while :; do for it in 'cp kept' 'mkfifo' 'ln -s /dev/zero' 'truncate -s 100G'; do rm -f keep $map; $it keep; $it $map; done; \
                 ln -s $PWD/secret $map; done";
-    let mut main =
-        crate::sandbox::Ended(sandbox.program("sh", ["-c", "while :; do ./main; done"]).spawn().expect("sh"));
+    let mut main = Ended(sandbox.program("sh", ["-c", "while :; do ./main; done"]).spawn().expect("sh"));
     let map = format!("/tmp/perf-{}.map", main.0.id());
     let mut command = sandbox.program("sh", ["-c", swap]);
-    let swapper = crate::sandbox::Ended(command.env("map", &map).stderr(Stdio::null()).spawn().expect("sh"));
+    let swapper = Ended(command.env("map", &map).stderr(Stdio::null()).spawn().expect("sh"));
     for _ in 0..2 {
         let pid = main.0.id().to_string();
         let words =
@@ -206,6 +206,27 @@ fn a_slot_has_a_row_only_if_it_was_used() {
         let trace = sandbox.apm(["run", "show", "last", "--format", "trace"]).good();
         assert!(trace.len() < 10_000 && trace.contains(&format!("\"tid\":{slot}")), "{}", trace.len());
         assert!(sandbox.apm(["run", "show", "last", "--format", "html"]).good().len() < 200_000);
+    }
+}
+
+/// Regression: each stack had a list of values of its own, each function its name three times, and a result was whole in
+/// memory before it was written: a million stacks took half a GiB.
+#[test]
+fn many_stacks_take_little_memory() {
+    let sandbox = Sandbox::new("many-stacks");
+    let stacks: String = (0..100_000).map(|at| format!("main;run;caller_{at};callee_of_{at} 1\n")).collect();
+    sandbox.file("p.folded", stacks);
+    for format in ["json", "folded", "pprof", "speedscope"] {
+        let mut command = sandbox.command(["profile", "show", "p.folded", "--format", format]);
+        let mut child = Ended(command.stdout(Stdio::piped()).spawn().expect("apm"));
+        // It has read everything when it begins to write, and does not end: nobody reads on.
+        let mut byte = [0];
+        child.0.stdout.as_mut().expect("its output").read_exact(&mut byte).expect("a byte");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).expect("it still runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let peak: u64 = peak.expect("the peak").parse().expect("a number");
+        // apm itself is a third of it; this was 83,000 to 130,000.
+        assert!(peak < 65_000, "{format}: {peak} kB");
     }
 }
 

@@ -209,6 +209,83 @@ fn an_id_that_hides_something_is_refused_and_one_made_of_a_value_is_shown_clean(
     assert_run_harmless(&sandbox, "last");
 }
 
+/// Puts the text behind every string but those of these keys, which only have words that apm knows.
+fn poison_all(value: &mut Value, but: &[&str]) {
+    match value {
+        Value::String(text) => text.push_str(HOSTILE),
+        Value::Array(items) => items.iter_mut().for_each(|item| poison_all(item, but)),
+        Value::Object(fields) => {
+            fields.iter_mut().filter(|(key, _)| !but.contains(&key.as_str())).for_each(|(_, it)| poison_all(it, but));
+        }
+        _ => {}
+    }
+}
+
+/// Regression: the summary behind the annotations of a GitHub step had a command of the runner in it.
+#[test]
+fn a_saved_look_with_hostile_names() {
+    let sandbox = Sandbox::new("hostile-look");
+    sandbox.apm(["doctor", "--quick", "--fail-on", "never", "--save", "look.json"]).good();
+    let mut look: Value = serde_json::from_str(&sandbox.read("look.json")).expect("JSON");
+    poison_all(&mut look, &["schema", "state"]);
+    sandbox.file("look.json", look.to_string());
+    for format in ["text", "json", "sarif", "junit", "github", "prometheus", "html"] {
+        let words = ["doctor", "--from", "look.json", "--fail-on", "never", "--format", format];
+        let ran = sandbox.apm(words);
+        assert_eq!(ran.code, Some(0), "{format}: {}", ran.stderr);
+        // The page has names of its own in bold.
+        let what = if format == "html" { "text" } else { format };
+        assert_harmless(what, &ran.stdout.replace("::notice ", "::warning "));
+        assert_harmless("standard error", &ran.stderr);
+        assert!(
+            !ran.stdout.contains("<b>@octocat")
+                || matches!(format, "text" | "json" | "sarif" | "github" | "prometheus")
+        );
+    }
+}
+
+/// Every text of a profile: names of processes, files and functions, what is said of its quality, tables beside.
+#[test]
+fn a_profile_that_is_hostile_everywhere() {
+    let sandbox = Sandbox::new("hostile-everywhere");
+    let kind = |name: &str, unit: &str| json!({"name": name, "unit": unit});
+    let thread =
+        |tid: u32, task: Option<&str>| json!({"pid": 1, "tid": tid, "process": "p", "name": "n", "task": task});
+    let mut profile = json!({
+        "schema": "apm.profile/1", "title": "t", "at": "2026-11-28T08:00:00Z", "duration_ns": 1_000_000_000,
+        "kinds": [kind("cpu", "nanoseconds"), kind("alloc_space", "bytes")],
+        "modules": [{"path": "/bin/a", "build_id": "aa"}],
+        "frames": [{"name": "main", "module": 0, "file": "a.c", "line": 3, "origin": "native"}, {"name": "f", "module": 0, "origin": "kernel"},
+            {"name": "g", "origin": "jit"}],
+        "nodes": [{"caller": null, "frame": 0}, {"caller": 0, "frame": 1}, {"caller": 0, "frame": 2}],
+        "threads": [thread(2, Some("k")), thread(3, None)],
+        "rows": [{"node": 1, "thread": 0, "values": [5_000_000, 1]}, {"node": 2, "thread": 1, "values": [7_000_000, 9]}],
+        "tables": {
+            "timelines": [{"name": "rss", "unit": "bytes", "points": [[0, 1.0], [1000, 5.0], [10_000, 9.0]]}],
+            "lists": [{"name": "files", "of": "path", "columns": [kind("read", "bytes")], "rows": [["/etc/x", [5]]]}],
+        },
+        "quality": {"sampler": "s", "refused": ["r"], "rate_asked": 99, "rate_got": 98.0, "samples": 200, "lost": 1, "truncated": 1,
+            "unknown": 1, "nameless": [{"module": "/m", "samples": 5, "hint": "h"}], "notes": ["n"]},
+    });
+    poison_all(&mut profile, &["schema", "unit", "origin"]);
+    sandbox.file("p.json", profile.to_string());
+    let formats = [
+        ("text", "text"),
+        ("svg", "svg"),
+        ("html", "html"),
+        ("folded", "text"),
+        ("speedscope", "json"),
+        ("json", "json"),
+    ];
+    for by in ["code", "process", "thread", "task"] {
+        for (format, what) in formats {
+            let ran = sandbox.apm(["profile", "show", "p.json", "--format", format, "--by", by]);
+            assert_eq!(ran.code, Some(0), "{format}: {}", ran.stderr);
+            assert_all_harmless(what, &ran);
+        }
+    }
+}
+
 #[test]
 fn a_profile_with_hostile_names() {
     let sandbox = Sandbox::new("hostile-profile");

@@ -129,6 +129,40 @@ fn check_shares(profile: &Profile) {
     assert!(names.contains(&"main".to_owned()), "{names:?}");
 }
 
+/// One profile for each process of a recording, in every format.
+#[test]
+fn a_process_can_be_shown_alone() {
+    let sandbox = Sandbox::new("profile-one-process");
+    if !compiled(&sandbox, "hot", HOT) {
+        return skip("no gcc");
+    }
+    let script = "cp hot other; ./hot 300 & ./other 300; wait";
+    let ran = sandbox.apm(["profile", "cpu", "-o", "out", "--", "sh", "-c", script]);
+    if ran.code == Some(3) && ran.stderr.contains("grants no way to sample") {
+        return skip("the kernel grants no way to sample");
+    }
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let profile: Value = serde_json::from_str(&sandbox.read("out/profile.json")).expect("a profile");
+    let threads = profile["threads"].as_array().expect("threads");
+    let pid = |name: &str| threads.iter().find(|thread| thread["process"] == name).expect(name)["pid"].to_string();
+    let folded = |words: &[&str]| {
+        let words = ["profile", "show", "out", "--format", "folded", "--by", "process"].iter().chain(words);
+        sandbox.apm(words).good()
+    };
+    let (hot, other) = (pid("hot"), pid("other"));
+    let [both, one, two] = [folded(&[]), folded(&["--pid", &hot]), folded(&["--pid", &other])];
+    // Before it executes its program a process is a copy of the shell.
+    let is_of = |line: &str, pid: &str| line.split(';').next().is_some_and(|it| it.ends_with(&format!(" ({pid})")));
+    assert!(one.lines().all(|line| is_of(line, &hot)) && one.contains(&format!("hot ({hot});")), "{one}");
+    assert!(two.lines().all(|line| is_of(line, &other)) && two.contains(&format!("other ({other});")), "{two}");
+    assert!(one.lines().chain(two.lines()).all(|line| both.lines().any(|of_both| of_both == line)));
+    // Each as a file of its own, for other tools.
+    sandbox.apm(["profile", "show", "out", "--pid", &hot, "--format", "pprof", "-o", "hot.pb.gz"]).good();
+    assert!(sandbox.apm(["profile", "show", "hot.pb.gz", "--by", "process"]).good().contains(&format!("hot ({hot})")));
+    let said = sandbox.apm(["profile", "show", "out", "--pid", "1"]).fails(2);
+    assert!(said.contains("the profile has no process 1") && said.contains(&format!("hot ({hot})")), "{said}");
+}
+
 #[test]
 fn a_command_has_its_proportions_its_recursion_and_its_exit_code() {
     let sandbox = Sandbox::new("profilecommand");

@@ -1,11 +1,10 @@
 //! `apm profile show` and `diff`: profiles of files, whoever wrote them.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
-use super::write::bytes;
 use crate::cli::profile::{By, Diff, DiffForm, Form, Show};
 use crate::command::context::Context;
 use crate::command::failure::{Exit, Failure};
@@ -25,11 +24,16 @@ const LINE_MAX: usize = 16 << 20;
 const FILE: &str = "profile.json";
 /// Bytes by which it is seen whether a file has lines.
 const HEAD: u64 = 4096;
+/// Processes that are named where another was asked for.
+const PROCESSES_MAX: usize = 10;
 /// Lines of the paths.
 const LINES: usize = 60;
 
 pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
-    let profile = read(context, &words.file)?;
+    let mut profile = read(context, &words.file)?;
+    if let Some(pid) = words.pid {
+        only(&mut profile, pid)?;
+    }
     let kind = match &words.kind {
         Some(name) => kind_of(&profile, name)?,
         None => text::kinds(&profile).first().copied().unwrap_or(0),
@@ -41,22 +45,43 @@ pub(super) fn show(context: &Context, words: &Show) -> Result<Exit, Failure> {
         By::Task => Roots::Task,
     };
     let look = |is_icicle| flame::Look { is_icicle, roots, ..flame::Look::default() };
-    let out = match words.format {
+    if words.kind.is_some() && words.format == Form::Text {
+        profile.choose(&[kind]);
+    }
+    let layout = layout(context, words.output.as_deref());
+    put(context, words.output.as_deref(), |out| match words.format {
         Form::Text => {
             let extent = text::Extent { top: words.top, lines: LINES, roots, ..text::Extent::default() };
-            let only = words.kind.as_ref().map(|_| profile.only(kind));
-            let layout = layout(context, words.output.as_deref());
-            bytes(|out| text::write(only.as_ref().unwrap_or(&profile), &extent, &layout, out))
+            text::write(&profile, &extent, &layout, out)
         }
-        Form::Svg => flame::write(&profile, kind, look(false)).into_bytes(),
-        Form::Icicle => flame::write(&profile, kind, look(true)).into_bytes(),
-        Form::Html => bytes(|out| html::write(&profile, roots, out)),
-        Form::Pprof => pprof::write(&profile),
-        Form::Folded => bytes(|out| folded::write(&profile, kind, folded::Form { roots, is_marked: false }, out)),
-        Form::Speedscope => bytes(|out| speedscope::write(&profile, out)),
-        Form::Json => bytes(|out| json::write(&profile, out)),
-    };
-    put(context, words.output.as_deref(), &out)
+        Form::Svg => out.write_all(flame::write(&profile, kind, look(false)).as_bytes()),
+        Form::Icicle => out.write_all(flame::write(&profile, kind, look(true)).as_bytes()),
+        Form::Html => html::write(&profile, roots, out),
+        Form::Pprof => pprof::write(&profile, out),
+        Form::Folded => folded::write(&profile, kind, folded::Form { roots, is_marked: false }, out),
+        Form::Speedscope => speedscope::write(&profile, out),
+        Form::Json => json::write(&profile, out),
+    })
+}
+
+/// Leaves out what was measured in other processes.
+fn only(profile: &mut Profile, pid: u32) -> Result<(), Failure> {
+    if profile.threads.iter().any(|thread| thread.pid == pid) {
+        profile.keep_process(pid);
+        return Ok(());
+    }
+    let failure = Failure::usage(anyhow!("the profile has no process {pid}"));
+    let mut known: Vec<(u32, String)> =
+        profile.threads.iter().map(|thread| (thread.pid, transcript::line(&thread.process))).collect();
+    known.sort();
+    known.dedup_by_key(|(pid, _)| *pid);
+    let more = known.len().saturating_sub(PROCESSES_MAX);
+    let named: Vec<String> = known.iter().take(PROCESSES_MAX).map(|(pid, name)| format!("{name} ({pid})")).collect();
+    Err(failure.hint(match (named.is_empty(), more) {
+        (true, _) => "it does not say which process anything was measured in".to_owned(),
+        (false, 0) => format!("it has {}", named.join(", ")),
+        (false, more) => format!("it has {} and {more} more", named.join(", ")),
+    }))
 }
 
 pub(super) fn compare(context: &Context, words: &Diff) -> Result<Exit, Failure> {
@@ -83,20 +108,16 @@ pub(super) fn compare(context: &Context, words: &Diff) -> Result<Exit, Failure> 
         }
     };
     let none = || Failure::usage(anyhow!("both have no `{}`", transcript::line(&kind)));
-    let out = match words.format {
-        DiffForm::Svg => {
-            flame::write_difference(&before, &after, &kind, flame::Look::default()).ok_or_else(none)?.into_bytes()
-        }
-        DiffForm::Json => {
-            let comparison = diff::compare(&before, &after, &kind).ok_or_else(none)?;
-            bytes(|out| diff::json(&comparison, out))
-        }
-        DiffForm::Text => {
-            let comparison = diff::compare(&before, &after, &kind).ok_or_else(none)?;
-            bytes(|out| diff::text(&comparison, words.top, &layout(context, words.output.as_deref()), out))
-        }
-    };
-    put(context, words.output.as_deref(), &out)
+    let output = words.output.as_deref();
+    if words.format == DiffForm::Svg {
+        let picture = flame::write_difference(&before, &after, &kind, flame::Look::default()).ok_or_else(none)?;
+        return put(context, output, |out| out.write_all(picture.as_bytes()));
+    }
+    let comparison = diff::compare(&before, &after, &kind).ok_or_else(none)?;
+    put(context, output, |out| match words.format {
+        DiffForm::Json => diff::json(&comparison, out),
+        _ => diff::text(&comparison, words.top, &layout(context, output), out),
+    })
 }
 
 /// A file gets what a pipe would.
@@ -124,27 +145,30 @@ fn read(context: &Context, named: &Path) -> Result<Profile, Failure> {
         .with_context(|| format!("read `{shown}`"))
         .map_err(|error| Failure::usage(error).hint("a file, or a folder that `apm profile` has written"))?;
     let mut head = Vec::new();
-    let all = (&mut file)
-        .take(HEAD)
-        .read_to_end(&mut head)
-        .and_then(|_| {
-            let line = detect::has_lines(&head).then_some(LINE_MAX);
-            input::read(file, head, Bounds { size: FILE_MAX, line })
-        })
-        .with_context(|| format!("read `{shown}`"))
-        .map_err(Failure::usage)?;
-    detect::read(&all).map_err(|error| {
+    let unread = |error: io::Error| Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")));
+    (&mut file).take(HEAD).read_to_end(&mut head).map_err(unread)?;
+    let profile = if detect::has_lines(&head) {
+        let bounds = Bounds { size: FILE_MAX, line: Some(LINE_MAX) };
+        detect::read_lines(input::read_lines(file, head, bounds).map_err(unread)?)
+    } else {
+        detect::read(input::read(file, head, Bounds { size: FILE_MAX, line: None }).map_err(unread)?)
+    };
+    profile.map_err(|error| {
         let has_way_out = error.has_way_out();
         let failure = Failure::usage(anyhow::Error::new(error).context(format!("read `{shown}`")));
         if has_way_out { failure } else { failure.hint(format!("apm reads {}", detect::READABLE)) }
     })
 }
 
-fn put(context: &Context, output: Option<&Path>, out: &[u8]) -> Result<Exit, Failure> {
+fn put(
+    context: &Context,
+    output: Option<&Path>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<Exit, Failure> {
     match output {
-        None => context.ui.result(out).map(|_| Exit::Good).map_err(Failure::machine),
+        None => context.ui.stream(write).map(|_| Exit::Good).map_err(Failure::machine),
         Some(named) => Whole::create(&context.environment.cwd.join(named))
-            .and_then(|whole| whole.write(|file| file.write_all(out)))
+            .and_then(|whole| whole.write(write))
             .with_context(|| format!("write `{}`", named.display()))
             .map(|()| Exit::Good)
             .map_err(Failure::machine),

@@ -1,6 +1,6 @@
 //! Where the results of a recording go: a folder with every form of the profile, and what took most on the terminal.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -51,28 +51,29 @@ impl Folder {
     /// Writes every form of it, and removes the files of kinds that only an earlier recording in this folder had.
     pub(super) fn write(&self, profile: &Profile) -> Result<(), Failure> {
         let before = self.open.read_own(Path::new(ALL), ALL_MAX).map(|old| json::kinds(&old)).unwrap_or_default();
-        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut add = |name: &str, bytes: Vec<u8>| files.push((name.to_owned(), bytes));
-        add("profile.pb.gz", pprof::write(profile));
-        add(ALL, bytes(|out| json::write(profile, out)));
-        add("profile.speedscope.json", bytes(|out| speedscope::write(profile, out)));
-        add("report.html", bytes(|out| html::write(profile, roots(profile), out)));
+        type Write<'a> = Box<dyn Fn(&mut dyn io::Write) -> io::Result<()> + 'a>;
+        let mut files: Vec<(String, Write<'_>)> = vec![
+            ("profile.pb.gz".to_owned(), Box::new(|out| pprof::write(profile, out))),
+            (ALL.to_owned(), Box::new(|out| json::write(profile, out))),
+            ("profile.speedscope.json".to_owned(), Box::new(|out| speedscope::write(profile, out))),
+            ("report.html".to_owned(), Box::new(|out| html::write(profile, roots(profile), out))),
+        ];
         for kind in text::kinds(profile) {
             let name = &profile.kinds[kind].name;
             let look = flame::Look { roots: roots(profile), ..flame::Look::default() };
             let form = folded::Form { roots: roots(profile), is_marked: false };
             let [picture, stacks] = files_of(name);
-            add(&picture, flame::write(profile, kind, look).into_bytes());
-            add(&stacks, bytes(|out| folded::write(profile, kind, form, out)));
+            files.push((picture, Box::new(move |out| out.write_all(flame::write(profile, kind, look).as_bytes()))));
+            files.push((stacks, Box::new(move |out| folded::write(profile, kind, form, out))));
         }
         let is_stale = |name: &String| !name.contains('/') && files.iter().all(|(new, _)| new != name);
         for name in before.iter().flat_map(|kind| files_of(kind)).filter(is_stale) {
             // Where it cannot be removed it can be told by its time.
             let _ = self.open.remove_file(Path::new(&name));
         }
-        for (name, bytes) in files {
+        for (name, write) in files {
             Whole::create_in(&self.open, &name)
-                .and_then(|whole| whole.write(|out| out.write_all(&bytes)))
+                .and_then(|whole| whole.write(write))
                 .with_context(|| format!("write `{}`", self.named.join(&name).display()))
                 .map_err(Failure::machine)?;
         }
@@ -107,17 +108,17 @@ fn make(path: &Path) -> std::io::Result<beneath::Folder> {
 
 /// Tasks of an apm run stand apart, and processes where there is more than one.
 fn roots(profile: &Profile) -> Roots {
-    let threads = profile.rows.iter().filter_map(|row| profile.threads.get(row.thread? as usize));
-    if threads.clone().any(|thread| thread.task.is_some()) {
+    let threads = || profile.rows.iter().filter_map(|row| profile.threads.get(row.thread? as usize));
+    if threads().any(|thread| thread.task.is_some()) {
         return Roots::Task;
     }
-    let mut pids = threads.map(|thread| thread.pid);
+    let mut pids = threads().map(|thread| thread.pid);
     let first = pids.next();
     if pids.any(|pid| Some(pid) != first) { Roots::Process } else { Roots::Code }
 }
 
 /// What is written to memory, which takes everything.
-pub(super) fn bytes(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Vec<u8> {
+fn bytes(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Vec<u8> {
     let mut out = Vec::new();
     let _ = write(&mut out);
     out

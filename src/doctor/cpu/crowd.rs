@@ -219,8 +219,8 @@ pub(crate) fn starters(window: &Window, starts: u64) -> Vec<Culprit> {
     all.iter().take(NAMED).filter_map(name).collect()
 }
 
-/// The same by name. Their parents know how much; the looks know what they were, and where none was seen it is said of the
-/// parent.
+/// CPU time of children that have ended, by name. Their parents know how much it was, the samples what they were called;
+/// where no sample saw one it is counted under the name of the parent.
 fn ended<'a>(window: &Window, family: &Family<'a>) -> Vec<(&'a str, Time)> {
     let mut seen: HashMap<i32, Vec<(&'a str, u32)>> = HashMap::new();
     for task in window.activity.tasks.iter().filter(|task| task.running > 0 && !family.after.contains_key(&task.pid)) {

@@ -10,7 +10,7 @@ use crate::doctor::target;
 use crate::model::diagnosis::{Culprit, Severity};
 use crate::model::snapshot::process::{Process, Task};
 
-/// Busy from here on is said, percent.
+/// Busy CPU time, percent, from which on it is reported.
 const BUSY: f64 = 90.0;
 /// A CPU is full, and the machine is not, percent.
 const FULL: f64 = 95.0;
@@ -27,12 +27,12 @@ const SYSTEM_BUSY: f64 = 70.0;
 const REQUESTS: f64 = 2_000.0;
 const BYTES: f64 = 100e6;
 const PACKETS: f64 = 20_000.0;
-/// Waiting for I/O is said from here on, if the pressure agrees, percent.
+/// Time waiting for I/O, percent, from which on it is reported if the pressure agrees.
 const IOWAIT: f64 = 20.0;
 const IO_PRESSURE: f64 = 10.0;
 /// Kernel time, percent of what is busy, from which on switches cost something.
 const SWITCHES_SYSTEM: f64 = 30.0;
-/// Forks a second and CPU that are said where the kernel takes so much of what is busy, percent.
+/// Forks a second that are reported where the kernel takes the second of what is busy, percent.
 const FORKS: f64 = 100.0;
 const FORKS_SYSTEM: f64 = 20.0;
 /// The parent of all threads of the kernel.

@@ -199,7 +199,7 @@ fn of_states(context: &RuleContext<'_>) -> Vec<Finding> {
     devices.filter_map(say).collect()
 }
 
-/// What the kernel's log says, by device; those whose file system counts them are said already.
+/// Errors in the kernel's log, by device; those that a file system counts itself are reported already.
 fn logged(context: &RuleContext<'_>) -> Vec<Finding> {
     let mut by_device: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in records(context, PATTERNS) {

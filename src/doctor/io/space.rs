@@ -26,7 +26,7 @@ const NOTHING: u64 = 1 << 30;
 const BELIEVED: f64 = 30.0;
 /// A file system with more room left than this share is not filling critically, whatever the speed. Percent.
 const HALF_EMPTY: f64 = 40.0;
-/// From here on it is said that the folder for temporary files is small.
+/// Room for temporary files in memory below which it is reported as information.
 const TEMPORARY_SAID: u64 = 2 << 30;
 
 /// The folder for temporary files that usually is on a disk.

@@ -108,7 +108,7 @@ pub(super) fn tasks(context: &RuleContext<'_>) -> Verdict {
     Ok(vec![finding.fix(format!("they wait for {text}"), command)])
 }
 
-/// What most likely holds them: where it is said by most of them.
+/// What most likely holds them: the place that most of them wait in.
 fn place_of(tasks: &[&Task]) -> Option<&'static str> {
     let hint = |task: &&Task| {
         let wchan = task.wchan.as_deref()?;

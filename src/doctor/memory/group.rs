@@ -13,7 +13,7 @@ use crate::model::unit::Bytes;
 
 /// Groups that one rule names in findings of their own.
 const GROUPS_MAX: usize = 3;
-/// Share of the window, percent, from which on tasks are said to wait.
+/// Share of the window, percent, from which on waiting tasks are reported.
 const HURTS: f64 = 5.0;
 /// Share of the last minute, percent, that confirms what the window shows.
 const MINUTE: f64 = 10.0;

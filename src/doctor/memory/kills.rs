@@ -13,7 +13,7 @@ use crate::model::unit::Bytes;
 
 /// How long a kill by the limit of a group stays a warning, seconds; node-problem-detector looks back as long.
 const FRESH_S: f64 = 300.0;
-/// How long any kill is told of, seconds.
+/// How long ago a kill may be to be reported, seconds.
 const RECENT_S: f64 = 1800.0;
 
 /// A kill in the kernel's log.

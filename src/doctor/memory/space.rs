@@ -11,9 +11,9 @@ use crate::model::snapshot::memory::Segment;
 use crate::model::snapshot::process::Process;
 use crate::model::unit::Bytes;
 
-/// Share in use from which on it is said, the specification's trigger.
+/// Share of memory that is available, percent, below which it is reported as information.
 const SPEC_AVAILABLE: f64 = 20.0;
-/// Negative dentries from which on it is said: about 4 GiB of them.
+/// Negative dentries from which on they are reported: about 4 GiB of them.
 const NEGATIVE_MANY: u64 = 20_000_000;
 /// Memory that can be had, percent: with less, waste hurts.
 const SHORT: f64 = 10.0;

@@ -13,17 +13,17 @@ use crate::model::unit::Bytes;
 
 /// Share of the last minute, percent, that confirms what the window shows.
 const MINUTE: f64 = 10.0;
-/// Share of the window, percent, from which on tasks are said to wait.
+/// Share of the window, percent, from which on waiting tasks are reported.
 const HURTS: f64 = 5.0;
 /// Pages of this order and above: 64 KiB.
 const LARGE_ORDER: usize = 4;
 /// Free memory in large blocks, percent, below which it is in pieces.
 const IN_PIECES: f64 = 10.0;
-/// Huge pages a second that could not be had, from which on it is said.
+/// Failed allocations of huge pages a second from which on they are reported.
 const FALLBACKS: f64 = 1000.0;
 /// The scale that begins to free memory at 1 % of it.
 const WATERMARK: u64 = 100;
-/// Allocations a second that stalled, from which on it is said where pressure is not known.
+/// Stalled allocations a second from which on they are reported where the pressure is not known.
 const STALLS_ALONE: f64 = 10.0;
 
 pub(super) fn psi(context: &RuleContext<'_>) -> Verdict {

@@ -108,7 +108,8 @@ pub(super) fn log(context: &RuleContext<'_>) -> Verdict {
     Ok(vec![finding.fix("read all of it", Some("dmesg -T --level=emerg,alert,crit,err,warn | tail -50".to_owned()))])
 }
 
-/// A loop device is another one each time: what was is told by fs.errors.
+/// Loop devices are numbered anew each time, so a record of one may be of a device that is gone. Errors of those that are
+/// mounted now are reported by fs.errors.
 fn is_of_loop(record: &Record) -> bool {
     ["(loop", " loop", "device loop"].iter().any(|name| record.text.contains(name))
 }

@@ -1,5 +1,5 @@
 //! Tracepoints: what the kernel calls them and where their fields lie (tracefs), and events of them. Where tracefs is not
-//! mounted, apm has a mount of its own that nobody sees; where it may not, that is said.
+//! mounted, apm has a mount of its own that nobody sees; where it may not, the error says so.
 
 #![expect(clippy::disallowed_methods, reason = "kernel: tracefs")]
 

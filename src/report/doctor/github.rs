@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::model::diagnosis::{Finding, Severity};
 use crate::report::doctor::{Sheet, phrase};
 use crate::text::escape::{github_message, github_property};
+use crate::text::transcript::printed;
 
 /// Annotations of each level that GitHub shows.
 const SHOWN: usize = 10;
@@ -23,5 +24,6 @@ pub(crate) fn write(sheet: &Sheet<'_>, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{} more {level}s are not shown here", all.len() - SHOWN)?;
         }
     }
-    writeln!(out, "{}", phrase::verdict(diagnosis))
+    // No command of its own: what it quotes of a saved look must not make it one.
+    writeln!(out, "{}", printed(&phrase::verdict(diagnosis)))
 }

@@ -21,8 +21,11 @@ pub(crate) fn value(value: u64, unit: Unit) -> String {
     }
 }
 
-/// The same of a value that was averaged.
+/// The same of a value that was averaged; of few CPUs or calls also a part of one.
 pub(crate) fn mean(number: f64, unit: Unit) -> String {
+    if unit == Unit::Count && number > 0.0 && number < 10.0 {
+        return format!("{number:.2}");
+    }
     // Casts saturate, and what is no number becomes 0.
     value(number.max(0.0).round() as u64, unit)
 }
@@ -47,7 +50,7 @@ pub(crate) fn points(difference: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{percent, points, value};
+    use super::{mean, percent, points, value};
     use crate::model::profile::Unit;
 
     #[test]
@@ -56,6 +59,8 @@ mod tests {
         assert_eq!(times, ["0", "12ns", "4.2us", "2.1ms", "1.2s"]);
         assert_eq!(value(1_572_864, Unit::Bytes), "1.5 MiB");
         assert_eq!(value(12_345, Unit::Count), "12,345");
+        // Regression: half a CPU was `0`, and so was the curve of most programs.
+        assert_eq!([0.0, 0.456, 1.0, 12_345.4].map(|cpus| mean(cpus, Unit::Count)), ["0", "0.46", "1.00", "12,345"]);
         assert_eq!([0.0, 0.0001, 0.123, 1.0].map(percent), ["0.0%", "<0.1%", "12.3%", "100.0%"]);
         assert_eq!([0.012, -0.2].map(points), ["+1.2", "-20.0"]);
     }

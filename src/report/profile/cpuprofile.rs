@@ -97,7 +97,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, CpuProfileError> {
             if frame.function_name == "(root)" {
                 continue;
             }
-            let frame = builder.frame(named(frame));
+            let frame = named(frame, &mut builder);
             caller = Some(builder.node(caller, frame));
             places[node] = caller;
         }
@@ -144,7 +144,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, CpuProfileError> {
 }
 
 /// Functions without a name are told apart by their place.
-fn named(frame: &CallFrame) -> Frame {
+fn named(frame: &CallFrame, builder: &mut Builder) -> u32 {
     let line = u32::try_from(frame.line_number.saturating_add(1)).ok().filter(|line| *line > 0);
     let name = match (frame.function_name.as_str(), file_name(&frame.url), line) {
         ("", "", _) => "(anonymous)".to_owned(),
@@ -152,8 +152,8 @@ fn named(frame: &CallFrame) -> Frame {
         ("", file, None) => format!("(anonymous) {file}"),
         (name, ..) => name.to_owned(),
     };
-    let file = Some(frame.url.clone()).filter(|url| !url.is_empty());
-    Frame { name, file, line, origin: Origin::Jit, ..Frame::default() }
+    let file = Some(frame.url.as_str()).filter(|url| !url.is_empty());
+    builder.frame(Frame { name: &name, file, line, origin: Origin::Jit, ..Frame::default() })
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(profile.flaw(), None);
         assert_eq!((profile.total(0), profile.total(1), profile.duration_ns), (900_000, 3, 1_500_000));
         let row = profile.rows.iter().find(|row| row.values[1] == 2).expect("the hot one");
-        let names: Vec<&str> = profile.stack(row.node).map(|frame| frame.name.as_str()).collect();
+        let names: Vec<&str> = profile.stack(row.node).map(|frame| frame.name).collect();
         assert_eq!((names, row.values[0]), (vec!["hot", "(anonymous) w.js:1"], 700_000));
         assert_eq!(profile.frames.iter().find(|frame| frame.name == "hot").and_then(|frame| frame.line), Some(5));
     }

@@ -23,13 +23,13 @@ pub(crate) fn close(builder: Builder) -> Profile {
     let mut profile = builder.build();
     let count = profile.kinds.len() / 2;
     // `go tool pprof -base` writes both sides of a stack, and not their difference.
-    for row in &mut profile.rows {
+    profile.rows.update(|values| {
         for at in 0..count {
-            let both = row.values[at].min(row.values[count + at]);
-            row.values[at] -= both;
-            row.values[count + at] -= both;
+            let both = values[at].min(values[count + at]);
+            values[at] -= both;
+            values[count + at] -= both;
         }
-    }
+    });
     let mut order = Vec::new();
     let mut kinds = Vec::new();
     let mut named = Vec::new();
@@ -46,9 +46,7 @@ pub(crate) fn close(builder: Builder) -> Profile {
             kinds.push(Kind { name: format!("{}{ending}", kind.name), unit: kind.unit });
         }
     }
-    for row in &mut profile.rows {
-        row.values = order.iter().map(|from| row.values.get(*from).copied().unwrap_or(0)).collect();
-    }
+    profile.choose(&order);
     profile.kinds = kinds;
     if let Some(name) = named.first() {
         profile.quality.notes.push(format!(
@@ -64,7 +62,7 @@ pub(crate) fn put_first(profile: &mut Profile, name: &str) {
     for ending in [LESS, MORE, ""] {
         if let Some(at) = profile.kind(&format!("{name}{ending}")).filter(|at| *at > 0) {
             profile.kinds[..=at].rotate_right(1);
-            profile.rows.iter_mut().for_each(|row| row.values[..=at].rotate_right(1));
+            profile.rows.update(|values| values[..=at].rotate_right(1));
         }
     }
 }
@@ -87,7 +85,7 @@ mod tests {
         let kinds = ["a", "b"].map(|name| Kind { name: name.to_owned(), unit: Unit::Bytes });
         let mut builder = builder(&kinds);
         for (at, values) in values.iter().enumerate() {
-            let frame = builder.frame(Frame { name: format!("f{at}"), ..Frame::default() });
+            let frame = builder.frame(Frame { name: &format!("f{at}"), ..Frame::default() });
             let node = builder.node(None, frame);
             for (kind, value) in values.iter().enumerate() {
                 add(&mut builder, [kind, 2], node, None, *value);
@@ -121,7 +119,7 @@ mod tests {
         add(&mut builder, [0, 1], node, None, 3);
         add(&mut builder, [0, 1], node, None, -8);
         let profile = close(builder);
-        assert_eq!((names(&profile), profile.rows[0].values.clone()), (vec!["a.more", "a.less"], vec![0, 5]));
+        assert_eq!((names(&profile), profile.rows.at(0).values), (vec!["a.more", "a.less"], &[0, 5][..]));
     }
 
     #[test]

@@ -8,11 +8,14 @@ use crate::report::profile::go_text::{self, GoError};
 use crate::report::profile::json::{self, JsonError};
 use crate::report::profile::perf_script::{self, PerfError};
 use crate::report::profile::pprof::{self, PprofError};
+use crate::text::lines::Lines;
 
 /// What is read.
 pub(crate) const READABLE: &str = "pprof (`.pb.gz`), apm's JSON, folded stacks (py-spy `-f raw`, rbspy and async-profiler \
                                    `collapsed`), the output of `perf script`, Go's `?debug=1`, V8's `.cpuprofile`";
 
+/// What a text of Windows begins with.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Bytes by which the kind of a text is told.
 const HEAD: usize = 4096;
 
@@ -66,30 +69,47 @@ enum Format {
 }
 
 /// A profile of the bytes of a file, packed with gzip or not.
-pub(crate) fn read(bytes: &[u8]) -> Result<Profile, ReadError> {
-    let unpacked;
-    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-        unpacked = pprof::gunzip(bytes)?;
-        &unpacked
-    } else {
-        bytes
+pub(crate) fn read(bytes: Vec<u8>) -> Result<Profile, ReadError> {
+    let mut bytes = bytes;
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        bytes = pprof::gunzip(&bytes)?;
+    }
+    let start = if bytes.starts_with(BOM) { BOM.len() } else { 0 };
+    match detect(&bytes[start..])? {
+        Format::Pprof => Ok(pprof::read(&bytes)?),
+        Format::Json => Ok(json::read(&bytes[start..])?),
+        Format::CpuProfile => Ok(cpuprofile::read(&bytes[start..])?),
+        format => {
+            bytes.drain(..start);
+            let mut lines = Lines::default();
+            lines.push(bytes);
+            read_as(format, lines)
+        }
+    }
+}
+
+/// A profile of a text of which [`has_lines`] is true.
+pub(crate) fn read_lines(lines: Lines) -> Result<Profile, ReadError> {
+    let format = match detect(lines.head().as_bytes())? {
+        // What is written before the first sample may be longer than a piece.
+        Format::Folded if perf_script::is_it(lines.iter()) => Format::PerfScript,
+        format => format,
     };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // Strict: a text that is no UTF-8 in one place still is a text.
-    let text = String::from_utf8_lossy(bytes);
-    Ok(match detect(bytes)? {
-        Format::Pprof => pprof::read(bytes)?,
-        Format::Json => json::read(bytes)?,
-        Format::CpuProfile => cpuprofile::read(bytes)?,
-        Format::Folded => folded::read(&text)?,
-        Format::PerfScript => perf_script::read(&text)?,
-        Format::GoText => go_text::read(&text)?,
+    read_as(format, lines)
+}
+
+fn read_as(format: Format, lines: Lines) -> Result<Profile, ReadError> {
+    Ok(match format {
+        Format::PerfScript => perf_script::read(lines)?,
+        Format::GoText => go_text::read(&lines.whole())?,
+        _ => folded::read(lines)?,
     })
 }
 
 /// Whether a file that begins so is a text of lines, each of which is about one stack at most.
 pub(crate) fn has_lines(head: &[u8]) -> bool {
-    !head.starts_with(&[0x1f, 0x8b]) && matches!(detect(head), Ok(Format::Folded | Format::PerfScript | Format::GoText))
+    let is_packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(BOM);
+    !is_packed && matches!(detect(head), Ok(Format::Folded | Format::PerfScript | Format::GoText))
 }
 
 fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
@@ -129,7 +149,7 @@ fn detect(bytes: &[u8]) -> Result<Format, ReadError> {
     Ok(match () {
         () if go_text::is_it(head) => Format::GoText,
         // A line may be longer than the head.
-        () if perf_script::is_it(&String::from_utf8_lossy(bytes)) => Format::PerfScript,
+        () if perf_script::is_it(String::from_utf8_lossy(bytes).lines()) => Format::PerfScript,
         () => Format::Folded,
     })
 }
@@ -152,13 +172,20 @@ mod tests {
     use expect_test::expect;
     use proptest::prelude::*;
 
-    use super::read;
+    use super::ReadError;
+    use crate::model::profile::Profile;
     use crate::report::profile::{folded, json, pprof, sample, text};
+
+    fn read(bytes: &[u8]) -> Result<Profile, ReadError> {
+        super::read(bytes.to_vec())
+    }
 
     #[test]
     fn every_format_is_recognised() {
         let profile = sample::rich();
-        let mut documents = vec![pprof::write(&profile), pprof::gunzip(&pprof::write(&profile)).expect("packed")];
+        let mut packed = Vec::new();
+        pprof::write(&profile, &mut packed).expect("memory takes everything");
+        let mut documents = vec![pprof::gunzip(&packed).expect("packed"), packed];
         let mut text = Vec::new();
         json::write(&profile, &mut text).expect("memory takes everything");
         documents.push(text);

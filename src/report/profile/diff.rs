@@ -9,10 +9,10 @@
 //! `v s (1 - p) / p`: large ones are known exactly. It takes samples to be independent, which is nearly so, and says
 //! nothing of how runs differ from each other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::profile::{Profile, Unit};
 use crate::report::profile::text::name::shorten;
@@ -34,12 +34,12 @@ const SAMPLES_MIN: f64 = 10.0;
 const Z_MAX: f64 = 1e6;
 /// Columns of the numbers of a row of text.
 const NUMBERS: usize = 48;
-/// From so many times as much on, a change is told by that and not in percent.
+/// A ratio from which on a change is written as a factor and not in percent.
 const TIMES: f64 = 2.0;
 
 /// What changed in one kind.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Comparison {
+#[derive(Debug, Serialize)]
+pub(crate) struct Comparison<'a> {
     pub(crate) schema: &'static str,
     pub(crate) kind: String,
     pub(crate) unit: Unit,
@@ -50,7 +50,7 @@ pub(crate) struct Comparison {
     /// Whether that is more than chance.
     pub(crate) certainty: Certainty,
     /// Those that changed most first.
-    pub(crate) functions: Vec<Change>,
+    pub(crate) functions: Functions<'a>,
 }
 
 /// One of the two profiles.
@@ -63,11 +63,29 @@ pub(crate) struct Whole {
     pub(crate) quality: String,
 }
 
+/// The functions of both. What is to be said of one is made when it is said: there may be millions.
+#[derive(Debug)]
+pub(crate) struct Functions<'a> {
+    names: Names<'a>,
+    all: Vec<Both>,
+    variances: [Option<HashMap<u32, f64>>; 2],
+    /// Of all together.
+    totals: [u64; 2],
+}
+
+/// What a function took before and after: itself, and with what it called.
+#[derive(Clone, Copy, Debug, Default)]
+struct Both {
+    function: u32,
+    own: [u64; 2],
+    total: [u64; 2],
+}
+
 /// A function in both.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Change {
-    pub(crate) function: String,
-    pub(crate) module: String,
+pub(crate) struct Change<'a> {
+    pub(crate) function: &'a str,
+    pub(crate) module: &'a str,
     /// Own values, and how much more or less it is.
     pub(crate) before: u64,
     pub(crate) after: u64,
@@ -112,7 +130,7 @@ impl Certainty {
     }
 }
 
-impl Change {
+impl Change<'_> {
     fn points(&self) -> f64 {
         self.share_after - self.share_before
     }
@@ -188,7 +206,7 @@ fn of_z(z: f64) -> Certainty {
 }
 
 /// Variances of what each function took itself, by its number; nothing where the profile does not say how it was sampled.
-fn variances(profile: &Profile, kind: usize, names: &mut Names) -> Option<HashMap<u32, f64>> {
+fn variances<'a>(profile: &'a Profile, kind: usize, names: &mut Names<'a>) -> Option<HashMap<u32, f64>> {
     let name = &profile.kinds.get(kind)?.name;
     let mean = profile.quality.heap_mean_bytes as f64;
     let place = |name: &str| profile.kind(name);
@@ -205,7 +223,7 @@ fn variances(profile: &Profile, kind: usize, names: &mut Names) -> Option<HashMa
     let each = profile.total(kind) as f64 / samples.max(1) as f64;
     let functions = names.of(profile);
     let mut all: HashMap<u32, f64> = HashMap::new();
-    for row in &profile.rows {
+    for row in profile.rows.iter() {
         let value = row.values.get(kind).copied().unwrap_or(0) as f64;
         let frame = profile.nodes.get(row.node as usize).map(|node| node.frame as usize);
         let Some(function) = frame.and_then(|frame| functions.get(frame)) else { continue };
@@ -226,54 +244,72 @@ fn variances(profile: &Profile, kind: usize, names: &mut Names) -> Option<HashMa
     Some(all)
 }
 
+impl Functions<'_> {
+    fn change(&self, both: Both) -> Change<'_> {
+        let of = self.names.get(both.function);
+        let shares = |values: [u64; 2]| [0, 1].map(|side| amount::share(values[side], self.totals[side]));
+        let (own, total) = (shares(both.own), shares(both.total));
+        let variances = match &self.variances {
+            [Some(a), Some(b)] => Some([a, b].map(|all| all.get(&both.function).copied().unwrap_or(0.0))),
+            _ => None,
+        };
+        let sides = Sides { values: both.own, variances };
+        Change {
+            function: of.name,
+            module: of.module,
+            before: sides.values[0],
+            after: sides.values[1],
+            change: sides.change(),
+            share_before: own[0],
+            share_after: own[1],
+            total_share_before: total[0],
+            total_share_after: total[1],
+            z: sides.z(),
+            certainty: sides.certainty(),
+        }
+    }
+
+    /// Those that changed most first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Change<'_>> {
+        self.all.iter().map(|both| self.change(*both))
+    }
+}
+
+impl Serialize for Functions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 /// Compares a kind that both have.
-pub(crate) fn compare(before: &Profile, after: &Profile, kind: &str) -> Option<Comparison> {
+pub(crate) fn compare<'a>(before: &'a Profile, after: &'a Profile, kind: &str) -> Option<Comparison<'a>> {
     let kinds = [before.kind(kind)?, after.kind(kind)?];
     let unit = after.kinds.get(kinds[1])?.unit;
     let mut names = Names::new();
-    let trees =
-        [(before, kinds[0]), (after, kinds[1])].map(|(profile, kind)| Tree::of(profile, kind, Roots::Code, &mut names));
-    let variances = [(before, kinds[0]), (after, kinds[1])].map(|(profile, kind)| variances(profile, kind, &mut names));
-    let variances_of = |function: &u32| match &variances {
-        [Some(a), Some(b)] => Some([a, b].map(|all| all.get(function).copied().unwrap_or(0.0))),
-        _ => None,
-    };
-    let mut all: BTreeMap<u32, [(u64, u64); 2]> = BTreeMap::new();
-    for (side, tree) in trees.iter().enumerate() {
+    let mut all: Vec<Both> = Vec::new();
+    let mut whole = [0, 0];
+    for (side, (profile, kind)) in [(before, kinds[0]), (after, kinds[1])].into_iter().enumerate() {
+        let tree = Tree::of(profile, kind, Roots::Code, &mut names);
+        whole[side] = tree.total();
+        all.resize(names.len(), Both::default());
         for share in tree.shares(&names) {
-            all.entry(share.function).or_default()[side] = (share.own, share.total);
+            let both = &mut all[share.function as usize];
+            (both.function, both.own[side], both.total[side]) = (share.function, share.own, share.total);
         }
     }
-    let whole = [trees[0].total(), trees[1].total()];
-    let mut functions: Vec<Change> = all
-        .into_iter()
-        .filter_map(|(function, values)| {
-            let of = names.all.get(function as usize)?;
-            let own = [amount::share(values[0].0, whole[0]), amount::share(values[1].0, whole[1])];
-            let total = [amount::share(values[0].1, whole[0]), amount::share(values[1].1, whole[1])];
-            let sides = Sides { values: values.map(|(own, _)| own), variances: variances_of(&function) };
-            Some(Change {
-                function: of.name.clone(),
-                module: of.module.clone(),
-                before: sides.values[0],
-                after: sides.values[1],
-                change: sides.change(),
-                share_before: own[0],
-                share_after: own[1],
-                total_share_before: total[0],
-                total_share_after: total[1],
-                z: sides.z(),
-                certainty: sides.certainty(),
-            })
-        })
-        .collect();
-    functions.sort_by(|a, b| {
-        b.change.unsigned_abs().cmp(&a.change.unsigned_abs()).then_with(|| a.function.cmp(&b.function))
+    // The root is no function.
+    all.retain(|both| both.function > 0);
+    let variances = [(before, kinds[0]), (after, kinds[1])].map(|(profile, kind)| variances(profile, kind, &mut names));
+    all.sort_unstable_by(|a, b| {
+        let change = |both: &Both| both.own[0].abs_diff(both.own[1]);
+        let name = |both: &Both| (names.get(both.function).name, both.function);
+        change(b).cmp(&change(a)).then_with(|| name(a).cmp(&name(b)))
     });
     let sums = match &variances {
         [Some(a), Some(b)] => Some([a, b].map(|all| all.values().sum())),
         _ => None,
     };
+    let functions = Functions { names, all, variances, totals: whole };
     let total = Sides { values: whole, variances: sums };
     let side = |profile: &Profile, at: usize| Whole {
         title: profile.title.clone(),
@@ -294,32 +330,32 @@ pub(crate) fn compare(before: &Profile, after: &Profile, kind: &str) -> Option<C
 }
 
 /// The comparison as JSON.
-pub(crate) fn json(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", escape::json(&serde_json::to_string_pretty(comparison)?))
+pub(crate) fn json(comparison: &Comparison<'_>, out: &mut dyn Write) -> io::Result<()> {
+    escape::write_json_pretty(comparison, out)
 }
 
 /// The comparison for people: the verdict, then so many functions, those first that changed most beyond chance.
-pub(crate) fn text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn text(comparison: &Comparison<'_>, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     transcript::print(out, |out| write_text(comparison, top, layout, out))
 }
 
-fn write_text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+fn write_text(comparison: &Comparison<'_>, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     for sentence in [headline(comparison), verdict(comparison)] {
         for line in wrap(&sentence, layout.width) {
             writeln!(out, "{}", layout.paint(Style::Strong, &line))?;
         }
     }
-    let real: Vec<&Change> = comparison.functions.iter().filter(|change| is_real(change)).collect();
-    if !real.is_empty() {
+    let all = comparison.functions.all.len();
+    let real = comparison.functions.iter().filter(is_real).count();
+    if real > 0 {
         writeln!(out)?;
         let head = format!("{:>9} {:>9} {:>10} {:>7}  {:8} function", "before", "after", "change", "share", "chance");
         writeln!(out, "{}", layout.paint(Style::Dim, &head))?;
     }
-    for change in real.iter().take(top) {
-        row(change, comparison.unit, layout, out)?;
+    for change in comparison.functions.iter().filter(is_real).take(top) {
+        row(&change, comparison.unit, layout, out)?;
     }
-    let more = real.len().saturating_sub(top);
-    let quiet = comparison.functions.len() - real.len();
+    let (more, quiet) = (real.saturating_sub(top), all - real);
     writeln!(out)?;
     if more > 0 {
         writeln!(out, "{} more changed", number::count(more as u64, "function"))?;
@@ -344,7 +380,7 @@ fn write_text(comparison: &Comparison, top: usize, layout: &Layout, out: &mut dy
 }
 
 /// Whether there is a change that chance does not explain.
-fn is_real(change: &Change) -> bool {
+fn is_real(change: &Change<'_>) -> bool {
     change.change != 0 && !matches!(change.certainty, Certainty::Chance | Certainty::TooFew)
 }
 
@@ -355,7 +391,7 @@ fn signed(change: i64, unit: Unit) -> String {
 }
 
 /// How the whole changed.
-fn headline(comparison: &Comparison) -> String {
+fn headline(comparison: &Comparison<'_>) -> String {
     let [before, after] = [&comparison.before, &comparison.after].map(|whole| whole.total);
     let of = |value| amount::value(value, comparison.unit);
     let ratio = after as f64 / before as f64;
@@ -374,12 +410,12 @@ fn headline(comparison: &Comparison) -> String {
     format!("{}: {} before, {} after: {change}", transcript::line(&comparison.kind), of(before), of(after))
 }
 
-fn verdict(comparison: &Comparison) -> String {
-    let name = |change: &Change| {
-        format!("{} ({})", transcript::line(&change.function), signed(change.change, comparison.unit))
+fn verdict(comparison: &Comparison<'_>) -> String {
+    let name = |change: Change<'_>| {
+        format!("{} ({})", transcript::line(change.function), signed(change.change, comparison.unit))
     };
-    let find = |is_it: &dyn Fn(&Change) -> bool| {
-        comparison.functions.iter().filter(|change| is_real(change)).find(|one| is_it(one)).map(name)
+    let find = |is_it: &dyn Fn(&Change<'_>) -> bool| {
+        comparison.functions.iter().filter(is_real).find(|one| is_it(one)).map(name)
     };
     let grew = find(&|change| change.change > 0).map(|name| format!("most grew {name}"));
     let shrank = find(&|change| change.change < 0).map(|name| format!("most shrank {name}"));
@@ -389,7 +425,7 @@ fn verdict(comparison: &Comparison) -> String {
     }
 }
 
-fn row(change: &Change, unit: Unit, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+fn row(change: &Change<'_>, unit: Unit, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
     let side = |value: u64, word: &str| if value == 0 { word.to_owned() } else { amount::value(value, unit) };
     let before = side(change.before, "new");
     let after = side(change.after, "gone");
@@ -397,7 +433,7 @@ fn row(change: &Change, unit: Unit, layout: &Layout, out: &mut dyn Write) -> io:
     let by = layout.paint(if change.change > 0 { Style::Bad } else { Style::Good }, &by);
     let points = amount::points(change.points());
     let certainty = pad(change.certainty.word(), 8);
-    let module = match change.module.as_str() {
+    let module = match change.module {
         "" => String::new(),
         module if module.starts_with('[') => format!(" {module}"),
         module => format!(" [{module}]"),
@@ -471,7 +507,7 @@ mod tests {
         let kinds = [("inuse_space", Unit::Bytes), ("alloc_space", Unit::Bytes), ("alloc_objects", Unit::Count)];
         let mut builder = Builder::new(kinds.map(|(name, unit)| Kind { name: name.to_owned(), unit }).to_vec());
         for (name, bytes, objects) in functions {
-            let frame = builder.frame(Frame { name: (*name).to_owned(), ..Frame::default() });
+            let frame = builder.frame(Frame { name, ..Frame::default() });
             let node = builder.node(None, frame);
             [*bytes, *bytes, *objects]
                 .iter()
@@ -502,10 +538,13 @@ mod tests {
         .assert_eq(&written(&of(1), &of(40), "inuse_space"));
         // Of small objects few are sampled, and each stands for half a MiB: that is chance.
         let small = |bytes: u64| heap(&[("cache", 100 << 20, 1), ("small", bytes, bytes / 100)]);
-        let comparison = compare(&small(10 << 20), &small(12 << 20), "inuse_space").expect("both have it");
-        assert_eq!(comparison.functions[0].certainty, Certainty::Chance);
-        let few = compare(&small(1 << 20), &small(2 << 20), "inuse_space").expect("both have it");
-        assert_eq!(few.functions[0].certainty, Certainty::TooFew);
+        let certainty = |before: u64, after: u64| {
+            let (before, after) = (small(before), small(after));
+            let comparison = compare(&before, &after, "inuse_space").expect("both have it");
+            comparison.functions.iter().next().map(|change| change.certainty)
+        };
+        assert_eq!(certainty(10 << 20, 12 << 20), Some(Certainty::Chance));
+        assert_eq!(certainty(1 << 20, 2 << 20), Some(Certainty::TooFew));
     }
 
     #[test]
@@ -520,7 +559,7 @@ mod tests {
         foreign.quality.samples = 0;
         foreign.kinds[0].name = "weight".to_owned();
         let mut other = foreign.clone();
-        other.rows[0].values[0] = 90;
+        other.rows.update(|values| values[0] = 90);
         let said = written(&foreign, &other, "weight");
         assert!(said.starts_with("weight: 900 before, 90 after: -810, -90.0%\nmost shrank a (-810)"), "{said}");
         assert!(said.contains("unknown  a [program]") && said.contains("number of samples unknown"), "{said}");

@@ -5,12 +5,15 @@
 //! `_[1]` compiled by C1); they are written on demand, because most readers
 //! take them for a part of the name.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-use crate::model::profile::{Frame, Kind, Origin, Profile, Unit};
+use crate::model::intern::Interner;
+use crate::model::profile::{Builder, Frame, Kind, Node, Origin, Profile, Texts, Unit};
 use crate::report::profile::delta;
 use crate::report::profile::tree::{Roots, labels};
+use crate::text::lines::Lines;
 use crate::text::{number, transcript};
 
 /// How stacks are written.
@@ -31,27 +34,133 @@ pub(crate) struct FoldedError {
     pub(crate) why: &'static str,
 }
 
-/// Writes one kind, sorted by stack, values of equal stacks summed.
+/// Writes one kind, sorted by stack from the outermost on, values of equal stacks summed.
 pub(crate) fn write(profile: &Profile, kind: usize, form: Form, out: &mut dyn Write) -> io::Result<()> {
-    let names: Vec<String> = profile.frames.iter().map(|frame| name(frame, form.is_marked)).collect();
-    let mut all: BTreeMap<String, u64> = BTreeMap::new();
-    for row in &profile.rows {
+    let mut stacks = Stacks::default();
+    let names: Vec<u32> = profile.frames.iter().map(|it| stacks.name(&name(it, form.is_marked))).collect();
+    // Stacks are shared by what is called from them, so that each is made once below the labels of each thread.
+    let mut starts: HashMap<Option<u32>, Option<u32>> = HashMap::new();
+    let mut below_labels: HashMap<(Option<u32>, u32), u32> = HashMap::new();
+    let mut below_nothing: Vec<Option<u32>> =
+        vec![None; if form.roots == Roots::Code { profile.nodes.len() } else { 0 }];
+    let mut path = Vec::new();
+    for row in profile.rows.iter() {
         let value = row.values.get(kind).copied().unwrap_or(0);
         if value == 0 {
             continue;
         }
-        let labels: Vec<String> =
-            labels(profile, row.thread, form.roots).iter().rev().map(|label| plain(label)).collect();
-        let frames = profile.path(row.node).filter_map(|node| names.get(node.frame as usize));
-        let mut parts: Vec<&str> = frames.chain(&labels).map(String::as_str).collect();
-        parts.reverse();
-        let sum = all.entry(parts.join(";")).or_default();
-        *sum = sum.saturating_add(value);
+        let thread = if form.roots == Roots::Code { None } else { row.thread };
+        let start = *starts.entry(thread).or_insert_with(|| {
+            labels(profile, thread, form.roots).iter().fold(None, |caller, label| {
+                let name = stacks.name(&plain(label));
+                Some(stacks.node(caller, name))
+            })
+        });
+        path.clear();
+        let (mut next, mut stack) = (Some(row.node), start);
+        while let Some(at) = next {
+            let known = match below_nothing.get(at as usize) {
+                Some(known) => *known,
+                None => below_labels.get(&(start, at)).copied(),
+            };
+            if known.is_some() {
+                stack = known;
+                break;
+            }
+            path.push(at);
+            next = profile.nodes.get(at as usize).and_then(|node| node.caller()).filter(|caller| *caller < at);
+        }
+        for at in path.iter().rev() {
+            let Some(name) = profile.nodes.get(*at as usize).and_then(|node| names.get(node.frame as usize)) else {
+                continue;
+            };
+            let node = stacks.node(stack, *name);
+            stack = Some(node);
+            match below_nothing.get_mut(*at as usize) {
+                Some(known) => *known = stack,
+                None => _ = below_labels.insert((start, *at), node),
+            }
+        }
+        if let Some(sum) = stack.and_then(|stack| stacks.values.get_mut(stack as usize)) {
+            *sum = sum.saturating_add(value);
+        }
     }
-    transcript::print(out, |out| all.iter().try_for_each(|(stack, value)| writeln!(out, "{stack} {value}")))
+    drop((names, starts, below_labels, below_nothing));
+    transcript::print(out, |out| stacks.write(out))
 }
 
-fn name(frame: &Frame, is_marked: bool) -> String {
+/// Stacks of names as they are written.
+#[derive(Default)]
+struct Stacks {
+    names: Texts,
+    known: Interner,
+    nodes: Vec<Node>,
+    known_nodes: Interner,
+    /// Of each node.
+    values: Vec<u64>,
+}
+
+impl Stacks {
+    fn name(&mut self, name: &str) -> u32 {
+        self.names.index(&mut self.known, name)
+    }
+
+    fn node(&mut self, caller: Option<u32>, name: u32) -> u32 {
+        let (nodes, next) = (&self.nodes, self.nodes.len());
+        let node = Node::new(caller, name);
+        let at = self.known_nodes.index(node, next, |at| nodes[at as usize]);
+        if at as usize == next {
+            self.nodes.push(node);
+            self.values.push(0);
+        }
+        at
+    }
+
+    fn write(self, out: &mut dyn Write) -> io::Result<()> {
+        let Self { names, nodes, values, .. } = self;
+        let mut sorted: Vec<u32> = (0..names.len() as u32).collect();
+        sorted.sort_unstable_by_key(|name| names.get(*name));
+        let mut ranks = vec![0_u32; names.len()];
+        (0..).zip(&sorted).for_each(|(rank, name)| ranks[*name as usize] = rank);
+        // What each node called stands in one range: those of the root, which is called `0`, come first.
+        let key = |at: &u32| {
+            let node = nodes[*at as usize];
+            (node.caller().map_or(0, |caller| caller + 1), ranks[node.frame as usize])
+        };
+        let mut order = sorted;
+        order.clear();
+        order.extend(0..nodes.len() as u32);
+        order.sort_unstable_by_key(key);
+        let mut starts = vec![0_u32; nodes.len() + 2];
+        order.iter().for_each(|at| starts[key(at).0 as usize + 1] += 1);
+        (1..starts.len()).for_each(|at| starts[at] += starts[at - 1]);
+        let range = |caller: u32| (starts[caller as usize], starts[caller as usize + 1]);
+        // Of each function on the path what is left beside it, and how long the text is without it.
+        let mut walk = vec![(range(0), 0)];
+        let mut text = String::new();
+        while let Some(((next, end), length)) = walk.last_mut() {
+            text.truncate(*length);
+            if next == end {
+                walk.pop();
+                continue;
+            }
+            let at = order[*next as usize];
+            *next += 1;
+            if !text.is_empty() {
+                text.push(';');
+            }
+            text.push_str(names.get(nodes[at as usize].frame));
+            if values[at as usize] > 0 {
+                writeln!(out, "{text} {}", values[at as usize])?;
+            }
+            let length = text.len();
+            walk.push((range(at + 1), length));
+        }
+        Ok(())
+    }
+}
+
+fn name(frame: Frame<'_>, is_marked: bool) -> String {
     let mark = match frame.origin {
         _ if !is_marked => "",
         Origin::Kernel => "_[k]",
@@ -59,7 +168,7 @@ fn name(frame: &Frame, is_marked: bool) -> String {
         Origin::Jit => "_[j]",
         _ => "",
     };
-    format!("{}{mark}", plain(&frame.name))
+    format!("{}{mark}", plain(frame.name))
 }
 
 fn plain(name: &str) -> String {
@@ -72,40 +181,41 @@ fn plain(name: &str) -> String {
 
 /// Reads folded stacks. Names may hold blanks; the value is what stands behind the last one. Lines that are no stacks are
 /// counted and reported, as long as there are more that are.
-pub(crate) fn read(text: &str) -> Result<Profile, FoldedError> {
-    let lines = || text.lines().enumerate().map(|(at, line)| (at, line.trim())).filter(|(_, line)| !line.is_empty());
-    let form = Values::of(lines().filter_map(|(_, line)| split(line).ok()));
+pub(crate) fn read(text: Lines) -> Result<Profile, FoldedError> {
+    let form = Values::of(text.iter().filter_map(|line| split(line.trim()).ok()));
     // Not "samples": they may be nanoseconds as well, and then a test against chance would be sure of everything.
     let names: &[&str] = if form.is_pair { &["after", "before"] } else { &["weight"] };
     let name = |name: &&str| format!("{name}{}", form.unit());
     let kinds: Vec<Kind> = names.iter().map(|one| Kind { name: name(one), unit: Unit::Count }).collect();
     let mut builder = delta::builder(&kinds);
     let mut odd = Odd::default();
-    for (at, line) in lines() {
+    text.consume(|at, line, _| {
+        let line = line.trim();
         let (stack, value) = match split(line) {
             Ok(found) => found,
             // A remark; a function may be called so too, but then a value follows.
-            Err(_) if line.starts_with('#') => continue,
+            Err(_) if line.starts_with('#') || line.is_empty() => return Ok(()),
             Err(why) => {
                 odd.add(at, why);
-                continue;
+                return Ok(());
             }
         };
         let (stack, values) = form.values(stack, value);
         let mut node = None;
         for part in stack.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let frame = builder.frame(frame(part));
+            let frame = frame(part, &mut builder);
             node = Some(builder.node(node, frame));
         }
         let Some(node) = node else {
             odd.add(at, "it has no names");
-            continue;
+            return Ok(());
         };
         odd.good += 1;
         for (kind, value) in values.iter().enumerate().take(kinds.len()) {
             delta::add(&mut builder, [kind, kinds.len()], node, None, *value);
         }
-    }
+        Ok(())
+    })?;
     let note = odd.judged()?;
     let mut profile = delta::close(builder);
     profile.quality.is_foreign = true;
@@ -229,7 +339,7 @@ impl Values {
 /// Fractions are kept to their sixth digit.
 const MILLION: i128 = 1_000_000;
 
-fn frame(part: &str) -> Frame {
+fn frame(part: &str, builder: &mut Builder) -> u32 {
     let (name, origin, is_inlined) = if let Some(name) = part.strip_suffix("_[k]") {
         (name, Origin::Kernel, false)
     } else if let Some(name) = part.strip_suffix("_[i]") {
@@ -242,10 +352,10 @@ fn frame(part: &str) -> Frame {
         (part, Origin::Native, false)
     };
     let (name, file, line) = match placed(name) {
-        Some((name, file, line)) => (name, Some(file.to_owned()), Some(line)),
-        None => (name.to_owned(), None, None),
+        Some((name, file, line)) => (Cow::Owned(name), Some(file), Some(line)),
+        None => (Cow::Borrowed(name), None, None),
     };
-    Frame { name, file, line, origin, is_inlined, ..Frame::default() }
+    builder.frame(Frame { name: &name, file, line, origin, is_inlined, ..Frame::default() })
 }
 
 /// `outer (w.py:7)`, as py-spy writes: the same function at each of its lines, in this file.
@@ -262,10 +372,15 @@ mod tests {
     use expect_test::expect;
     use proptest::prelude::*;
 
-    use super::{Form, read, write};
+    use super::{FoldedError, Form, write};
     use crate::model::profile::{Origin, Profile};
     use crate::report::profile::sample;
     use crate::report::profile::tree::Roots;
+    use crate::text::lines::Lines;
+
+    fn read(text: &str) -> Result<Profile, FoldedError> {
+        super::read(Lines::of(text))
+    }
 
     fn written(profile: &Profile, kind: usize, form: Form) -> String {
         let mut out = Vec::new();
@@ -337,9 +452,9 @@ mod tests {
             "<module> (w.py:11);outer (w.py:7);inner (w.py:4) 63\n<module> (w.py:11);outer (w.py:7);inner (w.py:5) 2\n";
         let python = read(text).expect("stacks");
         assert_eq!(written(&python, 0, Form::default()), "<module> (w.py);outer (w.py);inner (w.py) 65\n");
-        assert_eq!((python.frames[2].file.as_deref(), python.frames[2].line), (Some("w.py"), Some(4)));
+        assert_eq!(python.frames.get(2).map(|frame| (frame.file, frame.line)), Some((Some("w.py"), Some(4))));
         let ruby = read("<main> - a.rb;block in run - lib/a b.rb;sleep [c function] - (unknown) 7\n").expect("stacks");
-        assert_eq!((ruby.frames[0].name.as_str(), ruby.total(0)), ("<main> - a.rb", 7));
+        assert_eq!((ruby.frames.get(0).map(|frame| frame.name), ruby.total(0)), (Some("<main> - a.rb"), 7));
         let java = read("[main tid=7];java/lang/Thread.run_[0];Main.hot_[j];do_syscall_64_[k] 9\n").expect("stacks");
         let origins: Vec<Origin> = java.frames.iter().map(|frame| frame.origin).collect();
         assert_eq!(origins, [Origin::Native, Origin::Jit, Origin::Jit, Origin::Kernel]);

@@ -1,4 +1,4 @@
-//! Formats that are told by their content and not read: what each is called, and what makes of it one that is.
+//! Formats that are recognised by their content and not read: their names, and how to convert them to one that is read.
 
 /// A format that is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

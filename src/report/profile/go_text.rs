@@ -71,24 +71,25 @@ pub(crate) fn read(text: &str) -> Result<Profile, GoError> {
     let mut cycles_per_second = 1e9;
     let (mut records, mut named, mut odd, mut odd_first) = (0_usize, 0_usize, 0_usize, None);
     // Of the record that is being read: its values, addresses, and frames, the innermost first.
-    let mut open: Option<(Vec<u64>, Vec<&str>, Vec<Frame>)> = None;
+    let mut open: Option<(Vec<u64>, Vec<&str>, Vec<u32>)> = None;
     let mut lines = text.lines().enumerate().skip(1);
     loop {
         let line = lines.next();
         let content = line.map_or("", |(_, line)| line.trim());
         if let Some(frame) = content.strip_prefix('#').and_then(frame) {
             if let Some((_, _, frames)) = &mut open {
-                frames.push(frame);
+                frames.push(builder.frame(frame));
                 named += 1;
             }
             continue;
         }
         if let Some((values, addresses, mut frames)) = open.take() {
             if frames.is_empty() {
-                frames = addresses.iter().map(|it| Frame { name: format!("[{it}]"), ..Frame::default() }).collect();
+                let name = |it: &&str| builder.frame(Frame { name: &format!("[{it}]"), ..Frame::default() });
+                frames = addresses.iter().map(name).collect();
             }
             if frames.is_empty() {
-                frames.push(Frame { name: "[no stack]".to_owned(), ..Frame::default() });
+                frames.push(builder.frame(Frame { name: "[no stack]", ..Frame::default() }));
             }
             add(&mut builder, &values, frames);
             records += 1;
@@ -130,10 +131,9 @@ pub(crate) fn read(text: &str) -> Result<Profile, GoError> {
     Ok(profile)
 }
 
-fn add(builder: &mut Builder, values: &[u64], frames: Vec<Frame>) {
+fn add(builder: &mut Builder, values: &[u64], frames: Vec<u32>) {
     let mut node = None;
     for frame in frames.into_iter().rev() {
-        let frame = builder.frame(frame);
         node = Some(builder.node(node, frame));
     }
     if let Some(node) = node {
@@ -172,14 +172,14 @@ fn scaled([objects, bytes]: [u64; 2], rate: f64) -> [u64; 2] {
 }
 
 /// `\t0x4a5c1d\tmain.leaky+0x5d\t/tmp/heap.go:14`, after its `#`.
-fn frame(text: &str) -> Option<Frame> {
+fn frame(text: &str) -> Option<Frame<'_>> {
     let mut parts = text.split('\t').map(str::trim).filter(|part| !part.is_empty());
     parts.next().filter(|address| address.starts_with("0x"))?;
     let name = parts.next()?;
     let name = name.rsplit_once("+0x").map_or(name, |(name, _)| name);
     let place = parts.next().and_then(|place| place.rsplit_once(':'));
-    let (file, line) = place.map(|(file, line)| (file.to_owned(), line.parse().ok().filter(|line| *line > 0))).unzip();
-    Some(Frame { name: name.to_owned(), file, line: line.flatten(), ..Frame::default() })
+    let (file, line) = place.map(|(file, line)| (file, line.parse().ok().filter(|line| *line > 0))).unzip();
+    Some(Frame { name, file, line: line.flatten(), ..Frame::default() })
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn stack(profile: &Profile, row: usize) -> Vec<&str> {
-        profile.stack(profile.rows[row].node).map(|frame| frame.name.as_str()).collect()
+        profile.stack(profile.rows.at(row).node).map(|frame| frame.name).collect()
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let expected = [("inuse_space", 14_437), ("inuse_objects", 15), ("alloc_space", 30_478), ("alloc_objects", 31)];
         assert_eq!(totals(&profile), expected);
         assert_eq!(stack(&profile, 0), ["main.leaky", "main.main"]);
-        assert_eq!((profile.frames[1].file.as_deref(), profile.frames[1].line), (Some("/tmp/heap.go"), Some(14)));
+        assert_eq!(profile.frames.get(0).map(|frame| (frame.file, frame.line)), Some((Some("/tmp/heap.go"), Some(14))));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) enum JsonError {
 
 /// The document, on one line.
 pub(crate) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", escape::json(&serde_json::to_string(profile)?))
+    escape::write_json(profile, out)
 }
 
 /// A profile of a document.

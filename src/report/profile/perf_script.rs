@@ -10,13 +10,14 @@ use std::collections::HashMap;
 
 use crate::model::profile::{Builder, Frame, Kind, Module, Origin, Profile, Thread, Unit};
 use crate::report::profile::tree::file_name;
+use crate::text::lines::Lines;
 use crate::text::number;
 
 /// The command where none is printed.
 const NO_NAME: &str = "[no name]";
 /// Frames of a sample that are read.
 const DEPTH_MAX: usize = 10_000;
-/// Events that are told apart; a table of values has a column for each.
+/// Events of one file; a table of values has a column for each.
 const EVENTS_MAX: usize = 32;
 
 /// What is not as perf prints it.
@@ -42,34 +43,53 @@ struct Head<'a> {
     rest: &'a str,
 }
 
-struct Sample<'a> {
+/// A frame that a line of source may follow.
+#[derive(Debug, Default)]
+struct Pending {
+    name: String,
+    module: Option<u32>,
+    file: Option<String>,
+    line: Option<u32>,
+    is_inlined: bool,
+    origin: Origin,
+}
+
+/// A sample of which more frames may come.
+#[derive(Debug)]
+struct Sample {
     /// Nothing where only frames are printed.
-    head: Option<Head<'a>>,
+    thread: Option<u32>,
     /// Nothing where it is not printed.
     event: Option<usize>,
+    period: u64,
     /// The innermost first.
-    frames: Vec<Frame>,
+    frames: Vec<Pending>,
 }
 
-impl Sample<'_> {
-    fn has_period(&self, event: usize) -> bool {
-        self.event == Some(event) && self.head.as_ref().is_some_and(|head| head.period.is_some())
-    }
-}
-
-/// What is not a sample.
+/// What was read so far.
 #[derive(Default)]
-struct Beside {
-    modules: Modules,
+struct Reader {
+    /// Its first kind counts samples, the others are of events.
+    builder: Builder,
+    events: Vec<String>,
+    /// Whether an event has periods.
+    has_period: Vec<bool>,
+    modules: HashMap<String, u32>,
+    threads: HashMap<Thread, u32>,
+    open: Option<Sample>,
+    samples: u64,
+    unknown: u64,
     lost: u64,
-    /// Lines that are neither, and the first of them, from 1.
+    /// The first and the last time of a sample.
+    time_ns: Option<[u64; 2]>,
+    /// Lines that are neither a sample nor a frame, and the first of them, from 1.
     odd: usize,
     odd_first: usize,
 }
 
 /// Whether a text looks like it.
-pub(crate) fn is_it(text: &str) -> bool {
-    let mut lines = text.lines().filter(|line| !is_remark(line));
+pub(crate) fn is_it<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+    let mut lines = lines.filter(|line| !is_remark(line));
     let Some(first) = lines.next() else { return false };
     // A sample without callers has its only frame in its line; a folded stack ends with a number.
     let has_frame = || {
@@ -90,25 +110,27 @@ fn is_remark(line: &str) -> bool {
 }
 
 /// Reads it: a kind for each event, by its periods where there are some, and one of samples.
-pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
-    let mut beside = Beside::default();
-    let mut events: Vec<&str> = Vec::new();
-    let mut samples: Vec<Sample<'_>> = Vec::new();
-    // Whether a frame belongs to the last sample: an empty line is between two.
-    let mut is_open = false;
-    let mut lines = text.lines().enumerate().peekable();
-    while let Some((at, line)) = lines.next() {
+pub(crate) fn read(text: Lines) -> Result<Profile, PerfError> {
+    let samples = Kind { name: "samples".to_owned(), unit: Unit::Count };
+    let mut reader = Reader { builder: Builder::new(vec![samples]), ..Reader::default() };
+    text.consume(|at, line, next| reader.line(at, line, next))?;
+    reader.finish()
+}
+
+impl Reader {
+    fn line(&mut self, at: usize, line: &str, next: Option<&str>) -> Result<(), PerfError> {
+        // An empty line is between two samples.
         if line.trim().is_empty() {
-            is_open = false;
-            continue;
+            self.close();
+            return Ok(());
         }
         if line.starts_with('#') {
-            continue;
+            return Ok(());
         }
         if let Some((_, record)) = line.split_once(": PERF_RECORD_") {
             let lost = record.strip_prefix("LOST").and_then(|rest| rest.split_whitespace().last()?.parse().ok());
-            beside.lost = beside.lost.saturating_add(lost.unwrap_or(0));
-            continue;
+            self.lost = self.lost.saturating_add(lost.unwrap_or(0));
+            return Ok(());
         }
         // A command may be indented too, but then a time follows, or a number where the address would have a symbol.
         let is_sample = || {
@@ -117,124 +139,177 @@ pub(crate) fn read(text: &str) -> Result<Profile, PerfError> {
             head(line).is_some() || (line.starts_with(' ') && short())
         };
         let is_indented = line.starts_with([' ', '\t']) && !is_sample();
-        if is_indented && (is_open || is_frame(line)) {
-            if !is_open {
-                samples.push(Sample { head: None, event: None, frames: Vec::new() });
-                is_open = true;
-            }
-            let Some(sample) = samples.last_mut() else { continue };
-            if let Some(frame) = frame(line.trim(), &mut beside.modules) {
-                if sample.frames.len() < DEPTH_MAX {
-                    sample.frames.push(frame);
-                }
-            } else if let (Some((file, line)), Some(last)) = (source(line.trim()), sample.frames.last_mut()) {
-                (last.file, last.line) = (Some(file.to_owned()), Some(line));
-            } else if !is_unknown_source(line) {
-                beside.is_odd(at);
-            }
-            continue;
+        if is_indented && (self.open.is_some() || is_frame(line)) {
+            self.frame(at, line);
+            return Ok(());
         }
         let short = || {
-            let has_frames = lines.peek().is_some_and(|(_, next)| is_frame(next));
+            let has_frames = next.is_some_and(is_frame);
             short_head(line).filter(|head| has_frames || !head.event.is_empty() || !head.rest.is_empty())
         };
-        let Some(head) = head(line).or_else(short) else {
-            beside.is_odd(at);
-            continue;
-        };
-        let event = match events.iter().position(|event| *event == head.event) {
+        match head(line).or_else(short) {
+            Some(head) => self.head(at, &head),
+            None => {
+                self.is_odd(at);
+                Ok(())
+            }
+        }
+    }
+
+    /// A line above the frames of a sample.
+    fn head(&mut self, at: usize, head: &Head<'_>) -> Result<(), PerfError> {
+        self.close();
+        let event = match self.events.iter().position(|event| event == head.event) {
             _ if head.event.is_empty() => None,
             Some(event) => Some(event),
-            None if events.len() < EVENTS_MAX => {
-                events.push(head.event);
-                Some(events.len() - 1)
+            None if self.events.len() < EVENTS_MAX => {
+                self.events.push(head.event.to_owned());
+                self.has_period.push(false);
+                self.builder.kind(Kind { name: head.event.to_owned(), unit: Unit::Count });
+                Some(self.events.len() - 1)
             }
             None => return Err(PerfError { line: at + 1, why: "there are too many events" }),
         };
+        if let Some(event) = event.filter(|_| head.period.is_some()) {
+            self.has_period[event] = true;
+        }
+        if let Some(time) = head.time_ns {
+            let [first, last] = self.time_ns.unwrap_or([time, time]);
+            self.time_ns = Some([first.min(time), last.max(time)]);
+        }
+        let name = head.comm.to_owned();
+        let thread = Thread { pid: head.pid, tid: head.tid, process: name.clone(), name, task: None };
+        let threads = &mut self.builder.profile.threads;
+        let thread = *self.threads.entry(thread).or_insert_with_key(|thread| {
+            threads.push(thread.clone());
+            threads.len() as u32 - 1
+        });
         // What a tracepoint says of itself never ends in a module.
         let has_frame = head.rest.ends_with(')') || head.time_ns.is_none();
-        let only = has_frame.then(|| frame(head.rest, &mut beside.modules));
-        let frames = only.flatten().into_iter().collect();
-        samples.push(Sample { head: Some(head), event, frames });
-        is_open = true;
+        let only = has_frame.then(|| self.pending(head.rest)).flatten();
+        let frames = only.into_iter().collect();
+        self.open = Some(Sample { thread: Some(thread), event, period: head.period.unwrap_or(1), frames });
+        Ok(())
     }
-    if beside.odd > samples.len() || samples.is_empty() {
-        let why = "neither a sample nor a frame of one";
-        return Err(PerfError { line: beside.odd_first.max(1), why });
-    }
-    Ok(build(&events, samples, beside))
-}
 
-impl Beside {
+    /// A line below one.
+    fn frame(&mut self, at: usize, line: &str) {
+        let frame = self.pending(line.trim());
+        let open = self.open.get_or_insert_with(|| Sample { thread: None, event: None, period: 1, frames: Vec::new() });
+        if let Some(frame) = frame {
+            if open.frames.len() < DEPTH_MAX {
+                open.frames.push(frame);
+            }
+        } else if let (Some((file, line)), Some(last)) = (source(line.trim()), open.frames.last_mut()) {
+            (last.file, last.line) = (Some(file.to_owned()), Some(line));
+        } else if !is_unknown_source(line) {
+            self.is_odd(at);
+        }
+    }
+
     fn is_odd(&mut self, at: usize) {
         self.odd += 1;
         if self.odd_first == 0 {
             self.odd_first = at + 1;
         }
     }
-}
 
-fn build(events: &[&str], samples: Vec<Sample<'_>>, beside: Beside) -> Profile {
-    let mut kinds: Vec<Kind> = events
-        .iter()
-        .enumerate()
-        // Without a period nothing tells how much time a sample stands for.
-        .map(|(at, event)| match is_clock(event) && samples.iter().any(|sample| sample.has_period(at)) {
-            true => Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds },
-            false => Kind { name: (*event).to_owned(), unit: Unit::Count },
-        })
-        .collect();
-    kinds.push(Kind { name: "samples".to_owned(), unit: Unit::Count });
-    let last = kinds.len() - 1;
-    let mut builder = Builder::new(kinds);
-    builder.profile.modules = beside.modules.all;
-    let mut threads: HashMap<Thread, u32> = HashMap::new();
-    let (mut first, mut end, mut count, mut unknown) = (u64::MAX, 0, 0, 0);
-    for Sample { head, event, mut frames } in samples {
-        if frames.is_empty() {
-            frames.push(Frame { name: "[no stack]".to_owned(), origin: Origin::Unknown, ..Frame::default() });
-        }
-        unknown += u64::from(frames[0].name.starts_with('['));
-        count += 1;
-        if let Some(time) = head.as_ref().and_then(|head| head.time_ns) {
-            (first, end) = (first.min(time), end.max(time));
-        }
-        let period = head.as_ref().and_then(|head| head.period).unwrap_or(1);
-        let thread = head.map(|head| {
-            let name = head.comm.to_owned();
-            let thread = Thread { pid: head.pid, tid: head.tid, process: name.clone(), name, task: None };
-            let next = threads.len() as u32;
-            *threads.entry(thread).or_insert_with_key(|thread| {
-                builder.profile.threads.push(thread.clone());
-                next
-            })
-        });
+    /// Adds the sample that was open.
+    fn close(&mut self) {
+        let Some(Sample { thread, event, period, frames }) = self.open.take() else { return };
+        let builder = &mut self.builder;
         let mut node = None;
-        for frame in frames.into_iter().rev() {
-            let frame = builder.frame(frame);
+        for it in frames.iter().rev() {
+            let Pending { module, line, is_inlined, origin, .. } = *it;
+            let (name, file) = (it.name.as_str(), it.file.as_deref());
+            let frame = builder.frame(Frame { name, module, file, line, is_inlined, origin, address: None });
             node = Some(builder.node(node, frame));
         }
-        if let Some(node) = node {
-            if let Some(event) = event {
-                builder.add(node, thread, event, period);
-            }
-            builder.add(node, thread, last, 1);
+        let node = node.unwrap_or_else(|| {
+            let frame = builder.frame(Frame { name: "[no stack]", origin: Origin::Unknown, ..Frame::default() });
+            builder.node(None, frame)
+        });
+        if let Some(event) = event {
+            builder.add(node, thread, event + 1, period);
         }
+        builder.add(node, thread, 0, 1);
+        self.samples += 1;
+        self.unknown += u64::from(frames.first().is_none_or(|frame| frame.name.starts_with('[')));
     }
-    let mut profile = builder.build();
-    profile.duration_ns = end.saturating_sub(first);
-    let quality = &mut profile.quality;
-    quality.sampler = match events.join(" and ") {
-        events if events.is_empty() => "perf".to_owned(),
-        events => format!("perf, {events}"),
-    };
-    if beside.odd > 0 {
-        let lines = number::count(beside.odd as u64, "line");
-        quality.notes.push(format!("{lines} left out, the first is line {}: no sample, no frame", beside.odd_first));
+
+    fn finish(mut self) -> Result<Profile, PerfError> {
+        self.close();
+        if self.odd as u64 > self.samples || self.samples == 0 {
+            let why = "neither a sample nor a frame of one";
+            return Err(PerfError { line: self.odd_first.max(1), why });
+        }
+        let mut profile = self.builder.build();
+        // The count of samples says least.
+        let order: Vec<usize> = (1..=self.events.len()).chain([0]).collect();
+        profile.choose(&order);
+        for (kind, has_period) in profile.kinds.iter_mut().zip(self.has_period) {
+            // Without a period nothing tells how much time a sample stands for.
+            if is_clock(&kind.name) && has_period {
+                *kind = Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds };
+            }
+        }
+        profile.duration_ns = self.time_ns.map_or(0, |[first, last]| last - first);
+        let quality = &mut profile.quality;
+        quality.sampler = match self.events.join(" and ") {
+            events if events.is_empty() => "perf".to_owned(),
+            events => format!("perf, {events}"),
+        };
+        if self.odd > 0 {
+            let lines = number::count(self.odd as u64, "line");
+            let note = format!("{lines} left out, the first is line {}: no sample, no frame", self.odd_first);
+            quality.notes.push(note);
+        }
+        (quality.samples, quality.unknown, quality.lost) = (self.samples, self.unknown, self.lost);
+        quality.is_foreign = true;
+        Ok(profile)
     }
-    (quality.samples, quality.unknown, quality.lost) = (count, unknown, beside.lost);
-    quality.is_foreign = true;
-    profile
+
+    /// `2724a __libc_start_call_main+0x7a (/usr/lib/libc.so.6)`
+    fn pending(&mut self, text: &str) -> Option<Pending> {
+        let (address, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        u64::from_str_radix(address, 16).ok()?;
+        let (symbol, path) = module(rest.trim()).unwrap_or((rest.trim(), ""));
+        if path == "inlined" {
+            return Some(Pending { name: strip_offset(symbol).to_owned(), is_inlined: true, ..Pending::default() });
+        }
+        let has_module = !path.is_empty() && path != "[unknown]";
+        let module = has_module.then(|| self.module(path));
+        let file = file_name(path);
+        let is_kernel = file.starts_with("[kernel") || file.starts_with("[guest.kernel") || file.ends_with(".ko");
+        let is_kernel_module = path.starts_with('[') && !["[vdso]", "[heap]", "[stack]", "[unknown]"].contains(&path);
+        let is_jit =
+            file.starts_with("perf-") && file.ends_with(".map") || path.starts_with("[JIT") || path == "//anon";
+        let name = match strip_offset(symbol) {
+            "" | "[unknown]" if !has_module => "[unknown]".to_owned(),
+            "" | "[unknown]" if file.starts_with('[') => file.to_owned(),
+            "" | "[unknown]" => format!("[{file}]"),
+            name => name.to_owned(),
+        };
+        let origin = match (is_jit, is_kernel || is_kernel_module, has_module) {
+            (true, _, _) => Origin::Jit,
+            (_, true, _) => Origin::Kernel,
+            (_, _, true) => Origin::Native,
+            _ if name == "[unknown]" => Origin::Unknown,
+            _ => Origin::Native,
+        };
+        Some(Pending { name, module, origin, ..Pending::default() })
+    }
+
+    fn module(&mut self, path: &str) -> u32 {
+        if let Some(known) = self.modules.get(path) {
+            return *known;
+        }
+        let modules = &mut self.builder.profile.modules;
+        modules.push(Module { path: path.to_owned(), build_id: String::new() });
+        let at = modules.len() as u32 - 1;
+        self.modules.insert(path.to_owned(), at);
+        at
+    }
 }
 
 fn is_clock(event: &str) -> bool {
@@ -328,52 +403,6 @@ fn time(word: &str) -> Option<u64> {
     seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(part)
 }
 
-#[derive(Default)]
-struct Modules {
-    all: Vec<Module>,
-    known: HashMap<String, u32>,
-}
-
-impl Modules {
-    fn index(&mut self, path: &str) -> u32 {
-        let next = self.all.len() as u32;
-        *self.known.entry(path.to_owned()).or_insert_with(|| {
-            self.all.push(Module { path: path.to_owned(), build_id: String::new() });
-            next
-        })
-    }
-}
-
-/// `2724a __libc_start_call_main+0x7a (/usr/lib/libc.so.6)`
-fn frame(text: &str, modules: &mut Modules) -> Option<Frame> {
-    let (address, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
-    u64::from_str_radix(address, 16).ok()?;
-    let (symbol, path) = module(rest.trim()).unwrap_or((rest.trim(), ""));
-    if path == "inlined" {
-        return Some(Frame { name: strip_offset(symbol).to_owned(), is_inlined: true, ..Frame::default() });
-    }
-    let has_module = !path.is_empty() && path != "[unknown]";
-    let module = has_module.then(|| modules.index(path));
-    let file = file_name(path);
-    let is_kernel = file.starts_with("[kernel") || file.starts_with("[guest.kernel") || file.ends_with(".ko");
-    let is_kernel_module = path.starts_with('[') && !["[vdso]", "[heap]", "[stack]", "[unknown]"].contains(&path);
-    let is_jit = file.starts_with("perf-") && file.ends_with(".map") || path.starts_with("[JIT") || path == "//anon";
-    let name = match strip_offset(symbol) {
-        "" | "[unknown]" if !has_module => "[unknown]".to_owned(),
-        "" | "[unknown]" if file.starts_with('[') => file.to_owned(),
-        "" | "[unknown]" => format!("[{file}]"),
-        name => name.to_owned(),
-    };
-    let origin = match (is_jit, is_kernel || is_kernel_module, has_module) {
-        (true, _, _) => Origin::Jit,
-        (_, true, _) => Origin::Kernel,
-        (_, _, true) => Origin::Native,
-        _ if name == "[unknown]" => Origin::Unknown,
-        _ => Origin::Native,
-    };
-    Some(Frame { name, module, origin, ..Frame::default() })
-}
-
 /// `symbol (path)` apart.
 fn module(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_suffix(')')?;
@@ -409,8 +438,17 @@ fn strip_offset(symbol: &str) -> &str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Head, Modules, frame, head, is_it, read};
-    use crate::model::profile::{Origin, Unit};
+    use super::{Head, PerfError, Reader, head};
+    use crate::model::profile::{Origin, Profile, Unit};
+    use crate::text::lines::Lines;
+
+    fn read(text: &str) -> Result<Profile, PerfError> {
+        super::read(Lines::of(text))
+    }
+
+    fn is_it(text: &str) -> bool {
+        super::is_it(text.lines())
+    }
 
     #[test]
     fn heads_of_all_fashions_are_read() {
@@ -434,9 +472,9 @@ mod tests {
 
     #[test]
     fn frames_of_all_fashions_are_read() {
-        let mut modules = Modules::default();
+        let mut reader = Reader::default();
         let mut read = |text: &str| {
-            let frame = frame(text, &mut modules)?;
+            let frame = reader.pending(text)?;
             Some((frame.name, frame.origin, frame.is_inlined))
         };
         let found = |name: &str, origin, is_inlined| Some((name.to_owned(), origin, is_inlined));
@@ -450,12 +488,12 @@ mod tests {
         assert_eq!(read("7f01"), found("[unknown]", Origin::Unknown, false));
         assert_eq!(read("6 only_a_symbol"), found("only_a_symbol", Origin::Native, false));
         assert_eq!(read("not a frame"), None);
-        assert_eq!(modules.all[1].path, "/tmp/a (deleted)");
+        assert_eq!(reader.builder.profile.modules[1].path, "/tmp/a (deleted)");
     }
 
     #[test]
     fn code_compiled_at_run_time_is_no_kernel() {
-        let origin = |text: &str| frame(text, &mut Modules::default()).expect("a frame").origin;
+        let origin = |text: &str| Reader::default().pending(text).expect("a frame").origin;
         assert_eq!(origin("9c51fd34 java.lang.String.hashCode ([JIT app cache])"), Origin::Jit);
         assert_eq!(origin("9c51fd34 nf_hook ([nf_tables])"), Origin::Kernel);
     }
@@ -480,7 +518,7 @@ mod tests {
     fn losses_and_source_lines_are_read() {
         let text = "a 7 1.5: 9 cycles: \n\t 12 f+0x1 (/bin/a)\n  a.c:12\n\na 7 1.6: PERF_RECORD_LOST lost 5\n";
         let profile = read(text).expect("samples");
-        assert_eq!((profile.frames[0].file.as_deref(), profile.frames[0].line), (Some("a.c"), Some(12)));
+        assert_eq!(profile.frames.get(0).map(|frame| (frame.file, frame.line)), Some((Some("a.c"), Some(12))));
         assert_eq!((profile.quality.lost, profile.total(0), profile.total(1)), (5, 9, 1));
         let lost = "a 7 1.6: PERF_RECORD_LOST lost 18446744073709551615\n".repeat(2);
         assert_eq!(read(&format!("{text}{lost}")).expect("samples").quality.lost, u64::MAX);
@@ -491,11 +529,11 @@ mod tests {
         assert!(is_it(text), "{text}");
         let profile = read(text).expect("samples");
         assert_eq!(profile.flaw(), None);
-        let row = |row: &crate::model::profile::Row| {
+        let row = |row: crate::model::profile::Row<'_>| {
             let thread = row.thread.map(|thread| &profile.threads[thread as usize]);
             let thread = thread.map_or("-".to_owned(), |it| format!("{}/{}/{}", it.process, it.pid, it.tid));
-            let stack: Vec<&str> = profile.stack(row.node).map(|frame| frame.name.as_str()).collect();
-            let values = profile.kinds.iter().zip(&row.values).map(|(kind, value)| format!(" {}={value}", kind.name));
+            let stack: Vec<&str> = profile.stack(row.node).map(|frame| frame.name).collect();
+            let values = profile.kinds.iter().zip(row.values).map(|(kind, value)| format!(" {}={value}", kind.name));
             format!("{thread}: {}{}", stack.join(";"), values.collect::<String>())
         };
         profile.rows.iter().map(row).collect()
@@ -530,8 +568,7 @@ mod tests {
                     (/usr/lib/ld-2.29.so)\n  :0\n";
         let profile = read(text).expect("a profile");
         assert_eq!(profile.quality.notes, Vec::<String>::new());
-        let lines: Vec<(&str, Option<u32>)> =
-            profile.frames.iter().map(|frame| (frame.name.as_str(), frame.line)).collect();
+        let lines: Vec<(&str, Option<u32>)> = profile.frames.iter().map(|frame| (frame.name, frame.line)).collect();
         assert_eq!(lines, [("_start", None), ("dl_main", Some(1234)), ("_dl_map_object", None)]);
     }
 

@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use crate::model::profile::{
-    Builder, Frame, Kind, List, Module, Nameless, Node, Origin, Profile, Quality, Row, SCHEMA, Tables, Thread,
-    Timeline, Unit,
+    Builder, Frame, Kind, List, Module, Nameless, Origin, Profile, Quality, Tables, Thread, Timeline, Unit,
 };
 
 /// Samples of stacks, written `outer;inner`, in one module and one thread.
@@ -14,7 +13,8 @@ pub(super) fn of(stacks: &[(&str, u64)]) -> Profile {
     builder.profile.modules.push(Module { path: "/bin/program".to_owned(), build_id: String::new() });
     for (stack, value) in stacks {
         let node = stack.split(';').fold(None, |caller, name| {
-            let frame = builder.frame(Frame { name: name.to_owned(), module: Some(0), ..Frame::default() });
+            let origin = if name.starts_with("py::") { Origin::Jit } else { Origin::Native };
+            let frame = builder.frame(Frame { name, module: Some(0), origin, ..Frame::default() });
             Some(builder.node(caller, frame))
         });
         builder.add(node.expect("a frame"), None, 0, *value);
@@ -75,10 +75,10 @@ pub(super) fn rich() -> Profile {
         }],
         notes: vec!["the rate was lowered".to_owned()],
     };
-    let frame = |name: &str, module: u32, line: Option<u32>, address: u64| Frame {
-        name: name.to_owned(),
+    let frame = |name: &'static str, module: u32, line: Option<u32>, address: u64| Frame {
+        name,
         module: Some(module),
-        file: line.map(|_| "src/main.rs".to_owned()),
+        file: line.map(|_| "src/main.rs"),
         line,
         address: Some(address),
         is_inlined: false,
@@ -89,7 +89,7 @@ pub(super) fn rich() -> Profile {
     let inlined = builder.frame(Frame { is_inlined: true, ..frame("memchr<&str, 'a'>", 0, Some(30), 0x1100) });
     let read = builder.frame(frame("vfs_read", 1, None, 0xffff_ffff_8100_0000));
     let inflate = builder.frame(frame("[libz.so.1]", 2, None, 0x77));
-    let script = builder.frame(Frame { name: "JS:~run".to_owned(), origin: Origin::Jit, ..Frame::default() });
+    let script = builder.frame(Frame { name: "JS:~run", origin: Origin::Jit, ..Frame::default() });
     let root = builder.node(None, main);
     let parse = builder.node(Some(root), parse);
     let inlined = builder.node(Some(parse), inlined);
@@ -120,21 +120,14 @@ fn any_text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn any_frame(modules: u32) -> impl Strategy<Value = Frame> {
+/// A name, a module, a file, line and address, and whose code it is.
+type AnyFrame = ((String, Option<u32>, Option<String>), (Option<u32>, Option<u64>, bool), Origin);
+
+fn any_frame(modules: u32) -> impl Strategy<Value = AnyFrame> {
     let origins = [Origin::Native, Origin::Kernel, Origin::Jit, Origin::Label, Origin::Unknown];
     let place = (any_text(), proptest::option::of(0..modules), proptest::option::of(any_text()));
     let code = (proptest::option::of(1..9_u32), proptest::option::of(any::<u64>()), any::<bool>());
-    (place, code, proptest::sample::select(origins.to_vec())).prop_map(
-        |((name, module, file), (line, address, is_inlined), origin)| Frame {
-            name,
-            module,
-            file,
-            line,
-            address,
-            is_inlined,
-            origin,
-        },
-    )
+    (place, code, proptest::sample::select(origins.to_vec()))
 }
 
 /// Any profile without a flaw.
@@ -148,29 +141,33 @@ pub(super) fn any_profile() -> impl Strategy<Value = Profile> {
             Kind { name: "cpu".to_owned(), unit: Unit::Nanoseconds },
             Kind { name: "alloc_space".to_owned(), unit: Unit::Bytes },
         ];
-        let modules = (0..3).map(|at| Module { path: words[at].clone(), build_id: String::new() }).collect();
-        let node = |at: usize, (caller, frame): &(u32, u32)| Node {
+        let mut builder = Builder::new(kinds);
+        builder.profile.modules =
+            (0..3).map(|at| Module { path: words[at].clone(), build_id: String::new() }).collect();
+        let frames: Vec<u32> = frames
+            .iter()
+            .map(|((name, module, file), (line, address, is_inlined), origin)| {
+                let (module, line, address) = (*module, *line, *address);
+                let (is_inlined, origin) = (*is_inlined, *origin);
+                builder.frame(Frame { name, module, file: file.as_deref(), line, address, is_inlined, origin })
+            })
+            .collect();
+        let mut all = Vec::new();
+        for (at, (caller, frame)) in nodes.iter().enumerate() {
             // A root every now and then.
-            caller: caller.checked_rem(at as u32 + 1).filter(|caller| (*caller as usize) < at),
-            frame: frame % frames.len() as u32,
-        };
-        let nodes: Vec<Node> = nodes.iter().enumerate().map(|(at, one)| node(at, one)).collect();
-        let rows = rows.iter().map(|(node, is_threaded, first, second)| Row {
-            node: node % nodes.len() as u32,
-            thread: is_threaded.then_some(0),
-            values: vec![*first, u64::from(*second)],
-        });
-        let thread = Thread { pid: 1, tid: 2, process: words[3].clone(), name: words[4].clone(), task: None };
-        Profile {
-            schema: SCHEMA.to_owned(),
-            title: words[5].clone(),
-            kinds,
-            modules,
-            threads: vec![thread],
-            rows: rows.collect(),
-            nodes,
-            frames: frames.clone(),
-            ..Profile::default()
+            let caller = caller.checked_rem(at as u32 + 1).and_then(|caller| all.get(caller as usize).copied());
+            let node = builder.node(caller, frames[*frame as usize % frames.len()]);
+            all.push(node);
         }
+        for (node, is_threaded, first, second) in &rows {
+            let node = all[*node as usize % all.len()];
+            let thread = is_threaded.then_some(0);
+            builder.add(node, thread, 0, *first);
+            builder.add(node, thread, 1, u64::from(*second));
+        }
+        let thread = Thread { pid: 1, tid: 2, process: words[3].clone(), name: words[4].clone(), task: None };
+        builder.profile.threads = vec![thread];
+        builder.profile.title = words[5].clone();
+        builder.build()
     })
 }

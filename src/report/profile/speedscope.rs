@@ -3,27 +3,27 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::model::profile::{Frame, Profile, Unit};
+use crate::model::profile::{Frame, Profile, Row, Unit};
 use crate::report::profile::quality;
 use crate::text::escape;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct File<'a> {
+struct File<'a, F, P> {
     #[serde(rename = "$schema")]
     schema: &'static str,
     name: &'a str,
     exporter: String,
     active_profile_index: usize,
-    shared: Shared<'a>,
-    profiles: Vec<Sampled<'a>>,
+    shared: Shared<F>,
+    profiles: P,
 }
 
 #[derive(Serialize)]
-struct Shared<'a> {
-    frames: Vec<Named<'a>>,
+struct Shared<F> {
+    frames: F,
 }
 
 #[derive(Serialize)]
@@ -37,14 +37,14 @@ struct Named<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Sampled<'a> {
+struct Sampled<'a, S, W> {
     r#type: &'static str,
     name: &'a str,
     unit: &'static str,
     start_value: u64,
     end_value: u64,
-    samples: Vec<Vec<u32>>,
-    weights: Vec<u64>,
+    samples: S,
+    weights: W,
 }
 
 /// Writes all kinds. The data-quality line goes where a viewer has a place for it: the name of the exporter.
@@ -55,35 +55,44 @@ pub(crate) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
         name: &profile.title,
         exporter: format!("apm; {}", quality::line(profile)),
         active_profile_index: 0,
-        shared: Shared { frames: profile.frames.iter().map(name).collect() },
-        profiles: (0..profile.kinds.len()).map(|kind| sampled(profile, kind)).collect(),
+        shared: Shared { frames: Each(|| profile.frames.iter().map(name)) },
+        profiles: Each(|| (0..profile.kinds.len()).map(|kind| sampled(profile, kind))),
     };
-    writeln!(out, "{}", escape::json(&serde_json::to_string(&file)?))
+    escape::write_json(&file, out)
 }
 
-fn named<'a>(profile: &'a Profile, frame: &'a Frame) -> Named<'a> {
+/// A list that is written as it is made: all stacks together are many times as large as the profile.
+struct Each<F>(F);
+
+impl<I: Iterator<Item: Serialize>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+fn named<'a>(profile: &'a Profile, frame: Frame<'a>) -> Named<'a> {
     // Without a source file the module says at least whose it is.
     let module = || frame.module.and_then(|module| profile.modules.get(module as usize)).map(|module| &*module.path);
-    Named { name: &frame.name, file: frame.file.as_deref().or_else(module), line: frame.line }
+    Named { name: frame.name, file: frame.file.or_else(module), line: frame.line }
 }
 
-fn sampled(profile: &Profile, kind: usize) -> Sampled<'_> {
-    let mut samples = Vec::new();
-    let mut weights = Vec::new();
-    for row in &profile.rows {
-        let weight = row.values.get(kind).copied().unwrap_or(0);
-        if weight > 0 {
-            samples.push(stack(profile, row.node));
-            weights.push(weight);
-        }
-    }
+fn sampled(profile: &Profile, kind: usize) -> impl Serialize {
+    let weight = move |row: &Row<'_>| row.values.get(kind).copied().unwrap_or(0);
+    let rows = move || profile.rows.iter().filter(move |row| weight(row) > 0);
     let unit = match profile.kinds[kind].unit {
         Unit::Nanoseconds => "nanoseconds",
         Unit::Bytes => "bytes",
         Unit::Count => "none",
     };
-    let end_value = profile.total(kind);
-    Sampled { r#type: "sampled", name: &profile.kinds[kind].name, unit, start_value: 0, end_value, samples, weights }
+    Sampled {
+        r#type: "sampled",
+        name: &profile.kinds[kind].name,
+        unit,
+        start_value: 0,
+        end_value: profile.total(kind),
+        samples: Each(move || rows().map(move |row| stack(profile, row.node))),
+        weights: Each(move || rows().map(move |row| weight(&row))),
+    }
 }
 
 /// Indices of frames, the outermost first.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::profile::{Origin, Profile};
 use crate::report::profile::amount;
 use crate::report::profile::diff::{self, Certainty};
-use crate::report::profile::tree::{Function, Place, Tree, file_name};
+use crate::report::profile::tree::{Function, Tree, file_name};
 
 /// Modules with a colour of their own; the last colour is for all others.
 pub(super) const HUES: usize = 10;
@@ -17,7 +17,7 @@ impl Hues {
     pub(super) fn of(profile: &Profile) -> Self {
         let mut weights = BTreeMap::<&str, f64>::new();
         let totals: Vec<f64> = (0..profile.kinds.len()).map(|kind| profile.total(kind).max(1) as f64).collect();
-        for row in &profile.rows {
+        for row in profile.rows.iter() {
             let frame = profile.stack(row.node).next();
             let module = frame.and_then(|frame| profile.modules.get(frame.module? as usize));
             let (Some(frame), Some(module)) = (frame, module) else { continue };
@@ -31,7 +31,7 @@ impl Hues {
         Self(all.into_iter().take(HUES - 1).map(|(name, _)| name.to_owned()).collect())
     }
 
-    pub(super) fn class(&self, function: &Function) -> String {
+    pub(super) fn class(&self, function: Function<'_>) -> String {
         match function.origin {
             Origin::Kernel => "kernel".to_owned(),
             Origin::Jit => "jit".to_owned(),
@@ -56,19 +56,26 @@ pub(super) struct Change {
 
 impl Change {
     pub(super) fn of(tree: &Tree, before: u64, after: u64) -> Self {
-        let whole = [tree.places[0].before, tree.places[0].total];
+        let whole = [tree.before(0), tree.total()];
         let mut change = Self { whole, samples: [before, after], most: 0.0 };
-        change.most = tree.places.iter().map(|place| change.points(place).abs()).fold(0.0, f64::max);
+        let points = (0..tree.places.len() as u32).map(|place| change.points(tree, place).abs());
+        change.most = points.fold(0.0, f64::max);
         change
     }
 
-    pub(super) fn points(&self, place: &Place) -> f64 {
-        amount::share(place.total, self.whole[1]) - amount::share(place.before, self.whole[0])
+    pub(super) fn points(&self, tree: &Tree, place: u32) -> f64 {
+        let [before, after] = self.shares(tree, place);
+        after - before
     }
 
-    pub(super) fn class(&self, place: &Place) -> String {
-        let points = self.points(place);
-        let shares = [amount::share(place.before, self.whole[0]), amount::share(place.total, self.whole[1])];
+    fn shares(&self, tree: &Tree, place: u32) -> [f64; 2] {
+        let after = tree.places[place as usize].total;
+        [amount::share(tree.before(place), self.whole[0]), amount::share(after, self.whole[1])]
+    }
+
+    pub(super) fn class(&self, tree: &Tree, place: u32) -> String {
+        let points = self.points(tree, place);
+        let shares = self.shares(tree, place);
         let chance = diff::certainty(shares, self.samples);
         if points == 0.0 || matches!(chance, Certainty::Chance | Certainty::TooFew) {
             return "z".to_owned();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::model::profile::Unit;
 use crate::report::profile::amount;
 use crate::report::profile::flame::colour::{Change, HUES, Hues};
-use crate::report::profile::tree::{Function, Names, Place, Roots, Tree};
+use crate::report::profile::tree::{Function, Names, Roots, Tree};
 use crate::text::escape::xml;
 use crate::text::{layout, number, transcript};
 
@@ -57,7 +57,7 @@ const LINE_CHARS: usize = 175;
 /// A graph that is to be drawn.
 pub(super) struct Graph<'a> {
     pub(super) tree: &'a Tree,
-    pub(super) names: &'a Names,
+    pub(super) names: &'a Names<'a>,
     pub(super) unit: Unit,
     pub(super) hues: Option<&'a Hues>,
     pub(super) change: Option<Change>,
@@ -129,8 +129,8 @@ impl Graph<'_> {
             for spot in above {
                 let mut calls: Vec<u32> = self.tree.calls(spot.place).collect();
                 calls.sort_by_key(|call| {
-                    let function = &self.names.all[places[*call as usize].function as usize];
-                    (&function.name, &function.module)
+                    let function = self.names.get(places[*call as usize].function);
+                    (function.name, function.module)
                 });
                 let mut left = spot.left;
                 for place in calls {
@@ -195,15 +195,15 @@ impl Graph<'_> {
 
     fn write_box(&self, spot: &Spot, level: u32, out: &mut String) {
         let place = &self.tree.places[spot.place as usize];
-        let function = &self.names.all[place.function as usize];
+        let function = self.names.get(place.function);
         let whole = self.tree.total();
-        let name = transcript::line(&function.name);
+        let name = transcript::line(function.name);
         let (x, share) = (amount::share(spot.left, whole), amount::share(place.total, whole));
         let share = if spot.place == 0 { 1.0 } else { share };
         let inlined = if place.is_inlined { " i" } else { "" };
         let narrow = if share * WIDTH < BORDERED { " n" } else { "" };
         let colour = match (&self.change, self.hues) {
-            (Some(change), _) => change.class(place),
+            (Some(change), _) => change.class(self.tree, spot.place),
             (None, Some(hues)) => hues.class(function),
             (None, None) => "label".to_owned(),
         };
@@ -212,10 +212,10 @@ impl Graph<'_> {
             "<svg class=\"f{inlined}{narrow}\" x=\"{}%\" width=\"{}%\"><rect class=\"{colour}{}\"><title>{}",
             places(x),
             places(share),
-            shade(&function.name),
+            shade(function.name),
             xml(&cut(&name, NAME_MAX))
         );
-        self.write_title(place, function, out);
+        self.write_title(spot.place, function, out);
         out.push_str("</title></rect>");
         let room = ((share * WIDTH - 2.0 * MARGIN) / GLYPH) as usize;
         if room >= 3 {
@@ -225,9 +225,10 @@ impl Graph<'_> {
     }
 
     /// All but the first line, which is the name.
-    fn write_title(&self, place: &Place, function: &Function, out: &mut String) {
+    fn write_title(&self, at: u32, function: Function<'_>, out: &mut String) {
+        let place = &self.tree.places[at as usize];
         let whole = self.tree.total();
-        let module = cut(&transcript::line(&function.module), NAME_MAX);
+        let module = cut(&transcript::line(function.module), NAME_MAX);
         let inlined = if place.is_inlined { "inlined" } else { "" };
         let comma = if module.is_empty() || inlined.is_empty() { "" } else { ", " };
         let _ = write!(out, "\n{}{comma}{inlined}", xml(&module));
@@ -239,8 +240,8 @@ impl Graph<'_> {
             out.push_str(if place.own > 0 { ", all of it self" } else { ", self 0" });
         }
         if let Some(change) = &self.change {
-            let before = xml(&self.shared(place.before, change.whole[0]));
-            let _ = write!(out, "\nbefore {before}: {} points", amount::points(change.points(place)));
+            let before = xml(&self.shared(self.tree.before(at), change.whole[0]));
+            let _ = write!(out, "\nbefore {before}: {} points", amount::points(change.points(self.tree, at)));
         }
     }
 
@@ -283,7 +284,7 @@ impl Graph<'_> {
             .places
             .iter()
             .filter(|place| place.total > 0)
-            .map(|place| hues.class(&self.names.all[place.function as usize]))
+            .map(|place| hues.class(self.names.get(place.function)))
             .collect();
         let mut all: Vec<(String, String)> =
             hues.0.iter().enumerate().map(|(at, name)| (format!("m{at}"), name.clone())).collect();

@@ -6,7 +6,7 @@ use crate::model::profile::{Profile, Unit};
 use crate::report::profile::flame::colour::{Change, Hues};
 use crate::report::profile::flame::draw::Graph;
 use crate::report::profile::tree::{Names, Side, Tree};
-use crate::report::profile::{amount, diff, quality};
+use crate::report::profile::{amount, diff, quality, text};
 use crate::text::transcript;
 
 mod colour;
@@ -43,16 +43,16 @@ pub(crate) fn write_difference(before: &Profile, after: &Profile, kind: &str, lo
     tree.add(after, kind_after, look.roots, Side::Now, &mut names);
     tree.add(before, kind_before, look.roots, Side::Before, &mut names);
     let (name, unit) = kind_of(after, kind_after);
-    let gone = tree.places.iter().filter(|place| place.total == 0 && place.before > 0);
-    let gone = gone.filter(|place| tree.places[place.caller as usize].total > 0);
-    let gone = gone.fold(0u64, |sum, place| sum.saturating_add(place.before));
+    let gone = (0..).zip(&tree.places).filter(|(_, place)| place.total == 0);
+    let gone = gone.filter(|(_, place)| tree.places[place.caller as usize].total > 0);
+    let gone = gone.fold(0u64, |sum, (at, _)| sum.saturating_add(tree.before(at)));
     let mut subtitle = format!(
         "{name}: {} before, {} after; shares: red grew, blue shrank, grey is within chance",
-        amount::value(tree.places[0].before, unit),
+        amount::value(tree.before(0), unit),
         amount::value(tree.total(), unit),
     );
     if gone > 0 {
-        let share = amount::percent(amount::share(gone, tree.places[0].before));
+        let share = amount::percent(amount::share(gone, tree.before(0)));
         subtitle.push_str(&format!("; functions with {share} of before are gone"));
     }
     let notes = [("before", before), ("after", after)];
@@ -83,14 +83,14 @@ fn kind_of(profile: &Profile, kind: usize) -> (String, Unit) {
 }
 
 fn when(profile: &Profile) -> String {
-    let mut text = String::new();
+    let mut said = String::new();
     if profile.duration_ns > 0 {
-        text.push_str(&format!(" in {}", amount::value(profile.duration_ns, Unit::Nanoseconds)));
+        said.push_str(&format!(" in {}", amount::value(profile.duration_ns, Unit::Nanoseconds)));
     }
     if !profile.at.is_empty() {
-        text.push_str(&format!(", {}", transcript::line(&profile.at)));
+        said.push_str(&format!(", {}", text::began(profile)));
     }
-    text
+    said
 }
 
 #[cfg(test)]

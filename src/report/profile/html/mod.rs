@@ -40,7 +40,7 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
             0 => String::new(),
             ns => format!(", {}", amount::value(ns, Unit::Nanoseconds)),
         };
-        writeln!(out, "<p class=\"dim\">{}{lasted}</p>", xml(&transcript::line(&profile.at)))?;
+        writeln!(out, "<p class=\"dim\">{}{lasted}</p>", xml(&text::began(profile)))?;
     }
     writeln!(out, "<ul class=\"data\">")?;
     for sentence in quality::sentences(profile) {
@@ -51,7 +51,8 @@ pub(crate) fn write(profile: &Profile, roots: Roots, out: &mut dyn Write) -> io:
     for kind in text::kinds(profile) {
         write_kind(profile, kind, roots, out)?;
     }
-    profile.tables.lists.iter().try_for_each(|list| write_list(list, out))?;
+    let lists = profile.tables.lists.iter().filter(|list| !list.rows.is_empty());
+    lists.into_iter().try_for_each(|list| write_list(list, out))?;
     writeln!(out, "<script>\n{}</script>\n</body>\n</html>", flame::SCRIPT)
 }
 
@@ -105,7 +106,7 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
          <th class=\"n\">total</th><th></th><th>function</th><th>module</th></tr>"
     )?;
     for share in tree.shares(&names).iter().take(FUNCTIONS_MAX).filter(|share| share.own > 0) {
-        let function = &names.all[share.function as usize];
+        let function = names.get(share.function);
         let cells = |value: u64| {
             let percent = xml(&amount::percent(amount::share(value, total)));
             format!("<td class=\"n\">{percent}</td><td class=\"n dim\">{}</td>", amount::value(value, unit))
@@ -115,8 +116,8 @@ fn write_kind(profile: &Profile, kind: usize, roots: Roots, out: &mut dyn Write)
             "<tr>{}{}<td class=\"name\">{}</td><td>{}</td></tr>",
             cells(share.own),
             cells(share.total),
-            xml(&transcript::line(&function.name)),
-            xml(&transcript::line(&function.module))
+            xml(&transcript::line(function.name)),
+            xml(&transcript::line(function.module))
         )?;
     }
     writeln!(out, "</table></details>")
@@ -169,6 +170,9 @@ mod tests {
             assert!(page.contains(part), "{part}");
         }
         assert_eq!(page.matches("<svg xmlns").count(), 2);
+        let mut nothing = sample::rich();
+        nothing.tables.lists[0].rows.clear();
+        assert!(page.contains("<h2>files</h2>") && !written(&nothing).contains("<h2>files</h2>"));
         let loads = ["src=", "href=", "@import", "url(", "<link"];
         assert!(loads.iter().all(|word| !page.contains(word)));
         assert_eq!(page.matches("http").count(), page.matches("http://www.w3.org/2000/svg").count());

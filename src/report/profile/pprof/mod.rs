@@ -7,6 +7,8 @@
 //!
 //! The reader takes what fits the model: thread and process labels, comments as notes. What it drops it says in a note.
 
+use std::io::{self, Write};
+
 mod packed;
 mod protobuf;
 mod read;
@@ -18,25 +20,31 @@ pub(crate) use read::{may_be, read};
 use crate::model::profile::Profile;
 use crate::report::profile::pprof::packed::gzip;
 
-/// The bytes of a `.pb.gz` file.
-pub(crate) fn write(profile: &Profile) -> Vec<u8> {
-    gzip(&write::message(profile))
+/// Writes a `.pb.gz` file.
+pub(crate) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    gzip(out, |out| write::message(profile, out))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{gunzip, read, write};
+    use super::{gunzip, read};
     use crate::model::profile::{Origin, Profile};
     use crate::report::profile::sample;
+
+    fn write(profile: &Profile) -> Vec<u8> {
+        let mut out = Vec::new();
+        super::write(profile, &mut out).expect("memory takes everything");
+        out
+    }
 
     /// Stacks of a kind with what they took: what must survive.
     fn stacks(profile: &Profile, kind: usize) -> Vec<(Vec<String>, u64)> {
         let mut all = std::collections::BTreeMap::<Vec<String>, u64>::new();
         for row in profile.rows.iter().filter(|row| row.values[kind] > 0) {
             let name = |name: &str| if name.is_empty() { "?".to_owned() } else { name.to_owned() };
-            *all.entry(profile.stack(row.node).map(|frame| name(&frame.name)).collect()).or_default() +=
+            *all.entry(profile.stack(row.node).map(|frame| name(frame.name)).collect()).or_default() +=
                 row.values[kind];
         }
         all.into_iter().collect()
@@ -57,7 +65,7 @@ mod tests {
             assert_eq!(stacks(&back, kind), stacks(&profile, kind));
         }
         let inlined = back.frames.iter().find(|frame| frame.is_inlined).expect("an inlined frame");
-        assert_eq!((inlined.name.as_str(), inlined.line), ("memchr<&str, 'a'>", Some(30)));
+        assert_eq!((inlined.name, inlined.line), ("memchr<&str, 'a'>", Some(30)));
         assert_eq!(back.frames.iter().find(|frame| frame.name == "vfs_read").map(|f| f.origin), Some(Origin::Kernel));
         assert!(back.quality.notes.iter().any(|note| note.contains("999 samples a second asked")));
     }
@@ -67,9 +75,7 @@ mod tests {
     fn the_first_mapping_is_the_program() {
         let mut profile = sample::rich();
         profile.modules.reverse();
-        for frame in &mut profile.frames {
-            frame.module = frame.module.map(|module| 2 - module);
-        }
+        profile.frames.renumber_modules(|module| Some(2 - module));
         let back = read(&write(&profile)).expect("our own file");
         assert_eq!(back.modules[0].path, "/opt/server");
         let main = back.frames.iter().find(|frame| frame.name == "main").and_then(|frame| frame.module);

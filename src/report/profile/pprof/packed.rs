@@ -1,6 +1,6 @@
 //! The packed file: gzip around the message, and why bytes are none.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::report::profile::pprof::protobuf::Flaw;
 
@@ -31,11 +31,11 @@ impl From<Flaw> for PprofError {
     }
 }
 
-/// Packs bytes with gzip.
-pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = flate2::write::GzEncoder::new(Vec::with_capacity(bytes.len() / 3), flate2::Compression::new(4));
-    // Memory takes everything; an error would leave an empty file, which no reader takes for a profile.
-    writer.write_all(bytes).and_then(|()| writer.finish()).unwrap_or_default()
+/// Packs what is written with gzip.
+pub(super) fn gzip(out: &mut dyn Write, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut packed = flate2::write::GzEncoder::new(out, flate2::Compression::new(4));
+    write(&mut packed)?;
+    packed.finish().map(drop)
 }
 
 /// Unpacks gzip up to [`UNPACKED_MAX`].

@@ -22,10 +22,9 @@ const TEXTS_LEAST: usize = 1 << 20;
 #[derive(Default)]
 struct Parts<'a> {
     types: Vec<&'a [u8]>,
-    samples: Vec<&'a [u8]>,
     mappings: Vec<&'a [u8]>,
-    locations: Vec<&'a [u8]>,
-    functions: Vec<&'a [u8]>,
+    /// All of it, for samples, locations and functions, of which there may be millions.
+    all: &'a [u8],
     strings: Vec<&'a str>,
     comments: Vec<u64>,
     time_ns: u64,
@@ -52,15 +51,13 @@ fn fields<const N: usize>(bytes: &[u8]) -> Result<[u64; N], Flaw> {
 impl<'a> Parts<'a> {
     fn of(bytes: &'a [u8]) -> Result<Self, PprofError> {
         let texts = bytes.len().saturating_mul(TEXTS_EACH).clamp(TEXTS_LEAST, TEXTS_MAX);
-        let mut parts = Self { texts_left: Cell::new(texts), ..Self::default() };
+        let mut parts = Self { all: bytes, texts_left: Cell::new(texts), ..Self::default() };
         for field in Fields(bytes) {
             let (field, value) = field?;
             match (field, value) {
                 (1, Value::Bytes(bytes)) => parts.types.push(bytes),
-                (2, Value::Bytes(bytes)) => parts.samples.push(bytes),
+                (2 | 4 | 5, Value::Bytes(_)) => {}
                 (3, Value::Bytes(bytes)) => parts.mappings.push(bytes),
-                (4, Value::Bytes(bytes)) => parts.locations.push(bytes),
-                (5, Value::Bytes(bytes)) => parts.functions.push(bytes),
                 (6, Value::Bytes(bytes)) => {
                     let text = std::str::from_utf8(bytes);
                     parts.strings.push(text.map_err(|_| PprofError::Meaning("a text is not UTF-8".to_owned()))?);
@@ -79,6 +76,14 @@ impl<'a> Parts<'a> {
             Some(&"") => Ok(parts),
             _ => Err(PprofError::Meaning("it has no table of texts".to_owned())),
         }
+    }
+
+    /// The messages of a field.
+    fn each(&self, of: u32) -> impl Iterator<Item = &'a [u8]> {
+        Fields(self.all).filter_map(move |field| match field {
+            Ok((field, Value::Bytes(bytes))) if field == of => Some(bytes),
+            _ => None,
+        })
     }
 
     fn text(&self, index: u64) -> Result<&'a str, PprofError> {
@@ -151,6 +156,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Profile, PprofError> {
     let modules = read_mappings(&parts, &mut builder)?;
     let functions = read_functions(&parts)?;
     let locations = read_locations(&parts, &modules, &functions, &mut builder)?;
+    drop(functions);
     let mut dropped = Dropped::default();
     read_samples(&parts, &scales, &locations, &mut builder, &mut dropped)?;
     let mut profile = delta::close(builder);
@@ -193,25 +199,80 @@ fn read_mappings(parts: &Parts<'_>, builder: &mut Builder) -> Result<HashMap<u64
     Ok(all)
 }
 
-fn read_functions<'a>(parts: &Parts<'a>) -> Result<HashMap<u64, (&'a str, &'a str)>, PprofError> {
-    let mut all = HashMap::new();
-    for bytes in &parts.functions {
-        let [_, id, name, system_name, file] = fields(bytes)?;
-        let name = if name == 0 { system_name } else { name };
-        all.insert(id, (parts.text(name)?, parts.text(file)?));
-    }
-    Ok(all)
+/// What messages of a file call each other by.
+#[derive(Default)]
+struct Ids {
+    /// How many are numbered from 1 on, as nearly all writers do.
+    counted: u64,
+    others: HashMap<u64, u32>,
 }
 
-/// Frames of each location, the innermost first.
+impl Ids {
+    /// The next one's.
+    fn add(&mut self, id: u64, at: usize) {
+        if id == self.counted + 1 && at as u64 == self.counted {
+            self.counted = id;
+        } else {
+            self.others.insert(id, at as u32);
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<usize> {
+        match self.others.get(&id) {
+            _ if self.others.is_empty() && (1..=self.counted).contains(&id) => Some(id as usize - 1),
+            Some(at) => Some(*at as usize),
+            None => (1..=self.counted).contains(&id).then(|| id as usize - 1),
+        }
+    }
+}
+
+/// Functions by id: name and file.
+#[derive(Default)]
+struct Functions {
+    ids: Ids,
+    all: Vec<(u32, u32)>,
+}
+
+/// Frames of locations by id, the innermost first.
+#[derive(Default)]
+struct Locations {
+    ids: Ids,
+    ends: Vec<u32>,
+    frames: Vec<u32>,
+}
+
+impl Locations {
+    fn get(&self, id: u64) -> Option<&[u32]> {
+        let at = self.ids.get(id)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.frames.get(start..*self.ends.get(at)? as usize)
+    }
+}
+
+fn read_functions(parts: &Parts<'_>) -> Result<Functions, PprofError> {
+    let mut functions = Functions::default();
+    for bytes in parts.each(5) {
+        let [_, id, name, system_name, file] = fields(bytes)?;
+        let name = if name == 0 { system_name } else { name };
+        for text in [name, file] {
+            parts.text(text)?;
+        }
+        functions.ids.add(id, functions.all.len());
+        // There are as many texts as fit into memory.
+        functions.all.push((name as u32, file as u32));
+    }
+    Ok(functions)
+}
+
 fn read_locations(
     parts: &Parts<'_>,
     modules: &HashMap<u64, u32>,
-    functions: &HashMap<u64, (&str, &str)>,
+    functions: &Functions,
     builder: &mut Builder,
-) -> Result<HashMap<u64, Vec<u32>>, PprofError> {
-    let mut all = HashMap::new();
-    for bytes in &parts.locations {
+) -> Result<Locations, PprofError> {
+    let mut all = Locations::default();
+    let mut lines = Vec::new();
+    for bytes in parts.each(4) {
         let [_, id, mapping, address] = fields(bytes)?;
         let module = modules.get(&mapping).copied();
         let path = module.map_or("", |module| builder.profile.modules[module as usize].path.as_str());
@@ -221,29 +282,31 @@ fn read_locations(
             name if name.starts_with('[') => name.to_owned(),
             name => format!("[{name}]"),
         };
-        let mut lines = Vec::new();
+        lines.clear();
         for field in Fields(bytes) {
             if let (4, Value::Bytes(line)) = field? {
                 lines.push(fields::<3>(line)?);
             }
         }
         let address = (address > 0).then_some(address);
-        let frame = |name: String, module| Frame { name, module, address, origin, ..Frame::default() };
-        let mut frames = Vec::with_capacity(lines.len().max(1));
+        let frame = Frame { name: &nameless, module, address, origin, ..Frame::default() };
         for (at, [_, function, line]) in lines.iter().take(LINES_MAX).enumerate() {
             let (name, file) = functions
-                .get(function)
+                .ids
+                .get(*function)
+                .and_then(|at| functions.all.get(at))
                 .ok_or_else(|| PprofError::Meaning(format!("function {function} is not there")))?;
-            let file = (!file.is_empty()).then(|| parts.copy(file)).transpose()?;
+            let (name, file) = (parts.text(u64::from(*name))?, parts.text(u64::from(*file))?);
             let line = u32::try_from(*line).ok().filter(|line| *line > 0);
-            let is_inlined = at + 1 < lines.len();
-            let name = parts.copy(if name.is_empty() { &nameless } else { name })?;
-            frames.push(builder.frame(Frame { file, line, is_inlined, ..frame(name, module) }));
+            let name = if name.is_empty() { &nameless } else { name };
+            let file = Some(file).filter(|file| !file.is_empty());
+            all.frames.push(builder.frame(Frame { name, file, line, is_inlined: at + 1 < lines.len(), ..frame }));
         }
-        if frames.is_empty() {
-            frames.push(builder.frame(frame(parts.copy(&nameless)?, module)));
+        if lines.is_empty() {
+            all.frames.push(builder.frame(frame));
         }
-        all.insert(id, frames);
+        all.ids.add(id, all.ends.len());
+        all.ends.push(all.frames.len() as u32);
     }
     Ok(all)
 }
@@ -260,14 +323,17 @@ fn origin_of(path: &str, has_module: bool) -> Origin {
 fn read_samples(
     parts: &Parts<'_>,
     scales: &[u64],
-    locations: &HashMap<u64, Vec<u32>>,
+    locations: &Locations,
     builder: &mut Builder,
     dropped: &mut Dropped,
 ) -> Result<(), PprofError> {
     let mut threads: HashMap<Thread, u32> = HashMap::new();
     let mut left = FRAMES_MAX;
-    for bytes in &parts.samples {
-        let (mut stack, mut values, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stack, mut values, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for bytes in parts.each(2) {
+        stack.clear();
+        values.clear();
+        labels.clear();
         for field in Fields(bytes) {
             match field? {
                 (1, value) => numbers(1, value, &mut stack)?,
@@ -282,7 +348,7 @@ fn read_samples(
         let mut node = None;
         for location in stack.iter().rev() {
             let frames = locations
-                .get(location)
+                .get(*location)
                 .ok_or_else(|| PprofError::Meaning(format!("location {location} is not there")))?;
             for frame in frames.iter().rev() {
                 left = left.checked_sub(1).ok_or_else(|| PprofError::Meaning("it has too many frames".to_owned()))?;
@@ -292,8 +358,7 @@ fn read_samples(
         let node = match node {
             Some(node) => node,
             None => {
-                let name = "[no stack]".to_owned();
-                let frame = builder.frame(Frame { name, origin: Origin::Unknown, ..Frame::default() });
+                let frame = builder.frame(Frame { name: "[no stack]", origin: Origin::Unknown, ..Frame::default() });
                 builder.node(None, frame)
             }
         };

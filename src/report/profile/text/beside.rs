@@ -10,6 +10,8 @@ use crate::report::profile::{amount, timeline};
 use crate::text::layout::{Layout, Style, pad};
 use crate::text::transcript;
 
+/// Between two columns.
+const BETWEEN: &str = "  ";
 /// Steps of a timeline.
 const STEPS_MAX: usize = 48;
 
@@ -46,8 +48,12 @@ fn glyph(height: f64, layout: &Layout) -> char {
     glyphs[((height * 7.0).round() as usize).min(7)]
 }
 
+/// Columns of processes that are shown in a profile of files and connections only.
+const OF_IO: [&str; 5] = ["read", "written", "calls", "from storage", "to storage"];
+
 /// A table of a list, so many rows of it.
-pub(super) fn list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn list(list: &List, of_io: bool, top: usize, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    let is_hidden = |column: &Kind| !of_io && list.name == "processes" && OF_IO.contains(&column.name.as_str());
     if list.rows.is_empty() {
         return Ok(());
     }
@@ -57,11 +63,12 @@ pub(super) fn list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write
         .take(top)
         .map(|(name, values)| {
             let cell = |(column, value): (&Kind, &u64)| amount::value(*value, column.unit);
-            let cells = list.columns.iter().zip(values).map(cell);
+            let cells = list.columns.iter().zip(values).filter(|(column, _)| !is_hidden(column)).map(cell);
             (cells.collect(), transcript::line(name))
         })
         .collect();
-    let heads: Vec<String> = list.columns.iter().map(|column| transcript::line(&column.name)).collect();
+    let shown = list.columns.iter().filter(|column| !is_hidden(column));
+    let heads: Vec<String> = shown.map(|column| transcript::line(&column.name)).collect();
     let widths: Vec<usize> = heads
         .iter()
         .enumerate()
@@ -70,14 +77,14 @@ pub(super) fn list(list: &List, top: usize, layout: &Layout, out: &mut dyn Write
             head.width().max(widest.unwrap_or(0)).max(7)
         })
         .collect();
-    let used: usize = widths.iter().map(|width| width + 1).sum();
+    let used: usize = widths.iter().map(|width| width + BETWEEN.len()).sum();
     let line = |cells: &[String], name: &str| {
         let mut text = String::new();
         for (at, width) in widths.iter().enumerate() {
             let cell = cells.get(at).map_or("", String::as_str);
             text.push_str(&" ".repeat(width.saturating_sub(cell.width())));
             text.push_str(cell);
-            text.push(' ');
+            text.push_str(BETWEEN);
         }
         text + &shorten(name, layout.width.saturating_sub(used).max(8), layout)
     };

@@ -27,16 +27,16 @@ const NAME_MAX: usize = 70;
 const NUMBERS: usize = 35;
 
 /// One kind as it is shown.
-struct Seen {
-    names: Names,
+struct Seen<'a> {
+    names: Names<'a>,
     tree: Tree,
     shares: Vec<Share>,
     /// Of the functions of a script, where an interpreter ran one.
     script: Vec<Share>,
 }
 
-impl Seen {
-    fn of(profile: &Profile, kind: usize, roots: Roots) -> Self {
+impl<'a> Seen<'a> {
+    fn of(profile: &'a Profile, kind: usize, roots: Roots) -> Self {
         let mut names = Names::new();
         let tree = Tree::of(profile, kind, roots, &mut names);
         let (shares, script) = (tree.shares(&names), tree.script(&names));
@@ -63,8 +63,9 @@ fn write_all(profile: &Profile, extent: &Extent, layout: &Layout, out: &mut dyn 
         write_kind(profile, kind, &seen, extent, layout, out)?;
     }
     beside::timelines(profile, layout, out)?;
+    let of_io = profile.kinds.iter().any(|kind| MOVED.contains(&kind.name.as_str()));
     for list in &profile.tables.lists {
-        beside::list(list, extent.top, layout, out)?;
+        beside::list(list, of_io, extent.top, layout, out)?;
     }
     writeln!(out)?;
     for sentence in quality::sentences(profile) {
@@ -86,7 +87,7 @@ pub(crate) fn kinds(profile: &Profile) -> Vec<usize> {
 }
 
 /// What was profiled, and [`summary`].
-fn verdict(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
+fn verdict(profile: &Profile, seen: Option<(usize, &Seen<'_>)>) -> String {
     match title(profile) {
         title if title.is_empty() => summary_of(profile, seen),
         title => format!("{title}: {}", summary_of(profile, seen)),
@@ -96,6 +97,14 @@ fn verdict(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
 /// What was profiled, in one line that is not too long.
 pub(crate) fn title(profile: &Profile) -> String {
     Layout::PLAIN.cut(&transcript::line(&profile.title), TITLE_MAX)
+}
+
+/// When it began, to the second.
+pub(crate) fn began(profile: &Profile) -> String {
+    match profile.at.parse::<jiff::Timestamp>() {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => transcript::line(&profile.at),
+    }
 }
 
 /// The kind that a summary is about.
@@ -120,7 +129,7 @@ pub(crate) fn summary(profile: &Profile) -> String {
     summary_of(profile, first.zip(seen.as_ref()))
 }
 
-fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
+fn summary_of(profile: &Profile, seen: Option<(usize, &Seen<'_>)>) -> String {
     let Some((at, Seen { names, tree, shares, script })) = seen else { return nothing(profile) };
     let kind = &profile.kinds[at];
     let total = tree.total();
@@ -138,7 +147,7 @@ fn summary_of(profile: &Profile, seen: Option<(usize, &Seen)>) -> String {
     };
     // The interpreter's own functions say nothing of the script.
     let top = script.first().or(shares.first()).map(|share| {
-        let name = transcript::line(&names.all[share.function as usize].name);
+        let name = transcript::line(names.get(share.function).name);
         let name = shorten(&name, NAME_MAX, &Layout::PLAIN);
         let percent = amount::percent(amount::share(share.own, total));
         let points = quality::uncertainty(amount::share(share.own, total), profile.quality.samples);
@@ -178,7 +187,7 @@ fn nothing(profile: &Profile) -> String {
 fn write_kind(
     profile: &Profile,
     kind: usize,
-    seen: &Seen,
+    seen: &Seen<'_>,
     extent: &Extent,
     layout: &Layout,
     out: &mut dyn Write,
@@ -219,7 +228,7 @@ fn write_kind(
 
 fn write_share(
     share: &Share,
-    names: &Names,
+    names: &Names<'_>,
     total: u64,
     unit: Unit,
     layout: &Layout,
@@ -227,7 +236,7 @@ fn write_share(
 ) -> io::Result<()> {
     let side = |value: u64| (amount::percent(amount::share(value, total)), amount::value(value, unit));
     let ((own, own_value), (all, all_value)) = (side(share.own), side(share.total));
-    let function = &names.all[share.function as usize];
+    let function = names.get(share.function);
     let name = named(function, layout.width.saturating_sub(NUMBERS + 1), layout);
     writeln!(out, "{own:>7} {own_value:>9} {all:>7} {all_value:>9} {name}")
 }
@@ -280,9 +289,9 @@ mod tests {
             rss        ____________.........::::::-----====++++****## 0 B to 91.6 MiB
 
             files
-               read path
-            1.5 MiB /var/log/<all>.log
-              512 B /etc/passwd
+               read  path
+            1.5 MiB  /var/log/<all>.log
+              512 B  /etc/passwd
 
             data  cpu-clock, user and kernel: 999 samples a second asked, 987 got
             data  2,000 samples, 20 (1.0%) lost, 41 (2.1%) truncated, 12 (0.6%) unknown, a
@@ -329,10 +338,10 @@ mod tests {
     /// Regression: the headline of a heap that shrank by 5 MiB was "inuse_space 3 MiB, most in leaky".
     #[test]
     fn the_headline_of_a_difference_is_the_change() {
-        let profile = detect::read(b"main;leaky -8\nmain;other 3\n").expect("a difference");
+        let profile = detect::read(b"main;leaky -8\nmain;other 3\n".to_vec()).expect("a difference");
         let said = super::summary(&profile);
         assert_eq!(said, "weight -5 (+3, -8), most less in leaky");
-        let profile = detect::read(b"main;leaky 8\nmain;other -3\n").expect("a difference");
+        let profile = detect::read(b"main;leaky 8\nmain;other -3\n".to_vec()).expect("a difference");
         assert_eq!(super::summary(&profile), "weight +5 (+8, -3), most more in leaky");
     }
 

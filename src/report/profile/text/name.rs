@@ -7,10 +7,10 @@ use crate::text::layout::{Layout, Style};
 use crate::text::transcript;
 
 /// A name and its module in so many columns: the module gives way first.
-pub(super) fn named(function: &Function, columns: usize, layout: &Layout) -> String {
+pub(super) fn named(function: Function<'_>, columns: usize, layout: &Layout) -> String {
     let columns = columns.max(8);
-    let name = transcript::line(&function.name);
-    let module = transcript::line(&function.module);
+    let name = transcript::line(function.name);
+    let module = transcript::line(function.module);
     if module.is_empty() || name == module || name == format!("[{module}]") {
         return shorten(&name, columns, layout);
     }

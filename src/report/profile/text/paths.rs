@@ -28,7 +28,7 @@ const SAME: f64 = 0.995;
 /// The tree from the root on, the hottest first; what calls one thing only shares its line.
 pub(super) fn write(
     tree: &Tree,
-    names: &Names,
+    names: &Names<'_>,
     extent: &Extent,
     layout: &Layout,
     out: &mut dyn Write,
@@ -65,8 +65,8 @@ pub(super) fn write(
         let percent = amount::percent(amount::share(tree.places[place as usize].total, total));
         let margin = "  ".repeat(indent.min(INDENT_MAX));
         let columns = layout.width.saturating_sub(SHARE + 1 + margin.len()).max(8);
-        let chain: Vec<&Function> =
-            chain.iter().map(|place| &names.all[tree.places[*place as usize].function as usize]).collect();
+        let chain: Vec<Function<'_>> =
+            chain.iter().map(|place| names.get(tree.places[*place as usize].function)).collect();
         writeln!(out, "{percent:>SHARE$} {margin}{}", chained(&chain, columns, layout))?;
         open.extend(below.into_iter().map(|call| (call, indent + 1)));
     }
@@ -75,13 +75,13 @@ pub(super) fn write(
 
 /// `main > run > parse`; where there is no room for all, those that tell most: the last, which is the hot one or where paths
 /// part, the functions of a script, `main`, the program's own, then those nearest to the last. How many are left out stands in their place.
-fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
-    let mut names: Vec<(String, &Function)> = Vec::new();
+fn chained(chain: &[Function<'_>], columns: usize, layout: &Layout) -> String {
+    let mut names: Vec<(String, Function<'_>)> = Vec::new();
     let mut at = 0;
-    while let Some(function) = chain.get(at) {
-        let same = chain[at..].iter().take_while(|next| *next == function).count();
+    while let Some(function) = chain.get(at).copied() {
+        let same = chain[at..].iter().take_while(|next| **next == function).count();
         let times = if same > 1 { format!(" x{same}") } else { String::new() };
-        names.push((format!("{}{times}", transcript::line(&function.name)), function));
+        names.push((format!("{}{times}", transcript::line(function.name)), function));
         at += same;
     }
     let Some(last) = names.len().checked_sub(1) else { return String::new() };
@@ -92,7 +92,7 @@ fn chained(chain: &[&Function], columns: usize, layout: &Layout) -> String {
     }
     let rank = |at: usize| match names[at].1 {
         function if function.origin == Origin::Jit => 0,
-        function if is_main(&function.name) => 1,
+        function if is_main(function.name) => 1,
         function if is_of_program(function) => 2,
         function if function.origin != Origin::Kernel => 3,
         _ => 4,
@@ -127,7 +127,7 @@ fn joined(shown: &[Option<String>]) -> String {
 }
 
 /// Whether a function is of the program itself and not of a library.
-fn is_of_program(function: &Function) -> bool {
+fn is_of_program(function: Function<'_>) -> bool {
     function.origin == Origin::Native && !function.module.starts_with('[') && !function.module.contains(".so")
 }
 
@@ -146,28 +146,22 @@ mod tests {
     use crate::text::layout::Layout;
 
     fn said(chain: &str, columns: usize) -> String {
-        let function = |name: &str| Function {
-            name: name.to_owned(),
-            module: String::new(),
-            origin: if name.starts_with("py::") { Origin::Jit } else { Origin::Native },
-        };
-        let functions: Vec<Function> = chain.split(' ').map(function).collect();
-        chained(&functions.iter().collect::<Vec<_>>(), columns, &Layout::PLAIN)
+        let origin = |name: &str| if name.starts_with("py::") { Origin::Jit } else { Origin::Native };
+        let function = |name| Function { name, module: "", origin: origin(name) };
+        chained(&chain.split(' ').map(function).collect::<Vec<_>>(), columns, &Layout::PLAIN)
     }
 
     /// Regression: eight frames were left out, the only one of the program among them.
     #[test]
     fn the_programs_own_functions_stay_before_those_of_the_kernel() {
-        let function = |name: &str, origin, module: &str| {
-            let (name, module) = (name.to_owned(), module.to_owned());
-            Function { name, module, origin }
-        };
+        let function = |name, origin, module| Function { name, module, origin };
+        let kernel: Vec<String> = (0..8).map(|at| format!("kernel_function_{at}")).collect();
         let mut chain = vec![
             function("wait_for_lock", Origin::Native, "waits"),
             function("pthread_mutex_lock", Origin::Native, "libc.so.6"),
         ];
-        chain.extend((0..8).map(|at| function(&format!("kernel_function_{at}"), Origin::Kernel, "")));
-        let said = chained(&chain.iter().collect::<Vec<_>>(), 70, &Layout::PLAIN);
+        chain.extend(kernel.iter().map(|name| function(name, Origin::Kernel, "")));
+        let said = chained(&chain, 70, &Layout::PLAIN);
         assert_eq!(said, "wait_for_lock > pthread_mutex_lock > (7 frames) > kernel_function_7");
     }
 

@@ -3,11 +3,17 @@
 //! A stack is a path in a tree: a node has a frame and the node of its caller. Rows say what was measured at a node, in a
 //! thread; a value for each kind, zero where it has none.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::intern::Interner;
+
+mod frames;
+mod rows;
+
+use frames::Known;
+pub(crate) use frames::Texts;
+pub use frames::{Frame, Frames, Origin};
+pub use rows::{Row, Rows};
 
 /// The form of the file.
 pub const SCHEMA: &str = "apm.profile/1";
@@ -28,13 +34,13 @@ pub struct Profile {
     /// Files with code.
     pub modules: Vec<Module>,
     /// Each frame once.
-    pub frames: Vec<Frame>,
+    pub frames: Frames,
     /// Each stack once; the node of a caller comes before those it called.
     pub nodes: Vec<Node>,
     /// Threads that were seen.
     pub threads: Vec<Thread>,
     /// What was measured.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// What happened beside the stacks.
     #[serde(default)]
     pub tables: Tables,
@@ -85,55 +91,48 @@ pub struct Module {
     pub build_id: String,
 }
 
-/// Whose code a frame is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// A program's or library's.
-    #[default]
-    Native,
-    /// The kernel's.
-    Kernel,
-    /// Made while the program ran: JavaScript, Python with perf support.
-    Jit,
-    /// No code: a thread, a process, a task, a file.
-    Label,
-    /// An address that nothing is known of.
-    Unknown,
-}
-
-/// A function, or the place of one that was inlined there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Frame {
-    /// The function, demangled; `[libc.so.6]` where only the module is known.
-    pub name: String,
-    /// Index into `modules`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub module: Option<u32>,
-    /// Source file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// Line in the source file; absent or from 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<u32>,
-    /// Address in the module's own numbering (a file's virtual address).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<u64>,
-    /// The compiler put it into its caller.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_inlined: bool,
-    /// Whose code it is.
-    #[serde(default)]
-    pub origin: Origin,
-}
-
 /// A place in the tree of stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "NodeForm", into = "NodeForm")]
 pub struct Node {
-    /// Index into `nodes` of the caller, lower than its own; absent at a root.
-    pub caller: Option<u32>,
+    /// [`NONE`] at a root.
+    caller: u32,
     /// Index into `frames`.
     pub frame: u32,
+}
+
+/// A node as it is written.
+#[derive(Serialize, Deserialize)]
+struct NodeForm {
+    caller: Option<u32>,
+    frame: u32,
+}
+
+/// No caller.
+const NONE: u32 = u32::MAX;
+
+impl Node {
+    /// One that the other called, or a root.
+    pub fn new(caller: Option<u32>, frame: u32) -> Self {
+        Self { caller: caller.unwrap_or(NONE), frame }
+    }
+
+    /// Index into `nodes` of the caller, lower than its own; absent at a root.
+    pub fn caller(self) -> Option<u32> {
+        (self.caller != NONE).then_some(self.caller)
+    }
+}
+
+impl From<NodeForm> for Node {
+    fn from(form: NodeForm) -> Self {
+        Self::new(form.caller, form.frame)
+    }
+}
+
+impl From<Node> for NodeForm {
+    fn from(node: Node) -> Self {
+        Self { caller: node.caller(), frame: node.frame }
+    }
 }
 
 /// A thread.
@@ -150,18 +149,6 @@ pub struct Thread {
     /// The task of an apm run that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-}
-
-/// What was measured at one place in one thread.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Row {
-    /// Index into `nodes`; the innermost function.
-    pub node: u32,
-    /// Index into `threads`; absent where the source does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread: Option<u32>,
-    /// One for each kind.
-    pub values: Vec<u64>,
 }
 
 /// What happened beside the stacks.
@@ -306,7 +293,7 @@ impl Profile {
         let name = |module: &Module| module.path.rsplit('/').next().unwrap_or_default().to_owned();
         let known: std::collections::BTreeSet<String> = other.modules.iter().map(name).collect();
         let mut sums = vec![0_u64; self.modules.len()];
-        for row in &self.rows {
+        for row in self.rows.iter() {
             let frame = self.stack(row.node).next();
             if let Some(sum) = frame.and_then(|frame| sums.get_mut(frame.module? as usize)) {
                 *sum = sum.saturating_add(row.values.first().copied().unwrap_or(0));
@@ -322,36 +309,42 @@ impl Profile {
         let Some(of) = of.iter().map(|name| self.kind(name)).collect::<Option<Vec<usize>>>() else { return };
         let Some(unit) = of.first().map(|kind| self.kinds[*kind].unit) else { return };
         self.kinds.insert(0, Kind { name: name.to_owned(), unit });
-        for row in &mut self.rows {
-            let values = of.iter().filter_map(|kind| row.values.get(*kind));
-            row.values.insert(0, values.fold(0, |sum: u64, value| sum.saturating_add(*value)));
-        }
+        self.rows.change(self.kinds.len(), |row, values| {
+            let parts = of.iter().filter_map(|kind| row.get(*kind));
+            values.push(parts.fold(0, |sum: u64, value| sum.saturating_add(*value)));
+            values.extend_from_slice(row);
+        });
     }
 
     /// Leaves out all kinds but these, and rows that have nothing of them.
     pub fn keep(&mut self, names: &[&str]) {
         let kept: Vec<usize> =
             (0..self.kinds.len()).filter(|kind| names.contains(&self.kinds[*kind].name.as_str())).collect();
-        self.kinds = kept.iter().map(|kind| self.kinds[*kind].clone()).collect();
-        for row in &mut self.rows {
-            row.values = kept.iter().map(|kind| row.values.get(*kind).copied().unwrap_or(0)).collect();
-        }
+        self.choose(&kept);
         self.rows.retain(|row| row.values.iter().any(|value| *value > 0));
     }
 
-    /// The same with one of its kinds alone.
-    pub fn only(&self, kind: usize) -> Self {
-        let mut profile = self.clone();
-        profile.kinds = self.kinds.get(kind).cloned().into_iter().collect();
-        for row in &mut profile.rows {
-            row.values = row.values.get(kind).copied().into_iter().collect();
-        }
-        profile
+    /// Leaves out what was measured in other processes than this one.
+    pub fn keep_process(&mut self, pid: u32) {
+        let threads = &self.threads;
+        let is_of =
+            |thread: Option<u32>| thread.and_then(|at| threads.get(at as usize)).is_some_and(|it| it.pid == pid);
+        self.rows.retain(|row| is_of(row.thread));
+        let others = "samples and what is told of their quality are of all processes";
+        self.quality.notes.push(format!("of process {pid} only; {others}"));
+    }
+
+    /// Keeps these kinds, in this order.
+    pub fn choose(&mut self, kinds: &[usize]) {
+        self.rows.change(kinds.len(), |row, values| {
+            values.extend(kinds.iter().map(|kind| row.get(*kind).copied().unwrap_or(0)));
+        });
+        self.kinds = kinds.iter().filter_map(|kind| self.kinds.get(*kind).cloned()).collect();
     }
 
     /// Frames from the innermost to the outermost.
-    pub fn stack(&self, node: u32) -> impl Iterator<Item = &Frame> {
-        self.path(node).filter_map(|node| self.frames.get(node.frame as usize))
+    pub fn stack(&self, node: u32) -> impl Iterator<Item = Frame<'_>> {
+        self.path(node).filter_map(|node| self.frames.get(node.frame))
     }
 
     /// Nodes from the innermost to the outermost.
@@ -360,7 +353,7 @@ impl Profile {
         std::iter::from_fn(move || {
             let node = self.nodes.get(next? as usize)?;
             // A caller comes before what it called: whatever a file says, this ends.
-            next = node.caller.filter(|caller| Some(*caller) < next);
+            next = node.caller().filter(|caller| Some(*caller) < next);
             Some(node)
         })
     }
@@ -369,7 +362,7 @@ impl Profile {
     pub fn flaw(&self) -> Option<String> {
         let is_in = |index: u32, len: usize| (index as usize) < len;
         for (at, node) in self.nodes.iter().enumerate() {
-            if !is_in(node.frame, self.frames.len()) || node.caller.is_some_and(|caller| caller as usize >= at) {
+            if !is_in(node.frame, self.frames.len()) || node.caller().is_some_and(|caller| caller as usize >= at) {
                 return Some(format!("node {at} points to nowhere"));
             }
         }
@@ -380,7 +373,7 @@ impl Profile {
         }
         for (at, row) in self.rows.iter().enumerate() {
             let thread_is_in = row.thread.is_none_or(|thread| is_in(thread, self.threads.len()));
-            if !is_in(row.node, self.nodes.len()) || !thread_is_in || row.values.len() != self.kinds.len() {
+            if !is_in(row.node, self.nodes.len()) || !thread_is_in || self.rows.width() != self.kinds.len() {
                 return Some(format!("row {at} does not fit"));
             }
         }
@@ -391,35 +384,56 @@ impl Profile {
 /// Builds a profile: gives equal frames, nodes and rows one index.
 #[derive(Debug, Default)]
 pub struct Builder {
-    /// What is being built; rows are added at the end.
+    /// As far as it is built.
     pub profile: Profile,
-    frames: Interner,
+    frames: Known,
     nodes: Interner,
-    rows: BTreeMap<(u32, Option<u32>), Vec<u64>>,
+    rows: Interner,
 }
 
 impl Builder {
     /// With these kinds.
     pub fn new(kinds: Vec<Kind>) -> Self {
-        let profile = Profile { schema: SCHEMA.to_owned(), kinds, ..Profile::default() };
+        let rows = Rows::new(kinds.len());
+        let profile = Profile { schema: SCHEMA.to_owned(), kinds, rows, ..Profile::default() };
         Self { profile, ..Self::default() }
     }
 
     /// Index of a frame.
-    pub fn frame(&mut self, frame: Frame) -> u32 {
-        self.frames.index(&mut self.profile.frames, frame)
+    pub fn frame(&mut self, frame: Frame<'_>) -> u32 {
+        self.profile.frames.index(&mut self.frames, frame)
     }
 
     /// Index of a node.
     pub fn node(&mut self, caller: Option<u32>, frame: u32) -> u32 {
-        self.nodes.index(&mut self.profile.nodes, Node { caller, frame })
+        let nodes = &mut self.profile.nodes;
+        let node = Node::new(caller, frame);
+        let at = self.nodes.index(node, nodes.len(), |at| nodes[at as usize]);
+        if at as usize == nodes.len() {
+            nodes.push(node);
+        }
+        at
+    }
+
+    /// Index of a new kind, of which rows so far have nothing.
+    pub fn kind(&mut self, kind: Kind) -> usize {
+        self.profile.kinds.push(kind);
+        self.profile.rows.change(self.profile.kinds.len(), |row, values| values.extend_from_slice(row));
+        self.profile.kinds.len() - 1
     }
 
     /// Adds a value of one kind.
     pub fn add(&mut self, node: u32, thread: Option<u32>, kind: usize, value: u64) {
-        let kinds = self.profile.kinds.len();
-        let values = self.rows.entry((node, thread)).or_insert_with(|| vec![0; kinds]);
-        values[kind] = values[kind].saturating_add(value);
+        let rows = &mut self.profile.rows;
+        let spot = |at: u32| {
+            let row = rows.at(at as usize);
+            (row.node, row.thread)
+        };
+        let at = self.rows.index((node, thread), rows.len(), spot);
+        if at as usize == rows.len() {
+            rows.push(node, thread);
+        }
+        rows.add(at, kind, value);
     }
 
     /// Adds another profile, whose first kind is this one here.
@@ -436,11 +450,11 @@ impl Builder {
         let frames: Vec<u32> = part
             .frames
             .iter()
-            .map(|frame| self.frame(Frame { module: frame.module.and_then(module), ..frame.clone() }))
+            .map(|frame| self.frame(Frame { module: frame.module.and_then(module), ..frame }))
             .collect();
         let mut nodes: Vec<u32> = Vec::with_capacity(part.nodes.len());
         for node in &part.nodes {
-            let caller = node.caller.and_then(|caller| nodes.get(caller as usize).copied());
+            let caller = node.caller().and_then(|caller| nodes.get(caller as usize).copied());
             let at = self.node(caller, frames.get(node.frame as usize).copied().unwrap_or_default());
             nodes.push(at);
         }
@@ -456,7 +470,7 @@ impl Builder {
                 }) as u32
             })
             .collect();
-        for row in &part.rows {
+        for row in part.rows.iter() {
             let Some(node) = nodes.get(row.node as usize) else { continue };
             let thread = row.thread.and_then(|thread| threads.get(thread as usize).copied());
             for (kind, value) in row.values.iter().enumerate().filter(|(_, value)| **value > 0) {
@@ -468,7 +482,7 @@ impl Builder {
     /// The profile.
     pub fn build(self) -> Profile {
         let mut profile = self.profile;
-        profile.rows = self.rows.into_iter().map(|((node, thread), values)| Row { node, thread, values }).collect();
+        profile.rows.sort();
         profile
     }
 }
@@ -481,7 +495,7 @@ mod tests {
         let mut builder = Builder::new(vec![Kind { name: kind.to_owned(), unit: Unit::Count }]);
         let mut at = None;
         for name in path {
-            let frame = builder.frame(Frame { name: (*name).to_owned(), ..Frame::default() });
+            let frame = builder.frame(Frame { name, ..Frame::default() });
             at = Some(builder.node(at, frame));
         }
         builder.add(at.expect("a node"), None, 0, value);
@@ -494,6 +508,6 @@ mod tests {
             one("cpu", &["main", "f"], 7).merged(one("bytes", &["main", "f"], 9)).merged(one("calls", &["main"], 1));
         assert_eq!((both.frames.len(), both.nodes.len(), both.flaw()), (2, 2, None));
         assert_eq!((0..3).map(|kind| both.total(kind)).collect::<Vec<_>>(), [7, 9, 1]);
-        assert_eq!(both.rows.iter().map(|row| row.values.clone()).collect::<Vec<_>>(), [vec![0, 0, 1], vec![7, 9, 0]]);
+        assert_eq!(both.rows.iter().map(|row| row.values).collect::<Vec<_>>(), [[0, 0, 1], [7, 9, 0]]);
     }
 }
