@@ -206,6 +206,8 @@ pub(crate) struct Sandboxes {
     pub(crate) variables: Vec<(OsString, OsString)>,
     support: OnceLock<Support>,
     environment: OnceLock<Environment>,
+    /// All that is not to be read, whether it is there or not. Found once: resolving their links is most of a start's cost.
+    secrets: OnceLock<Vec<PathBuf>>,
 }
 
 /// One attempt that is to be confined.
@@ -227,8 +229,8 @@ impl Sandboxes {
         folder: PathBuf,
         variables: Vec<(OsString, OsString)>,
     ) -> Self {
-        let (support, environment) = (OnceLock::new(), OnceLock::new());
-        Self { home, own, writable, folder, variables, support, environment }
+        let (support, environment, secrets) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { home, own, writable, folder, variables, support, environment, secrets }
     }
 
     /// What this kernel gives.
@@ -246,7 +248,7 @@ impl Sandboxes {
         results: Option<&Path>,
     ) -> Result<Prepared<'_>, String> {
         let sandbox = &task.sandbox;
-        let secrets = self.secrets();
+        let secrets = self.secrets.get_or_init(|| self.all_secrets());
         let place = resolved(folder);
         let mut writable = vec![place.clone()];
         for path in &sandbox.write {
@@ -281,7 +283,7 @@ impl Sandboxes {
         let network = if sandbox.network { Network::Allowed } else { Network::Off };
         let landlock = support.landlock.known().copied();
         let seccomp = support.seccomp.known().is_some();
-        let ruleset = landlock.map(|abi| rules(abi, network, &secrets, &writable)).transpose();
+        let ruleset = landlock.map(|abi| rules(abi, network, secrets, &writable)).transpose();
         let ruleset = ruleset.map_err(|error| format!("prepare the rules of Landlock: {error}"))?;
         let filter = if seccomp { confine::filter(network) } else { Vec::new() };
         let enforced = Confinement {
@@ -301,8 +303,7 @@ impl Sandboxes {
         })
     }
 
-    /// All that is not to be read, whether it is there or not.
-    fn secrets(&self) -> Vec<PathBuf> {
+    fn all_secrets(&self) -> Vec<PathBuf> {
         let mut secrets: Vec<PathBuf> = vec!["/dev".into()];
         secrets.extend(SYSTEM_SECRETS.iter().map(PathBuf::from));
         let root = (owner::user() == 0).then(|| PathBuf::from("/root"));
@@ -411,9 +412,9 @@ fn allow_around(rules: &Ruleset, folder: &Path, secrets: &[&Path]) -> io::Result
     if let Ok(entries) = folder.read_dir() {
         for entry in entries.flatten() {
             // What a link leads to is allowed where it is, or not.
-            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            if !is_link && ways.binary_search(&entry.file_name().as_os_str()).is_err() {
-                gone_is_fine(rules.allow(&entry.path(), Access::Read))?;
+            let Ok(kind) = entry.file_type() else { continue };
+            if !kind.is_symlink() && ways.binary_search(&entry.file_name().as_os_str()).is_err() {
+                gone_is_fine(rules.allow_reading(&entry.path(), kind.is_dir()))?;
             }
         }
     }

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -218,13 +218,17 @@ impl Ruleset {
 
     /// Allows this beneath a path.
     pub(crate) fn allow(&self, path: &Path, access: Access) -> io::Result<()> {
-        self.allow_beneath(&name(None, path, false)?, access)
+        let what = name(path)?;
+        let is_folder = rustix::fs::fstat(&what)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        self.add(&what, is_folder, access)
     }
 
-    /// Allows this beneath what a descriptor names.
-    pub(crate) fn allow_beneath(&self, what: &impl AsFd, access: Access) -> io::Result<()> {
-        let what = what.as_fd();
-        let is_folder = rustix::fs::fstat(what)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    /// Allows reading what is known to be a folder or none: of hundreds of names nobody has to be asked again.
+    pub(crate) fn allow_reading(&self, path: &Path, is_folder: bool) -> io::Result<()> {
+        self.add(&name(path)?, is_folder, Access::Read)
+    }
+
+    fn add(&self, what: &OwnedFd, is_folder: bool, access: Access) -> io::Result<()> {
         let rights = match access {
             Access::List => right::READ_DIR,
             Access::Read => right::EXECUTE | right::READ_FILE | right::READ_DIR,
@@ -244,11 +248,10 @@ impl Ruleset {
     }
 }
 
-/// Names what is at a path, beneath a folder or from the working folder, without opening it.
+/// Names what is at a path, a link itself, without opening it.
 #[expect(clippy::disallowed_methods, reason = "kernel: O_PATH names a file for its rules, and opens nothing")]
-pub(crate) fn name(folder: Option<BorrowedFd<'_>>, path: &Path, is_last_followed: bool) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC | if is_last_followed { OFlags::empty() } else { OFlags::NOFOLLOW };
-    Ok(rustix::fs::openat(folder.unwrap_or(rustix::fs::CWD), path, flags, Mode::empty())?)
+fn name(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
 #[cfg(target_arch = "x86_64")]
