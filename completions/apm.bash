@@ -908,7 +908,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run)
-            opts="-j -o -q -v -h --resume --replay --relay --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
+            opts="-j -o -q -v -h --resume --replay --relay --jobs --agents --memory --cpu --timeout --deadline --retries --sandbox --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help qa each list ls show watch cancel pause unpause set add"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -952,6 +952,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sandbox)
+                    COMPREPLY=($(compgen -W "require best off" -- "${cur}"))
                     return 0
                     ;;
                 --fail-on)
@@ -1050,7 +1054,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__each)
-            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-0 -n -a -k -j -o -q -v -h --null --colsep --max-args --arg-file --keep-order --lb --line-buffer --tag --halt --joblog --eta --shell --jobs --agents --memory --cpu --timeout --deadline --retries --sandbox --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1114,6 +1118,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sandbox)
+                    COMPREPLY=($(compgen -W "require best off" -- "${cur}"))
                     return 0
                     ;;
                 --fail-on)
@@ -1220,7 +1228,7 @@ _apm() {
             return 0
             ;;
         apm__subcmd__run__subcmd__qa)
-            opts="-j -o -q -v -h --only --skip --fix --jobs --agents --memory --cpu --timeout --deadline --retries --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
+            opts="-j -o -q -v -h --only --skip --fix --jobs --agents --memory --cpu --timeout --deadline --retries --sandbox --fail-fast --strict --fail-on --dry-run --no-journal --format --output --color --quiet --verbose --config --set --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1264,6 +1272,10 @@ _apm() {
                     ;;
                 --retries)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sandbox)
+                    COMPREPLY=($(compgen -W "require best off" -- "${cur}"))
                     return 0
                     ;;
                 --fail-on)

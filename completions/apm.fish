@@ -47,6 +47,9 @@ complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcomm
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l sandbox -d 'Confine what is run: its folder and temporary files are all it can write, secrets are unreadable, the network is off' -r -f -a "require\t'Wholly, or not started'
+best\t'As far as this machine can'
+off\t'Not, where the plan does not ask for it'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and not __fish_seen_subcommand_from qa each list ls show watch cancel pause unpause set add" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
@@ -89,6 +92,9 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l sandbox -d 'Confine what is run: its folder and temporary files are all it can write, secrets are unreadable, the network is off' -r -f -a "require\t'Wholly, or not started'
+best\t'As far as this machine can'
+off\t'Not, where the plan does not ask for it'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from qa" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'
@@ -123,6 +129,9 @@ complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l timeout -d 'Stop an attempt that runs longer, for instance 10m; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l deadline -d 'Stop the whole run after this time; exit code 5; 0 means no limit' -r
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l retries -d 'Repeat a failed task up to N times, with growing delays' -r
+complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l sandbox -d 'Confine what is run: its folder and temporary files are all it can write, secrets are unreadable, the network is off' -r -f -a "require\t'Wholly, or not started'
+best\t'As far as this machine can'
+off\t'Not, where the plan does not ask for it'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l fail-on -d 'Also fail, with exit code 1, where a task passed only after a failure' -r -f -a "flaky\t'A task that passed only after a failure'"
 complete -c apm -n "__fish_apm_using_subcommand run; and __fish_seen_subcommand_from each" -l format -d 'What goes to standard output' -r -f -a "text\t'For people'
 json\t'One document'

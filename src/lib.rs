@@ -46,6 +46,7 @@
 //!
 //! 1. what may start next, and why a task waits: `engine::scheduler::ready`, `engine::capacity`, `engine::admit`
 //! 2. how a process is started without a fork: `sys::spawn`
+//!    how it is confined: `executor::sandbox` decides what it may do, `sys::confine` makes it so, `sys::launch` enters it
 //! 3. what happens at Ctrl-C (and Ctrl-\): `engine::signals`, then `Input::Stop` in `engine::scheduler::stop`
 //! 4. how a limit is kept: `sys::cgroup`, by polling in `engine::scheduler::sample`
 //! 5. how leftovers of a killed apm are found: `command::place::sweep`, `sys::process::has_marker`

@@ -99,6 +99,22 @@ pub struct Options {
     /// Repeat a failed task up to N times, with growing delays
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub retries: Option<u32>,
+    /// Confine what is run: its folder and temporary files are all it can write, secrets are unreadable, the network is off
+    ///
+    /// `best` takes what the kernel gives, `require` starts nothing where that is less than all of it, `off` is the default.
+    /// A plan may ask for more (`sandbox: require`), and allow more: `sandbox: {write: [DIR], network: true}`. A confined
+    /// command gets a HOME and TMPDIR of its own, no variables that look like secrets, and no capabilities, also as root. It
+    /// may read all else but the usual places of secrets below the user's home, and what root alone may read.
+    /// `apm doctor agents` says what this machine gives.
+    ///
+    /// Landlock and seccomp do not stop: chmod, chown, utime and setxattr of files outside that belong to the user; listing
+    /// names of files; command lines of other processes; a full disk; changes of the hooks and the configuration of a git
+    /// repository in its own folder, which run later, outside. Shared memory and named semaphores, which Python's
+    /// multiprocessing takes, are refused unless `write: [/dev/shm]` allows them. Where the network is allowed, also unix sockets by path (until
+    /// ABI 9 of Landlock) and UDP (until ABI 10). Before ABI 3 (Linux 6.2) files outside can be truncated, before ABI 6
+    /// (Linux 6.12) processes and abstract sockets outside be reached: `require` refuses both.
+    #[arg(long, value_name = "MODE", help_heading = "Limits")]
+    pub sandbox: Option<SandboxWord>,
     /// Stop at the first failure; `when: always` and `failure` still run
     #[arg(long)]
     pub fail_fast: bool,
@@ -120,6 +136,28 @@ pub struct Options {
     /// Write a report to a file as well, whose folder is made; repeatable, for instance -o junit=report.xml -o html=report.html
     #[arg(short, long, value_name = "FORMAT=FILE", help_heading = "Output")]
     pub output: Vec<OsString>,
+}
+
+/// How commands are confined.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SandboxWord {
+    /// Wholly, or not started.
+    Require,
+    /// As far as this machine can.
+    Best,
+    /// Not, where the plan does not ask for it.
+    Off,
+}
+
+impl SandboxWord {
+    /// The word on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Require => "require",
+            Self::Best => "best",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What fails a run besides failures.

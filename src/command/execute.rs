@@ -31,6 +31,7 @@ use crate::engine::signals::Signals;
 use crate::executor::local::LocalExecutor;
 use crate::executor::local::attempt::{AttemptContext, Judge};
 use crate::executor::local::process::{self as command, CommandContext};
+use crate::executor::sandbox::{SANDBOXES, Sandboxes};
 use crate::executor::step::StepExecutor;
 use crate::executor::store::{self, Store};
 use crate::executor::{Executors, capture};
@@ -39,10 +40,13 @@ use crate::journal::learned;
 use crate::journal::resume::RecordedEdit;
 use crate::journal::write::Journal;
 use crate::model::edit::Edit;
-use crate::model::event::{Ceilings, Envelope, Event, Invalidated, Mechanism, NoteLevel, PoolShape, RunStarted, Terms};
+use crate::model::event::{
+    Ceilings, Envelope, Event, Invalidated, Mechanism, NoteLevel, PoolShape, RunStarted, SANDBOX, Terms,
+};
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::Outcome;
 use crate::model::request::{Halt, PlanSource, Relay as RelayRequest, RelayOrder, RunRequest};
+use crate::model::sandbox::SandboxMode;
 use crate::model::task::{MEMORY, SLOTS as SLOTS_RESOURCE, Task};
 use crate::model::unit::{Bytes, Percent};
 use crate::probe::Roots;
@@ -137,9 +141,9 @@ pub(crate) fn execute(
 ) -> Result<Exit, Failure> {
     let mut changed = Vec::new();
     for (ix, task) in work.tasks.iter_mut().enumerate() {
-        let recorded = (task.limits.clone(), task.retry.clone());
+        let recorded = (task.limits.clone(), task.retry.clone(), task.sandbox.clone());
         request.complete(task);
-        if (&task.limits, &task.retry) != (&recorded.0, &recorded.1) {
+        if (&task.limits, &task.retry, &task.sandbox) != (&recorded.0, &recorded.1, &recorded.2) {
             changed.push(ix);
         }
     }
@@ -217,12 +221,15 @@ pub(crate) fn execute(
     // repository that is being committed to.
     let of_checks = work.plan.as_ref().is_some_and(|plan| plan.checks.is_some());
     let without_hook = of_checks && !request.settings.qa_hook_variables;
-    let colours = colours(context, of_checks);
-    let commands = commands(context, &request, &id, depth, shape, cgroups, (work.cwd.clone(), without_hook, colours));
+    let variables = variables(context, &id, depth, shape, (of_checks, without_hook));
+    let commands = commands(context, &request, cgroups, work.cwd.clone(), variables.clone());
     if request.settings.preload {
         warm_up(&commands, &tasks, &mut notes);
     }
     priorities_possible(&request.settings, &mut notes);
+    let is_confined = tasks.iter().any(|task| task.sandbox.effective() != SandboxMode::Off)
+        || request.settings.sandbox != SandboxMode::Off;
+    let needs = if is_confined { vec![SANDBOX.to_owned()] } else { Vec::new() };
     let mut opening = Vec::new();
     let (mut next_seq, mut elapsed) = (0, Duration::ZERO);
     match earlier {
@@ -288,7 +295,7 @@ pub(crate) fn execute(
                 ceilings,
                 resources,
                 request: Some(Box::new(recorded_request(&request, &work))),
-                needs: Vec::new(),
+                needs,
             })));
             for tasks in tasks.chunks(TASKS_PER_EVENT) {
                 let tasks = tasks.iter().map(dispatch::without_secrets).collect();
@@ -320,6 +327,7 @@ pub(crate) fn execute(
             tail: request.settings.buffer.min(64 << 10),
         },
         judge: judge(work.root.clone()),
+        sandboxes: sandboxes(context, &work, &path, variables),
         presets: request.settings.runtime_presets,
         run: mark,
         marks,
@@ -439,6 +447,18 @@ fn cgroups(request: &Request, work: &Work, mark: &str, ceilings: &Ceilings) -> C
     Cgroups::detect(&Roots::default().proc, mark, ceilings)
 }
 
+/// What confined tasks share.
+fn sandboxes(context: &Context, work: &Work, run: &Path, variables: Vec<(OsString, OsString)>) -> Sandboxes {
+    let environment = &context.environment;
+    let home = environment.get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let state = environment.state_dir().ok();
+    let configuration = environment.user_file().and_then(|file| Some(file.parent()?.to_owned()));
+    let own = state.into_iter().chain(configuration).chain([run.to_owned()]).collect();
+    // Checks keep build results there, each project in a folder of its own.
+    let builds = work.plan.as_ref().and_then(|plan| plan.checks.as_ref()).and_then(|_| environment.builds_dir().ok());
+    Sandboxes::new(home, own, builds.into_iter().collect(), run.join(SANDBOXES), variables)
+}
+
 fn setup(
     request: &Request,
     work: &Work,
@@ -492,12 +512,23 @@ fn colours(context: &Context, of_checks: bool) -> &'static [(&'static str, &'sta
 fn commands(
     context: &Context,
     request: &Request,
+    cgroups: Cgroups,
+    cwd: PathBuf,
+    variables: Vec<(OsString, OsString)>,
+) -> CommandContext {
+    let env = spawn::Environment::new(variables);
+    let elsewhere = cwd != context.environment.cwd;
+    CommandContext::new(env, context.environment.path(), (cwd, elsewhere), request.settings.buffer, cgroups)
+}
+
+/// The environment of apm, and what tells a run inside a task about this one.
+fn variables(
+    context: &Context,
     id: &RunId,
     depth: u32,
     shape: PoolShape,
-    cgroups: Cgroups,
-    (cwd, without_hook, colours): (PathBuf, bool, &[(&str, &str)]),
-) -> CommandContext {
+    (of_checks, without_hook): (bool, bool),
+) -> Vec<(OsString, OsString)> {
     let own = [
         (RUN.into(), id.as_str().into()),
         (DEPTH.into(), (depth + 1).to_string().into()),
@@ -506,10 +537,8 @@ fn commands(
     ];
     let is_kept = |(name, _): &&(OsString, OsString)| !(without_hook && git::is_of_hook(name));
     let inherited = context.environment.variables.iter().filter(is_kept).cloned();
-    let colours = colours.iter().map(|(name, value)| (name.into(), value.into()));
-    let env = spawn::Environment::new(inherited.chain(own).chain(colours));
-    let elsewhere = cwd != context.environment.cwd;
-    CommandContext::new(env, context.environment.path(), (cwd, elsewhere), request.settings.buffer, cgroups)
+    let colours = colours(context, of_checks).iter().map(|(name, value)| (name.into(), value.into()));
+    inherited.chain(own).chain(colours).collect()
 }
 
 /// Finds the programs of the plan before anything starts: what is missing is named now, not after an hour.

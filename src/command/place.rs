@@ -9,6 +9,7 @@ use jiff::Zoned;
 use crate::command::context::Context;
 use crate::command::failure::Failure;
 use crate::command::request::Request;
+use crate::executor::sandbox::{self, SANDBOXES};
 use crate::journal::folder::{self, RunDir, State};
 use crate::model::event::NoteLevel;
 use crate::model::id::RunId;
@@ -87,14 +88,14 @@ impl Folder {
     }
 
     /// The run is over: nobody has to look for what it left.
-    #[expect(clippy::disallowed_methods, reason = "own: a new folder, made for this run")]
     pub(crate) fn close(self) {
         if let Some(run) = self.run {
+            let _ = sandbox::remove_tree(&run.path.join(SANDBOXES));
             run.close();
         }
         if let Some((_, path)) = self.temporary {
             // Among the temporary files of the system, where it goes sooner or later.
-            let _ = std::fs::remove_dir_all(path);
+            let _ = sandbox::remove_tree(&path);
         }
     }
 }
@@ -144,6 +145,8 @@ pub(crate) fn sweep(run: &RunDir, notes: &mut Vec<(NoteLevel, String)>) -> std::
         known.clone()
     });
     ended += Cgroups::sweep(&Roots::default().proc, &mark);
+    // Where this fails they go with the run.
+    let _ = sandbox::remove_tree(&run.path.join(SANDBOXES));
     if !left.is_empty() {
         let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
         let text = format!("run {id} crashed and its processes {} cannot be ended", pids.join(", "));

@@ -186,7 +186,7 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
             (root, facts, within) = (dir.clone(), self::facts(context, &dir)?, String::new());
         }
     }
-    let cache = context.environment.cache_dir().context("make a folder for caches").map_err(Failure::machine)?;
+    let builds = context.environment.builds_dir().context("make a folder for caches").map_err(Failure::machine)?;
     let wanted = Wanted {
         only_by: asked.only.by.clone(),
         skip_by: asked.skip.by.clone(),
@@ -201,7 +201,7 @@ pub(crate) fn checks(context: &Context, cwd: &Path, asked: Asked<'_>) -> Result<
             .and_then(|text| text.to_str())
             .unwrap_or_default()
             .to_owned(),
-        build_dir: cache.join("build").display().to_string(),
+        build_dir: builds.display().to_string(),
     };
     let qa::Plan { tasks, pins, warnings: unread } = qa::plan(&facts, &wanted)
         .map_err(|error| Failure::usage(error).hint("`apm run qa --dry-run` lists the checks of this repository"))?;

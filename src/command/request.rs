@@ -79,6 +79,7 @@ impl Overrides {
         flag("--memory", "performance.resource_allocation.memory_limit_gb", gib);
         flag("--cpu", "performance.resource_allocation.cpu_percent_limit", options.cpu.map(|cpu| cpu.to_string()));
         flag("--agents", "performance.resource_allocation.max_concurrent_agents", agents);
+        flag("--sandbox", "run.sandbox", options.sandbox.map(|mode| mode.as_str().to_owned()));
         flag("--retries", "run.retries", options.retries.map(|n| n.to_string()));
         Ok(Self { config: global.config.clone(), flags, options, has_new_agents, has_new_memory })
     }
@@ -183,6 +184,9 @@ impl Request {
         if matches!(task.run, Run::Step(_)) {
             // Code of apm: no process to limit, and nothing that another try would change.
             return;
+        }
+        if task.sandbox.of_run != self.settings.sandbox {
+            task.sandbox.of_run = self.settings.sandbox;
         }
         let (retry, filled) = (&mut task.retry, &mut task.filled);
         // A copy: tasks without limits share one, and a write would make each its own.

@@ -86,6 +86,11 @@ impl Environment {
             _ => Ok(private_folder(&std::env::temp_dir())?.join("cache")),
         }
     }
+
+    /// Where checks keep build results between runs: each project in a folder of its own.
+    pub(crate) fn builds_dir(&self) -> io::Result<PathBuf> {
+        Ok(self.cache_dir()?.join("build"))
+    }
 }
 
 fn is_own(folder: &Path) -> bool {

@@ -414,6 +414,14 @@ pub(crate) const KEYS: &[KeyInfo] = &[
         Works("a task with `when: always` after Ctrl-C"),
     ),
     key(
+        "run.sandbox",
+        Choice(&["off", "best", "require"]),
+        "off",
+        "",
+        "how commands are confined: not, as far as this machine can, or wholly or not at all",
+        Works("`confinement` of attempt_finished events"),
+    ),
+    key(
         "run.retries",
         Whole(0, 1000),
         "0",
@@ -553,6 +561,7 @@ const PERSONAL: &[&str] = &[
     "caching.l2_cache.cluster_nodes",
     "memory.gc_interval_seconds",
     "run.keep_runs",
+    "run.sandbox",
     "run.memory_reserve_percent",
     "doctor",
     "hardware",

@@ -8,6 +8,7 @@ use crate::config::environment::Environment;
 use crate::config::layers::{self, ConfigError, Merged, Sources, Value};
 use crate::config::repository;
 use crate::model::diagnosis::Severity;
+use crate::model::sandbox::SandboxMode;
 use crate::model::task::IoPriority;
 use crate::model::tier::{Tier, Tiers};
 use crate::model::unit::{Bytes, Percent};
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     pub(crate) cleanup_time: Duration,
     pub(crate) retries: u32,
+    pub(crate) sandbox: SandboxMode,
     pub(crate) retry_delay: Duration,
     pub(crate) retry_delay_max: Duration,
     pub(crate) memory_reserve: Percent,
@@ -207,6 +209,10 @@ fn typed(merged: &Merged) -> Settings {
         },
         grace: seconds("run.grace_seconds"),
         cleanup_time: seconds("run.cleanup_seconds"),
+        sandbox: match merged.get("run.sandbox") {
+            Some((Value::Text(word), _)) => SandboxMode::of(word).unwrap_or_default(),
+            _ => SandboxMode::Off,
+        },
         retries: whole("run.retries").unwrap_or(0),
         retry_delay: millis("run.retry_delay_ms"),
         retry_delay_max: millis("run.retry_delay_max_ms"),

@@ -54,6 +54,21 @@ pub(crate) const RULES: &[Rule] = &[
         check: files,
     },
     Rule {
+        id: "agent.sandbox",
+        area: Area::Agents,
+        title: "how far commands can be confined",
+        source: "landlock_create_ruleset, seccomp",
+        computation: "tier 1 where Landlock and seccomp are there, 0 where one of them is not; `--sandbox require` needs \
+                      Landlock's ABI 6 too",
+        unit: "tier",
+        bad: Direction::Below,
+        warn: None,
+        crit: None,
+        thresholds_from: "own: what `apm run --sandbox require` asks for",
+        remedy: "a kernel from Linux 6.12 on, with `landlock` in its `lsm=`",
+        check: sandbox,
+    },
+    Rule {
         id: "git.lock",
         area: Area::Agents,
         title: "a lock that a dead git left",
@@ -177,6 +192,32 @@ fn files(context: &RuleContext<'_>) -> Verdict {
         false => finding
             .fix("raise the hard limit: limits.d for logins, LimitNOFILE= for services, --ulimit for containers", None),
     }])
+}
+
+/// Information for those who ask about agents: a machine that confines nothing is not ill.
+fn sandbox(context: &RuleContext<'_>) -> Verdict {
+    let support = context.now().room.sandbox.get()?;
+    if !context.question.areas.contains(&Area::Agents) {
+        return Ok(Vec::new());
+    }
+    let landlock = match support.landlock.get() {
+        Ok(abi) => format!("Landlock ABI {abi}"),
+        Err(_) => "no Landlock".to_owned(),
+    };
+    let seccomp = if support.seccomp.known().is_some() { "seccomp" } else { "no seccomp" };
+    let missing = support.missing();
+    let verdict =
+        if missing.is_empty() { "`--sandbox require` can be kept" } else { "only `--sandbox best` is possible" };
+    let tier = support.tier();
+    let title = format!("commands can be confined by tier {tier} ({landlock}, {seccomp}): {verdict}");
+    let mut finding = context.finding(Severity::Info, f64::from(tier), title);
+    if let Some(abi) = support.landlock.known() {
+        finding = finding.read("landlock_create_ruleset", "ABI", f64::from(*abi), "");
+    }
+    for what in missing {
+        finding = finding.fix(what, None);
+    }
+    Ok(vec![finding])
 }
 
 fn git<'a>(context: &RuleContext<'a>) -> Result<&'a Git, Skip> {

@@ -8,6 +8,7 @@ pub(crate) mod capture;
 pub(crate) mod files;
 pub(crate) mod local;
 pub(crate) mod runtimes;
+pub(crate) mod sandbox;
 pub(crate) mod scripted;
 pub(crate) mod step;
 pub(crate) mod store;

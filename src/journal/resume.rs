@@ -8,6 +8,7 @@ use crate::model::event::{Envelope, Event, Invalidated, Next, RunStarted};
 use crate::model::id::TaskId;
 use crate::model::outcome::Outcome;
 use crate::model::request::PlanSource;
+use crate::model::sandbox::SandboxMode;
 use crate::model::task::{Filled, Limits, Retry, Skip, Task};
 
 /// A recorded run, folded for going on with it.
@@ -260,6 +261,9 @@ fn definition(task: &Task, has_environment: bool) -> Task {
     limits.cpu = limits.cpu.filter(|_| !cpu);
     limits.timeout = limits.timeout.filter(|_| !timeout);
     task.limits = limits.into();
+    if !task.sandbox.is_unset() {
+        task.sandbox.of_run = SandboxMode::Off;
+    }
     let rest = Retry::default();
     task.retry.max = if retries { rest.max } else { task.retry.max };
     if delays {
@@ -321,6 +325,7 @@ mod tests {
             results: None,
             leaked: 0,
             inputs_digest: "d".to_owned(),
+            confinement: None,
         }))
     }
 

@@ -7,6 +7,7 @@ use crate::model::event::{Exit, Output, Stored, Usage};
 use crate::model::finding::Counts;
 use crate::model::id::TaskId;
 use crate::model::outcome::Outcome;
+use crate::model::sandbox::Confinement;
 use crate::model::unit::Bytes;
 
 /// Index of a task in its run, in plan order.
@@ -98,6 +99,8 @@ pub struct AttemptResult {
     pub forks_refused: u64,
     /// Digest of the files its `inputs` matched.
     pub inputs_digest: String,
+    /// How it was confined.
+    pub confinement: Option<Box<Confinement>>,
     /// Sentences for the user.
     pub notes: Vec<String>,
 }
@@ -118,6 +121,7 @@ impl AttemptResult {
             oom_kills: 0,
             forks_refused: 0,
             inputs_digest: String::new(),
+            confinement: None,
             notes: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@ use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Cause, Outcome, Stop};
 use crate::model::request::{PlanSource, RunRequest};
+use crate::model::sandbox::Confinement;
 use crate::model::task::Task;
 use crate::model::unit::{Bytes, Percent, micros};
 
@@ -25,8 +26,11 @@ use crate::model::unit::{Bytes, Percent, micros};
 /// of version 1 dropped an event with an unknown value in it without a word, so they must refuse it whole.
 pub const VERSION: u32 = 2;
 
-/// What this apm understands beyond the version: names that [`RunStarted::needs`] may contain. Empty so far.
-pub const FEATURES: &[&str] = &[];
+/// What this apm understands beyond the version: names that [`RunStarted::needs`] may contain.
+pub const FEATURES: &[&str] = &[SANDBOX];
+
+/// Tasks are confined: a reader that does not know this would resume them without their confinement.
+pub const SANDBOX: &str = "sandbox";
 
 /// One numbered event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -368,6 +372,9 @@ pub struct AttemptFinished {
     /// Digest of the files its `inputs` matched when it started; empty without inputs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub inputs_digest: String,
+    /// How it was confined; absent where that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Box<Confinement>>,
 }
 
 /// What follows an attempt.

@@ -14,6 +14,7 @@ pub mod profile;
 pub mod rare;
 pub mod raw;
 pub mod request;
+pub mod sandbox;
 pub mod setting;
 pub mod snapshot;
 pub mod task;

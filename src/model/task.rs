@@ -9,6 +9,7 @@ use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
 use crate::model::rare::{Rare, Unset};
 use crate::model::raw::Raw;
+use crate::model::sandbox::Sandbox;
 use crate::model::unit::{Bytes, Percent, micros};
 use crate::model::variables::Variables;
 
@@ -43,6 +44,9 @@ pub struct Task {
     /// Per attempt, for the whole process tree.
     #[serde(default, skip_serializing_if = "Rare::is_unset")]
     pub limits: Rare<Limits>,
+    /// How it is confined.
+    #[serde(default, skip_serializing_if = "Rare::is_unset")]
+    pub sandbox: Rare<Sandbox>,
     /// What happens after a failure.
     #[serde(default, skip_serializing_if = "Retry::is_none")]
     pub retry: Retry,
@@ -325,6 +329,7 @@ impl Task {
             inputs: Rare::default(),
             outputs: Rare::default(),
             limits: Rare::default(),
+            sandbox: Rare::default(),
             retry: Retry::default(),
             priority: 0,
             deadline: None,
@@ -438,6 +443,7 @@ mod tests {
             r#"{"id":"a","title":"t","run":{"script":{"shell":["/bin/sh","-ec"],"script":"x | y"}},"needs":["b"],"#,
             r#""when":"always","env":{"A":"1","B":""},"cwd":"sub","inputs":["*.c"],"outputs":["o"],"#,
             r#""limits":{"memory":1048576,"cpu":50.0,"timeout_us":1000000,"nice":5,"io_priority":"idle"},"#,
+            r#""sandbox":{"mode":"best","run":"require","write":["w"],"network":true},"#,
             r#""retry":{"max":2,"delay_us":1,"delay_max_us":2},"priority":1,"deadline_us":5,"locks":["l"],"#,
             r#""uses":{"db":1},"reason":"r","skip":{"tool_missing":{"tool":"x","install":"i"}},"#,
             r#""check":{"category":"lint","tool":"x","parser":"p"},"history_key":"k","tag":"g","never_repeated":true,"#,
@@ -452,6 +458,6 @@ mod tests {
     /// 100,000 tasks of 700 bytes were a third of the memory of a run that reads them.
     #[test]
     fn a_task_is_small() {
-        assert!(size_of::<Task>() <= 344, "{} bytes", size_of::<Task>());
+        assert!(size_of::<Task>() <= 352, "{} bytes", size_of::<Task>());
     }
 }

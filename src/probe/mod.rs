@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod room;
+pub(crate) mod sandbox;
 pub(crate) mod stat;
 pub(crate) mod system;
 pub(crate) mod tasks;

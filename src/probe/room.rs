@@ -32,6 +32,7 @@ pub(crate) fn read(roots: &Roots, folders: &Folders) -> Room {
         core: soft("getrlimit RLIMIT_CORE", Resource::Core),
         work: place(roots, &folders.work),
         temporary: place(roots, &folders.temporary),
+        sandbox: roots.call("landlock_create_ruleset", || Ok(crate::probe::sandbox::read())),
         git: match &folders.git {
             Some(git) if roots.is_here => repository(git),
             _ => Field::unavailable(".git", "looked at only by `apm doctor agents`, inside a repository"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use crate::model::sandbox::SandboxMode;
 use crate::model::task::{MEMORY, Run, Task, When};
 use crate::model::unit::Bytes;
 use crate::report::text;
@@ -72,6 +73,13 @@ fn details(task: &Task, out: &mut dyn Write) -> io::Result<()> {
             _ => format!("{amount} of {name}"),
         };
         writeln!(out, "    uses: {}", task.uses.iter().map(need).collect::<Vec<_>>().join(", "))?;
+    }
+    let sandbox = &task.sandbox;
+    if sandbox.effective() != SandboxMode::Off {
+        let network = if sandbox.network { "network allowed" } else { "network off" };
+        let write: Vec<_> = sandbox.write.iter().map(|path| transcript::line(&path.to_text())).collect();
+        let write = if write.is_empty() { String::new() } else { format!(", may write {}", write.join(" ")) };
+        writeln!(out, "    sandbox: {}, {network}{write}", sandbox.effective().as_str())?;
     }
     let limits = limits(task);
     if !limits.is_empty() {

@@ -141,6 +141,9 @@ fn failures(report: &RunReport, read: ReadStored<'_>, out: &mut dyn Write) -> io
                 output("standard output", finished.stdout.stored.as_ref(), read, out)?;
                 output("standard error", finished.stderr.stored.as_ref(), read, out)?;
             }
+            if let Some((head, lines)) = text::refused_actions(finished) {
+                writeln!(out, "<div>{}</div><pre>{}</pre>", xml(&head), xml(&lines.join("\n")))?;
+            }
         }
         writeln!(out, "</div>")?;
     }
@@ -518,6 +521,13 @@ fn engine(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for note in &by.notes {
         writeln!(out, "<p class=\"dim\">{}</p>", xml(note))?;
+    }
+    for (way, attempts) in &report.confined.ways {
+        let attempts = number::count(*attempts as u64, "attempt");
+        writeln!(out, "<p class=\"dim\">sandbox: {attempts}, {}</p>", xml(way))?;
+    }
+    for missing in &report.confined.missing {
+        writeln!(out, "<p>sandbox: not enforced: {}</p>", xml(&transcript::line(missing)))?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::model::event::{Ceilings, Enforcement, EngineFigures, Exit, Host, Note
 use crate::model::finding::{Counts, Results};
 use crate::model::outcome::{Outcome, Stop};
 use crate::model::raw::Raw;
+use crate::model::sandbox::Confinement;
 use crate::model::task::{Check, Limits};
 use crate::report::row::Row;
 use crate::report::run::RunReport;
@@ -122,6 +123,8 @@ struct AttemptOut<'a> {
     stderr_bytes: u64,
     truncated: bool,
     leaked: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confinement: Option<&'a Confinement>,
 }
 
 #[derive(Serialize)]
@@ -173,6 +176,7 @@ fn task<'a>(row: &'a Row, read: ReadStored<'_>) -> TaskOut<'a> {
                     stderr_bytes: finished.map_or(0, |f| f.stderr.bytes),
                     truncated: finished.is_some_and(|f| f.stdout.truncated || f.stderr.truncated),
                     leaked: finished.map_or(0, |f| f.leaked),
+                    confinement: finished.and_then(|f| f.confinement.as_deref()),
                 }
             })
             .collect(),

@@ -85,6 +85,7 @@ mod sample {
                 results: stored("results", &self.json()),
                 leaked: 0,
                 inputs_digest: String::new(),
+                confinement: None,
             };
             let end = Some((Duration::ZERO, finished));
             let attempt =

@@ -217,6 +217,7 @@ mod tests {
                             results: None,
                             leaked: 0,
                             inputs_digest: String::new(),
+                            confinement: None,
                         })));
                         if random.below(5) == 0 {
                             events.push(Event::Noted { level: NoteLevel::Info, text: String::new() });

@@ -14,6 +14,8 @@ use crate::model::event::{EngineFigures, Envelope, Event, Invalidated, NoteLevel
 use crate::model::finding::Counts;
 use crate::model::id::{RunId, TaskId};
 use crate::model::outcome::{Outcome, Stop};
+use crate::model::raw::Raw;
+use crate::model::sandbox::Confinement;
 use crate::model::task::{Category, Run, Skip, Task};
 use crate::report::first_and_last::FirstAndLast;
 use crate::report::row::{Row, task_of};
@@ -57,6 +59,8 @@ pub(crate) struct RunReport {
     pub(crate) has_checks: bool,
     /// Tasks of this run have limits of their own.
     pub(crate) has_limits: bool,
+    /// How attempts were confined.
+    pub(crate) confined: Confined,
     /// The slots that attempts started in.
     pub(crate) slots: BTreeSet<u32>,
     /// Size of the pool over time.
@@ -108,6 +112,29 @@ impl TestsRun {
     /// Tests were asked for, and none ran.
     pub(crate) fn is_none(&self) -> bool {
         self.ran == 0 && self.nothing + self.empty > 0
+    }
+}
+
+/// Ways of confinement that are told apart.
+const CONFINED_MAX: usize = 8;
+
+/// How attempts were confined.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Confined {
+    /// Attempts, by what was enforced.
+    pub(crate) ways: BTreeMap<String, usize>,
+    /// What could not be enforced.
+    pub(crate) missing: BTreeSet<Raw>,
+}
+
+impl Confined {
+    fn add(&mut self, confinement: &Confinement) {
+        let way = confinement.describe();
+        if self.ways.len() < CONFINED_MAX || self.ways.contains_key(&way) {
+            *self.ways.entry(way).or_default() += 1;
+        }
+        let room = CONFINED_MAX.saturating_sub(self.missing.len());
+        self.missing.extend(confinement.missing.iter().take(room).cloned());
     }
 }
 
@@ -281,7 +308,11 @@ impl RunReport {
                 }
                 self.about_a_task(envelope);
             }
-            Event::AttemptFinished(_) | Event::TaskEnded { .. } => self.about_a_task(envelope),
+            Event::AttemptFinished(finished) => {
+                finished.confinement.iter().for_each(|confinement| self.confined.add(confinement));
+                self.about_a_task(envelope);
+            }
+            Event::TaskEnded { .. } => self.about_a_task(envelope),
         }
     }
 
@@ -669,6 +700,7 @@ mod tests {
             results: None,
             leaked: 0,
             inputs_digest: String::new(),
+            confinement: None,
         };
         let started = Event::AttemptStarted { task: id.clone(), attempt: 1, slot: Some(0) };
         [started, Event::AttemptFinished(Box::new(finished))]

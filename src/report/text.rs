@@ -61,6 +61,7 @@ fn summary(report: &RunReport, read: ReadStored<'_>, layout: &Layout, out: &mut 
     more(report.late.others, 0, "late task", out)?;
     slowest(report, layout, out)?;
     limits_line(report, layout, out)?;
+    confined(report, layout, out)?;
     writeln!(out, "{}", verdict(report, layout))?;
     let recorded = report.started.as_ref().filter(|started| is_recorded(started));
     if let (Some(started), true) = (recorded, bad > 0 || report.stop.is_some()) {
@@ -242,6 +243,10 @@ fn failure(row: &Row, read: ReadStored<'_>, layout: &Layout, out: &mut dyn Write
         for output in [&finished.stdout, &finished.stderr] {
             output_tail(output.stored.as_ref(), read, layout, out)?;
         }
+    }
+    if let Some((head, lines)) = refused_actions(finished) {
+        writeln!(out, "  {}", layout.paint(Style::Warn, &head))?;
+        lines.iter().try_for_each(|line| writeln!(out, "    {line}"))?;
     }
     writeln!(out)
 }
@@ -436,6 +441,27 @@ fn limits_line(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::
     let by = |what: &str, mechanism: Mechanism| format!("{what} by {}", mechanism.as_str());
     let parts = [by("memory", enforcement.memory), by("CPU", enforcement.cpu), by("processes", enforcement.processes)];
     writeln!(out, "{}", layout.paint(Style::Dim, &format!("limits: {}", parts.join(", "))))
+}
+
+/// How attempts were confined, and what was not enforced.
+fn confined(report: &RunReport, layout: &Layout, out: &mut dyn Write) -> io::Result<()> {
+    for (way, attempts) in &report.confined.ways {
+        let line = format!("sandbox: {}, {way}", number::count(*attempts as u64, "attempt"));
+        writeln!(out, "{}", layout.paint(Style::Dim, &line))?;
+    }
+    for missing in &report.confined.missing {
+        let line = format!("sandbox: not enforced: {}", transcript::line(missing));
+        writeln!(out, "{}", layout.paint(Style::Warn, &line))?;
+    }
+    Ok(())
+}
+
+/// What a task that did not pass says of refused actions, and what would allow them.
+pub(crate) fn refused_actions(finished: &AttemptFinished) -> Option<(String, Vec<String>)> {
+    let confinement = finished.confinement.as_ref().filter(|confinement| !confinement.refused.is_empty())?;
+    let head = "it was confined, and its output says that actions were refused; \
+                `sandbox: {write: [DIR], network: true}` in a plan allows more";
+    Some((head.to_owned(), confinement.refused.iter().map(transcript::line).collect()))
 }
 
 #[cfg(test)]

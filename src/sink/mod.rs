@@ -71,6 +71,7 @@ mod sample {
             results: None,
             leaked: 0,
             inputs_digest: String::new(),
+            confinement: None,
         }))
     }
 

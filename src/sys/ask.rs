@@ -22,6 +22,7 @@ pub(crate) fn output(program: &Path, word: &str, env: &Environment, within: Dura
         pipe_size: None,
         also: None,
         joins: &[],
+        confinement: None,
     };
     let child = spawn::spawn(&command).ok()?;
     let spawn::Child { pid, end, stdout, stderr, writers } = child;

@@ -19,6 +19,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
 
+use crate::sys::confine::{Confinement, Step};
+
 /// Bytes of stack for what the child does before its program: a few system calls.
 const STACK: usize = 64 << 10;
 /// Bytes below the stack that may not be touched; a multiple of the pages of every machine.
@@ -40,6 +42,8 @@ pub(super) struct Launch<'a> {
     pub(super) also: Option<RawFd>,
     /// Files of control groups that a process joins by writing to them.
     pub(super) joins: &'a [RawFd],
+    /// What confines it.
+    pub(super) confinement: Option<&'a Confinement>,
 }
 
 /// What a process has that is to be apart from apm: a process group, every signal at its default, and no terminal.
@@ -67,6 +71,8 @@ impl<'a> FromIterator<&'a CStr> for Pointers<'a> {
 enum Failed {
     /// Joining a control group.
     Join(c_int),
+    /// Being confined.
+    Confine(Step, c_int),
     /// Anything else.
     Other(c_int),
 }
@@ -111,6 +117,9 @@ impl Launch<'_> {
             Failed::Other(number) => io::Error::from_raw_os_error(number),
             Failed::Join(number) => {
                 io::Error::other(format!("join its control group: {}", io::Error::from_raw_os_error(number)))
+            }
+            Failed::Confine(step, number) => {
+                io::Error::other(format!("{}: {}", step.as_str(), io::Error::from_raw_os_error(number)))
             }
         });
         Ok(Launched { pid, pidfd, failed })
@@ -258,6 +267,10 @@ unsafe fn prepare_and_execute(shared: &Shared<'_>) -> Failed {
                 return Failed::Join(number());
             }
         }
+        // Last: a confined child may neither join a group nor enter a folder of others.
+        if let Some(Err((step, number))) = launch.confinement.map(|confinement| confinement.enter()) {
+            return Failed::Confine(step, number);
+        }
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
@@ -369,6 +382,7 @@ mod tests {
                 own: Some(Own { streams, terminal: None }),
                 also: None,
                 joins: &[],
+                confinement: None,
             };
             let shared = Shared {
                 launch: &launch,

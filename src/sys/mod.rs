@@ -12,7 +12,7 @@
 //!   put there; temporary files are new and have a name of their own.
 //! - `own`: in a folder that `owner` has judged: it and the way to it belong to this user or root, nobody else can write.
 //! - `kernel`: a file of the kernel's own, in /proc, /sys, control groups, tracefs or /dev, or root's configuration, or the
-//!   program of apm.
+//!   program of apm; or a file that is not opened, only named to the kernel (O_PATH).
 //! - `named`: a path on the command line, opened for reading as the shell would with `<`; pipes are welcome, the size that is
 //!   read is bounded.
 //!
@@ -22,6 +22,7 @@
 pub(crate) mod ask;
 pub(crate) mod beneath;
 pub(crate) mod cgroup;
+pub(crate) mod confine;
 pub(crate) mod file_system;
 pub(crate) mod gate;
 pub(crate) mod kernel;

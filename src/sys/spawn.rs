@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::model::event::Exit;
+use crate::sys::confine::Confinement;
 use crate::sys::launch::{Launch, Launched, Own};
 
 /// Of a thread that only waits.
@@ -37,6 +38,8 @@ pub(crate) struct Command<'a> {
     pub(crate) also: Option<RawFd>,
     /// Files of control groups (`cgroup.procs`) that it joins before its first instruction.
     pub(crate) joins: &'a [File],
+    /// What confines it from before its first instruction on.
+    pub(crate) confinement: Option<&'a Confinement>,
 }
 
 /// A started process, leader of a process group of its own.
@@ -217,6 +220,7 @@ fn launch(command: &Command<'_>, own: Option<Own>) -> io::Result<(i32, OwnedFd)>
         own,
         also: command.also,
         joins: &joins,
+        confinement: command.confinement,
     };
     let Launched { pid, pidfd, failed } = launch.start()?;
     if let Some(error) = failed {
@@ -353,6 +357,7 @@ mod tests {
             pipe_size: None,
             also: None,
             joins: &[],
+            confinement: None,
         };
         let child = spawn(&command).expect("a shell");
         drop(child.writers);
@@ -403,6 +408,7 @@ mod tests {
             pipe_size: None,
             also: None,
             joins: &[],
+            confinement: None,
         };
         assert_eq!(spawn(&command).expect_err("no program").raw_os_error(), Some(libc::ENOENT));
         command.program = Path::new("/bin/true");

@@ -64,6 +64,7 @@ impl Worker {
             pipe_size: None,
             also: Some(theirs.as_raw_fd()),
             joins: &[],
+            confinement: None,
         })?;
         socket.set_read_timeout(Some(ASK))?;
         socket.set_write_timeout(Some(ASK))?;

@@ -42,6 +42,7 @@ pub fn all() -> Vec<Named> {
     vec![
         named("spawn", Case(spawn)),
         named("spawn-large", Case(spawn_large)),
+        named("confined", Case(confined)),
         named("each-100k", Case(each_100k)),
         rare("each-million", Itself(million::run)),
         named("sleep", Case(sleep)),
@@ -203,6 +204,22 @@ fn spawn_large() -> Case {
         rounds: 5,
         contenders: vec![run("apm, small", "64"), run("apm, 1 GiB", "16384")],
         bounds: vec![bound("apm, 1 GiB", WallRatio, 1.5), bound("apm, 1 GiB", CpuRatio, 1.5)],
+    }
+}
+
+/// One after the other, so that what is measured over the first is what each start costs: 1 ms is allowed.
+fn confined() -> Case {
+    const COUNT: usize = 1000;
+    let folder = folder("confined");
+    let run = |name: &str, mode: &str| {
+        let words = ["run", "each", "-j1", "--sandbox", mode, "/bin/true"];
+        Contender { name: name.to_owned(), ..apm(&folder, &words).input(lines(COUNT)) }
+    };
+    Case {
+        title: format!("{COUNT} x /bin/true, one at a time; apm without and with confinement"),
+        rounds: 7,
+        contenders: vec![run("apm", "off"), run("apm, confined", "best")],
+        bounds: vec![bound("apm, confined", WallOver, COUNT as f64 / 1000.0)],
     }
 }
 

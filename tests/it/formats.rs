@@ -96,11 +96,12 @@ fn reports_follow_their_schema() {
 fn plans_follow_their_schema() {
     let schema: Value =
         serde_json::from_str(include_str!("../../src/workflow/planfile/plan.schema.json")).expect("JSON");
-    let plan: Value = serde_json::json!({"version": 1, "defaults": {"env": {"A": "1"}, "timeout": "10s"}, "resources": {"db": 2}, "tasks": [
+    let plan: Value = serde_json::json!({"version": 1, "defaults": {"env": {"A": "1"}, "timeout": "10s", "sandbox": "best"}, "resources": {"db": 2}, "tasks": [
         {"id": "a", "title": "t", "description": "d", "run": ["x"], "needs": [], "env": {"B": "2"}, "cwd": ".", "inputs": ["*.c"], "outputs": ["o"],
          "limits": {"memory": "1GiB", "cpu": 50, "cpu_time": "1s", "processes": 9, "timeout": "1m", "idle_timeout": "5s", "grace": "1s", "nice": 5, "io_priority": "idle"},
          "retries": {"max": 2, "delay": "1s", "delay_max": "9s"}, "priority": 3, "deadline": "1h", "timeout": "1m", "when": "always",
-         "matrix": {"n": [1, 2]}, "locks": ["l"], "uses": {"db": 1, "slots": 2, "memory": "1GiB"}},
+         "matrix": {"n": [1, 2]}, "locks": ["l"], "uses": {"db": 1, "slots": 2, "memory": "1GiB"},
+         "sandbox": {"mode": "require", "write": ["out"], "network": true}},
         {"id": "b", "run": "x | y", "shell": "bash", "retries": 1}, {"id": "c", "plan": "more.yaml", "needs": "a"}]});
     follows(&schema, &schema, &plan, "plan");
     let sandbox = Sandbox::new("planschema");

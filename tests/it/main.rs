@@ -5,6 +5,7 @@
 mod architecture;
 mod bare;
 mod config;
+mod confined;
 mod crash;
 mod doctor;
 mod each;

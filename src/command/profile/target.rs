@@ -102,6 +102,7 @@ impl Target {
             pipe_size: None,
             also: Some(stage.descriptor()),
             joins: &[],
+            confinement: None,
         };
         let started = || format!("start `{}`", name.to_string_lossy());
         let child = spawn::spawn_beside(&command).with_context(started).map_err(Failure::machine)?;

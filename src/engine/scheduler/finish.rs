@@ -78,6 +78,7 @@ impl Scheduler {
             results: result.results,
             leaked: result.leaked,
             inputs_digest: result.inputs_digest,
+            confinement: result.confinement,
         })));
         if leaks && result.leaked > 0 {
             self.leaky += 1;

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use crate::executor::capture::{Bounds, Capture};
 use crate::executor::local::handle::AttemptHandle;
-use crate::executor::local::process::{self as command, CommandContext, Executed, NotRun};
+use crate::executor::local::process::{self as command, CommandContext, Executed, Invocation, NotRun};
+use crate::executor::sandbox::{self, Prepared, Sandboxes};
 use crate::executor::store::{self, Store};
 use crate::executor::{Job, Owner, files, runtimes};
 use crate::model::attempt::{AttemptResult, End};
 use crate::model::event::{Exit, Output};
 use crate::model::finding::Results;
 use crate::model::outcome::{Cause, Outcome};
+use crate::model::raw::Raw;
+use crate::model::sandbox::SandboxMode;
 use crate::model::task::Task;
 use crate::sys::process;
 
@@ -22,6 +25,8 @@ pub(crate) type Judge = Box<dyn Fn(&Task, Exit, &[u8], &[u8], Option<&Path>) -> 
 
 /// Largest output handed to a judge, each stream. More than any tool prints about a repository.
 const JUDGED_MAX: usize = 64 << 20;
+/// How much of an output is searched for refused actions.
+const REFUSALS_READ_MAX: usize = 1 << 20;
 /// What a check's argument stands for the folder of its result files.
 const RESULTS: &str = "{results}";
 
@@ -33,6 +38,7 @@ pub(crate) struct AttemptContext {
     pub(crate) folder: PathBuf,
     pub(crate) capture: Bounds,
     pub(crate) judge: Judge,
+    pub(crate) sandboxes: Sandboxes,
     /// Runtimes are told of the limits of their attempt.
     pub(crate) presets: bool,
     /// Which run, for the marks of processes.
@@ -79,9 +85,17 @@ fn make(attempt: &Attempt<'_>) -> AttemptResult {
             Err(error) => return broken(format!("create a folder for its results: {error}")),
         }
     }
+    let mut confined = None;
+    if task.sandbox.effective() != SandboxMode::Off {
+        let own = format!("{}.{}", job.id.ix, job.id.attempt);
+        match context.sandboxes.prepare(task, &own, &folder, scratch.as_deref()) {
+            Ok(prepared) => confined = Some(prepared),
+            Err(error) => return broken(error),
+        }
+    }
     let mut stdout = Capture::new(context.capture);
     let mut stderr = Capture::new(context.capture);
-    let executed = execute(attempt, scratch.as_deref(), &mut |is_stderr, bytes| {
+    let executed = execute(attempt, scratch.as_deref(), confined.as_ref(), &mut |is_stderr, bytes| {
         let (capture, stream) = if is_stderr { (&mut stderr, "err") } else { (&mut stdout, "out") };
         capture.push(bytes, &context.store, || name(stream));
         owner.output(job.id, is_stderr, bytes);
@@ -117,12 +131,28 @@ fn make(attempt: &Attempt<'_>) -> AttemptResult {
         let cause = Cause::OutputMissing { output: output.into() };
         result.end = End::Judged(Outcome::Failed { cause });
     }
+    if let Some(prepared) = confined {
+        let (mut enforced, left) = prepared.finish();
+        result.notes.extend(left.map(|left| format!("`{}`: {left}", task.id)));
+        if matches!(&result.end, End::Judged(outcome) if !outcome.is_good()) {
+            enforced.refused = refused(&context.folder, &result);
+        }
+        result.confinement = Some(Box::new(enforced));
+    }
     result
+}
+
+/// Lines of an output in which the task says that an action was refused. The kernel tells nobody.
+fn refused(folder: &Path, result: &AttemptResult) -> Vec<Raw> {
+    let read = |output: &Output| store::read(folder, output.stored.as_ref()?, REFUSALS_READ_MAX).ok();
+    let lines = [&result.stderr, &result.stdout].map(|output| sandbox::refusals(&read(output).unwrap_or_default()));
+    lines.into_iter().find(|lines| !lines.is_empty()).unwrap_or_default().into_iter().map(Raw::from).collect()
 }
 
 fn execute(
     attempt: &Attempt<'_>,
     scratch: Option<&Path>,
+    confined: Option<&Prepared<'_>>,
     on_output: &mut dyn FnMut(bool, &[u8]),
 ) -> Result<Executed, NotRun> {
     let Attempt { job, context, handle, .. } = attempt;
@@ -151,13 +181,18 @@ fn execute(
     ];
     let presets = if context.presets { runtimes::presets(&task.limits) } else { Vec::new() };
     let unset = presets.iter().filter(|(name, _)| !context.commands.env.has(name));
+    // What the plan says wins.
+    let own = confined.iter().flat_map(|prepared| &prepared.variables);
+    let own = own.filter(|(name, _)| !task.env.contains_key(&(*name).into()));
+    env.extend(own.map(|(name, value)| (OsStr::new(*name), value.as_os_str())));
     env.extend(unset.map(|(name, value)| (OsStr::new(*name), OsStr::new(value))));
     if scratch.is_some() {
         env.extend(replaced_env.iter().map(|(name, value)| (*name, value.as_os_str())));
     } else {
         env.extend(task.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())));
     }
-    command::execute(&context.commands, handle, &mark, task, &arguments, &env, on_output)
+    let invocation = Invocation { mark: &mark, arguments: &arguments, extra_env: &env, confined };
+    command::execute(&context.commands, handle, task, &invocation, on_output)
 }
 
 /// Reads the results of a check from what it printed and wrote.

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::executor::local::handle::{AttemptHandle, end_members, lock};
+use crate::executor::sandbox::Prepared;
 use crate::model::event::{Exit, Usage};
 use crate::model::task::{Run, Task};
 use crate::model::unit::{Bytes, whole_micros};
@@ -113,18 +114,28 @@ impl CommandContext {
     }
 }
 
-/// Runs a command to its end. `mark` is the last of the marks in its environment.
+/// A command of a task.
+pub(crate) struct Invocation<'a> {
+    /// The last of the marks in its environment.
+    pub(crate) mark: &'a str,
+    pub(crate) arguments: &'a [&'a OsStr],
+    /// Added to the environment, or replacing what is there.
+    pub(crate) extra_env: &'a [(&'a OsStr, &'a OsStr)],
+    /// How it is confined, where that is asked for.
+    pub(crate) confined: Option<&'a Prepared<'a>>,
+}
+
+/// Runs a command to its end.
 ///
 /// Not on the main thread: children of that are orphans that came to apm (`process::orphans`), and would be reaped as such.
 pub(crate) fn execute(
     context: &CommandContext,
     handle: &AttemptHandle,
-    mark: &str,
     task: &Task,
-    arguments: &[&OsStr],
-    extra_env: &[(&OsStr, &OsStr)],
+    invocation: &Invocation<'_>,
     on_output: OnOutput<'_>,
 ) -> Result<Executed, NotRun> {
+    let Invocation { mark, arguments, extra_env, confined } = *invocation;
     assert!(!process::is_main_thread(), "commands are started by other threads than the main one");
     let started = Instant::now();
     let folder = context.folder(task);
@@ -147,12 +158,13 @@ pub(crate) fn execute(
         spawn::spawn(&Command {
             program: &program,
             argv: arguments,
-            env: &context.env,
+            env: confined.map_or(&context.env, |prepared| prepared.environment),
             extra_env,
             cwd: (task.cwd.is_some() || context.elsewhere).then_some(folder.as_path()),
             pipe_size: (context.buffer > 64 << 10).then_some(context.buffer),
             also: None,
             joins: &joins,
+            confinement: confined.map(|prepared| &prepared.confinement),
         })
     };
     let child = start().map_err(|error| {
@@ -404,7 +416,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::{Duration, Instant};
 
-    use super::{CommandContext, execute};
+    use super::{CommandContext, Invocation, execute};
     use crate::executor::local::handle::AttemptHandle;
     use crate::model::event::Exit;
     use crate::model::id::TaskId;
@@ -424,7 +436,8 @@ mod tests {
         let mark = handle.next_mark();
         let arguments = ["sh", "-c", script].map(OsStr::new);
         let env = [(OsStr::new(process::MARKS), OsStr::new(&mark))];
-        execute(context, handle, &mark, &task, &arguments, &env, &mut |_, _| ()).expect("it runs").exit
+        let invocation = Invocation { mark: &mark, arguments: &arguments, extra_env: &env, confined: None };
+        execute(context, handle, &task, &invocation, &mut |_, _| ()).expect("it runs").exit
     }
 
     /// Regression: all commands of an attempt had one mark, and the first that ended took the others with it.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::sandbox::Support;
 use crate::model::snapshot::disk::Space;
 use crate::model::snapshot::field::Field;
 
@@ -21,6 +22,8 @@ pub struct Room {
     pub work: Field<Place>,
     /// The file system of temporary files.
     pub temporary: Field<Place>,
+    /// What the kernel gives for the confinement of commands.
+    pub sandbox: Field<Support>,
     /// The repository around the working folder; looked at only when asked for.
     pub git: Field<Git>,
     /// Tools that the files of the working folder imply and that are not installed: name, how to get it. Looked at only

@@ -7,10 +7,11 @@ use super::command::{self, Shell};
 use super::matrix::{self, Combination};
 use super::resource::{self, Capacities};
 use super::rules::Rules;
-use super::value::{duration, environment, glob, limits, retries, unknown, when};
+use super::value::{duration, environment, glob, limits, retries, sandbox, unknown, when};
 use crate::model::bytestring::ByteString;
 use crate::model::id::TaskId;
 use crate::model::rare::Rare;
+use crate::model::sandbox::Sandbox;
 use crate::model::task::{Limits, MEMORY, Retry, Run, SLOTS, Step, Task, When};
 use crate::text::snippet::Fault;
 use crate::text::yaml::{Entry, Key, Kind, Node, Position};
@@ -22,6 +23,7 @@ pub(super) struct Defaults {
     cwd: Option<ByteString>,
     shell: Option<Shell>,
     limits: Rare<Limits>,
+    sandbox: Rare<Sandbox>,
     retry: Option<Retry>,
 }
 
@@ -37,10 +39,11 @@ impl Defaults {
                 "cwd" => defaults.cwd = Some(value.text()?.into()),
                 "shell" => defaults.shell = Some(Shell::read(value)?),
                 "limits" => limits(value, &mut defaults.limits)?,
+                "sandbox" => sandbox(value, &mut defaults.sandbox)?,
                 "timeout" => defaults.limits.timeout = Some(duration(value)?),
                 "retries" => defaults.retry = Some(retries(value)?),
                 other => {
-                    let known = ["env", "cwd", "shell", "limits", "timeout", "retries"];
+                    let known = ["env", "cwd", "shell", "limits", "sandbox", "timeout", "retries"];
                     return Err(unknown(key, other, "`defaults`", &known));
                 }
             }
@@ -50,7 +53,7 @@ impl Defaults {
 }
 
 /// The keys of a task.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "id",
     "title",
     "run",
@@ -61,6 +64,7 @@ const KEYS: [&str; 20] = [
     "inputs",
     "outputs",
     "limits",
+    "sandbox",
     "retries",
     "priority",
     "deadline",
@@ -157,6 +161,7 @@ impl TaskReader<'_> {
             _ => {
                 env.clone_from(&self.defaults.env);
                 task.limits = self.defaults.limits.clone();
+                task.sandbox = self.defaults.sandbox.clone();
                 task.never_repeated = self.defaults.retry.as_ref().is_some_and(|retry| retry.max == 0);
                 task.retry = self.defaults.retry.clone().unwrap_or_default();
             }
@@ -184,6 +189,7 @@ impl TaskReader<'_> {
                 "locks" => task.locks = texts(value)?.into_iter().map(Cow::into_owned).collect(),
                 "uses" => task.uses = resource::uses(value, name, matrix, &self.resources)?,
                 "limits" => limits(value, &mut task.limits)?,
+                "sandbox" => sandbox(value, &mut task.sandbox)?,
                 "timeout" => task.limits.timeout = Some(duration(value)?),
                 "retries" => {
                     task.retry = retries(value)?;
@@ -240,7 +246,7 @@ fn check_plan_keys(task: &str, entries: &[Entry<'_>]) -> Result<(), Fault> {
         let word = key.text.as_ref();
         if KEYS.contains(&word) && !PLAN_KEYS.contains(&word) {
             let hint = match word {
-                "env" | "shell" | "limits" | "timeout" | "retries" => {
+                "env" | "shell" | "limits" | "sandbox" | "timeout" | "retries" => {
                     "`defaults` in that plan, or its tasks, may have it"
                 }
                 _ => "the tasks of that plan may have it",

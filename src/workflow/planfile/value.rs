@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use globset::Glob;
 
+use crate::model::rare::Rare;
+use crate::model::sandbox::{Sandbox, SandboxMode};
 use crate::model::task::{IoPriority, Limits, Retry, When};
 use crate::model::unit::{Bytes, Percent, parse_duration};
 use crate::text::snippet::Fault;
@@ -82,6 +84,35 @@ pub(super) fn whole(node: &Node, range: std::ops::RangeInclusive<i64>) -> Result
         return Err(wanted());
     }
     Ok(number as i64)
+}
+
+/// `sandbox: require`, or `sandbox: {mode: require, write: [target], network: true}`.
+pub(super) fn sandbox(node: &Node, sandbox: &mut Rare<Sandbox>) -> Result<(), Fault> {
+    let mode = |node: &Node| {
+        SandboxMode::of(node.text()?).ok_or_else(|| {
+            let likely = suggest::likely(node.text().unwrap_or_default(), SandboxMode::WORDS);
+            node.expected("require, best or off").hint(likely.map(|word| format!("did you mean `{word}`?")))
+        })
+    };
+    let Kind::Map(entries) = &node.kind else {
+        sandbox.mode = mode(node)?;
+        return Ok(());
+    };
+    for (key, value) in entries {
+        match key.text.as_ref() {
+            "mode" => sandbox.mode = mode(value)?,
+            "write" => sandbox.write = value.texts()?.into_iter().map(Into::into).collect(),
+            "network" => {
+                sandbox.network = match value.text()? {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(value.expected("true or false")),
+                };
+            }
+            other => return Err(unknown(key, other, "`sandbox`", &["mode", "write", "network"])),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn retries(node: &Node) -> Result<Retry, Fault> {
