@@ -109,10 +109,10 @@ pub struct Options {
     ///
     /// Landlock and seccomp do not stop: chmod, chown, utime and setxattr of files outside that belong to the user; listing
     /// names of files; command lines of other processes; a full disk; changes of the hooks and the configuration of a git
-    /// repository in its own folder, which run later, outside. Shared memory and named semaphores, which Python's
-    /// multiprocessing takes, are refused unless `write: [/dev/shm]` allows them. Where the network is allowed, also unix sockets by path (until
+    /// repository in its own folder, which run later, outside. Where the network is allowed, also unix sockets by path (until
     /// ABI 9 of Landlock) and UDP (until ABI 10). Before ABI 3 (Linux 6.2) files outside can be truncated, before ABI 6
-    /// (Linux 6.12) processes and abstract sockets outside be reached: `require` refuses both.
+    /// (Linux 6.12) processes and abstract sockets outside be reached: `require` refuses both. Shared memory and named
+    /// semaphores, which Python's multiprocessing uses, are refused unless `write: [/dev/shm]` allows them.
     #[arg(long, value_name = "MODE", help_heading = "Limits")]
     pub sandbox: Option<SandboxWord>,
     /// Stop at the first failure; `when: always` and `failure` still run

@@ -115,7 +115,7 @@ impl TestsRun {
     }
 }
 
-/// Ways of confinement that are told apart.
+/// Most different ways of confinement that are counted.
 const CONFINED_MAX: usize = 8;
 
 /// How attempts were confined.

@@ -47,7 +47,7 @@ pub(crate) struct Confinement {
     pub(crate) filter: Vec<libc::sock_filter>,
 }
 
-/// What the child could not do, as its parent is told.
+/// The step that failed in the child, as it is reported to the parent.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Capabilities,

@@ -28,7 +28,7 @@ pub(super) const AWAIT: Rule = Rule {
 const SUFFERS: (f64, f64) = (20.0, 10.0);
 /// Rotating disks may be so much slower.
 const ROTATING: f64 = 5.0;
-/// A device that is so many times slower than the threshold is reported although hardly any task waits for it.
+/// A device whose latency is this multiple of the threshold is reported even if hardly any task waits for it.
 const SAID: f64 = 5.0;
 /// Slow answers count if they took this share of the window together: one late request is none.
 const WEIGHT_MIN: f64 = 0.05;

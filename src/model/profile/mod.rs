@@ -330,7 +330,7 @@ impl Profile {
         let is_of =
             |thread: Option<u32>| thread.and_then(|at| threads.get(at as usize)).is_some_and(|it| it.pid == pid);
         self.rows.retain(|row| is_of(row.thread));
-        let others = "samples and what is told of their quality are of all processes";
+        let others = "the number of samples and the quality figures are those of all processes";
         self.quality.notes.push(format!("of process {pid} only; {others}"));
     }
 

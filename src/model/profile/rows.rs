@@ -39,7 +39,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None so far, which will have so many values each.
+    /// An empty list of rows with `width` values each.
     pub fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
     }
@@ -77,7 +77,7 @@ impl Rows {
         *sum = sum.saturating_add(value);
     }
 
-    /// Makes the values of each row others, of which there are so many.
+    /// Replaces the values of each row by `width` new ones.
     pub fn change(&mut self, width: usize, new: impl Fn(&[u64], &mut Vec<u64>)) {
         let mut values = Vec::with_capacity(self.len() * width);
         for at in 0..self.len() {

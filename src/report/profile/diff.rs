@@ -63,7 +63,7 @@ pub(crate) struct Whole {
     pub(crate) quality: String,
 }
 
-/// The functions of both. What is to be said of one is made when it is said: there may be millions.
+/// The functions of both. The comparison of one is computed when it is written: there may be millions.
 #[derive(Debug)]
 pub(crate) struct Functions<'a> {
     names: Names<'a>,
